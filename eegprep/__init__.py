@@ -1,0 +1,1 @@
+"""Recordings in, a verified zarr corpus out."""

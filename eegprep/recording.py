@@ -1,0 +1,102 @@
+"""What passes between rooms: a recording, its events and files, and what the gates found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+# called with (done, total, message); the command line draws a bar or prints lines, a library caller may ignore it
+ProgressCallback = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that a recording came from; `name` is relative to the data folder, so that stores do not depend on the machine."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened: onset in s from the first sample of the recording, duration in s, label."""
+
+    onset: float
+    duration: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a gate saw: `value` against `limit`, and what was done about it."""
+
+    code: str
+    recording: str
+    channel: str | None
+    value: float | str | None
+    limit: float | str | None
+    action: Literal["noted", "dropped channel", "quarantined"]
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One continuous run of one person.
+
+    signal_CT: (channels, samples) float32, uV, EEG channels only.
+    sfreq, original_sfreq: Hz now, and as recorded.
+    positions_C3: (channels, 3) m in head coordinates, NaN where unknown.
+    segments: (first, last + 1) sample ranges that were recorded without a seam; one range when continuous.
+    band: (low, high) Hz, what the signal can hold after all filters so far.
+    person: identity across data sets; people who appear in several share it.
+    """
+
+    signal_CT: np.ndarray
+    sfreq: float
+    channels: tuple[str, ...]
+    dataset: str
+    subject: str
+    session: str
+    run: str
+    positions_C3: np.ndarray
+    original_sfreq: float
+    events: tuple[Event, ...] = ()
+    segments: tuple[tuple[int, int], ...] = ()
+    sources: tuple[SourceFile, ...] = ()
+    licence: str = "unknown"
+    doi: str = ""
+    reference: str = ""
+    line_freq: float | None = None
+    band: tuple[float, float] = (0.0, float("inf"))
+    person: str = ""
+    findings: tuple[Finding, ...] = ()
+    software: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """`dataset/subject/session.run`, the key in a recordings store."""
+        return f"{self.dataset}/{self.subject}/{self.session}.{self.run}"
+
+    def describe(self) -> dict[str, Any]:
+        """All but the signal, as plain JSON values."""
+        return {
+            "sfreq": self.sfreq,
+            "original_sfreq": self.original_sfreq,
+            "channels": list(self.channels),
+            "positions": [[None if np.isnan(v) else float(v) for v in row] for row in self.positions_C3],
+            "events": [[e.onset, e.duration, e.label] for e in self.events],
+            "segments": [list(s) for s in self.segments],
+            "sources": [vars(s) for s in self.sources],
+            "licence": self.licence,
+            "doi": self.doi,
+            "reference": self.reference,
+            "line_freq": self.line_freq,
+            "band": list(self.band),
+            "person": self.person,
+            "findings": [vars(f) for f in self.findings],
+            "software": self.software,
+        }
