@@ -11,6 +11,9 @@ from . import _commands  # noqa: F401  (registers the commands)
 from ._app import dreamdiff_app, eegprep_app
 from ._env import foreign_eegprep, foreign_message
 
+# Typer brings its own click since 0.29 and uses the public one before: the base class is taken from what Typer itself raises
+CLICK_ERROR = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+
 
 def eegprep(args: list[str] | None = None) -> NoReturn:
     """The `eegprep` script."""
@@ -41,14 +44,12 @@ def run(app: typer.Typer, name: str, args: list[str] | None = None) -> int:
 
 
 def _report(error: Exception) -> int:
-    import click
-
-    if isinstance(error, click.exceptions.Exit):
+    if isinstance(error, typer.Exit):
         return error.exit_code
-    if isinstance(error, click.ClickException):
+    if isinstance(error, CLICK_ERROR):
         error.show()
         return error.exit_code
-    if isinstance(error, click.Abort):
+    if isinstance(error, typer.Abort):
         typer.echo("stopped", err=True)
         return 130
 

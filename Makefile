@@ -1,0 +1,56 @@
+# Two commands for a start: `make demo` and `make test`. Both set up .venv on a fresh machine.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+RUN_SETTINGS := PIP_DISABLE_PIP_VERSION_CHECK=1
+
+.PHONY: demo test test-fast lint format build embedded-model benchmarks clean
+
+demo: .venv/.demo-ready
+	$(BIN)/dreamdiff demo --out demo
+
+test: .venv/.test-ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-fast: .venv/.test-ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+lint: .venv/.test-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.test-ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+build: .venv/.test-ready
+	rm -rf build dist
+	$(BIN)/python -m build
+
+embedded-model: .venv/.test-ready
+	$(BIN)/python -m dreamdiff.embedded.train
+
+benchmarks: .venv/.bench-ready
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+
+.venv/.demo-ready: .venv/bin/python pyproject.toml
+	@echo "installing (about 6 GB with PyTorch; two to three minutes)"
+	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet -e '.[evaluation]'
+	touch $@
+
+.venv/.test-ready: .venv/bin/python pyproject.toml
+	@echo "installing (about 6 GB with PyTorch; two to three minutes)"
+	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet -e '.[app,cluster,evaluation,views]' --group dev
+	touch $@ .venv/.demo-ready
+
+.venv/.bench-ready: .venv/.test-ready
+	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet --group bench
+	touch $@
