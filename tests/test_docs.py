@@ -1,0 +1,57 @@
+"""The tutorials and the README are run, block by block, as a reader would run them.
+
+A fenced block tagged `python` or `bash` is executed in an empty folder shared by the whole page, in order. A block that needs
+something a test machine cannot have (a model hub, a GPU) stands under a line `<!-- not run: REASON -->`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted((ROOT / "docs").glob("tutorial-*.md")), ROOT / "README.md"]
+BLOCK = re.compile(r"(?P<skip><!-- not run: [^>]+ -->\n)?```(?P<language>python|bash)\n(?P<code>.*?)```", re.DOTALL)
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(language, code) of every block that is to be run."""
+    return [(m["language"], m["code"]) for m in BLOCK.finditer(page.read_text()) if not m["skip"]]
+
+
+def run(language: str, code: str, folder: Path) -> subprocess.CompletedProcess:
+    """Run one block with this interpreter's scripts first on the path, offline."""
+    command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euo", "pipefail", "-c", code]
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HF_HUB_OFFLINE": "1",
+        "MPLBACKEND": "agg",
+    }
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=800)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_the_page_runs(page, tmp_path):
+    """Documentation that is not run is wrong after a month."""
+    found = blocks(page)
+    assert found, f"{page.name} holds no block to run"
+
+    for number, (language, code) in enumerate(found, start=1):
+        done = run(language, code, tmp_path)
+
+        assert done.returncode == 0, f"{page.name}, block {number}:\n{code}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+def test_a_skipped_block_needs_a_reason():
+    """`not run` without a reason would hide a broken example."""
+    page = "<!-- not run: needs a GPU -->\n```bash\nfalse\n```\n```python\nx = 1\n```\n"
+    found = [(m["language"], bool(m["skip"])) for m in BLOCK.finditer(page)]
+
+    assert found == [("bash", True), ("python", False)]
