@@ -1,0 +1,477 @@
+"""Splits of EEG-image trials, and what they leak.
+
+Whether a decoding result means anything depends on what training and test share. Li et al. (TPAMI 2021, 43(1), doi
+10.1109/TPAMI.2020.2973153) showed that with one block per class anything stable over a block (drift, impedance, muscle
+tone) names the class; arXiv 2406.16902 and 2508.00531 that repeated images do the same. So a split here holds whole
+persons, sessions, blocks, images or concepts apart, and `audit` counts, for every test trial, what training holds too.
+
+Trials are plain arrays (`Trials`), -1 or NaN where a fact is unknown; unknown is reported as unknown, never as clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .errors import DataError, UsageError
+from .settings import suggest
+
+FACTORS = ("trial", "block", "session", "person", "stimulus", "concept")
+PARTS = ("train", "val", "test")
+Indices = Sequence[int] | np.ndarray
+_PERMUTATIONS = 199  # the smallest p value that can come out is 1 / 200
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What is known about each of N trials. Integers are identities, -1 is unknown; `time` is s in the session, NaN is unknown.
+
+    A block number counts within its person and session, a session number within its person.
+    """
+
+    person: np.ndarray
+    session: np.ndarray
+    block: np.ndarray
+    stimulus: np.ndarray
+    concept: np.ndarray
+    time: np.ndarray
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in ("person", "session", "block", "stimulus", "concept", "time")}
+        if len(set(lengths.values())) > 1:
+            raise DataError(
+                f"the columns of the trial table differ in length: {lengths}", "give every column one value per trial"
+            )
+
+    def __len__(self) -> int:
+        return len(self.person)
+
+    def groups(self, factor: str) -> np.ndarray:
+        """One number per trial for `factor`, unique over the whole table; -1 where unknown."""
+        if factor == "trial":
+            return np.arange(len(self))
+        if factor == "session":
+            return _joint(self.person, self.session)
+        if factor == "block":
+            # a block belongs to a session; where sessions are unknown, block numbers count within the person
+            return _joint(self.person, np.where(self.block < 0, -1, np.maximum(self.session, -1) + 1), self.block)
+        if factor in ("person", "stimulus", "concept"):
+            return np.asarray(getattr(self, factor))
+        raise UsageError(f"there is no factor {factor!r}{suggest(factor, FACTORS)}", f"use one of: {', '.join(FACTORS)}")
+
+    def take(self, indices: np.ndarray) -> Trials:
+        """The table of some trials."""
+        return Trials(**{name: np.asarray(getattr(self, name))[indices] for name in self.__dataclass_fields__})
+
+
+def _joint(*columns: np.ndarray) -> np.ndarray:
+    """Number the distinct rows of several integer columns; -1 where any of them is negative."""
+    table = np.stack([np.asarray(column, dtype=np.int64) for column in columns], axis=1)
+    if len(table) == 0:
+        return np.zeros(0, dtype=np.int64)
+    numbers = np.unique(table, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return np.where((table < 0).any(axis=1), -1, numbers)
+
+
+# ---------------------------------------------------------------------------------------------------- making splits
+
+
+def split(
+    trials: Trials, by: str, *, fractions: tuple[float, float, float] = (0.8, 0.1, 0.1), seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Part trials into train, val and test so that no group of `by` is in two of them.
+
+    Args:
+        trials: the table.
+        by: "trial", "block", "session", "person", "stimulus", "concept", or several joined by "+", as in
+            "person+stimulus": test trials are then new in both, and trials that are new in only one are left out.
+        fractions: shares of the groups for train, val, test.
+        seed: of the shuffle.
+
+    Trials are dealt out within each concept, images within their concept, the others over the whole table. With only two
+    groups there is no third one for validation: then validation is a tenth of the training trials of each concept.
+
+    Returns:
+        {"train", "val", "test"}: sorted indices; together all trials, but for joint splits.
+
+    Raises:
+        UsageError: unknown factor, fractions that do not add up.
+        DataError: a group is unknown for some trial, or there are fewer than two groups.
+    """
+    if abs(sum(fractions) - 1) > 1e-6 or min(fractions) < 0 or fractions[0] == 0 or fractions[2] == 0:
+        raise UsageError(
+            f"fractions {fractions} do not part the trials", "give three shares that add to 1, train and test above 0"
+        )
+    factors = by.split("+")
+    parts = [_split_one(trials, factor, fractions, seed) for factor in factors]
+    result = parts[0]
+    for other in parts[1:]:
+        result = {name: np.intersect1d(result[name], other[name]) for name in PARTS}
+    for name in ("train", "test"):
+        if len(result[name]) == 0:
+            raise DataError(
+                f"split by {by}: no trial is left for {name} (of {len(trials)})", "hold fewer factors apart, or give more data"
+            )
+    return result
+
+
+def _split_one(trials: Trials, factor: str, fractions: tuple[float, float, float], seed: int) -> dict[str, np.ndarray]:
+    groups = trials.groups(factor)
+    unknown = int((groups < 0).sum())
+    if unknown:
+        raise DataError(
+            f"split by {factor}: the {factor} is unknown for {unknown} of {len(groups)} trials",
+            f"import the data with its {factor} column, or split by something that is known",
+        )
+    rng = np.random.default_rng([seed, FACTORS.index(factor)])
+    part_of_group: dict[int, int] = {}
+    if factor in ("trial", "stimulus"):
+        for concept in np.unique(trials.concept):
+            members = np.unique(groups[trials.concept == concept])
+            fresh = np.array([member for member in members if member not in part_of_group])
+            _deal(fresh, fractions, rng, part_of_group)
+    else:
+        _deal(np.unique(groups), fractions, rng, part_of_group)
+    part = np.array([part_of_group[group] for group in groups], dtype=np.int64).reshape(-1)
+    if factor != "trial" and not (part == 2).any():
+        raise DataError(
+            f"split by {factor}: there is {len(part_of_group)} {factor}, at least 2 are needed", "split by something that varies"
+        )
+    if fractions[1] and not (part == 1).any():
+        part = _validation_from_training(trials.concept, part, rng)
+    return {name: np.flatnonzero(part == number) for number, name in enumerate(PARTS)}
+
+
+def _deal(members: np.ndarray, fractions: tuple[float, float, float], rng: np.random.Generator, out: dict[int, int]) -> None:
+    """Give each member a part: at least one for test from two members on, one for validation from three on."""
+    n = len(members)
+    n_test = min(max(1, round(fractions[2] * n)), n - 1) if n > 1 else 0
+    n_val = max(1, round(fractions[1] * n)) if n > 2 and fractions[1] > 0 else 0
+    n_val = min(n_val, n - n_test - 1) if n > 1 else 0
+    for rank, member in enumerate(members[rng.permutation(n)].tolist()):
+        out[member] = 2 if rank < n_test else 1 if rank < n_test + n_val else 0
+
+
+def _validation_from_training(concept: np.ndarray, part: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    part = part.copy()
+    for number in np.unique(concept):
+        members = np.flatnonzero((concept == number) & (part == 0))
+        count = round(0.1 * len(members)) or (1 if len(members) > 1 else 0)
+        part[rng.permutation(members)[:count]] = 1
+    return part
+
+
+# -------------------------------------------------------------------------------------------------------- the audit
+
+
+@dataclass(frozen=True)
+class Shared:
+    """How many test trials have something in common with training. `n_unknown` trials cannot be judged."""
+
+    factor: str
+    n_test: int
+    n_shared: int
+    n_unknown: int
+
+    @property
+    def share(self) -> float | None:
+        """Of the test trials that can be judged; None when none can."""
+        known = self.n_test - self.n_unknown
+        return self.n_shared / known if known else None
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """Accuracy of a guesser that sees no EEG, only where or when a test trial was recorded.
+
+    It names the commonest class of the training trials in the same block, session or person, or the class of the
+    training trial nearest in time. `chance` is the mean of the same guesser with classes permuted within each person, and
+    `p` the share of permutations that reach it.
+    """
+
+    knows: str
+    accuracy: float
+    chance: float
+    p: float
+    n: int
+
+    @property
+    def works(self) -> bool:
+        """Better than all permutations, and by enough to matter: half as good again as chance."""
+        return self.p <= 1 / (_PERMUTATIONS + 1) and self.accuracy >= 1.5 * self.chance
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a split leaks. `verdict` is "clean", "leaks" or "unknown" (something needed to tell is not recorded)."""
+
+    split: str
+    n_train: int
+    n_test: int
+    n_classes: int
+    shared: tuple[Shared, ...]
+    shortcuts: tuple[Shortcut, ...]
+    block_design: str  # "class blocks", "mixed blocks", "unknown"
+    blocks_per_class: float | None  # mean number of blocks, per person, in which a class occurs
+    leaks: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    unrepairable: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    per_trial: Mapping[str, np.ndarray] = field(
+        default_factory=dict, repr=False
+    )  # factor -> (n_test,) 1 shared, 0 not, -1 unknown
+
+    @property
+    def verdict(self) -> str:
+        return "leaks" if self.leaks else "unknown" if self.unknown else "clean"
+
+    def to_dict(self, *, per_trial: bool = False) -> dict[str, Any]:
+        """Plain JSON values; the flags of each test trial only on request."""
+        content = {name: value for name, value in asdict(self).items() if name != "per_trial"}
+        for row, item in zip(content["shared"], self.shared, strict=True):
+            row["share"] = item.share
+        for row, shortcut in zip(content["shortcuts"], self.shortcuts, strict=True):
+            row["works"] = shortcut.works
+        content = {"verdict": self.verdict, **content}
+        if per_trial:
+            content["per_trial"] = {name: flags.tolist() for name, flags in self.per_trial.items()}
+        return content
+
+    def lines(self) -> list[str]:
+        """The audit as sentences, the verdict first."""
+        text = {
+            "leaks": "LEAKS: accuracy on this split can come from what training and test share",
+            "unknown": "UNKNOWN: what is needed to judge this split is not recorded",
+            "clean": "clean: none of the leaks looked for was found",
+        }[self.verdict]
+        head = f"split {self.split}: {text} ({self.n_train} training trials, {self.n_test} test trials, {self.n_classes} classes)"
+        parts = (
+            ("leak", self.leaks),
+            ("unknown", self.unknown),
+            ("no split can repair", self.unrepairable),
+            ("note", self.notes),
+        )
+        return [head, *(f"{kind}: {sentence}" for kind, sentences in parts.items() for sentence in sentences)]
+
+
+def audit(
+    trials: Trials, train: Sequence[int] | np.ndarray, test: Sequence[int] | np.ndarray, *, split: str, seed: int = 0
+) -> Audit:
+    """Count what test trials share with training, and measure what a guesser without EEG makes of it.
+
+    Args:
+        trials: the table of the whole data set.
+        train, test: indices into it.
+        split: its name; factors named in it ("person", "person+stimulus", ...) must not be shared, else it leaks.
+        seed: of the permutations.
+
+    A split leaks when (a) a factor that it promises to hold apart is shared, (b) test images were seen in training, or
+    (c) the block, session or moment of a test trial predicts its class.
+
+    Raises:
+        DataError: no training or no test trials, or indices outside the table.
+    """
+    train, test = _checked(trials, train, "train"), _checked(trials, test, "test")
+    flags = {factor: _shared_flags(trials.groups(factor), train, test) for factor in FACTORS}
+    shared = tuple(Shared(name, len(test), int((f == 1).sum()), int((f < 0).sum())) for name, f in flags.items())
+    shortcuts = tuple(_shortcuts(trials, train, test, np.random.default_rng(seed)))
+    design, blocks_per_class, unrepairable = _design(trials)
+    leaks, unknown, notes = _judge(split, trials, {s.factor: s for s in shared}, shortcuts, design)
+    return Audit(
+        split=split, n_train=len(train), n_test=len(test), n_classes=len(np.unique(trials.concept[trials.concept >= 0])),
+        shared=shared, shortcuts=shortcuts, block_design=design, blocks_per_class=blocks_per_class,
+        leaks=leaks, unknown=unknown, unrepairable=unrepairable, notes=notes, per_trial=flags,
+    )  # fmt: skip
+
+
+def _checked(trials: Trials, indices: Indices, name: str) -> np.ndarray:
+    array = np.asarray(indices, dtype=np.int64).reshape(-1)
+    if len(array) == 0:
+        raise DataError(f"the {name} part holds no trial (of {len(trials)})", "choose another split")
+    if array.min() < 0 or array.max() >= len(trials):
+        raise DataError(
+            f"the {name} part names trial {int(array.max() if array.max() >= len(trials) else array.min())}, "
+            f"there are {len(trials)} (0..{len(trials) - 1})",
+            "make the split again for this store",
+        )
+    return array
+
+
+def _shared_flags(groups: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    flags = np.isin(groups[test], groups[train]).astype(np.int8)
+    unknown_in_training = bool((groups[train] < 0).any())
+    flags[groups[test] < 0] = -1
+    if unknown_in_training:
+        flags[flags == 0] = -1  # a training trial of unknown group may be of this one
+    return flags
+
+
+def _shortcuts(trials: Trials, train: np.ndarray, test: np.ndarray, rng: np.random.Generator) -> list[Shortcut]:
+    found = []
+    for factor in ("block", "session", "person"):
+        groups = trials.groups(factor)
+        if (groups[train] >= 0).all() and (groups[test] >= 0).all() and np.isin(groups[test], groups[train]).any():
+            found.append(_permuted(trials, train, test, rng, knows=factor, guess=_GroupGuesser(groups[train], groups[test])))
+    nearest = _nearest_in_time(trials, train, test)
+    if nearest is not None:
+        found.append(
+            _permuted(trials, train, test[nearest >= 0], rng, knows="time", guess=_NeighbourGuesser(nearest[nearest >= 0]))
+        )
+    return found
+
+
+class _GroupGuesser:
+    """Commonest training class of the group of each test trial; of all training trials when the group is new."""
+
+    def __init__(self, groups_train: np.ndarray, groups_test: np.ndarray) -> None:
+        self.names, self.train = np.unique(groups_train, return_inverse=True)
+        place = np.minimum(np.searchsorted(self.names, groups_test), len(self.names) - 1)
+        self.test = np.where(self.names[place] == groups_test, place, -1)
+
+    def __call__(self, concept_train: np.ndarray) -> np.ndarray:
+        n_classes = int(concept_train.max()) + 1
+        pairs, counts = np.unique(self.train * n_classes + concept_train, return_counts=True)
+        order = np.lexsort((-counts, pairs // n_classes))  # by group, the commonest class first
+        first = np.unique(pairs[order] // n_classes, return_index=True)[1]
+        best = pairs[order][first] % n_classes
+        overall = np.bincount(concept_train).argmax()
+        return np.where(self.test >= 0, best[self.test], overall)
+
+
+class _NeighbourGuesser:
+    """Class of the training trial nearest in time."""
+
+    def __init__(self, nearest: np.ndarray) -> None:
+        self.nearest = nearest
+
+    def __call__(self, concept_train: np.ndarray) -> np.ndarray:
+        return concept_train[self.nearest]
+
+
+def _permuted(trials: Trials, train: np.ndarray, test: np.ndarray, rng: np.random.Generator, knows: str, guess: Any) -> Shortcut:
+    """Score a guesser, and the same guesser after permuting classes within each person (train and test together)."""
+    both = np.concatenate([train, test])
+    concept = np.unique(trials.concept[both], return_inverse=True)[1]
+    person = trials.person[both]
+    n = len(train)
+    score = float((guess(concept[:n]) == concept[n:]).mean())
+    permuted = np.empty(_PERMUTATIONS)
+    for round_ in range(_PERMUTATIONS):
+        # shuffle, then sort by person: a random order within each person
+        order = rng.permutation(len(both))
+        shuffled = concept.copy()
+        shuffled[np.argsort(person, kind="stable")] = concept[order[np.argsort(person[order], kind="stable")]]
+        permuted[round_] = (guess(shuffled[:n]) == shuffled[n:]).mean()
+    p = (1 + int((permuted >= score).sum())) / (_PERMUTATIONS + 1)
+    return Shortcut(knows, score, float(permuted.mean()), p, len(test))
+
+
+def _nearest_in_time(trials: Trials, train: np.ndarray, test: np.ndarray) -> np.ndarray | None:
+    """Position in `train` of the training trial nearest in time in the same session, -1 for none; None if time is unknown."""
+    if np.isnan(trials.time[train]).any() or np.isnan(trials.time[test]).any():
+        return None
+    session = _joint(trials.person, np.maximum(trials.session, -1) + 1)
+    nearest = np.full(len(test), -1, dtype=np.int64)
+    for number in np.unique(session[test]):
+        here = np.flatnonzero(session[train] == number)
+        if len(here) == 0:
+            continue
+        here = here[np.argsort(trials.time[train[here]], kind="stable")]
+        times = trials.time[train[here]]
+        wanted = np.flatnonzero(session[test] == number)
+        right = np.clip(np.searchsorted(times, trials.time[test[wanted]]), 1, max(len(times) - 1, 1))
+        right = np.minimum(right, len(times) - 1)
+        left = np.maximum(right - 1, 0)
+        moment = trials.time[test[wanted]]
+        closer = np.where(np.abs(times[right] - moment) < np.abs(times[left] - moment), right, left)
+        nearest[wanted] = here[closer]
+    return nearest if (nearest >= 0).any() else None
+
+
+def _design(trials: Trials) -> tuple[str, float | None, tuple[str, ...]]:
+    """Whether blocks are pure in class, in how many blocks of a person a class occurs, and what follows for every split."""
+    blocks, known = trials.groups("block"), trials.concept >= 0
+    if (blocks < 0).any() or not known.any():
+        return "unknown", None, ()
+    pairs = np.unique(np.stack([trials.person, trials.concept, blocks], axis=1)[known], axis=0)
+    blocks_per_class = len(pairs) / len(np.unique(pairs[:, :2], axis=0))
+    size = np.bincount(_dense(blocks[known]))
+    purity = _purity(_dense(blocks[known]), trials.concept[known])
+    several = size > 1
+    mean_purity = float(np.average(purity[several], weights=size[several])) if several.any() else 0.0
+    prior = float(np.bincount(_dense(trials.concept[known])).max() / known.sum())
+    if not several.any() or mean_purity < max(0.5, 1.5 * prior):
+        return "mixed blocks", blocks_per_class, ()
+    sentences = []
+    if blocks_per_class <= 1.0:
+        sentences.append(
+            "every class was shown in one block per person: within a person class and block are the same thing, "
+            "and holding blocks out leaves classes without training trials"
+        )
+        sentences.append(_across_people(trials, blocks))
+    return "class blocks", blocks_per_class, tuple(sentences)
+
+
+def _across_people(trials: Trials, blocks: np.ndarray) -> str:
+    """What holding out persons can do in a design with one block per class."""
+    if len(np.unique(trials.person)) < 2:
+        return "there is one person, so holding out persons is impossible"
+    if np.isnan(trials.time).any():
+        return "holding out persons helps only if the order of classes differed between persons, which is not recorded here"
+    session = trials.groups("session")
+    orders = set()
+    for person in np.unique(trials.person):
+        mine = np.flatnonzero(trials.person == person)
+        mine = mine[np.lexsort((trials.time[mine], session[mine]))]
+        first = np.sort(np.unique(blocks[mine], return_index=True)[1])
+        orders.add(tuple(trials.concept[mine][first].tolist()))
+    if len(orders) == 1:
+        return "all persons saw the classes in the same order, so that even holding out persons leaves class and time together"
+    return "persons saw the classes in different orders: hold out persons, not trials or images"
+
+
+def _dense(numbers: np.ndarray) -> np.ndarray:
+    return np.unique(numbers, return_inverse=True)[1].reshape(-1)
+
+
+def _purity(blocks: np.ndarray, concept: np.ndarray) -> np.ndarray:
+    """Share of the commonest class in each block."""
+    purity = np.zeros(int(blocks.max()) + 1)
+    pairs, counts = np.unique(np.stack([blocks, concept], axis=1), axis=0, return_counts=True)
+    np.maximum.at(purity, pairs[:, 0], counts)
+    return purity / np.bincount(blocks)
+
+
+def _judge(
+    name: str, trials: Trials, shared: Mapping[str, Shared], shortcuts: Sequence[Shortcut], design: str
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    promised = [factor for factor in name.split("+") if factor in FACTORS]
+    leaks, unknown, notes = [], [], []
+    for factor in dict.fromkeys([*promised, "trial", "stimulus"]):
+        row = shared[factor]
+        what = {"trial": "trial itself", "stimulus": "image"}.get(factor, factor)
+        if row.n_shared:
+            leaks.append(f"{row.n_shared} of {row.n_test} test trials have their {what} in training")
+        if row.n_unknown:
+            unknown.append(f"the {what} of {row.n_unknown} of {row.n_test} test trials cannot be compared with training")
+    for shortcut in shortcuts:
+        if shortcut.works:
+            how = {"time": "the training trial nearest in time"}.get(shortcut.knows, f"the {shortcut.knows}")
+            leaks.append(
+                f"{how} alone, without any EEG, names the class of {shortcut.accuracy:.1%} of {shortcut.n} test trials "
+                f"(chance {shortcut.chance:.1%})"
+            )
+    if design == "class blocks":
+        notes.append("class blocks: most blocks hold trials of one class, so that drift from block to block names the class")
+    if design == "unknown":
+        notes.append("the block structure is unknown: whether blocks were pure in class is not recorded")
+        if not any(shortcut.knows == "time" for shortcut in shortcuts):
+            unknown.append("neither blocks nor times of the trials are recorded, so that class blocks cannot be ruled out")
+    for factor in ("block", "session", "person", "concept"):
+        row = shared[factor]
+        if factor not in promised and row.n_shared:
+            notes.append(f"{row.n_shared} of {row.n_test} test trials have their {factor} in training (allowed by this split)")
+    return tuple(leaks), tuple(unknown), tuple(notes)
