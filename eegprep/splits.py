@@ -248,12 +248,7 @@ class Audit:
             "clean": "clean: none of the leaks looked for was found",
         }[self.verdict]
         head = f"split {self.split}: {text} ({self.n_train} training trials, {self.n_test} test trials, {self.n_classes} classes)"
-        parts = (
-            ("leak", self.leaks),
-            ("unknown", self.unknown),
-            ("no split can repair", self.unrepairable),
-            ("note", self.notes),
-        )
+        parts = {"leak": self.leaks, "unknown": self.unknown, "no split can repair": self.unrepairable, "note": self.notes}
         return [head, *(f"{kind}: {sentence}" for kind, sentences in parts.items() for sentence in sentences)]
 
 
@@ -351,11 +346,16 @@ class _NeighbourGuesser:
         return concept_train[self.nearest]
 
 
-def _permuted(trials: Trials, train: np.ndarray, test: np.ndarray, rng: np.random.Generator, knows: str, guess: Any) -> Shortcut:
-    """Score a guesser, and the same guesser after permuting classes within each person (train and test together)."""
+def _permuted(
+    trials: Trials, train: np.ndarray, test: np.ndarray, rng: np.random.Generator, *, knows: str, guess: Any
+) -> Shortcut:
+    """Score a guesser, and the same guesser after permuting classes within each person (train and test together).
+
+    What the person alone gives away is judged against permutations over all persons.
+    """
     both = np.concatenate([train, test])
     concept = np.unique(trials.concept[both], return_inverse=True)[1]
-    person = trials.person[both]
+    person = np.zeros(len(both)) if knows == "person" else trials.person[both]
     n = len(train)
     score = float((guess(concept[:n]) == concept[n:]).mean())
     permuted = np.empty(_PERMUTATIONS)
