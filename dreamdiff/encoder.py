@@ -2,8 +2,8 @@
 
 Shapes: B batch, C channels, T samples, L tokens (T / patch), D width, P values in a patch (patch x C).
 
-Source: DreamDiffusion, section 3.1. What the paper leaves open follows the authors' published code: fixed position table with sines and
-cosines concatenated, LayerNorm with eps 1e-5, qkv bias, exact GELU, no CLS token outside the autoencoder.
+Source: DreamDiffusion, section 3.1. What the paper leaves open follows the authors' published code: fixed position table with
+sines and cosines concatenated, LayerNorm with eps 1e-5, qkv bias, exact GELU, no CLS token outside the autoencoder.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ ENCODER_PRESETS: dict[str, dict[str, Any]] = {
 def encoder_preset(name: str, scaling: Scaling | None = None) -> EncoderConfig:
     """A named encoder shape.
 
-    Trainable parameters: paper 302.84 M, released 151.77 M (depth 24, width 1024, MLP ratio 1: what the authors' checkpoint holds),
-    w256 19.09 M, w512 75.92 M, w768 170.51 M, w1280 472.92 M (Table 2's sizes to within 6 %: the paper doesn't say how they were made),
-    shallow2 17.33 M (two layers; the paper's 18.3 M), small and tiny: ours, for laptops and tests.
+    Trainable parameters: paper 302.84 M; released 151.77 M (depth 24, width 1024, MLP ratio 1: what the authors' checkpoint
+    holds); w256 19.09 M, w512 75.92 M, w768 170.51 M, w1280 472.92 M (sizes of Table 2 to within 6 %: the paper doesn't say
+    how they were made); shallow2 17.33 M (two layers; the paper's 18.3 M); small 4.87 M and tiny 0.60 M: ours, for laptops and tests.
     """
     if name not in ENCODER_PRESETS:
         raise UsageError(
@@ -123,7 +123,7 @@ def scale_input(eeg_BCT: Tensor, scaling: Scaling, scale_B: Tensor | None = None
 
 
 def position_table(tokens: int, width: int) -> Tensor:
-    """Fixed position table (1, 1 + tokens, width): a row of zeros for CLS, then [sin | cos] of position / 10000^(i / (width / 2))."""
+    """Fixed table (1, 1 + tokens, width): zeros for CLS, then [sin | cos] of position / 10000^(i / (width / 2))."""
     omega = 1.0 / 10000.0 ** (torch.arange(width // 2, dtype=torch.float64) / (width / 2))
     angle_LH = torch.arange(tokens, dtype=torch.float64)[:, None] * omega[None, :]
     table_LD = torch.cat([angle_LH.sin(), angle_LH.cos()], dim=1)
@@ -142,7 +142,7 @@ def from_patches(patches_BLP: Tensor, channels: int) -> Tensor:
 
 
 class PatchEmbed(nn.Module):
-    """Conv1d with kernel = stride = patch over all channels at once. Works on patches, so that only visible ones need be embedded."""
+    """Conv1d with kernel = stride = patch over all channels. Takes patches, so that only visible ones need be embedded."""
 
     def __init__(self, channels: int, patch: int, width: int) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class Block(nn.Module):
 
 
 def run_blocks(blocks: Iterable[nn.Module], x_BLD: Tensor, recompute: bool) -> Tensor:
-    """Apply blocks in turn; with `recompute` (gradient checkpointing) activations inside a block are made again in the backward pass."""
+    """Apply blocks in turn; `recompute` (gradient checkpointing) makes a block's activations again in the backward pass."""
     for block in blocks:
         x_BLD = checkpoint(block, x_BLD, use_reentrant=False) if recompute and torch.is_grad_enabled() else block(x_BLD)
     return x_BLD
@@ -216,8 +216,8 @@ def init_weights(module: nn.Module) -> None:
 class EEGEncoder(nn.Module):
     """EEG window -> one vector per token of `patch` samples.
 
-    `encoder(eeg_BCT)` takes uV, applies the configured input scaling, and uses no CLS token, as in the authors' fine-tuning encoder;
-    `embed` and `encode` are what the masked autoencoder calls, which does use one.
+    `encoder(eeg_BCT)` takes uV, applies the configured input scaling, and uses no CLS token, as the authors' fine-tuning encoder
+    does; `embed` and `encode` are what the masked autoencoder calls, which does use one.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -243,7 +243,7 @@ class EEGEncoder(nn.Module):
         """Read an encoder, or the encoder part of a masked autoencoder, from config.json and model.safetensors.
 
         Args:
-            folder: a run of `dreamdiff train msm` (finished or not), one of its checkpoints, or a folder made by `save_pretrained`.
+            folder: a run of `dreamdiff train msm`, finished or not, one of its checkpoints, or what `save_pretrained` wrote.
             scaling: overrules the input scaling in config.json.
         """
         source = weights_folder(Path(folder))
@@ -272,7 +272,7 @@ class EEGEncoder(nn.Module):
         expected = (self.config.channels, self.config.window)
         if eeg_BCT.ndim != 3 or tuple(eeg_BCT.shape[1:]) != expected:
             raise ModelError(
-                f"EEG of shape {tuple(eeg_BCT.shape)} does not fit a model for (batch, {expected[0]} channels, {expected[1]} samples)",
+                f"EEG of shape {tuple(eeg_BCT.shape)} does not fit a model for (batch, {expected[0]}, {expected[1]})",
                 "crop and pad with eegprep.crop and eegprep.pad_channels, or set model.encoder.channels and model.encoder.window",
             )
         return scale_input(eeg_BCT, self.config.scaling, scale_B)

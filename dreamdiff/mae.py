@@ -54,7 +54,7 @@ class DecoderConfig(settings.Settings):
 
 
 class MaskedSignalConfig(settings.Settings):
-    """Encoder, decoder, and the share of tokens that is hidden (0.75 in the paper, 0.1 in the authors' published configuration)."""
+    """Encoder, decoder, and the share of tokens that is hidden: 0.75 in the paper, 0.1 in the published code."""
 
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = DecoderConfig()
@@ -152,9 +152,9 @@ class MaskedSignalModel(nn.Module):
         """Hide tokens, rebuild them, compare.
 
         Args:
-            eeg_BCT: (B, C, T), uV. The configured input scaling is applied first, and loss, prediction and target are in scaled units;
-                with `scaling="none"` nothing is applied and the numbers are those of the authors' autoencoder.
-            noise: (B, L); the int(L x (1 - ratio)) tokens with the smallest values stay visible. Uniform random numbers when left out.
+            eeg_BCT: (B, C, T), uV. The configured input scaling is applied first; loss, prediction, target are in scaled units.
+                With `scaling="none"` nothing is applied and the numbers are those of the authors' autoencoder.
+            noise: (B, L); the int(L x (1 - ratio)) tokens with the smallest values stay visible. Uniform when left out.
             mask_ratio: share of hidden tokens, 0 <= ratio < 1; the configured one when left out.
             scale_B: (B,) uV, see `encoder.scale_input`.
         """
