@@ -58,7 +58,7 @@ class Entry:
     """One MOABB class, as declared.
 
     channels: EEG channels; sfreq, line_freq, band: Hz; interval: s from the cue; bytes, hours: of the mirror's copy (NEMAR).
-    same_people: "yes": equal ids within `person_family` are one person; "no": people overlap, but ids do not tell; "": none known.
+    same_people: "yes": equal ids within `person_family` are one person; "no": people overlap, but ids do not tell; "": none.
     """
 
     name: str
