@@ -1,0 +1,163 @@
+"""EEG latent -> what Stable Diffusion reads: tokens for cross-attention, a CLIP vector, and (released model) a time vector.
+
+Shapes: B batch, L tokens, D width, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from eegprep.errors import ModelError
+from eegprep.settings import Settings
+
+
+class ConditionerConfig(Settings):
+    """Widths come from the models that are joined: the EEG encoder, the U-Net and the CLIP tower."""
+
+    tokens_in: int = Field(128, ge=1, description="Tokens of the EEG encoder")
+    width_in: int = Field(1024, ge=1, description="Width of an EEG token")
+    tokens_mid: int = Field(64, ge=1, description="Tokens between the two mixers (authors' code: 64)")
+    tokens_out: int = Field(77, ge=1, description="Context tokens; Stable Diffusion 1.x was trained with 77")
+    context_width: int = Field(768, ge=1, description="Width of a context token")
+    clip_width: int = Field(768, ge=0, description="Width of a CLIP image vector; 0 leaves the CLIP head out")
+    clip_from: Literal["latent", "tau"] = Field(
+        "latent", description="h reads the encoder latent (authors' code) or tau(y) (paper, section 3.3)"
+    )
+    time_width: int = Field(0, ge=0, description="Width of the U-Net's time embedding, for the released model's branch; 0: none")
+    classes: int = Field(0, ge=0, description="Outputs of the classifier head of `cls_tune`; 0: none")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What one batch of EEG asks the generator for.
+
+    tokens_BLD: tau(y), keys and values of cross-attention. clip_BD: h(.), not normalised, or None without a CLIP head.
+    time_BD: added to the time embedding, or None. logits_BK: classifier head, or None.
+    """
+
+    tokens_BLD: Tensor
+    clip_BD: Tensor | None = None
+    time_BD: Tensor | None = None
+    logits_BK: Tensor | None = None
+
+
+class Conditioner(nn.Module):
+    """tau (paper, section 3.2), the CLIP head h (section 3.3), and the released model's time branch.
+
+    tau mixes tokens twice, 128 -> 64 -> 77, with nothing between, then maps widths (authors' code). `null_LD` is the context
+    of "no EEG", for classifier-free guidance; it is zero until it is trained.
+    """
+
+    def __init__(self, config: ConditionerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.channel_mapper = nn.Sequential(
+            nn.Conv1d(config.tokens_in, config.tokens_mid, 1), nn.Conv1d(config.tokens_mid, config.tokens_out, 1)
+        )
+        self.dim_mapper = nn.Linear(config.width_in, config.context_width)
+        self.null_LD = nn.Parameter(torch.zeros(config.tokens_out, config.context_width))
+        self.clip_head: ClipHead | None = None
+        self.time_branch: nn.Sequential | None = None
+        self.classifier: nn.Linear | None = None
+        if config.clip_width:
+            tokens, width = (
+                (config.tokens_in, config.width_in) if config.clip_from == "latent" else (config.tokens_out, config.context_width)
+            )
+            self.clip_head = ClipHead(tokens, width, config.clip_width)
+        if config.time_width:
+            half = max(config.tokens_out // 2, 1)
+            self.time_branch = nn.Sequential(
+                nn.Conv1d(config.tokens_out, half, 1), nn.Conv1d(half, 1, 1), nn.Linear(config.context_width, config.time_width)
+            )
+        if config.classes:
+            if not config.clip_width:
+                raise ModelError(
+                    "a classifier head needs the CLIP head (clip_width is 0)", "set w_clip above 0, or leave w_class at 0"
+                )
+            self.classifier = nn.Linear(config.clip_width, config.classes)
+
+    def forward(self, latent_BLD: Tensor) -> Context:
+        """Latent of the EEG encoder, (B, tokens_in, width_in), to a `Context`.
+
+        Raises:
+            ModelError: the latent has another shape than this conditioner was made for.
+        """
+        wanted = (self.config.tokens_in, self.config.width_in)
+        if tuple(latent_BLD.shape[1:]) != wanted:
+            raise ModelError(
+                f"the EEG latent is {tuple(latent_BLD.shape[1:])} (tokens, width), this conditioner reads {wanted}",
+                "use the encoder that the conditioner was trained with",
+            )
+        tokens_BLD = self.dim_mapper(self.channel_mapper(latent_BLD))
+        clip_BD = self.clip_head(latent_BLD if self.config.clip_from == "latent" else tokens_BLD) if self.clip_head else None
+        logits_BK = self.classifier(clip_BD) if self.classifier is not None and clip_BD is not None else None
+        return Context(tokens_BLD, clip_BD, self.time_vector(tokens_BLD), logits_BK)
+
+    def null(self, batch: int) -> Context:
+        """The context of no EEG, for guidance."""
+        tokens_BLD = self.null_LD.expand(batch, -1, -1)
+        return Context(tokens_BLD, time_BD=self.time_vector(tokens_BLD))
+
+    def time_vector(self, tokens_BLD: Tensor) -> Tensor | None:
+        """(B, time_width) from tau(y), or None without the branch."""
+        return self.time_branch(tokens_BLD).squeeze(1) if self.time_branch is not None else None
+
+    def drop(self, context: Context, dropped_B: Tensor) -> Context:
+        """The same context with the chosen rows replaced by "no EEG" (Ho and Salimans 2021: classifier-free guidance)."""
+        null = self.null(len(dropped_B))
+        chosen = dropped_B.view(-1, 1, 1)
+        time_BD = context.time_BD
+        if time_BD is not None and null.time_BD is not None:
+            time_BD = torch.where(chosen[:, 0], null.time_BD, time_BD)
+        return Context(torch.where(chosen, null.tokens_BLD.to(context.tokens_BLD.dtype), context.tokens_BLD), context.clip_BD, time_BD,
+                       context.logits_BK)  # fmt: skip
+
+    @torch.no_grad()
+    def calibrate(self, latent_BLD: Tensor, mean: float, std: float) -> None:
+        """Shift and scale tau so that its output on these latents has the mean and spread that the U-Net was trained to read.
+
+        Freshly made layers give tokens of a spread far below 1; cross-attention then hardly sees them. Ours, not the paper's.
+        """
+        tokens = self.dim_mapper(self.channel_mapper(latent_BLD)).float()
+        scale = std / float(tokens.std().clamp_min(1e-8))
+        self.dim_mapper.weight.mul_(scale)
+        self.dim_mapper.bias.sub_(tokens.mean()).mul_(scale).add_(mean)
+
+
+class ClipHead(nn.Module):
+    """h: one learned mean over tokens, then a linear map to CLIP's width (authors' code)."""
+
+    def __init__(self, tokens: int, width: int, clip_width: int) -> None:
+        super().__init__()
+        self.pool = nn.Conv1d(tokens, 1, 1)
+        self.fc = nn.Linear(width, clip_width)
+
+    def forward(self, tokens_BLD: Tensor) -> Tensor:
+        """(B, tokens, width) -> (B, clip_width)."""
+        return self.fc(self.pool(tokens_BLD).squeeze(1))
+
+
+def clip_loss(clip_BD: Tensor, target_BD: Tensor) -> Tensor:
+    """L_clip = 1 - cos(E_I(I), h(tau(y))), mean over the batch (paper, section 3.3)."""
+    return 1 - F.cosine_similarity(clip_BD.float(), target_BD.float(), dim=-1).mean()
+
+
+def contrastive_loss(clip_BD: Tensor, target_BD: Tensor, image_B: Tensor, temperature: float = 0.07) -> Tensor:
+    """Symmetric InfoNCE between EEG and image vectors (Radford et al. 2021); trials of the same image are all positives.
+
+    Args:
+        clip_BD: from EEG. target_BD: from the images. image_B: number of each trial's image. temperature: CLIP's start value.
+    """
+    eeg_BD, target_BD = F.normalize(clip_BD.float(), dim=-1), F.normalize(target_BD.float(), dim=-1)
+    similarity_BB = eeg_BD @ target_BD.T / temperature
+    same_BB = (image_B[:, None] == image_B[None]).float()
+    positive_BB = same_BB / same_BB.sum(1, keepdim=True)
+    rows = -(positive_BB * similarity_BB.log_softmax(1)).sum(1).mean()
+    columns = -(positive_BB * similarity_BB.log_softmax(0)).sum(0).mean()
+    return (rows + columns) / 2
