@@ -1,1 +1,3 @@
 """A corpus in, a model and images out."""
+
+from .stream import WindowStream as WindowStream

@@ -8,6 +8,7 @@ Legend: N windows, C channels, T samples.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -184,6 +185,28 @@ class Corpus:
         index_N = np.where(index_N < 0, index_N + n, index_N)
         return index_N if self._rows is None else self._rows[index_N]
 
+    @property
+    def keys(self) -> list[str]:
+        """`dataset/subject` of every group, in the order of the windows."""
+        return [group.key for group in self._groups]
+
+    @property
+    def identity(self) -> str:
+        """Digest of which windows these are, and of their bytes as the commit records name them."""
+        content = hashlib.sha256(json.dumps([[group.key, group.windows, group.shard_sha256] for group in self._groups]).encode())
+        if self._rows is not None:
+            content.update(self._rows.tobytes())
+        return content.hexdigest()
+
+    def group_of(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Which of `keys` each window belongs to."""
+        return np.searchsorted(self._ends, self.absolute(indices), side="right")
+
+    def positions(self, selection: Corpus) -> np.ndarray:
+        """Indices in this corpus of the windows of a selection of it."""
+        theirs = selection.absolute(np.arange(len(selection)))
+        return theirs if self._rows is None else np.searchsorted(self._rows, theirs)
+
     def column(self, name: str) -> np.ndarray:
         """`recording`, `start` or `label` of every window of this selection."""
         if name not in COLUMNS:
@@ -196,7 +219,7 @@ class Corpus:
     def labels(self) -> np.ndarray:
         """The label of every window as text, None for none."""
         codes = self.column("label")
-        group_N = np.searchsorted(self._ends, self.absolute(np.arange(len(self))), side="right")
+        group_N = self.group_of(np.arange(len(self)))
         names = [self._nodes[group.key]["labels"] for group in self._groups]
         return np.array([None if code < 0 else names[g][code] for g, code in zip(group_N, codes, strict=True)], object)
 
@@ -411,7 +434,7 @@ class _Shard:
             offset, length = int(self.offsets[inner]), int(self.lengths[inner])
             if offset < 0:
                 raise StoreError(f"{self.path}: window {inner} of the shard is missing", _REPAIR)
-            got = os.preadv(self._fd, [memoryview(scratch)[:length]], offset)
+            got = os.preadv(self._fd, [scratch[:length]], offset)
             if got != length:
                 raise StoreError(f"{self.path}: window {inner} ends after {got} of {length} bytes", _REPAIR)
             decode(scratch[:length], out_NCT[row], f"{self.path}: window {inner} of the shard")
