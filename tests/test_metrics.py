@@ -263,9 +263,9 @@ def test_psnr_by_hand():
 @pytest.mark.parametrize("metric", [m.psnr, m.ssim])
 def test_picture_metrics_meet_their_floor_on_noise(metric):
     """The floor is another shown image; unrelated images of the same kind must come out there."""
-    found = metric(*noise_images(100, 2, size=16))
+    found = [metric(*noise_images(40, 2, size=16, seed=seed)) for seed in range(12)]
 
-    assert covers(found, found.floor)
+    assert sum(covers(one, one.floor) for one in found) >= 10  # of 12 intervals of 95 %
 
 
 def test_pictures_in_other_units_are_refused():
