@@ -85,7 +85,7 @@ def load_clip(source: str, *, offline: bool = False) -> ClipTarget:
 
     Args:
         source: "embedded"; a folder with open_clip_config.json and weights; `ARCHITECTURE:FILE`, for instance
-            `ViT-L-14-quickgelu:/models/clip.safetensors`; or `ARCHITECTURE:TAG` (or `ARCHITECTURE`, tag "openai"), which downloads.
+            `ViT-L-14-quickgelu:/models/clip.safetensors`; or `ARCHITECTURE:TAG` (tag "openai" if none is given), which downloads.
         offline: refuse to download.
 
     Raises:
@@ -138,8 +138,8 @@ def _from_file(architecture: str, file: Path, source: str) -> ClipTarget:
         asked, found = bool(config.get("quick_gelu")), bool(content.get("model_cfg", {}).get("quick_gelu"))
         if asked != found:
             raise ModelError(
-                f"{source}: the weights were trained with quick_gelu = {found} ({beside}), {architecture} has {asked}: vectors would be wrong",
-                f"use {architecture + '-quickgelu' if found else architecture.removesuffix('-quickgelu')}:{file}, or --clip {file.parent}",
+                f"{source}: the weights were trained with quick_gelu = {found} ({beside}), {architecture} has {asked}",
+                f"use the architecture {architecture + '-quickgelu' if found else architecture.removesuffix('-quickgelu')}",
             )
     return _build(config, file, stated, source)
 

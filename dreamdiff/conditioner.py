@@ -115,8 +115,8 @@ class Conditioner(nn.Module):
         time_BD = context.time_BD
         if time_BD is not None and null.time_BD is not None:
             time_BD = torch.where(chosen[:, 0], null.time_BD, time_BD)
-        return Context(torch.where(chosen, null.tokens_BLD.to(context.tokens_BLD.dtype), context.tokens_BLD), context.clip_BD, time_BD,
-                       context.logits_BK)  # fmt: skip
+        tokens_BLD = torch.where(chosen, null.tokens_BLD.to(context.tokens_BLD.dtype), context.tokens_BLD)
+        return Context(tokens_BLD, context.clip_BD, time_BD, context.logits_BK)
 
     @torch.no_grad()
     def calibrate(self, latent_BLD: Tensor, mean: float, std: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -51,3 +51,101 @@ class LoopConfig(Settings):
     keep_checkpoints: int = Field(default=3, ge=1)
     validate_steps: int = Field(default=0, ge=0)
     tracker: Literal["tensorboard", "wandb", "none"] = "tensorboard"
+
+
+class FinetuneOptim(OptimConfig):
+    """The authors' optimiser for fine-tuning: constant 5.3e-5, PyTorch's other defaults, gradient norm limited to 0.5."""
+
+    lr: float = Field(default=5.3e-5, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(default=0.01, ge=0)
+    schedule: Literal["half-cosine", "constant"] = "constant"
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=0.5, ge=0)
+
+
+class FinetuneLoop(LoopConfig):
+    """300 epochs (paper, section 3.2)."""
+
+    epochs: float = Field(default=300, gt=0)
+
+
+class FinetuneConfig(Settings):
+    """Stable Diffusion fine-tuning on EEG-image pairs.
+
+    trains: parts of the U-Net that are trained: `attention` (paper), `kv`, `released` (attention, its LayerNorm), `lora`, `none`.
+    train_encoder: whether the EEG encoder is trained too. tau and the heads, which are new, always are.
+    w_clip, w_contrastive, w_class: weights of L_clip (paper, 3.3), of a contrastive loss, and of the class labels (the authors' cls_tune).
+    guidance_dropout: share of trials trained without EEG, which classifier-free guidance needs; guidance: scale kept for generation.
+    context_std: spread that tau's tokens are given before training, so that the U-Net sees them; None leaves them as made.
+    lr_encoder, lr_conditioner: learning rates relative to `optim.lr`, which the U-Net has.
+    select: which weights become the pipeline, judged on the validation trials only; `last` needs none.
+    cache: folder for latents and CLIP vectors; default beside the pairs.
+    """
+
+    batch_size: int = Field(default=25, ge=1)
+    split: str = "default"
+    image_size: int | None = Field(default=None, ge=8)
+    trains: Literal["attention", "kv", "released", "lora", "none"] = "attention"
+    train_encoder: bool = True
+    lora_rank: int = Field(default=8, ge=1)
+    clip_from: Literal["latent", "tau"] = "latent"
+    time_branch: bool = False
+    w_sd: float = Field(default=1.0, ge=0)
+    w_clip: float = Field(default=1.0, ge=0)
+    w_contrastive: float = Field(default=0.0, ge=0)
+    w_class: float = Field(default=0.0, ge=0)
+    guidance_dropout: float = Field(default=0.0, ge=0, lt=1)
+    guidance: float = Field(default=1.0, ge=0)
+    min_snr_gamma: float | None = Field(default=None, gt=0)
+    context_std: float | None = Field(default=1.0, gt=0)
+    lr_encoder: float = Field(default=1.0, gt=0)
+    lr_conditioner: float = Field(default=1.0, gt=0)
+    gradient_checkpointing: bool = False
+    select: Literal["loss", "clip-accuracy", "last"] = "loss"
+    validate_trials: int = Field(default=256, ge=1)
+    preview_trials: int = Field(default=4, ge=0)
+    cache: str | None = None
+    loop: FinetuneLoop = FinetuneLoop()
+    optim: FinetuneOptim = FinetuneOptim()
+
+
+FINETUNE_PRESETS: dict[str, dict[str, Any]] = {
+    # paper, sections 3.2 and 3.3: encoder and cross-attention heads; optimiser and batch are the authors' code's
+    "paper": {},
+    # the authors' code: LayerNorm before cross-attention and a time branch train too, tokens start as PyTorch makes them, 500 epochs
+    "released": {"trains": "released", "time_branch": True, "context_std": None, "loop": {"epochs": 500}},
+    # rows 12 to 14 of Table 2
+    "encoder-only": {"trains": "none"},
+    "no-clip": {"w_clip": 0.0},
+    "attention-only": {"train_encoder": False, "w_clip": 0.0},
+    # for one graphics card of 24 GB: adapters, half precision, activations made again
+    "lora": {"trains": "lora", "gradient_checkpointing": True, "optim": {"lr": 1e-4}},
+    "kv": {"trains": "kv"},
+    # a smoke test: seconds
+    "tiny": {"batch_size": 8, "loop": {"epochs": 2, "tracker": "none"}, "optim": {"lr": 1e-3}, "preview_trials": 2},
+}
+
+
+class GenerateConfig(Settings):
+    """How images are made.
+
+    samples: images per trial, with seeds `seed`, `seed` + 1, ...
+    scheduler: a short name (dpm-solver++, pndm, ddim, ...) or a diffusers class. guidance: None takes the model's own.
+    """
+
+    steps: int = Field(default=20, ge=1)
+    samples: int = Field(default=1, ge=1)
+    seed: int = Field(default=0, ge=0)
+    scheduler: str = "dpm-solver++"
+    guidance: float | None = Field(default=None, ge=0)
+    batch_size: int = Field(default=8, ge=1)
+    device: Literal["auto", "cpu"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+
+GENERATE_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    # the authors' sampling: 250 steps of PLMS, five images per trial, no guidance
+    "paper": {"steps": 250, "samples": 5, "scheduler": "pndm", "guidance": 1.0},
+}

@@ -1,7 +1,8 @@
 """What a frozen network says about an image, computed once: rows in a zarr store, keyed by image SHA-256 and preprocessing.
 
-Layout: group `/<kind>-<key>/<segment>` with an array `rows` (n, ...) and the attribute `images` (SHA-256 of each row's image). A segment is
-written under a hidden name and renamed when complete, so a killed run leaves whole segments only; new images add a segment.
+Layout: group `/<kind>-<key>/<segment>` with an array `rows` (n, ...) and the attribute `images` (SHA-256 of each row's image).
+A segment is written under a hidden name and renamed when complete, so a killed run leaves whole segments only; new images
+add a segment.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def cached_rows(
     root: Path, kind: str, key: str, digests: Sequence[str], compute: Compute,
     *, batch: int = 16, progress: ProgressCallback | None = None,
 ) -> CachedRows:  # fmt: skip
-    """Rows for the images with these digests; what is not in the store yet is computed `batch` rows (one file) at a time and added.
+    """Rows for the images with these digests; what is missing is computed, `batch` rows (one file) at a time, and added.
 
     Args:
         root: the store; made when absent. kind: for instance "latents". key: digest of weights and preprocessing.

@@ -390,7 +390,7 @@ class NoiseSchedule:
         )
 
     def weight(self, step_B: Tensor, min_snr_gamma: float | None) -> Tensor:
-        """Min-SNR weights, min(SNR, gamma) / SNR for eps and / (SNR + 1) for v (Hang et al. 2023, section 3.4); ones without gamma."""
+        """Min-SNR weights: min(SNR, gamma) / SNR for eps, / (SNR + 1) for v (Hang et al. 2023); ones without gamma."""
         if min_snr_gamma is None:
             return torch.ones_like(step_B, dtype=torch.float32)
         alpha = self.alpha_bar_S[step_B]

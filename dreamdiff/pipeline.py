@@ -50,7 +50,8 @@ class SignalConfig(Settings):
 class PipelineConfig(Settings):
     """What belongs to a pipeline besides its weights.
 
-    guidance: scale used when none is asked for. guidance_trained: whether "no EEG" was trained, so that a scale other than 1 has a meaning.
+    guidance: scale used when none is asked for.
+    guidance_trained: whether "no EEG" was trained, so that a scale other than 1 has a meaning.
     """
 
     guidance: float = 1.0
@@ -293,7 +294,7 @@ def check_fit(unet: Any, vae: Any, encoder: EEGEncoder, conditioner: Conditioner
             raise ModelError(f"{what} differ: {first} and {second}", "put together parts of one training run")
     if bool(config.time_width) != (unet.config.class_embed_type == "identity"):
         raise ModelError(
-            f"the conditioner's time branch ({config.time_width}) and the U-Net's class_embed_type ({unet.config.class_embed_type}) do not agree",
+            f"time branch of width {config.time_width} in the conditioner, class_embed_type {unet.config.class_embed_type} in the U-Net",
             "put together parts of one training run",
         )
 
