@@ -223,6 +223,13 @@ class Corpus:
         names = [self._nodes[group.key]["labels"] for group in self._groups]
         return np.array([None if code < 0 else names[g][code] for g, code in zip(group_N, codes, strict=True)], object)
 
+    def record(self, index: int) -> dict[str, Any]:
+        """What is known of the recording a window came from: session, run, sfreq (Hz), channels, pad_map, band, licence, ..."""
+        position = self.absolute([index])
+        group = self._groups[int(np.searchsorted(self._ends, position, side="right")[0])]
+        first = int(position[0]) - int(self._ends[self._groups.index(group)] - group.windows)
+        return dict(self._nodes[group.key]["recordings"][int(self._column(group, "recording")[first])])
+
     def select(
         self,
         dataset: str | Iterable[str] | None = None,
