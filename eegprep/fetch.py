@@ -3,33 +3,64 @@
 What callers use, in this order::
 
     rows = plan(sources, data_dir)                     # bytes and licences; opens no socket, downloads nothing
-    require_licences(rows, accept)                     # LicenceError names what has to be accepted
-    with data_folder_lock(data_dir):                   # one process per data folder
+    with data_folder_lock(data_dir):                   # one process per data folder (`ensure` takes it by itself)
         files = ensure(source, data_dir, subjects=("1", "2"), offline=..., accept=..., progress=...)
     check(files["1"], data_dir)                        # in the worker, right before the files of a subject are read
 
-`ensure` needs neither MOABB nor the network for subjects whose files are on record and unchanged in size and time, so that a
-re-run with nothing to do is fast. `check` hashes, so that what is read is what was fetched.
+`ensure` needs neither MOABB nor the network for subjects whose files are on record and unchanged in size and time of change, so
+that a re-run with nothing to do is fast. That is a short cut, not a proof: `check` hashes, so that what is read is what was
+fetched.
+
+Records are JSON files in `DATA_DIR/.eegprep/`, one for each data set, written in one step after each subject: a killed process
+loses nothing, and a half downloaded file is continued.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import glob
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import platformdirs
+from filelock import FileLock, Timeout
+
+from . import catalogue
+from .atomic import write_json
+from .download import sha256_of
+from .errors import FetchError, LicenceError, UsageError
 from .manifests import Source
+from .moabb_files import environment, published_sha256, state_folder
+from .network import no_network
 from .recording import ProgressCallback, SourceFile
+from .settings import fingerprint
+
+__all__ = [
+    "PlanRow", "check", "data_folder_lock", "default_data_dir", "ensure", "environment", "hash_files", "no_network", "plan",
+    "require_licences",
+]  # fmt: skip
+STATE_FORM = 1
+PROVIDERS = ("auto", "nemar", "upstream")
+PLAIN_HTTP = "plain-http"  # in `accept`: allow hosts that offer no TLS
 
 
 @dataclass(frozen=True)
 class PlanRow:
     """One source before anything is downloaded.
 
-    bytes: declared size of the chosen subjects (share of the whole set), None where nobody declares one.
-    licence: SPDX id, or "unknown"; needs_accept: the licence has to be named in `accept` first.
-    provider: "nemar", "upstream" or "local"; subjects_on_disk: how many subjects are on record in the data folder.
+    bytes: declared size of the chosen subjects (their share of the whole set) or, for local files, counted; None where nobody
+        declares one. licence: SPDX id, or "unknown". needs_accept: the licence has to be named in `accept` before a download.
+    provider: "nemar", "upstream" or "local". subjects_on_disk: how many subjects are on record in the data folder.
     """
 
     source: str
@@ -42,15 +73,51 @@ class PlanRow:
     provider: str
     doi: str
 
+    def row(self) -> dict[str, Any]:
+        """What the table of `--dry-run` shows."""
+        return {
+            "source": self.source,
+            "subjects": self.subjects,
+            "here": self.subjects_on_disk,
+            "size": catalogue.format_bytes(self.bytes) or "not declared",
+            "licence": self.licence,
+            "accept": "needed" if self.needs_accept else "",
+            "from": self.provider,
+            "doi": self.doi,
+        }
+
+
+def default_data_dir() -> Path:
+    """`MNE_DATA` if set, else `~/mne_data`, as MOABB does."""
+    return Path(os.environ.get("MNE_DATA") or Path.home() / "mne_data")
+
 
 def plan(sources: Sequence[Source], data_dir: Path, subjects: Sequence[str] | None = None) -> list[PlanRow]:
-    """What `ensure` would bring, with sizes and licences. Opens no socket."""
-    raise NotImplementedError
+    """What `ensure` would bring, with sizes and licences. Opens no socket, imports no MOABB.
+
+    Args:
+        subjects: of all sources; None: each source's own choice, else everybody.
+    """
+    return [_plan_moabb(source, data_dir, subjects) if source.kind == "moabb" else _plan_local(source) for source in sources]
 
 
 def require_licences(rows: Iterable[PlanRow], accept: Iterable[str] = ()) -> None:
-    """Raise LicenceError unless every licence that needs it is in `accept` (SPDX ids, any spelling, or "all")."""
-    raise NotImplementedError
+    """Raise LicenceError unless every licence that needs it is in `accept` (SPDX ids in any spelling, or "all")."""
+    accepted = {catalogue.spdx(name) for name in accept}
+    asking = [row for row in rows if row.needs_accept and row.subjects_on_disk < row.subjects]
+    if "all" in accepted:
+        return
+    missing: dict[str, list[str]] = {}
+    for row in asking:
+        if row.licence not in accepted:
+            missing.setdefault(row.licence, []).append(row.dataset)
+    if not missing:
+        return
+    said = "; ".join(
+        f"{licence} ({', '.join(catalogue.licence_terms(licence))}) of {', '.join(names)}" for licence, names in missing.items()
+    )
+    flags = " ".join(f"--accept {licence!r}" if " " in licence else f"--accept {licence}" for licence in missing)
+    raise LicenceError(f"{len(missing)} licence(s) must be accepted before the download: {said}", f"read them, then add {flags}")
 
 
 def ensure(
@@ -60,38 +127,354 @@ def ensure(
     subjects: Sequence[str] | None = None,
     offline: bool = False,
     accept: Iterable[str] = (),
+    provider: str = "auto",
     progress: ProgressCallback | None = None,
 ) -> dict[str, list[SourceFile]]:
-    """Files of each subject, by subject id, downloaded when missing; names are relative to `data_dir`.
+    """Files of each subject of a MOABB source, downloaded when missing; names are relative to `data_dir`.
 
     For `files:` and `bids:` sources nothing is downloaded: use `hash_files`.
 
+    Args:
+        subjects: None: the source's own choice, else everybody.
+        offline: open no socket; a missing file is an error.
+        accept: licences that were accepted (any spelling, or "all"), and "plain-http" for hosts without TLS. Files that are in
+            the data folder already need no acceptance.
+        provider: "auto" (NEMAR where it has the set, else the original host), "nemar" or "upstream".
+        progress: called with (subjects done, subjects, what happens).
+
     Raises:
-        FetchError: a file is missing while offline, or its download failed.
-        LicenceError: the licence has not been accepted.
+        FetchError: a file is missing while offline, differs from its record, or its download failed or was not what is published.
+        LicenceError: a download is needed and the licence has not been accepted.
+        UsageError: another kind of source, or an unknown provider.
     """
-    raise NotImplementedError
+    if source.kind != "moabb":
+        raise UsageError(f"{source.spec} is local: there is nothing to fetch", "use the files as they are")
+    if provider not in PROVIDERS:
+        raise UsageError(f"there is no provider {provider!r}", f"choose one of: {', '.join(PROVIDERS)}")
+    wanted = [str(subject) for subject in (subjects or source.subjects or catalogue.entry(source.target).subjects)]
+    records = _Records(source, data_dir)
+    missing = [subject for subject in wanted if not records.holds(subject)]
+    if missing:
+        with data_folder_lock(data_dir, progress=progress):
+            records = _Records(source, data_dir)  # somebody else may have been faster
+            missing = [subject for subject in wanted if not records.holds(subject)]
+            if missing:
+                _fetch_missing(source, data_dir, missing, len(wanted), records, offline, tuple(accept), provider, progress)
+    found = {subject: records.files(subject) for subject in wanted}
+    _require_pinned(source, found)
+    return found
 
 
 def check(files: Iterable[SourceFile], data_dir: Path, *, quick: bool = False) -> None:
-    """Raise FetchError unless every file is there, unchanged. `quick` compares sizes only; the default hashes."""
-    raise NotImplementedError
+    """Raise FetchError unless every file is there and unchanged. `quick` compares sizes only; the default hashes."""
+    for file in files:
+        path = data_dir / file.name
+        try:
+            size = path.stat().st_size
+        except OSError:
+            raise FetchError(f"{file.name} is missing in {data_dir}", "run the same command again to fetch it") from None
+        if size != file.bytes:
+            raise FetchError(f"{file.name} has {size} bytes, on record are {file.bytes}", f"delete {path} and fetch it again")
+        if not quick and (found := sha256_of(path)) != file.sha256:
+            raise FetchError(
+                f"{file.name} has changed: SHA-256 {found[:16]}..., on record {file.sha256[:16]}...",
+                f"delete {path} and fetch it again",
+            )
 
 
 def hash_files(paths: Iterable[Path], root: Path) -> list[SourceFile]:
-    """Names relative to `root`, sizes and SHA-256 of local files; hashes are remembered by size and time in the user cache."""
-    raise NotImplementedError
+    """Names relative to `root` (for files elsewhere: the bare name), sizes and SHA-256 of local files, in the order of names.
+
+    Hashes are remembered in the user's cache folder by path, size and time of change, unless a file changed a moment ago.
+    """
+    memory = _HashMemory(root)
+    found = [SourceFile(_name_under(path, root), path.stat().st_size, memory.sha256(path)) for path in paths]
+    memory.save()
+    return sorted(found, key=lambda file: file.name)
 
 
 @contextmanager
-def data_folder_lock(data_dir: Path, timeout: float = 0.0) -> Iterator[None]:
-    """Hold the data folder for this process, or raise FetchError that names the holder."""
-    raise NotImplementedError
-    yield
+def data_folder_lock(data_dir: Path, timeout: float = -1.0, progress: ProgressCallback | None = None) -> Iterator[None]:
+    """Hold the data folder for this process; the same process may take it again.
+
+    Args:
+        timeout: s to wait for another process; below 0 for ever. A process that dies lets go.
+        progress: told whom we wait for.
+
+    Raises:
+        FetchError: still held by another process after `timeout`; names it.
+    """
+    folder = state_folder(data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock", is_singleton=True, thread_local=False)
+    owner = folder / "lock.owner.json"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = _holder(owner)
+        if progress:
+            progress(0, 0, f"waiting for {holder}, which holds {data_dir}")
+        try:
+            lock.acquire(timeout=timeout)
+        except Timeout:
+            raise FetchError(
+                f"{data_dir} is in use by {_holder(owner)}, waited {timeout:g} s",
+                "wait until it has ended, or use another --data-dir",
+            ) from None
+    try:
+        if lock.lock_counter == 1:
+            write_json(owner, {"pid": os.getpid(), "host": socket.gethostname()})
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            owner.unlink(missing_ok=True)
+        lock.release()
 
 
-@contextmanager
-def no_network() -> Iterator[None]:
-    """In this thread no socket of the internet families can be opened and no name resolved: FetchError instead."""
-    raise NotImplementedError
-    yield
+class _Records:
+    """What is known about the files of one data set in one data folder."""
+
+    def __init__(self, source: Source, data_dir: Path) -> None:
+        self.data_dir, self.path = data_dir, state_folder(data_dir) / f"{source.target}.json"
+        self.key = fingerprint({"moabb": catalogue.moabb_version(), "options": source.options})
+        content = self._read() if self.path.exists() else {}
+        usable = content.get("form") == STATE_FORM
+        self.known: dict[str, dict[str, Any]] = content["files"] if usable else {}
+        self.subjects: dict[str, dict[str, Any]] = content["subjects"] if usable else {}
+
+    def _read(self) -> dict[str, Any]:
+        """Records are written in one step: a damaged one was not written by us, and to forget it would forget the hashes."""
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            return {"form": content["form"], "files": dict(content["files"]), "subjects": dict(content["subjects"])}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FetchError(
+                f"{self.path}: the record of fetched files cannot be read ({type(error).__name__})",
+                "delete it to record the files anew as they are now",
+            ) from None
+
+    def holds(self, subject: str) -> bool:
+        """Whether the subject's files are on record for this MOABB and these options, and look unchanged."""
+        record = self.subjects.get(self._name(subject))
+        return record is not None and all(self._unchanged(name) for name in record["files"])
+
+    def files(self, subject: str) -> list[SourceFile]:
+        names = self.subjects[self._name(subject)]["files"]
+        return [SourceFile(name, self.known[name]["bytes"], self.known[name]["sha256"]) for name in names]
+
+    def add(self, subject: str, answer: Mapping[str, Any]) -> None:
+        """Hash what is new or changed, compare with the record, and write the record."""
+        for name in answer["files"]:
+            if not self._unchanged(name):
+                self.known[name] = self._examine(name)
+        self.subjects[self._name(subject)] = {
+            "files": list(answer["files"]),
+            "provider": answer["provider"],
+            "downloads": list(answer["fetched"]),
+            "moabb": catalogue.moabb_version(),
+        }
+        write_json(self.path, {"form": STATE_FORM, "files": self.known, "subjects": self.subjects})
+
+    def _examine(self, name: str) -> dict[str, Any]:
+        path = self.data_dir / name
+        status, found = path.stat(), sha256_of(path)
+        before = self.known.get(name)
+        if before and before["sha256"] != found:
+            raise FetchError(
+                f"{name} has changed: SHA-256 {found[:16]}..., on record {before['sha256'][:16]}...",
+                f"delete {path} and fetch it again, or delete {self.path} if the change was meant",
+            )
+        record = {"bytes": status.st_size, "sha256": found, "mtime_ns": status.st_mtime_ns}
+        published = published_sha256(f"/{name}")  # downloads were compared before they got their name; this file was here
+        return record if published in (None, found) else record | {"published": published}
+
+    def unlike_published(self, subject: str) -> list[str]:
+        """Files that were in the data folder and are not what their authors published: somebody's own, or damaged."""
+        return [name for name in self.subjects[self._name(subject)]["files"] if "published" in self.known[name]]
+
+    def _unchanged(self, name: str) -> bool:
+        record = self.known.get(name)
+        with suppress(OSError):
+            status = (self.data_dir / name).stat()
+            return record is not None and (record["bytes"], record["mtime_ns"]) == (status.st_size, status.st_mtime_ns)
+        return False
+
+    def _name(self, subject: str) -> str:
+        return f"{self.key[:16]}/{subject}"
+
+
+def _fetch_missing(
+    source: Source,
+    data_dir: Path,
+    missing: Sequence[str],
+    total: int,
+    records: _Records,
+    offline: bool,
+    accept: tuple[str, ...],
+    provider: str,
+    progress: ProgressCallback | None,
+) -> None:
+    """Ask MOABB, in a process of its own: first with what is on the disk, then, licence accepted, over the network."""
+    row = _plan_moabb(source, data_dir, missing)
+    try:
+        require_licences([row], accept)
+        refused: LicenceError | None = None
+    except LicenceError as error:
+        refused = error
+    request = {
+        "dataset": source.target,
+        "options": source.options,
+        "subjects": list(missing),
+        "data_dir": str(data_dir.resolve()),
+        "offline": offline or refused is not None,
+        "accept_terms": refused is None,
+        "plain_http": PLAIN_HTTP in accept,
+        "provider": provider,
+        "mirrors": _mirrors(),
+    }
+    done, problems = total - len(missing), []
+    for answer in _ask_child(request, data_dir):
+        if "files" in answer:
+            try:
+                records.add(answer["subject"], answer)
+            except FetchError as error:
+                problems.append((error.problem, error.fix))
+                continue
+            done += 1
+            if progress:
+                unlike = records.unlike_published(answer["subject"])
+                said = f": {len(unlike)} of its files differ from the published checksums" if unlike else ""
+                progress(done, total, f"{source.target} subject {answer['subject']}{said}")
+        elif "problem" in answer:
+            problems.append((answer["problem"], answer["fix"]))
+        elif progress and "file" in answer:
+            size = f"{answer['bytes'] / 1e6:.0f} of {answer['total'] / 1e6:.0f} MB" if answer["total"] else ""
+            progress(done, total, f"{answer['file']} {size}".strip())
+        elif progress and "note" in answer:
+            progress(done, total, answer["note"])
+    if problems and refused is not None and not offline:
+        raise refused
+    if problems:
+        more = f" (and {len(problems) - 1} more subjects)" if len(problems) > 1 else ""
+        raise FetchError(problems[0][0] + more, problems[0][1])
+
+
+def _ask_child(request: Mapping[str, Any], data_dir: Path) -> Iterator[dict[str, Any]]:
+    """Answers of `moabb_files` in a process of its own."""
+    root = str(Path(__file__).resolve().parents[1])
+    code = f"import sys; sys.path.insert(0, {root!r}); from eegprep.moabb_files import main; main()"
+    log = state_folder(data_dir) / "log.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as errors, tempfile.TemporaryFile("w+", encoding="utf-8") as asked:
+        json.dump(request, asked)
+        asked.seek(0)
+        child = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=asked, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
+        )
+        assert child.stdout is not None
+        answered = 0
+        try:
+            for line in child.stdout:
+                answer = json.loads(line)
+                answered += "subject" in answer
+                yield answer
+        finally:
+            if child.poll() is None and sys.exc_info()[0] is not None:
+                child.kill()
+            status = child.wait()
+    if answered < len(request["subjects"]):
+        raise FetchError(
+            f"MOABB's process ended with status {status} after {answered} of {len(request['subjects'])} subjects", f"see {log}"
+        )
+
+
+def _plan_moabb(source: Source, data_dir: Path, subjects: Sequence[str] | None) -> PlanRow:
+    declared = catalogue.entry(source.target)
+    wanted = [str(subject) for subject in (subjects or source.subjects or declared.subjects)]
+    records = _Records(source, data_dir)
+    here = sum(records.holds(subject) for subject in wanted)
+    share = None if declared.bytes is None else round(declared.bytes * len(wanted) / max(1, declared.n_subjects))
+    provider = "local" if here == len(wanted) else ("nemar" if declared.nemar_id else "upstream")
+    return PlanRow(
+        source.spec, source.dataset, len(wanted), here, share, source.licence, not catalogue.is_open(source.licence), provider,
+        source.doi,
+    )  # fmt: skip
+
+
+def _plan_local(source: Source) -> PlanRow:
+    root = Path(source.target)
+    if source.kind == "files":
+        files = [Path(name) for name in glob.glob(source.target, recursive=True)]  # noqa: PTH207 (absolute patterns)
+    else:
+        files = sorted(root.rglob("*"))
+    size = sum(path.stat().st_size for path in files if path.is_file())
+    if source.kind == "bids":
+        count = len(source.subjects or [path for path in root.glob("sub-*") if path.is_dir()])
+    else:
+        count = len(source.subjects) if source.subjects else len(files)
+    return PlanRow(source.spec, source.dataset, count, count, size, source.licence, False, "local", source.doi)
+
+
+def _require_pinned(source: Source, found: Mapping[str, Sequence[SourceFile]]) -> None:
+    """A lock file names each file's hash: what is here must be that."""
+    for files in found.values():
+        for file in files:
+            pinned = source.sha256.get(file.name)
+            if pinned is not None and pinned != file.sha256:
+                raise FetchError(
+                    f"{file.name}: SHA-256 {file.sha256[:16]}..., the manifest has {pinned[:16]}...",
+                    "get the version that was used, or take the hash out of the manifest",
+                )
+
+
+def _mirrors() -> dict[str, str]:
+    """`EEGPREP_MIRRORS="https://a.org/=https://b.org/a/;..."`: URL beginnings and what to put in their place."""
+    pairs = (item.partition("=") for item in os.environ.get("EEGPREP_MIRRORS", "").split(";") if item.strip())
+    return {beginning.strip(): other.strip() for beginning, _, other in pairs}
+
+
+class _HashMemory:
+    """Hashes of local files by path, size and time of change."""
+
+    YOUNG_S = 1.0  # a file that changed so recently may change again without its time showing it
+
+    def __init__(self, root: Path) -> None:
+        name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+        self.path = Path(platformdirs.user_cache_dir("eeg-dreamdiff", appauthor=False)) / "hashes" / f"{name}.json"
+        self.known: dict[str, list[Any]] = _read_json(self.path)
+        self.changed = False
+
+    def sha256(self, path: Path) -> str:
+        key, status = str(path.resolve()), path.stat()
+        record = self.known.get(key)
+        if record and record[:2] == [status.st_size, status.st_mtime_ns]:
+            return str(record[2])
+        found = sha256_of(path)
+        if time.time() - status.st_mtime > self.YOUNG_S:
+            self.known[key] = [status.st_size, status.st_mtime_ns, found]
+            self.changed = True
+        return found
+
+    def save(self) -> None:
+        if self.changed:
+            with suppress(OSError):  # a home folder that cannot be written only costs time
+                write_json(self.path, self.known)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one: for what can be made anew."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _name_under(path: Path, root: Path) -> str:
+    path, root = path.resolve(), root.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _holder(owner: Path) -> str:
+    content = _read_json(owner)
+    return f"process {content['pid']} on {content['host']}" if {"pid", "host"} <= set(content) else "another process"
