@@ -350,6 +350,14 @@ def finish_corpus(root: Path) -> None:
         _write_node(root, final)
 
 
+def set_recipe(root: Path, recipe: Mapping[str, Any], fingerprint: str) -> None:
+    """Give the corpus another recipe; the caller then makes every subject again that the change touches."""
+    node = read_node(root / "zarr.json")
+    attributes = check_corpus_attributes(node.get("attributes", {}), str(root))
+    if attributes.get("fingerprint") != fingerprint:
+        _write_node(root, _group_node({**attributes, "recipe": dict(recipe), "fingerprint": fingerprint}))
+
+
 def drop_consolidated(root: Path) -> None:
     """Remove the consolidated metadata before a subject changes, so that no reader believes an old view."""
     content = (root / "zarr.json").read_bytes()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from .errors import SignalError
+from .recipe import Recipe
+from .recording import Recording
 
 
 def crop(signal_CT: np.ndarray, window: int = 512, stride: int | None = None) -> np.ndarray:
@@ -21,7 +25,9 @@ def crop(signal_CT: np.ndarray, window: int = 512, stride: int | None = None) ->
     """
     stride = window if stride is None else stride
     if window < 1 or stride < 1:
-        raise SignalError(f"window {window} and stride {stride} samples do not make windows (least 1)", "set --window and --stride")
+        raise SignalError(
+            f"window {window} and stride {stride} samples do not make windows (least 1)", "set --window and --stride"
+        )
     if signal_CT.shape[-1] < window:
         return np.empty((0, signal_CT.shape[0], window), signal_CT.dtype)
     return np.lib.stride_tricks.sliding_window_view(signal_CT, window, axis=1)[:, ::stride].swapaxes(0, 1)
@@ -57,3 +63,140 @@ def pad_channels(windows: np.ndarray, channels: int = 128) -> np.ndarray:
         (..., channels, T), the dtype of `windows`.
     """
     return np.take(windows, pad_map(windows.shape[-2], channels), axis=-2)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where the windows of a recording lie. N windows.
+
+    starts_N, lengths_N: first sample and samples taken; a length other than the window's means stretched.
+    labels_N: what happened during the whole window, or None.
+    """
+
+    starts_N: np.ndarray
+    lengths_N: np.ndarray
+    labels_N: tuple[str | None, ...]
+
+    def take(self, chosen: np.ndarray) -> Cut:
+        """The windows with these indices."""
+        return Cut(self.starts_N[chosen], self.lengths_N[chosen], tuple(self.labels_N[i] for i in chosen.tolist()))
+
+    def __len__(self) -> int:
+        return len(self.starts_N)
+
+
+def plan_cut(recording: Recording, recipe: Recipe) -> Cut:
+    """Windows of a recording: sliding, or one per trial; never across a seam."""
+    window = recipe.window
+    segments = recording.segments or ((0, recording.signal_CT.shape[1]),)
+    trials = _trials(recording)
+    if recipe.windows == "trials":
+        return _cut_trials(trials, segments, recipe)
+    starts_N = window_starts(segments, window, recipe.stride)
+    lengths_N = np.full(len(starts_N), window, np.int64)
+    if recipe.short == "stretch":
+        short = [(first, last - first) for first, last in segments if 2 <= last - first < window]
+        starts_N = np.concatenate([starts_N, np.array([first for first, _ in short], np.int64)])
+        lengths_N = np.concatenate([lengths_N, np.array([length for _, length in short], np.int64)])
+        order = np.argsort(starts_N, kind="stable")
+        starts_N, lengths_N = starts_N[order], lengths_N[order]
+    return Cut(starts_N, lengths_N, labels_inside(starts_N, lengths_N, trials))
+
+
+def labels_inside(starts_N: np.ndarray, lengths_N: np.ndarray, trials: Sequence[tuple[int, int, str]]) -> tuple[str | None, ...]:
+    """The label of the trial that each window lies wholly inside; the latest that began, where trials overlap."""
+    labels: list[str | None] = [None] * len(starts_N)
+    for first, last, label in trials:
+        for index in np.flatnonzero((starts_N >= first) & (starts_N + lengths_N <= last)).tolist():
+            labels[index] = label
+    return tuple(labels)
+
+
+def _trials(recording: Recording) -> list[tuple[int, int, str]]:
+    """(first, last + 1, label) in samples, by onset; stretches marked bad are no trials."""
+    rate = recording.sfreq
+    return [
+        (round(event.onset * rate), round((event.onset + event.duration) * rate), event.label)
+        for event in sorted(recording.events, key=lambda event: event.onset)
+        if not event.label.upper().startswith("BAD")
+    ]
+
+
+def _cut_trials(trials: Sequence[tuple[int, int, str]], segments: Sequence[tuple[int, int]], recipe: Recipe) -> Cut:
+    """One window from the start of each trial. A shorter trial is stretched, or the window runs on and has no label."""
+    starts, lengths, labels = [], [], []
+    for first, last, label in trials:
+        end = next((stop for start, stop in segments if start <= first < stop), None)
+        if end is None:
+            continue
+        inside = min(last, end) - first
+        if inside >= recipe.window:
+            starts.append(first), lengths.append(recipe.window), labels.append(label)
+        elif recipe.short == "stretch" and inside >= 2:
+            starts.append(first), lengths.append(inside), labels.append(label)
+        elif first + recipe.window <= end:
+            starts.append(first), lengths.append(recipe.window), labels.append(None)
+    return Cut(np.array(starts, np.int64), np.array(lengths, np.int64), tuple(labels))
+
+
+def draw(cut: Cut, recording: str, seed: int) -> np.ndarray:
+    """A number for each window that decides the seeded draw: (N,) uint64, the same whatever else is drawn."""
+    digests = [hashlib.blake2b(f"{seed}|{recording}|{start}".encode(), digest_size=8).digest() for start in cut.starts_N.tolist()]
+    return np.array([int.from_bytes(digest, "little") for digest in digests], np.uint64)
+
+
+def stretch(signal_CT: np.ndarray, samples: int = 512) -> np.ndarray:
+    """Linear interpolation to `samples` samples from end to end, as the paper's released code does with short recordings."""
+    n_samples = signal_CT.shape[1]
+    if n_samples < 2:
+        raise SignalError(f"{n_samples} samples cannot be stretched (least 2)", "leave the recording out: --short skip")
+    places = np.linspace(0.0, n_samples - 1.0, samples)
+    left = np.minimum(places.astype(np.int64), n_samples - 2)
+    share = places - left
+    return (signal_CT[:, left] * (1 - share) + signal_CT[:, left + 1] * share).astype(signal_CT.dtype)
+
+
+def make_windows(signal_CT: np.ndarray, cut: Cut, rows: ChannelPlan, window: int = 512) -> np.ndarray:
+    """The windows of a cut, padded: (N, channels, window) float32."""
+    out = np.empty((len(cut), rows.channels, window), np.float32)
+    for index, (start, length) in enumerate(zip(cut.starts_N.tolist(), cut.lengths_N.tolist(), strict=True)):
+        piece_CT = signal_CT[:, start : start + length]
+        rows.fill(piece_CT if length == window else stretch(piece_CT, window), out[index])
+    return out
+
+
+@dataclass(frozen=True)
+class ChannelPlan:
+    """How the rows of a window are filled from a recording's channels.
+
+    pad_map: source channel of each row, -1 for none. weights: (channels, C) when rows are interpolated instead.
+    """
+
+    pad_map: tuple[int, ...]
+    weights: np.ndarray | None = None
+
+    @property
+    def channels(self) -> int:
+        return len(self.pad_map)
+
+    def fill(self, piece_CT: np.ndarray, out_CT: np.ndarray) -> None:
+        """Write one padded window."""
+        if self.weights is not None:
+            out_CT[...] = self.weights @ piece_CT
+            return
+        rows = np.array(self.pad_map)
+        known = rows >= 0
+        if known.all():
+            np.take(piece_CT, rows, axis=0, out=out_CT, mode="clip")
+        else:
+            out_CT[...] = 0.0
+            out_CT[known] = piece_CT[rows[known]]
+
+
+def plan_channels(recording: Recording, recipe: Recipe) -> ChannelPlan:
+    """Which channel goes where, for one recording."""
+    seeded = hashlib.blake2b(f"{recipe.seed}|{recording.name}".encode(), digest_size=8).digest()
+    rows = pad_map(len(recording.channels), recipe.channels, np.random.default_rng(int.from_bytes(seeded, "little")))
+    if recipe.mode == "zeros" and len(recording.channels) < recipe.channels:
+        rows = np.where(np.arange(recipe.channels) < len(recording.channels), rows, -1)
+    return ChannelPlan(tuple(rows.tolist()))

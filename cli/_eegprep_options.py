@@ -1,0 +1,49 @@
+"""Options that several `eegprep` commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Sources = Annotated[
+    list[str], typer.Argument(metavar="SOURCE...", help="moabb:NAME, bids:ROOT, files:GLOB or a manifest (.toml)")
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Store to create or resume")]
+Subjects = Annotated[str | None, typer.Option(help="Subjects, e.g. 1-10,12")]
+DataDir = Annotated[Path | None, typer.Option(help="Where MOABB's data sets lie [default: MNE_DATA]")]
+Accept = Annotated[list[str] | None, typer.Option(help="Licence to accept; may be given several times")]
+Offline = Annotated[bool, typer.Option("--offline", help="Open no socket")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan, then stop")]
+KeepPrivate = Annotated[bool, typer.Option("--keep-private", help="Keep dates and subject information of file headers")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes")]
+Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler to use instead, e.g. tcp://host:8786")]
+MaxMemory = Annotated[str | None, typer.Option(help="For all workers together, e.g. 4GB")]
+Low = Annotated[float | None, typer.Option(help="Lower edge of the pass band, Hz [default: 5]")]
+High = Annotated[float | None, typer.Option(help="Upper edge of the pass band, Hz [default: 95]")]
+Nyquist = Annotated[
+    Literal["clip", "highpass", "skip", "error"] | None,
+    typer.Option(help="When the upper edge does not fit the rate [default: clip, to 0.45 x rate]"),
+]
+Resample = Annotated[float | None, typer.Option(help="Common rate, Hz [default: each recording's own]")]
+Notch = Annotated[str | None, typer.Option(help="Line frequency to remove, Hz, or 'auto' [default: off]")]
+Channels = Annotated[int | None, typer.Option(help="Rows of a window [default: 128]")]
+Window = Annotated[int | None, typer.Option(help="Samples of a window [default: 512]")]
+Stride = Annotated[int | None, typer.Option(help="Samples from window to window [default: the window]")]
+Mode = Annotated[
+    Literal["replicate", "zeros", "spline"] | None, typer.Option(help="How missing rows are filled [default: replicate]")
+]
+Windows = Annotated[
+    Literal["sliding", "trials"] | None, typer.Option(help="Over the recording, or one per trial [default: sliding]")
+]
+Short = Annotated[Literal["skip", "stretch"] | None, typer.Option(help="Recordings shorter than a window [default: skip]")]
+Order = Annotated[
+    Literal["source", "canonical"] | None, typer.Option("--channel-order", help="Order of channels [default: source]")
+]
+MaxPerSubject = Annotated[int | None, typer.Option(help="Seeded draw of at most so many windows a subject")]
+Seed = Annotated[int | None, typer.Option(help="Of that draw, and of blocks of more channels than rows [default: 0]")]
+MinChannels = Annotated[int | None, typer.Option(help="Fewer EEG channels are quarantined [default: 1]")]
+MinUv = Annotated[float | None, typer.Option(help="Least median channel standard deviation after filtering, uV [default: 1]")]
+MaxUv = Annotated[float | None, typer.Option(help="Largest, uV [default: 300]")]

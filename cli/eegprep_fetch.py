@@ -1,0 +1,35 @@
+"""`eegprep fetch`."""
+
+from __future__ import annotations
+
+from . import _eegprep_options as o
+from ._app import eegprep_app
+
+
+@eegprep_app.command()
+def fetch(
+    sources: o.Sources,
+    out: o.Out,
+    subjects: o.Subjects = None,
+    data_dir: o.DataDir = None,
+    accept: o.Accept = None,
+    offline: o.Offline = False,
+    workers: o.Workers = 1,
+    scheduler: o.Scheduler = None,
+    max_memory: o.MaxMemory = None,
+    keep_private: o.KeepPrivate = False,
+    dry_run: o.DryRun = False,
+    as_json: o.Json = False,
+) -> int:
+    """Bring source files here and turn each run into one array of a recordings store."""
+    from eegprep.build import fetch as step
+
+    from ._eegprep_show import finish
+    from ._output import progress
+
+    with progress("fetch") as bar:
+        summary = step(
+            sources, out, subjects=subjects, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,
+            scheduler=scheduler, max_memory=max_memory, keep_private=keep_private, progress=bar,
+        )  # fmt: skip
+    return finish(summary, as_json)

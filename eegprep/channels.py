@@ -1,0 +1,65 @@
+"""Channel names: which are not EEG whatever the file says, which place on the head they mean, and in which order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+# typed as EEG by some loader of a public data set, but measuring something else: eyes, muscles, heart, mastoids and earlobes,
+# triggers, motion, other devices
+_NOT_EEG = re.compile(
+    r"(h|v|r|l|x)?_?eo[gm].*|.*eog.*|.*emg.*|e[ck]g.*|.*ecg.*|[hv]eo[lrud]?|h?eo[lr]|veo[ud]|"
+    r"m[12]|a[12]|ma[12]|lma|rma|mastoid.*|exg\d*|ear.*|"
+    r"sti.*|status|trig.*|marker.*|event.*|din\d*|"
+    r"acc.*|gyr.*|mag[xyz]|imu.*|(acc|gyro|quat)?_?[xyzw]|v[xyz]|"
+    r"gsr.*|eda.*|resp.*|ppg.*|pleth.*|temp.*|spo2.*|aux.*|photo.*|audio.*|"
+    r"battery.*|counter.*|time(stamp)?.*|target.*|pos[xyz].*",
+    re.IGNORECASE,
+)
+# old names of the same places (10-20 system before 1991)
+_ALIASES = {"t3": "t7", "t4": "t8", "t5": "p7", "t6": "p8"}
+
+
+def canonical_name(name: str) -> str:
+    """The 10-05 name that `name` means, as spelt in `standard_1005`, or the cleaned name itself.
+
+    Strips the dots of eegmmidb, the `EEG ` in front and the reference behind that EDF files carry.
+    """
+    short = re.sub(r"^(eeg)[ _-]+", "", name.strip().strip("."), flags=re.IGNORECASE)
+    short = re.sub(r"[ _-]+(ref|le|re|avg|av|cz|a1|a2|m1|m2)$", "", short, flags=re.IGNORECASE)
+    key = short.casefold()
+    return _standard_names().get(_ALIASES.get(key, key), short)
+
+
+def is_eeg_name(name: str, channels: Sequence[str] = ()) -> bool:
+    """Whether a channel called `name` can be EEG.
+
+    `A1` and `A2` are earlobes, unless the recording's other names say that it is a BioSemi cap (A1 to A32, B1 ...).
+    """
+    short = re.sub(r"^(eeg)[ _-]+", "", name.strip().strip("."), flags=re.IGNORECASE)
+    if re.fullmatch(r"a[12]", short, re.IGNORECASE) and {"A3", "B1"} & {other.upper() for other in channels}:
+        return True
+    return re.fullmatch(_NOT_EEG, short) is None
+
+
+def standard_positions(names: Sequence[str]) -> np.ndarray:
+    """(len(names), 3) m in head coordinates from `standard_1005`; NaN for names that are not in it."""
+    table = _standard_table()
+    return np.array([table.get(canonical_name(name), (np.nan,) * 3) for name in names], float).reshape(len(names), 3)
+
+
+@cache
+def _standard_table() -> dict[str, tuple[float, float, float]]:
+    import mne
+
+    montage = mne.channels.make_standard_montage("standard_1005")
+    info = mne.create_info(montage.ch_names, 100.0, "eeg").set_montage(montage, verbose="error")
+    return {channel["ch_name"]: tuple(float(v) for v in channel["loc"][:3]) for channel in info["chs"]}  # type: ignore[misc]
+
+
+@cache
+def _standard_names() -> dict[str, str]:
+    return {name.casefold(): name for name in _standard_table()}

@@ -1,0 +1,151 @@
+"""Run jobs in this process, in several, or on a Dask cluster, within a memory budget; and one writer per store."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import StoreError, UsageError
+from .recording import ProgressCallback
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much may run at once. memory: bytes for all workers together, None for no limit."""
+
+    workers: int = 1
+    scheduler: str | None = None
+    memory: int | None = None
+
+    @classmethod
+    def make(cls, workers: int, scheduler: str | None, memory: str | int | None) -> Budget:
+        """Check and convert what the command line gives."""
+        if workers < 1:
+            raise UsageError(f"--workers {workers} (least 1)", "give at least one worker")
+        return cls(workers, scheduler, parse_bytes(memory) if memory is not None else None)
+
+
+def parse_bytes(text: str | int) -> int:
+    """`"4GB"`, `"512 MiB"` or a number as bytes."""
+    if isinstance(text, int):
+        return text
+    found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    if not found:
+        raise UsageError(f"{text!r} is not an amount of memory", "write for instance 4GB or 512MB")
+    base = 1024 if found[3] else 1000
+    return int(float(found[1]) * base ** " kmgt".index(found[2].lower() or " "))
+
+
+def run_jobs(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | None) -> list[Any]:
+    """Results of `job.run()`, in the order of `jobs`. An error of a job stops the rest; what is finished stays."""
+    if not jobs:
+        return []
+    if budget.scheduler is not None:
+        return _run_dask(jobs, budget, progress)
+    if budget.workers == 1 or len(jobs) == 1:
+        return _run_here(jobs, progress)
+    return _run_processes(jobs, budget, progress)
+
+
+def _run_here(jobs: Sequence[Any], progress: ProgressCallback | None) -> list[Any]:
+    results = []
+    for index, job in enumerate(jobs):
+        _tell(progress, index, len(jobs), job.name)
+        results.append(job.run())
+    _tell(progress, len(jobs), len(jobs), "")
+    return results
+
+
+def _tell(progress: ProgressCallback | None, done: int, total: int, message: str) -> None:
+    if progress is not None:
+        progress(done, total, message)
+
+
+def run_job(job: Any) -> Any:
+    """What a worker process does."""
+    return job.run()
+
+
+def _run_processes(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | None) -> list[Any]:
+    import multiprocessing
+
+    results: list[Any] = [None] * len(jobs)
+    context = multiprocessing.get_context("spawn")  # forks of a process with threads can deadlock
+    workers = min(budget.workers, len(jobs))
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+        waiting = sorted(range(len(jobs)), key=lambda index: -jobs[index].bytes)  # the largest first: no long tail
+        running: dict[Future[Any], int] = {}
+        done = 0
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    index = waiting.pop(0)
+                    running[pool.submit(run_job, jobs[index])] = index
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    index = running.pop(future)
+                    results[index] = future.result()
+                    done += 1
+                    _tell(progress, done, len(jobs), jobs[index].name)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return results
+
+
+def _start_worker() -> None:
+    """One thread of arithmetic each, and no life after the parent: an orphan would go on writing into the store."""
+    import multiprocessing
+    import threading
+    from multiprocessing.connection import wait as wait_for
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            wait_for([parent.sentinel])
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _run_dask(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | None) -> list[Any]:
+    from dask.distributed import Client, as_completed
+
+    results: list[Any] = [None] * len(jobs)
+    with Client(budget.scheduler, set_as_default=False) as client:
+        futures = {client.submit(run_job, job, pure=False, retries=2): index for index, job in enumerate(jobs)}
+        for done, future in enumerate(as_completed(list(futures)), start=1):
+            index = futures[future]
+            results[index] = future.result()
+            _tell(progress, done, len(jobs), jobs[index].name)
+    return results
+
+
+@contextmanager
+def store_lock(root: Path) -> Iterator[None]:
+    """Hold the store `root` for this process; a lock file beside it, so that the store's own bytes stay the same.
+
+    Raises:
+        StoreError: another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(root.with_name(f".{root.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StoreError(
+            f"{root}: another process is writing into this store", "wait until it is done, or choose another output"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,590 @@
+"""Read recordings, one at a time: MOABB classes, BIDS folders, any file MNE reads, and `mne.io.Raw` objects.
+
+Everything that comes out is float32 in uV with EEG channels only, events in s from the first sample, and no names, birthdays or
+dates. A recording that cannot be read comes out as an `Unreadable`, so that it never takes the others with it.
+Shapes: C channels, T samples.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import catalogue, fetch, manifests
+from .channels import standard_positions
+from .errors import SourceError, ToolkitError
+from .manifests import Source
+from .recording import Event, Finding, Recording, SourceFile
+
+if TYPE_CHECKING:
+    from mne.io import BaseRaw
+
+UV_PER_VOLT = 1e6
+# ours: samples x channels converted at once; 32 MB of float64
+_CHUNK_VALUES = 4_000_000
+# what readers write where a recording has a seam
+_SEAM = re.compile(r"edge boundary|edge$|bad_acq_skip|boundary$", re.IGNORECASE)
+_EDF_LIKE = {".edf", ".bdf", ".rec"}
+# files that belong to a recording but are not the one to open
+_COMPANIONS = {".fdt", ".vmrk", ".eeg.json", ".json", ".tsv", ".event", ".txt", ".md", ".xml"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One subject of one source: what one worker does in one go, and what is committed or not as a whole.
+
+    files: what the recordings are made of, names relative to `root`.
+    """
+
+    source: Source
+    subject: str
+    files: tuple[SourceFile, ...]
+    root: str
+    person: str = ""
+    offline: bool = True
+    keep_private: bool = False
+
+    @property
+    def name(self) -> str:
+        """`dataset/subject`."""
+        return f"{self.source.dataset}/{self.subject}"
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A recording that could not be read, and why."""
+
+    name: str
+    error: ToolkitError
+    sources: tuple[SourceFile, ...] = ()
+
+    @property
+    def finding(self) -> Finding:
+        """The row for the table of findings."""
+        return Finding("unreadable", self.name, None, None, None, "quarantined", self.error.problem)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known about a recording besides its signal."""
+
+    dataset: str
+    subject: str
+    session: str = "0"
+    run: str = "0"
+    person: str = ""
+    licence: str = "unknown"
+    doi: str = ""
+    reference: str = ""
+    line_freq: float | None = None
+    sources: tuple[SourceFile, ...] = field(default=())
+
+
+def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
+    """Sorts "2" before "10"."""
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.findall(r"\d+|\D+", text))
+
+
+def list_tasks(
+    sources: Sequence[Source],
+    data_dir: Path,
+    *,
+    subjects: Sequence[str] | None = None,
+    offline: bool = False,
+    accept: Sequence[str] = (),
+    keep_private: bool = False,
+    progress: Any = None,
+) -> list[Task]:
+    """Every subject of every source, with the files it is made of; what MOABB sets lack is downloaded unless offline.
+
+    Raises:
+        SourceError: a source holds no recordings, or a wanted subject is not there.
+        FetchError, LicenceError: see `fetch.ensure`.
+    """
+    tasks: list[Task] = []
+    for source in sources:
+        wanted = tuple(subjects) if subjects is not None else source.subjects
+        if source.kind == "moabb":
+            found = fetch.ensure(source, data_dir, subjects=wanted, offline=offline, accept=accept, progress=progress)
+            root = Path(data_dir)
+        elif source.kind == "files":
+            root, groups = _group_files(source, wanted)
+            found = {subject: fetch.hash_files(paths, root) for subject, paths in groups.items()}
+        else:
+            root, groups = _group_bids(source, wanted)
+            found = {subject: fetch.hash_files(paths, root) for subject, paths in groups.items()}
+        tasks += [
+            Task(source, subject, tuple(found[subject]), str(root), manifests.person(source, subject), offline, keep_private)
+            for subject in sorted(found, key=natural_key)
+        ]
+    names = [task.name for task in tasks]
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise SourceError(
+            f"{twice[0]}: {names.count(twice[0])} sources give this subject (limit 1)",
+            "give each source its own `dataset` name in a manifest",
+        )
+    return tasks
+
+
+def read_task(task: Task) -> Iterator[Recording | Unreadable]:
+    """The recordings of one subject, one in memory at a time where the loader allows, in natural order of session and run."""
+    fetch.check(task.files, Path(task.root))
+    reader = {"moabb": _read_moabb, "files": _read_files, "bids": _read_bids}[task.source.kind]
+    yield from reader(task)
+
+
+def read_source(
+    source: str | Source, data_dir: Path | None = None, *, subjects: Sequence[str] | None = None, offline: bool = False
+) -> Iterator[Recording]:
+    """Recordings of a SOURCE or manifest, one at a time; the first that cannot be read raises its error."""
+    sources = (source,) if isinstance(source, Source) else manifests.load([source]).sources
+    for task in list_tasks(sources, data_dir or default_data_dir(), subjects=subjects, offline=offline):
+        for item in read_task(task):
+            if isinstance(item, Unreadable):
+                raise item.error
+            yield item
+
+
+def default_data_dir() -> Path:
+    """Where MNE and MOABB keep data sets: `MNE_DATA`, then MNE's own configuration, then ~/mne_data."""
+    if "MNE_DATA" in os.environ:
+        return Path(os.environ["MNE_DATA"]).expanduser()
+    config = Path(os.environ.get("_MNE_FAKE_HOME_DIR", Path.home())) / ".mne" / "mne-python.json"
+    if config.is_file():
+        import json
+
+        try:
+            stored = json.loads(config.read_text()).get("MNE_DATA")
+        except (ValueError, OSError):
+            stored = None
+        if stored:
+            return Path(stored)
+    return Path.home() / "mne_data"
+
+
+# ---------------------------------------------------------------------------------------------------- raw -> recording
+
+
+def from_raw(
+    raw: BaseRaw, origin: Origin | None = None, *, events: Sequence[Event] | None = None, keep_private: bool = False, **names: str
+) -> Recording:
+    """A `Recording` from an `mne.io.Raw`: EEG channels, uV, float32; read in pieces, so that a Raw need not be in memory.
+
+    Args:
+        raw: any Raw; it is not changed.
+        origin: where it comes from; or give `dataset`, `subject`, `session`, `run` as keywords.
+        events: trials; the annotations when left out.
+        keep_private: also keep the measurement date and what the header says about the person.
+
+    Raises:
+        SourceError: no EEG channel, or no sample.
+    """
+    origin = origin or Origin(**{"dataset": "raw", "subject": "0", **names})
+    name = f"{origin.dataset}/{origin.subject}/{origin.session}.{origin.run}"
+    types = raw.get_channel_types()
+    picks = [index for index, kind in enumerate(types) if kind == "eeg"]
+    if not picks:
+        raise SourceError(
+            f"{name}: 0 of {len(types)} channels are EEG (least 1; types found: {', '.join(sorted(set(types))) or 'none'})",
+            "leave the recording out, or set the channel types in the file",
+        )
+    if raw.n_times == 0:
+        raise SourceError(f"{name}: 0 samples (least 1)", "leave the recording out")
+    sfreq = float(raw.info["sfreq"])
+    channels = tuple(raw.ch_names[pick] for pick in picks)
+    low, high = float(raw.info["highpass"] or 0.0), float(raw.info["lowpass"] or sfreq / 2)
+    return Recording(
+        signal_CT=_read_signal(raw, picks, name),
+        sfreq=sfreq,
+        channels=channels,
+        dataset=origin.dataset,
+        subject=origin.subject,
+        session=origin.session,
+        run=origin.run,
+        positions_C3=_positions(raw, picks, channels),
+        original_sfreq=sfreq,
+        events=tuple(_annotation_events(raw) if events is None else events),
+        segments=_segments(raw),
+        sources=origin.sources,
+        licence=origin.licence,
+        doi=origin.doi,
+        reference=origin.reference,
+        line_freq=origin.line_freq if raw.info["line_freq"] is None else float(raw.info["line_freq"]),
+        band=(low, high),
+        person=origin.person or f"{origin.dataset}/{origin.subject}",
+        findings=_raw_findings(raw, name),
+        software=_software(),
+    )
+
+
+def _read_signal(raw: BaseRaw, picks: list[int], name: str) -> np.ndarray:
+    """(C, T) float32 uV, converted in pieces that are small against the whole."""
+    signal_CT = np.empty((len(picks), raw.n_times), np.float32)
+    step = max(1, _CHUNK_VALUES // max(len(raw.ch_names), 1))
+    for start in range(0, raw.n_times, step):
+        stop = min(start + step, raw.n_times)
+        piece = raw[picks, start:stop][0]
+        if piece.shape[1] != stop - start:
+            raise SourceError(
+                f"{name}: the file ends at sample {start + piece.shape[1]:,} of {raw.n_times:,}", "fetch the file again"
+            )
+        np.multiply(piece, UV_PER_VOLT, out=signal_CT[:, start:stop], casting="unsafe")
+    return signal_CT
+
+
+def _positions(raw: BaseRaw, picks: list[int], channels: tuple[str, ...]) -> np.ndarray:
+    """(C, 3) m in head coordinates: what the file says, else the standard place of that name, else NaN."""
+    located = np.array([raw.info["chs"][pick]["loc"][:3] for pick in picks], float).reshape(len(picks), 3)
+    unknown = ~np.isfinite(located).all(axis=1) | (located == 0).all(axis=1)
+    if unknown.any():
+        located[unknown] = standard_positions([name for name, lost in zip(channels, unknown, strict=True) if lost])
+    return located
+
+
+def _annotation_events(raw: BaseRaw) -> list[Event]:
+    """Annotations as events, the one at sample 0 included; onsets in s from the first sample."""
+    notes = raw.annotations
+    return [
+        Event(round(float(onset - raw.first_time), 9), float(duration), str(label))
+        for onset, duration, label in zip(notes.onset, notes.duration, notes.description, strict=True)
+        if not _SEAM.match(str(label))
+    ]
+
+
+def _segments(raw: BaseRaw) -> tuple[tuple[int, int], ...]:
+    """Sample ranges between the seams that annotations name."""
+    sfreq, n_samples = float(raw.info["sfreq"]), raw.n_times
+    cuts: list[tuple[int, int]] = []
+    for onset, duration, label in zip(raw.annotations.onset, raw.annotations.duration, raw.annotations.description, strict=True):
+        if _SEAM.match(str(label)):
+            first = min(max(round((onset - raw.first_time) * sfreq), 0), n_samples)
+            lost = duration if str(label).lower().startswith("bad_acq_skip") else 0.0
+            cuts.append((first, min(first + round(lost * sfreq), n_samples)))
+    segments, start = [], 0
+    for first, last in sorted(cuts):
+        if first > start:
+            segments.append((start, first))
+        start = max(start, last)
+    if start < n_samples:
+        segments.append((start, n_samples))
+    return tuple(segments)
+
+
+def _raw_findings(raw: BaseRaw, name: str) -> tuple[Finding, ...]:
+    """Channels that the file itself marks as bad: kept, and said."""
+    return tuple(Finding("marked_bad", name, bad, None, None, "noted", "marked as bad in the source") for bad in raw.info["bads"])
+
+
+def _software(*more: str) -> dict[str, str]:
+    return {package: metadata.version(package) for package in ("mne", *more)}
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+
+
+def _group_files(source: Source, wanted: Sequence[str] | None) -> tuple[Path, dict[str, list[Path]]]:
+    """Folder that names are relative to, and the files of each subject."""
+    paths = [Path(path) for path in glob.glob(source.target, recursive=True)]
+    paths = sorted(path for path in paths if path.is_file() or path.suffix in (".ds", ".mff"))
+    if len(paths) > 1:
+        paths = [path for path in paths if path.suffix.lower() not in _COMPANIONS]
+    if not paths:
+        raise SourceError(f"files:{source.target}: no file matches", "check the path; quote patterns with * in the shell")
+    root = _fixed_part(source.target)
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        subject = file_names(path.relative_to(root), source.pattern)[0]
+        if wanted is None or subject in wanted:
+            groups.setdefault(subject, []).append(path)
+    _require_subjects(source, wanted, groups)
+    return root, groups
+
+
+def _fixed_part(pattern: str) -> Path:
+    """The folders of a glob before its first wildcard."""
+    path = Path(pattern)
+    parts = []
+    for part in path.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return Path(*parts) if parts else Path()
+
+
+def file_names(path: Path, pattern: str = "") -> tuple[str, str, str]:
+    """(subject, session, run) of a file, from a pattern with named groups, BIDS-like names, or the folders it lies in."""
+    stem = path.name.split(".")[0] if path.name.lower().endswith((".fif.gz",)) else path.stem
+    found = re.search(pattern, path.name) if pattern else None
+    if found is None:
+        found = re.search(r"sub-(?P<subject>[A-Za-z0-9]+)(?:_ses-(?P<session>[A-Za-z0-9]+))?(?P<run>_.*)?$", stem)
+    if found is not None:
+        names = found.groupdict()
+        return names.get("subject") or "0", names.get("session") or "0", _clean(names.get("run") or "0").strip("_-") or "0"
+    folders = [_clean(part) for part in path.parts[:-1]]
+    if folders:
+        return "-".join(folders), "0", _clean(stem)
+    return _clean(stem), "0", "0"
+
+
+def _clean(text: str) -> str:
+    """`text` as part of a zarr path."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-") or "0"
+
+
+def _require_subjects(source: Source, wanted: Sequence[str] | None, groups: Mapping[str, Any]) -> None:
+    missing = [subject for subject in wanted or () if subject not in groups]
+    if missing:
+        raise SourceError(
+            f"{source.spec}: subject {missing[0]!r} is not there ({len(groups)} of {len(wanted or ())} wanted were found)",
+            "choose --subjects from those that the source holds",
+        )
+
+
+def _read_files(task: Task) -> Iterator[Recording | Unreadable]:
+    items = []
+    for file in task.files:
+        _, session, run = file_names(Path(file.name), task.source.pattern)
+        items.append((natural_key(session), natural_key(run), session, run, file))
+    for _, _, session, run, file in sorted(items, key=lambda item: item[:2]):
+        origin = _origin(task, session, run, (file,))
+        try:
+            recording = read_file(Path(task.root) / file.name, origin, keep_private=task.keep_private)
+        except (ToolkitError, MemoryError) as error:
+            yield _unreadable(origin, error)
+        else:
+            yield recording
+
+
+def read_file(path: Path, origin: Origin | None = None, *, keep_private: bool = False) -> Recording:
+    """One file of any format that MNE reads.
+
+    Raises:
+        SourceError: it is missing, truncated, not an EEG file, or holds no EEG channel.
+    """
+    origin = origin or Origin("files", *file_names(Path(path.name)))
+    with quiet_mne():
+        return from_raw(open_raw(path), origin, keep_private=keep_private)
+
+
+def open_raw(path: Path) -> BaseRaw:
+    """Open a file without reading its samples, after checking that it is whole where the header tells."""
+    import mne
+
+    if not path.exists():
+        raise SourceError(f"{path.name}: no such file", "check the path")
+    options: dict[str, Any] = {}
+    if path.suffix.lower() in _EDF_LIKE:
+        _check_edf(path)
+        options = {"infer_types": True}
+    try:
+        return mne.io.read_raw(path, preload=False, verbose="error", **options)
+    except ToolkitError:
+        raise
+    except Exception as error:  # readers raise anything, from ValueError to struct.error
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise SourceError(
+            f"{path.name}: not a file that MNE-Python can read ({reason})", "give an EEG file, or leave it out"
+        ) from error
+
+
+def _check_edf(path: Path) -> None:
+    """MNE reads a truncated EDF or BDF without a word; the header tells how long the file has to be."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.read(256)
+        try:
+            if len(header) < 256:
+                raise ValueError("shorter than a header")
+            header_bytes, records, signals = int(header[184:192]), int(header[236:244]), int(header[252:256])
+            bytes_each = 3 if header[:1] == b"\xff" else 2
+            file.seek(256 + signals * 216)
+            samples = sum(int(file.read(8)) for _ in range(signals))
+        except ValueError as error:
+            raise SourceError(f"{path.name}: not an EDF or BDF file ({error})", "give an EEG file, or leave it out") from None
+    expected = header_bytes + records * samples * bytes_each
+    if records >= 0 and size < expected:
+        raise SourceError(
+            f"{path.name}: truncated, {size:,} bytes where its header promises {expected:,}",
+            "fetch the file again, or leave it out",
+        )
+
+
+def _origin(task: Task, session: str, run: str, files: tuple[SourceFile, ...]) -> Origin:
+    source = task.source
+    return Origin(source.dataset, task.subject, session, run, task.person, source.licence or "unknown", source.doi, sources=files)
+
+
+def _unreadable(origin: Origin, error: BaseException) -> Unreadable:
+    name = f"{origin.dataset}/{origin.subject}/{origin.session}.{origin.run}"
+    if isinstance(error, MemoryError):
+        error = SourceError(f"{name}: not enough memory to read it", "use fewer --workers or raise --max-memory")
+    if not isinstance(error, ToolkitError):
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        error = SourceError(f"{name}: cannot be read ({reason})", "leave the recording out, or mend its file")
+    return Unreadable(name, error, origin.sources)
+
+
+@contextmanager
+def quiet_mne() -> Iterator[None]:
+    """Readers' warnings about header details are noise here; what matters becomes a finding."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+# -------------------------------------------------------------------------------------------------------------- BIDS
+
+
+def _group_bids(source: Source, wanted: Sequence[str] | None) -> tuple[Path, dict[str, list[Path]]]:
+    root = Path(source.target)
+    if not (root / "dataset_description.json").is_file():
+        raise SourceError(f"bids:{root}: no dataset_description.json, so not a BIDS folder", "give the root of a BIDS data set")
+    groups: dict[str, list[Path]] = {}
+    for folder in sorted(root.glob("sub-*")):
+        subject = folder.name.removeprefix("sub-")
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name == "eeg")
+        if files and (wanted is None or subject in wanted):
+            groups[subject] = files
+    if not groups and not wanted:
+        raise SourceError(f"bids:{root}: 0 subjects with an eeg folder (least 1)", "give the root of a BIDS data set with EEG")
+    _require_subjects(source, wanted, groups)
+    return root, groups
+
+
+def _read_bids(task: Task) -> Iterator[Recording | Unreadable]:
+    import mne_bids
+
+    root = Path(task.root)
+    paths = mne_bids.find_matching_paths(root, subjects=task.subject, datatypes="eeg", suffixes="eeg", ignore_json=True)
+    paths = [path for path in paths if path.extension not in (".json", ".tsv", ".fdt", ".vmrk", ".eeg")]
+    items = []
+    for path in paths:
+        run = "-".join(part for part in (path.task, path.acquisition, path.run) if part) or "0"
+        items.append((natural_key(path.session or "0"), natural_key(run), path.session or "0", run, path))
+    for _, _, session, run, path in sorted(items, key=lambda item: item[:2]):
+        stem = str(path.fpath.relative_to(root)).rpartition("_eeg")[0]
+        origin = _origin(task, session, _clean(run), tuple(file for file in task.files if file.name.startswith(stem)))
+        try:
+            if path.extension in _EDF_LIKE:
+                _check_edf(path.fpath)
+            with quiet_mne():
+                raw = mne_bids.read_raw_bids(path, verbose="error")
+                recording = from_raw(raw, origin, keep_private=task.keep_private)
+        except Exception as error:
+            yield _unreadable(origin, error)
+        else:
+            yield recording
+
+
+# ------------------------------------------------------------------------------------------------------------- MOABB
+
+
+@contextmanager
+def moabb_environment(data_dir: Path, offline: bool) -> Iterator[None]:
+    """MOABB reads what lies in `data_dir`, from the upstream layout, and leaves the user's MNE configuration alone."""
+    values = {"MNE_DATA": str(data_dir), "MOABB_DOWNLOAD_PROVIDER": "upstream"}
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        if offline:
+            with fetch.no_network():
+                yield
+        else:
+            yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+def _read_moabb(task: Task) -> Iterator[Recording | Unreadable]:
+    entry = catalogue.entry(task.source.target)
+    origin = Origin(
+        task.source.dataset,
+        task.subject,
+        person=task.person,
+        licence=entry.licence,
+        doi=entry.doi,
+        reference=entry.reference,
+        line_freq=entry.line_freq,
+        sources=task.files,
+    )
+    with moabb_environment(Path(task.root), task.offline), quiet_mne():
+        try:
+            runs = _moabb_runs(task)
+        except Exception as error:
+            yield _unreadable(origin, error)
+            return
+        for session, run, load in runs:
+            own = replace(origin, session=_clean(session), run=_clean(run))
+            try:
+                raw, event_id, interval = load()
+                recording = from_raw(raw, own, events=moabb_events(raw, event_id, interval))
+                del raw
+            except Exception as error:
+                yield _unreadable(own, error)
+            else:
+                yield replace(recording, software=_software("moabb"))
+
+
+def _moabb_runs(task: Task) -> list[tuple[str, str, Any]]:
+    """(session, run, function that gives (Raw, event_id, interval)) of one subject, in natural order."""
+    from moabb.datasets.preprocessing import FixedPipeline
+    from moabb.datasets.utils import dataset_dict
+
+    dataset = dataset_dict[task.source.target](**task.source.options)
+    subject = next(known for known in dataset.subject_list if str(known) == task.subject)
+    # the pipeline without steps leaves the loader's own annotations; the default one drops an event at sample 0
+    data = dataset.get_data([subject], process_pipeline=FixedPipeline([]))[subject]
+    event_id, interval = dict(dataset.event_id), tuple(dataset.interval or (0.0, 0.0))
+    runs = []
+    for session in sorted(data, key=natural_key):
+        for run in sorted(data[session], key=natural_key):
+            # popped when loaded, so that each run is freed before the next is converted
+            runs.append((session, run, lambda s=session, r=run: (data[s].pop(r), event_id, interval)))
+    return runs
+
+
+def moabb_events(raw: BaseRaw, event_id: Mapping[str, Any], interval: tuple[float, float]) -> list[Event]:
+    """Trials of a MOABB recording: from `interval[0]` to `interval[1]` s around each cue, the cue at sample 0 included."""
+    codes: dict[int, str] = {}
+    for label, values in event_id.items():
+        for value in values if isinstance(values, list | tuple) else [values]:
+            codes[int(value)] = str(label)
+    sfreq, length = float(raw.info["sfreq"]), float(interval[1] - interval[0])
+    events = []
+    for pick, kind in enumerate(raw.get_channel_types()):
+        if kind == "stim":
+            values_T = np.rint(raw[pick][0][0]).astype(np.int64)
+            events += [
+                Event(round(sample / sfreq + interval[0], 9), length, codes[int(values_T[sample])])
+                for sample in _onsets(values_T)
+                if int(values_T[sample]) in codes
+            ]
+    if not events:
+        events = [
+            replace(event, onset=round(event.onset + interval[0], 9), duration=length)
+            for event in _annotation_events(raw)
+            if event.label in event_id
+        ]
+    events += [event for event in _annotation_events(raw) if event.label.upper().startswith("BAD")]
+    return sorted(events, key=lambda event: (event.onset, event.label))
+
+
+def _onsets(values_T: np.ndarray) -> np.ndarray:
+    """Samples where a stimulus channel takes a new value other than 0; the first sample counts."""
+    before = np.concatenate([[0], values_T[:-1]])
+    return np.flatnonzero((values_T != before) & (values_T != 0))
