@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-from . import eegprep_build, eegprep_fetch, eegprep_filter, eegprep_pad, version  # noqa: F401
+from . import dreamdiff_train, eegprep_build, eegprep_fetch, eegprep_filter, eegprep_pad, version  # noqa: F401
