@@ -84,7 +84,7 @@ def encoder_preset(name: str, scaling: Scaling | None = None) -> EncoderConfig:
     """A named encoder shape.
 
     Trainable parameters: paper 302.84 M; released 151.77 M (depth 24, width 1024, MLP ratio 1: what the authors' checkpoint
-    holds); w256 19.09 M, w512 75.92 M, w768 170.51 M, w1280 472.92 M (sizes of Table 2 to within 6 %: the paper doesn't say
+    holds); w256 19.09 M, w512 75.92 M, w768 170.51 M, w1280 472.92 M (sizes of Table 2 to within 6 %: the paper does not say
     how they were made); shallow2 17.33 M (two layers; the paper's 18.3 M); small 4.87 M and tiny 0.60 M: ours, for laptops and tests.
     """
     if name not in ENCODER_PRESETS:
