@@ -52,7 +52,8 @@ def effective_band(sfreq: float, low: float = 5.0, high: float = 95.0, policy: N
     """
     if not 0 < low < high:
         raise SignalError(
-            f"a band from {low:g} to {high:g} Hz is empty (low must lie between 0 and high)", "set --low and --high, e.g. 5 and 95"
+            f"a band from {low:g} to {high:g} Hz is empty (low must lie between 0 and high)",
+            "set --low and --high, e.g. 5 and 95",
         )
     if fits(sfreq, high):
         return Band(low, high)

@@ -27,9 +27,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import platformdirs
+
 from .download import Fetched, archive_problem, download
 from .errors import FetchError, ToolkitError
-from .network import no_network
+from .network import files_opened, no_network
 
 Emit = Callable[[dict[str, Any]], None]
 # files that belong to a file a loader names, by its suffix
@@ -46,8 +48,12 @@ def environment(data_dir: Path) -> dict[str, str]:
 
 
 def state_folder(data_dir: Path) -> Path:
-    """Where the data folder keeps our records."""
-    return data_dir / ".eegprep"
+    """Where the data folder keeps our records; for one that cannot be written, a folder in the user's cache."""
+    inside = data_dir / ".eegprep"
+    if os.access(inside if inside.exists() else data_dir, os.W_OK) or not data_dir.exists():
+        return inside
+    name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]
+    return Path(platformdirs.user_cache_dir("eeg-dreamdiff", appauthor=False)) / "data-folders" / name
 
 
 def main() -> None:
@@ -194,8 +200,6 @@ def _eegbci_checksums() -> dict[str, str]:
 
 def _bring(dataset: Any, subject: Any, request: Mapping[str, Any], route: Route) -> tuple[str, Any]:
     """(provider, what data_path returned): from the disk alone if it has everything, else from NEMAR, else from the host."""
-    if request["offline"]:
-        return "local", _data_path(dataset, subject, request)
     try:
         with no_network() as guard:
             paths = _data_path(dataset, subject, request)
@@ -203,6 +207,11 @@ def _bring(dataset: Any, subject: Any, request: Mapping[str, Any], route: Route)
             return "local", paths
     except Exception as error:
         if not guard.refused:  # not for want of a file
+            raise error
+        read = _files_read(dataset, subject, Path(request["data_dir"]))
+        if read:
+            return "local", read
+        if request["offline"]:
             raise error
     if dataset.nemar_id and request["provider"] != "upstream":
         store = _from_nemar(dataset, subject, request, route)
@@ -228,6 +237,21 @@ def _from_nemar(dataset: Any, subject: Any, request: Mapping[str, Any], route: R
             raise FetchError(f"{dataset.code} subject {subject}: {error}", "try again later, or choose upstream") from error
         route.emit({"note": f"{dataset.code} subject {subject}: NEMAR did not deliver ({error}); asking the original host"})
         return None
+
+
+def _files_read(dataset: Any, subject: Any, data_dir: Path) -> list[Path]:
+    """Files that loading the subject opens, if it loads without asking for the network; else none.
+
+    Some classes name more files than their loader reads: PhysionetMI wants the two baseline runs, which no task uses.
+    """
+    from moabb.datasets.preprocessing import FixedPipeline
+
+    try:
+        with no_network() as guard, files_opened(data_dir) as opened:
+            data = dataset.get_data([subject], process_pipeline=FixedPipeline([]))[subject]
+    except Exception:
+        return []
+    return opened if data and not guard.refused else []
 
 
 def _data_path(dataset: Any, subject: Any, request: Mapping[str, Any]) -> Any:
@@ -281,4 +305,7 @@ def _explain(error: Exception, dataset: str, subject: str, offline: bool) -> dic
             "problem": f"{dataset} subject {subject}: not all of its files are in the data folder, and this is offline",
             "fix": "run once without --offline, or put the files there in MOABB's own layout",
         }
-    return {"problem": f"{dataset} subject {subject}: {type(error).__name__}: {error}", "fix": "see the log named below"}
+    return {
+        "problem": f"{dataset} subject {subject}: {type(error).__name__}: {error}",
+        "fix": "see .eegprep/log.txt in the data folder",
+    }

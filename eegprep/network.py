@@ -6,11 +6,13 @@ machine (AF_UNIX) stay possible, and so does the traffic of other threads, for i
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from .errors import FetchError
@@ -47,6 +49,30 @@ def no_network(*, everywhere: bool = False) -> Iterator[NetworkGuard]:
         stack.remove(guard)
 
 
+@contextmanager
+def files_opened(folder: Path) -> Iterator[list[Path]]:
+    """Which data files under `folder` this thread opens for reading while inside, in order, each once."""
+    _install()
+    opened: list[Path] = []
+    _local.opened = (str(folder.resolve()), opened)
+    try:
+        yield opened
+    finally:
+        _local.opened = None
+
+
+def _note_opened(args: tuple[Any, ...]) -> None:
+    """Remember a file that is opened for reading; hidden files and MOABB's own lists are no data."""
+    noting = getattr(_local, "opened", None)
+    if noting is None or not isinstance(args[0], str | os.PathLike) or set(str(args[1] or "r")) & set("wax+"):
+        return
+    root, opened = noting
+    path = Path(os.path.realpath(args[0]))
+    new = str(path).startswith(root + os.sep) and path.is_file() and path not in opened
+    if new and not any(part.startswith(".") for part in path.relative_to(root).parts):
+        opened.append(path)
+
+
 def _stack() -> list[NetworkGuard]:
     if not hasattr(_local, "guards"):
         _local.guards = []
@@ -63,9 +89,11 @@ def _install() -> None:
 
 
 def _watch(event: str, args: tuple[Any, ...]) -> None:
+    if event == "open":
+        _note_opened(args)
     if not event.startswith("socket."):
         return
-    guards = _everywhere or getattr(_local, "guards", None)
+    guards = [*_everywhere, *getattr(_local, "guards", [])]
     if not guards:
         return
     if event == "socket.__new__" and args[1] not in (socket.AF_INET, socket.AF_INET6):
