@@ -47,6 +47,16 @@ class ClipTarget:
         return int(getattr(self.model.visual, "output_dim", 0) or self.encode_images(np.zeros((1, 32, 32, 3), np.uint8)).shape[1])
 
     @property
+    def remarks(self) -> list[str]:
+        """What a person should know: weights by SHA-256, and where the preprocessing comes from."""
+        lines = [f"CLIP {name}: SHA-256 {digest}" for name, digest in self.files.items()]
+        values = ", ".join(f"{key} {value}" for key, value in self.preprocess.items())
+        return [
+            *lines,
+            f"CLIP preprocessing ({'stated with the weights' if self.checked else 'assumed, nothing states it'}): {values}",
+        ]
+
+    @property
     def fingerprint(self) -> str:
         """One digest of weights and preprocessing; two that are equal give equal vectors."""
         content = {

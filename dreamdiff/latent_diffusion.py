@@ -10,16 +10,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from eegprep.errors import CheckpointError, ModelError, UsageError
 from eegprep.settings import suggest
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
 
 SD15_CONFIG = Path(__file__).parent / "sd15"
 EMBEDDED = Path(__file__).parent / "embedded" / "sd"
@@ -46,9 +43,9 @@ class StableDiffusion:
     files: path inside the source -> SHA-256; `known` names those whose content is known.
     """
 
-    unet: UNet2DConditionModel
-    vae: AutoencoderKL
-    scheduler: SchedulerMixin
+    unet: Any
+    vae: Any
+    scheduler: Any
     source: str
     files: dict[str, str] = field(default_factory=dict)
 
@@ -56,6 +53,14 @@ class StableDiffusion:
     def known(self) -> dict[str, str]:
         """Path -> what that file is, for the files whose SHA-256 is in `KNOWN_WEIGHTS`."""
         return {name: KNOWN_WEIGHTS[digest] for name, digest in self.files.items() if digest in KNOWN_WEIGHTS}
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know: weight files by SHA-256, and which of them are known."""
+        return [
+            f"{name}: SHA-256 {digest} ({KNOWN_WEIGHTS.get(digest, 'not a file known here')})"
+            for name, digest in self.files.items()
+        ]
 
     @property
     def context_width(self) -> int:
@@ -73,7 +78,7 @@ class StableDiffusion:
         return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
 
 
-def vae_factor(vae: AutoencoderKL) -> int:
+def vae_factor(vae: Any) -> int:
     """Image pixels per latent pixel."""
     return int(2 ** (len(vae.config.block_out_channels) - 1))
 
@@ -190,7 +195,7 @@ def load_scheduler(folder: Path) -> Any:
     return make_scheduler(str(content.get("_class_name", "PNDMScheduler")), content)
 
 
-SCHEDULERS = {
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpm-solver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "pndm": ("PNDMScheduler", {"skip_prk_steps": True, "steps_offset": 1, "set_alpha_to_one": False}),
     "ddim": ("DDIMScheduler", {"steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}),

@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from pydantic import Field
@@ -31,7 +32,7 @@ from eegprep.settings import Settings
 
 from .conditioner import Conditioner, ConditionerConfig, Context
 from .encoder import EEGEncoder, load_weights, read_config, save_folder
-from .latent_diffusion import accept_time_branch, file_sha256, load_part, load_scheduler, make_scheduler, vae_factor
+from .latent_diffusion import file_sha256, load_part, load_scheduler, make_scheduler, vae_factor
 
 INDEX, DETAILS, FOLDER = "model_index.json", "dreamdiff.json", "pipeline"
 PARTS = ("unet", "vae", "scheduler", "encoder", "conditioner")
@@ -41,9 +42,9 @@ DEFAULT_STEPS = 20  # DPM-Solver++ of order 2 (Lu et al. 2022)
 class SignalConfig(Settings):
     """What the EEG has to be, as it was for training: rate, first sample relative to the image, pass band, unit."""
 
-    sfreq: float | None = Field(None, description="Hz")
-    t0: float | None = Field(None, description="First sample, s from the onset of the image")
-    band: tuple[float, float] | None = Field(None, description="Pass band, Hz")
+    sfreq: float | None = Field(default=None, description="Hz")
+    t0: float | None = Field(default=None, description="First sample, s from the onset of the image")
+    band: tuple[float, float] | None = Field(default=None, description="Pass band, Hz")
     unit: str = "uV"
 
 
@@ -56,7 +57,7 @@ class PipelineConfig(Settings):
 
     guidance: float = 1.0
     guidance_trained: bool = False
-    image_size: int | None = Field(None, description="Pixels along the side; None: the U-Net's own size")
+    image_size: int | None = Field(default=None, description="Pixels along the side; None: the U-Net's own size")
     signal: SignalConfig = SignalConfig()
     classes: tuple[str, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict, description="What it was trained on and how, for people to read")
@@ -78,11 +79,16 @@ class DreamDiffusionPipeline(DiffusionPipeline):
         pipe(eeg_NCT, num_inference_steps=20, generator=[torch.Generator().manual_seed(s) for s in seeds]).images
     """
 
-    model_cpu_offload_seq = "encoder->conditioner->unet->vae"
+    model_cpu_offload_seq: Any = "encoder->conditioner->unet->vae"
     _callback_tensor_inputs = ("latents",)
+    unet: Any
+    vae: Any
+    scheduler: Any
+    encoder: EEGEncoder
+    conditioner: Conditioner
 
     def __init__(
-        self, unet: UNet2DConditionModel, vae: AutoencoderKL, scheduler: Any, encoder: EEGEncoder, conditioner: Conditioner,
+        self, unet: Any, vae: Any, scheduler: Any, encoder: EEGEncoder, conditioner: Conditioner,
         details: PipelineConfig | None = None, files: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -152,7 +158,7 @@ class DreamDiffusionPipeline(DiffusionPipeline):
             getattr(self, part).save_pretrained(partial / part)
         self.encoder.save_pretrained(partial / "encoder")
         save_conditioner(self.conditioner, partial / "conditioner")
-        index = {"_class_name": type(self).__name__, "_diffusers_version": metadata.version("diffusers")}
+        index: dict[str, Any] = {"_class_name": type(self).__name__, "_diffusers_version": metadata.version("diffusers")}
         index |= {part: list(self.config[part]) for part in PARTS}
         self.files = {file.relative_to(partial).as_posix(): file_sha256(file) for file in sorted(partial.rglob("*.safetensors"))}
         atomic.write_json(partial / DETAILS, {"pipeline": self.details.model_dump(mode="json"), "files": self.files})
@@ -294,7 +300,7 @@ def check_fit(unet: Any, vae: Any, encoder: EEGEncoder, conditioner: Conditioner
             raise ModelError(f"{what} differ: {first} and {second}", "put together parts of one training run")
     if bool(config.time_width) != (unet.config.class_embed_type == "identity"):
         raise ModelError(
-            f"time branch of width {config.time_width} in the conditioner, class_embed_type {unet.config.class_embed_type} in the U-Net",
+            f"time branch of width {config.time_width}, but class_embed_type {unet.config.class_embed_type} in the U-Net",
             "put together parts of one training run",
         )
 
@@ -347,6 +353,3 @@ def _read_json(file: Path) -> dict[str, Any]:
         if isinstance(content, dict):
             return content
     raise CheckpointError(f"{file}: missing or not JSON", "copy the pipeline again")
-
-
-__all__ = ["DreamDiffusionOutput", "DreamDiffusionPipeline", "PipelineConfig", "SignalConfig", "accept_time_branch"]
