@@ -8,7 +8,7 @@ Layout (zarr format 3, readable with plain `zarr.open_group`):
     /<subject>/eeg    float32 (n, 128, 512), uV unless attribute `unit` says otherwise, one window per inner chunk, checksummed
     /<subject>/image, label, block, session, trial    int32 (n,), -1 where unknown
     /<subject>/onset  float64 (n,), s from the start of the session, NaN where unknown
-                      attributes: sfreq Hz, t0 s (first sample, after the onset of the image), channels, n_channels, pad_map, band Hz,
+                      attributes: sfreq Hz, t0 s (first sample, after image onset), channels, n_channels, pad_map, band Hz,
                       unit, blocks ("recorded", "documented", "unknown"), sources, key
 
 `splits` maps a name to a list of trial numbers; trials are counted through the subjects in order. "train", "val" and "test" are
@@ -80,7 +80,7 @@ class PairsWriter:
         self.path = Path(path)
         self.partial = partial_path(self.path)
         self.channels, self.samples = channels, samples
-        self._root = {
+        self._root: dict[str, Any] = {
             "classes": list(classes), "licence": licence, "provenance": provenance,
             "recipe": dict(recipe), "fingerprint": fingerprint(recipe),
         }  # fmt: skip
