@@ -2,5 +2,14 @@
 
 from __future__ import annotations
 
-from . import dreamdiff_train, eegprep_build, eegprep_fetch, eegprep_filter, eegprep_inspect, eegprep_pad, version  # noqa: F401
-from . import dreamdiff_finetune, dreamdiff_generate  # noqa: F401, E402, I001
+from . import (  # noqa: F401  # noqa: F401, E402, I001
+    dreamdiff_finetune,
+    dreamdiff_generate,
+    dreamdiff_train,
+    eegprep_build,
+    eegprep_fetch,
+    eegprep_filter,
+    eegprep_inspect,
+    eegprep_pad,
+    version,
+)
