@@ -1,8 +1,8 @@
 """The small model and the drawings that ship with the package: a stand-in for Stable Diffusion, CLIP and ImageNet pictures.
 
-`--sd embedded --clip embedded` read them through the same code as the large models.  The 40 categories are those of ImageNet-EEG
-(Spampinato et al. 2017, section 3.1); the pictures are 64-pixel drawings, not photographs, and everything made with them is a demonstration.
-Nothing here imports torch; `train.py` beside this file makes the weights again.
+`--sd embedded --clip embedded` read them through the same code as the large models.  The 40 categories are those of
+ImageNet-EEG (Spampinato et al. 2017, section 3.1); the pictures are 64-pixel drawings, not photographs, and everything made
+with them is a demonstration.  Nothing here imports torch; `train.py` beside this file makes the weights again.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Paths:
 class Drawings:
     """Drawings of one split, in a fixed order.
 
-    images_NHWC: uint8 RGB on white.  labels_N: position in `categories()`.  records: per drawing its category, split, role ("generator"
-    when the generator saw it), source set, name, creator and licence.
+    images_NHWC: uint8 RGB on white.  labels_N: position in `categories()`.  records: per drawing its category, split, role
+    ("generator" when the generator saw it), source set, name, creator and licence.
     """
 
     images_NHWC: NDArray[np.uint8]
@@ -91,12 +91,20 @@ def captions(category: str | None = None) -> list[str]:
     if category is None:
         return [f"a drawing of {_article(name)} {name.lower()}" for name in categories()]
     if category not in categories():
-        raise UsageError(f"there is no category {category!r}{suggest(category, categories())}", "see dreamdiff.embedded.categories()")
+        raise UsageError(
+            f"there is no category {category!r}{suggest(category, categories())}", "see dreamdiff.embedded.categories()"
+        )
     name = category.lower()
     return [name, *(template.format(a=_article(name), name=name) for template in TEMPLATES)]
 
 
-TEMPLATES = ("a drawing of {a} {name}", "a picture of {a} {name}", "an icon of {a} {name}", "{a} {name}", "a small drawing of {a} {name}")
+TEMPLATES = (
+    "a drawing of {a} {name}",
+    "a picture of {a} {name}",
+    "an icon of {a} {name}",
+    "{a} {name}",
+    "a small drawing of {a} {name}",
+)
 
 
 def _article(name: str) -> str:
@@ -114,7 +122,9 @@ def load_images(split: Split = "train") -> Drawings:
         ModelError: the drawings are missing or do not fit their index.
     """
     if split not in get_args(Split):
-        raise UsageError(f"there is no split {split!r}{suggest(split, get_args(Split))}", f"use one of {', '.join(get_args(Split))}")
+        raise UsageError(
+            f"there is no split {split!r}{suggest(split, get_args(Split))}", f"use one of {', '.join(get_args(Split))}"
+        )
     records = tuple(record for record in _index()["drawings"] if record["split"] == split)
     sheet = HERE / "images" / f"{split}.png"
     try:
@@ -124,7 +134,9 @@ def load_images(split: Split = "train") -> Drawings:
         raise ModelError(f"{sheet.name}: the embedded drawings are not readable", "install the package again") from None
     rows, columns = pixels.shape[0] // SIZE, pixels.shape[1] // SIZE
     if rows * columns < len(records):
-        raise ModelError(f"{sheet.name} has room for {rows * columns} drawings, its index lists {len(records)}", "install the package again")
+        raise ModelError(
+            f"{sheet.name} has room for {rows * columns} drawings, its index lists {len(records)}", "install the package again"
+        )
     tiles = pixels.reshape(rows, SIZE, columns, SIZE, 3).swapaxes(1, 2).reshape(-1, SIZE, SIZE, 3)
     names = categories()
     labels = np.array([names.index(record["category"]) for record in records], dtype=np.int64)

@@ -137,7 +137,9 @@ def find(sets: Path, category: str, names: tuple[str, ...], token: str) -> tuple
         svg = icon_svg(sets / chosen, name)
         if svg is not None:
             return svg, {"source": chosen, "drawing": name}
-    raise ModelError(f"{category}: the set {chosen} has none of {', '.join(names)}", f"unpack release {SOURCES[chosen]['release']} of it")
+    raise ModelError(
+        f"{category}: the set {chosen} has none of {', '.join(names)}", f"unpack release {SOURCES[chosen]['release']} of it"
+    )
 
 
 def make(sets: Path, out: Path) -> None:

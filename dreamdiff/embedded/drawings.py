@@ -1,8 +1,9 @@
 """The project's own drawings: SVG for the categories that no openly licensed icon set draws well.
 
-Each category is one parametric drawing with several variants (colours, proportions, details).  Variants with different numbers
-differ visibly, so some can be trained on and others held out.  View box 100 x 100, white paper.  Licence: that of the project (MIT).
+Each category is one parametric drawing with several variants (colours, proportions, details), some trained on, others held out.
+View box 100 x 100, white paper.  Licence: that of the project (MIT).
 """
+# ruff: noqa: E501  a path of a drawing reads best whole
 
 from __future__ import annotations
 
@@ -138,7 +139,9 @@ def pool_table(variant: int) -> str:
         ("#5f331a", "#2b9e58"),
     ][variant]
     balls = ["#f4d03f", "#d63031", "#2d6cdf", "#e67e22", "#6c3483", "#111111"]
-    parts = [f'<rect x="2" y="20" width="96" height="60" rx="6" fill="{rim}"/><rect x="10" y="28" width="80" height="44" fill="{cloth}"/>']
+    parts = [
+        f'<rect x="2" y="20" width="96" height="60" rx="6" fill="{rim}"/><rect x="10" y="28" width="80" height="44" fill="{cloth}"/>'
+    ]
     for x in (11, 50, 89):
         parts += [f'<circle cx="{x}" cy="{y}" r="5" fill="#15171a"/>' for y in (29, 71)]
     left = (58, 60, 56, 59, 57, 61)[variant]
