@@ -1,56 +1,38 @@
 """A corpus to read from: tables of what is in it, and windows in any order at the speed of memory.
 
-zarr-python decodes a sharded array through its whole machinery for each window. Here the index of a shard is parsed
-once, and each window is one positioned read and one zstd decode into the caller's array. The files are plain zarr.
-
 Legend: N windows, C channels, T samples.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import google_crc32c
-import numcodecs
 import numpy as np
 import pandas as pd
 
 from .errors import StoreError, UsageError
+from .objects import open_files
 from .settings import suggest
-from .store import COLUMNS, EMPTY, check_corpus_attributes, parse_node
+from .shards import REPAIR, Files, Shard, Shards, crc_fits
+from .store import COLUMNS, check_corpus_attributes, parse_node
 
-OPEN_SHARDS = 256  # files kept open at once; below the usual limit of 1024 a process
 SMALL_READ = 16  # windows; below this a second thread costs more than it brings
 
 
 @dataclass(frozen=True)
 class Group:
-    """One subject's group, as far as reading its windows needs it."""
+    """One subject's group: its name, its windows, and their shards."""
 
     key: str
     windows: int
-    shard: int
-    shard_bytes: tuple[int, ...]
-    shard_sha256: tuple[str, ...]
-
-
-class Shards(Protocol):
-    """Where the bytes of a corpus come from: a folder, or an object store."""
-
-    def metadata(self, path: str) -> bytes: ...
-
-    def children(self, path: str) -> list[str]: ...
-
-    def read(self, group: Group, shard: int, inner_N: np.ndarray, out_NCT: np.ndarray, rows_N: np.ndarray) -> None: ...
+    shards: tuple[Shard, ...]
 
 
 class Corpus:
@@ -60,35 +42,50 @@ class Corpus:
     Indices count windows over all groups in the order of their names; a selection counts its own windows from 0.
     """
 
-    def __init__(self, url: str, root: dict[str, Any], groups: Sequence[Group], shards: Shards) -> None:
+    def __init__(self, url: str, root: dict[str, Any], groups: Sequence[Group], files: Files) -> None:
         """Use `Corpus.open`."""
         self.url, self.attributes = url, root
         self.channels, self.samples = int(root["channels"]), int(root["samples"])
-        self._groups, self._shards = tuple(groups), shards
+        self._groups, self._files = tuple(groups), files
+        self._shards = Shards([shard for group in groups for shard in group.shards], files)
         self._ends = np.cumsum([group.windows for group in groups], dtype=np.int64)
         self._rows: np.ndarray | None = None  # of a selection: sorted indices into the whole corpus
+        self._nodes: dict[str, dict[str, Any]] = {}  # attributes of groups, read when asked for
         self._tables: dict[str, pd.DataFrame] = {}
-        self._nodes: dict[str, dict[str, Any]] = {}
         self._threads = _Threads()
 
     @classmethod
-    def open(cls, url: str | os.PathLike[str]) -> Corpus:
+    def open(
+        cls,
+        url: str | os.PathLike[str],
+        *,
+        options: Mapping[str, Any] | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        cache_limit: int = 20_000_000_000,
+    ) -> Corpus:
         """Open a corpus.
 
         Args:
-            url: a folder.
+            url: a folder, or s3://, gs://, az://, https://, memory:// and what else fsspec knows.
+            options: for an object store, for instance {"endpoint": "http://localhost:5000", "skip_signature": True};
+                credentials otherwise come from the usual environment variables.
+            cache: folder in which to keep what was fetched from an object store.
+            cache_limit: bytes that the cache may take.
 
         Raises:
             StoreError: there is no corpus, or a subject in it is not whole.
         """
-        shards = LocalShards(Path(url))
-        node = parse_node(shards.metadata("zarr.json"), f"{url}/zarr.json")
+        files = open_files(os.fspath(url), options=options, cache=cache, cache_limit=cache_limit)
+        node = parse_node(files.metadata("zarr.json"), f"{url}/zarr.json")
         root = check_corpus_attributes(node.get("attributes", {}), str(url))
-        nodes = (node.get("consolidated_metadata") or {}).get("metadata") or _walk(shards)
-        groups = [_group(key, nodes) for key in sorted(nodes) if key.count("/") == 1 and nodes[key].get("node_type") == "group"]
-        corpus = cls(str(url), root, groups, shards)
-        corpus._nodes = {group.key: nodes[group.key]["attributes"] for group in groups}
+        nodes = (node.get("consolidated_metadata") or {}).get("metadata") or _walk(files)
+        keys = sorted(key for key in nodes if key.count("/") == 1 and nodes[key].get("node_type") == "group")
+        corpus = cls(str(url), root, [_group(key, nodes) for key in keys], files)
+        corpus._nodes = {key: nodes[key]["attributes"] for key in keys}
         return corpus
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_nodes": {}, "_tables": {}}  # small, for worker processes
 
     def __len__(self) -> int:
         return self._total if self._rows is None else len(self._rows)
@@ -117,7 +114,7 @@ class Corpus:
                     "recordings": int((counted["group"] == i).sum()),
                     "windows": int(counted.loc[counted["group"] == i, "windows"].sum()),
                 }
-                for i, attributes in enumerate(self._nodes[group.key] for group in self._groups)
+                for i, attributes in enumerate(map(self._attributes, self._groups))
             ]
             frame = pd.DataFrame(rows, columns=["dataset", "subject", "person", "recordings", "windows"])
             self._tables["subjects"] = frame if self._rows is None else frame[frame["windows"] > 0].reset_index(drop=True)
@@ -154,25 +151,14 @@ class Corpus:
                 f"out is {out_NCT.dtype} {out_NCT.shape}, expected contiguous float32 {shape}",
                 "give a fresh array of that shape, or none",
             )
-        group_N = np.searchsorted(self._ends, index_N, side="right")
-        first = np.concatenate([[0], self._ends[:-1]]) if len(self._ends) else self._ends
-        row_N = index_N - first[group_N]
-        shard_of = np.array([group.shard for group in self._groups], np.int64)
-        shard_N, inner_N = row_N // shard_of[group_N], row_N % shard_of[group_N]
-        order_N = np.lexsort((inner_N, shard_N, group_N))
-        cuts = np.flatnonzero((np.diff(group_N[order_N]) != 0) | (np.diff(shard_N[order_N]) != 0)) + 1
-        parts = [part for part in np.split(order_N, cuts) if len(part)]
-
-        def work(part_N: np.ndarray) -> None:
-            group, shard = self._groups[group_N[part_N[0]]], int(shard_N[part_N[0]])
-            self._shards.read(group, shard, inner_N[part_N], out_NCT, part_N)
-
         count = min(4, len(os.sched_getaffinity(0))) if threads is None else threads
         if count <= 1 or len(index_N) < SMALL_READ:
-            for part_N in parts:
-                work(part_N)
-        else:
-            list(self._threads.pool(count).map(work, parts))
+            self._shards.read(index_N, out_NCT, np.arange(len(index_N)))
+            return out_NCT
+        parts = np.array_split(np.argsort(index_N), count)
+        work = self._threads.pool(count).map(lambda rows_N: self._shards.read(index_N[rows_N], out_NCT, rows_N), parts)
+        for _ in work:
+            pass
         return out_NCT
 
     def absolute(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -193,7 +179,9 @@ class Corpus:
     @property
     def identity(self) -> str:
         """Digest of which windows these are, and of their bytes as the commit records name them."""
-        content = hashlib.sha256(json.dumps([[group.key, group.windows, group.shard_sha256] for group in self._groups]).encode())
+        content = hashlib.sha256(
+            json.dumps([[group.key, group.windows, [shard.sha256 for shard in group.shards]] for group in self._groups]).encode()
+        )
         if self._rows is not None:
             content.update(self._rows.tobytes())
         return content.hexdigest()
@@ -220,7 +208,7 @@ class Corpus:
         """The label of every window as text, None for none."""
         codes = self.column("label")
         group_N = self.group_of(np.arange(len(self)))
-        names = [self._nodes[group.key]["labels"] for group in self._groups]
+        names = [self._attributes(group)["labels"] for group in self._groups]
         return np.array([None if code < 0 else names[g][code] for g, code in zip(group_N, codes, strict=True)], object)
 
     def record(self, index: int) -> dict[str, Any]:
@@ -228,7 +216,7 @@ class Corpus:
         position = self.absolute([index])
         group = self._groups[int(np.searchsorted(self._ends, position, side="right")[0])]
         first = int(position[0]) - int(self._ends[self._groups.index(group)] - group.windows)
-        return dict(self._nodes[group.key]["recordings"][int(self._column(group, "recording")[first])])
+        return dict(self._attributes(group)["recordings"][int(self._column(group, "recording")[first])])
 
     def select(
         self,
@@ -279,8 +267,8 @@ class Corpus:
         return self._with_rows(np.unique(self.absolute(indices)))
 
     def _with_rows(self, rows: np.ndarray) -> Corpus:
-        other = Corpus(self.url, self.attributes, self._groups, self._shards)
-        other._nodes = self._nodes
+        other = copy.copy(self)  # shares open files and what is known of the shards
+        other._tables = {}
         other._rows = rows if self._rows is None else np.intersect1d(self._rows, rows, assume_unique=True)
         return other
 
@@ -303,7 +291,7 @@ class Corpus:
     def _recordings_of_all(self) -> pd.DataFrame:
         rows = []
         for i, group in enumerate(self._groups):
-            attributes = self._nodes[group.key]
+            attributes = self._attributes(group)
             for j, record in enumerate(attributes["recordings"]):
                 rows.append(
                     {
@@ -349,149 +337,22 @@ class Corpus:
         table["windows"] = [counts.get((g, r), 0) for g, r in zip(table["group"], table["recording"], strict=True)]
         return table[table["windows"] > 0]
 
+    def _attributes(self, group: Group) -> dict[str, Any]:
+        if group.key not in self._nodes:
+            path = f"{group.key}/zarr.json"
+            self._nodes[group.key] = parse_node(self._files.metadata(path), f"{self.url}/{path}")["attributes"]
+        return self._nodes[group.key]
+
     def _column(self, group: Group, name: str) -> np.ndarray:
         if not group.windows:
             return np.empty(0, COLUMNS[name])
-        content = self._shards.metadata(f"{group.key}/{name}/c/0")
+        content = self._files.metadata(f"{group.key}/{name}/c/0")
         expected = group.windows * np.dtype(COLUMNS[name]).itemsize + 4
-        if len(content) != expected or not _crc_fits(np.frombuffer(content, np.uint8)):
+        if len(content) != expected or not crc_fits(np.frombuffer(content, np.uint8)):
             raise StoreError(
-                f"{self.url}/{group.key}/{name}: damaged ({len(content)} bytes, expected {expected} with their checksum)", _REPAIR
+                f"{self.url}/{group.key}/{name}: damaged ({len(content)} bytes, expected {expected} with their checksum)", REPAIR
             )
         return np.frombuffer(content[:-4], COLUMNS[name])
-
-
-_REPAIR = "run `eegprep verify --repair`, then build the subject again"
-
-
-class LocalShards:
-    """Shards in a folder: files kept open, indices parsed once, positioned reads."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._start()
-
-    def _start(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._open: OrderedDict[tuple[str, int], _Shard] = OrderedDict()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.root = state["root"]
-        self._start()
-
-    def metadata(self, path: str) -> bytes:
-        try:
-            return (self.root / path).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            raise StoreError(
-                f"{self.root / path}: not there", "check the path of the store, or build the subject again"
-            ) from None
-
-    def children(self, path: str) -> list[str]:
-        with os.scandir(self.root / path) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-
-    def read(self, group: Group, shard: int, inner_N: np.ndarray, out_NCT: np.ndarray, rows_N: np.ndarray) -> None:
-        self._shard(group, shard).read(inner_N, out_NCT, rows_N)
-
-    def _shard(self, group: Group, number: int) -> _Shard:
-        if self._pid != os.getpid():  # after a fork a lock of the parent may be held for ever; the files are opened anew
-            self._start()
-        key = (group.key, number)
-        with self._lock:
-            found = self._open.get(key)
-            if found is not None:
-                self._open.move_to_end(key)
-                return found
-        found = _Shard(self.root / group.key / f"windows/c/{number}/0/0", group, number)
-        with self._lock:
-            found = self._open.setdefault(key, found)
-            while len(self._open) > OPEN_SHARDS:
-                self._open.popitem(last=False)  # closed when the last thread that reads from it lets go
-        return found
-
-
-class _Shard:
-    """One open shard file and its index."""
-
-    def __init__(self, path: Path, group: Group, number: int) -> None:
-        self.path = path
-        self._fd = -1
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise StoreError(f"{path}: this shard is missing", _REPAIR) from None
-        size, expected = os.fstat(self._fd).st_size, group.shard_bytes[number]
-        if size != expected:
-            raise StoreError(f"{path}: has {size} bytes, the commit record says {expected}", _REPAIR)
-        tail = 16 * group.shard + 4
-        self.offsets, self.lengths = parse_index(os.pread(self._fd, tail, size - tail), group.shard, size - tail, str(path))
-
-    def __del__(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-
-    def read(self, inner_N: np.ndarray, out_NCT: np.ndarray, rows_N: np.ndarray) -> None:
-        scratch = _scratch(int(self.lengths[inner_N].max(initial=0)) if (self.offsets[inner_N] >= 0).all() else 0)
-        for inner, row in zip(inner_N.tolist(), rows_N.tolist(), strict=True):
-            offset, length = int(self.offsets[inner]), int(self.lengths[inner])
-            if offset < 0:
-                raise StoreError(f"{self.path}: window {inner} of the shard is missing", _REPAIR)
-            got = os.preadv(self._fd, [scratch[:length]], offset)
-            if got != length:
-                raise StoreError(f"{self.path}: window {inner} ends after {got} of {length} bytes", _REPAIR)
-            decode(scratch[:length], out_NCT[row], f"{self.path}: window {inner} of the shard")
-
-
-def parse_index(content: bytes, shard: int, limit: int, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets (-1 where nothing is stored) and lengths of the inner chunks of a shard.
-
-    Args:
-        content: the last 16 * shard + 4 bytes of the shard: pairs of uint64, then their crc32c.
-        shard: inner chunks a shard.
-        limit: bytes before the index.
-        where: for the message.
-    """
-    raw = np.frombuffer(content, np.uint8)
-    if len(raw) != 16 * shard + 4 or not _crc_fits(raw):
-        raise StoreError(f"{where}: the index of the shard is damaged (its crc32c does not fit)", _REPAIR)
-    pairs = raw[:-4].view("<u8").reshape(shard, 2)
-    missing = pairs[:, 0] == EMPTY
-    offsets, lengths = pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64)
-    offsets[missing], lengths[missing] = -1, 0
-    if (offsets + lengths > limit).any():
-        raise StoreError(f"{where}: the index of the shard points beyond its {limit} bytes", _REPAIR)
-    return offsets, lengths
-
-
-def decode(encoded: np.ndarray, out_CT: np.ndarray, where: str) -> None:
-    """Check the crc32c of one inner chunk and decode it into `out_CT`."""
-    if not _crc_fits(encoded):
-        raise StoreError(f"{where} is damaged (its crc32c does not fit)", _REPAIR)
-    try:
-        _ZSTD.decode(encoded[:-4], out_CT)
-    except (RuntimeError, ValueError) as error:
-        raise StoreError(f"{where} cannot be decoded ({error})", _REPAIR) from None
-
-
-_ZSTD = numcodecs.Zstd()
-_LOCAL = threading.local()
-
-
-def _scratch(length: int) -> np.ndarray:
-    """A buffer of this thread for encoded bytes."""
-    buffer = getattr(_LOCAL, "buffer", None)
-    if buffer is None or len(buffer) < length:
-        buffer = _LOCAL.buffer = np.empty(max(length, 1 << 19), np.uint8)
-    return buffer
-
-
-def _crc_fits(content: np.ndarray) -> bool:
-    return len(content) >= 4 and google_crc32c.value(content[:-4]) == int.from_bytes(content[-4:].tobytes(), "little")
 
 
 class _Threads:
@@ -514,14 +375,13 @@ class _Threads:
         self._pools = {}
 
 
-def _walk(shards: Shards) -> dict[str, Any]:
+def _walk(files: Files) -> dict[str, Any]:
     """Read every group's metadata, where a corpus has no consolidated metadata (yet)."""
     nodes: dict[str, Any] = {}
-    for dataset in shards.children(""):
-        for subject in shards.children(dataset):
-            key = f"{dataset}/{subject}"
-            nodes[key] = json.loads(shards.metadata(f"{key}/zarr.json"))
-            nodes[f"{key}/windows"] = json.loads(shards.metadata(f"{key}/windows/zarr.json"))
+    for dataset in files.children(""):
+        for subject in files.children(dataset):
+            for path in (f"{dataset}/{subject}", f"{dataset}/{subject}/windows"):
+                nodes[path] = parse_node(files.metadata(f"{path}/zarr.json"), path)
     return nodes
 
 
@@ -529,7 +389,10 @@ def _group(key: str, nodes: dict[str, Any]) -> Group:
     record = nodes[key]["attributes"].get("commit")
     if not record:
         raise StoreError(f"{key}: has no commit record, so it is not whole", "build the subject again")
-    files, shard = record["files"], int(nodes[f"{key}/windows"]["chunk_grid"]["configuration"]["chunk_shape"][0])
-    count = -(-int(record["windows"]) // shard)
-    shards = [files[f"windows/c/{number}/0/0"] for number in range(count)]
-    return Group(key, int(record["windows"]), shard, tuple(int(s["bytes"]) for s in shards), tuple(s["sha256"] for s in shards))
+    n, capacity = int(record["windows"]), int(nodes[f"{key}/windows"]["chunk_grid"]["configuration"]["chunk_shape"][0])
+    shards = []
+    for number, first in enumerate(range(0, n, capacity)):
+        path = f"windows/c/{number}/0/0"
+        entry = record["files"][path]
+        shards.append(Shard(f"{key}/{path}", min(capacity, n - first), capacity, int(entry["bytes"]), entry["sha256"]))
+    return Group(key, n, tuple(shards))
