@@ -19,19 +19,21 @@ import stat
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
+from urllib3.exceptions import HTTPError  # what requests does not translate: errors while a body is read
 
 from .atomic import fsync_folder, partial_path, write_json
 from .errors import FetchError
 
 CHUNK = 1 << 20  # bytes
 ATTEMPTS = 6  # in a row without a new byte
+WHOLE_ATTEMPTS = 2  # of files that came whole and were wrong
 TIMEOUT_S = (15.0, 90.0)  # to connect, between two chunks
 LONGEST_WAIT_S = 120.0
 BOMB_RATIO, BOMB_BYTES = 500, 20 * 10**9  # an archive that unpacks to more than both is refused
@@ -52,11 +54,11 @@ class Fetched:
 
 
 class _Retry(Exception):
-    """Worth another attempt; `restart` when what is here cannot be continued."""
+    """Worth another attempt; `restart` when what is here cannot be continued, `whole` when a whole file came and was wrong."""
 
-    def __init__(self, reason: str, *, restart: bool = False, wait: float | None = None) -> None:
+    def __init__(self, reason: str, *, restart: bool = False, whole: bool = False, wait: float | None = None) -> None:
         super().__init__(reason)
-        self.restart, self.wait = restart, wait
+        self.restart, self.whole, self.wait = restart or whole, whole, wait
 
 
 def sha256_of(path: Path) -> str:
@@ -113,7 +115,7 @@ class _Job:
 
     def run(self) -> Fetched:
         self.destination.parent.mkdir(parents=True, exist_ok=True)
-        failures, reasons = 0, []
+        failures, wrong, reasons = 0, 0, []
         while True:
             before = self._here()
             try:
@@ -121,15 +123,14 @@ class _Job:
                 return self._publish()
             except _Retry as problem:
                 reason, restart, wait = str(problem), problem.restart, problem.wait
+                wrong += problem.whole
             except requests.exceptions.SSLError as error:
                 if self.plain_http and self._downgrade(error):
                     continue
                 raise self._failed(
                     f"its TLS certificate is not valid ({_root_cause(error)})", "do not go on; tell its host"
                 ) from None
-            except (requests.RequestException, OSError) as error:
-                if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
-                    raise  # the disk, not the network
+            except requests.RequestException as error:  # other OSErrors are the disk's
                 if self._downgrade(error):
                     continue
                 reason, restart, wait = _root_cause(error), False, None
@@ -137,7 +138,7 @@ class _Job:
                 self._forget()
             failures = 1 if self._here() > before else failures + 1
             reasons.append(reason)
-            if failures >= ATTEMPTS:
+            if failures >= ATTEMPTS or wrong >= WHOLE_ATTEMPTS:
                 hint = "run the same command again: what arrived is kept" if self._here() else "try again later, or use a mirror"
                 raise self._failed(f"{reason} ({len(reasons)} attempts)", hint)
             self.sleep(min(LONGEST_WAIT_S, wait if wait is not None else 2.0 ** (failures - 1)))
@@ -203,13 +204,17 @@ class _Job:
     def _store(self, response: requests.Response, offset: int, total: int | None) -> None:
         if response.status_code == 416:
             return
-        with self.partial.open("ab") as file:
-            here = offset
-            for chunk in response.iter_content(CHUNK):
-                file.write(chunk)
-                here += len(chunk)
-                if self.progress:
-                    self.progress(here, total or 0, self.destination.name)
+        here = offset
+        try:
+            with self.partial.open("ab") as file:
+                for chunk in _pieces(response):
+                    file.write(chunk)
+                    here += len(chunk)
+                    if self.progress:
+                        self.progress(here, total or 0, self.destination.name)
+        except (HTTPError, requests.RequestException) as error:
+            reason = f"the connection ended after {here} of {total or 'an unknown number of'} bytes"
+            raise _Retry(f"{reason} ({_root_cause(error)})") from error
 
     def _confirm_end(self) -> None:
         """Ask for the bytes after the end: a server that announced too few has some."""
@@ -231,14 +236,14 @@ class _Job:
     def _publish(self) -> Fetched:
         here = self._here()
         if self.size is not None and here != self.size:
-            raise _Retry(f"{here} bytes came, the file has {self.size}", restart=True)
+            raise _Retry(f"{here} bytes came, the file has {self.size}", whole=True)
         found = sha256_of(self.partial)
         if self.sha256 is not None and found != self.sha256:
-            raise _Retry(f"its SHA-256 is {found[:16]}..., published is {self.sha256[:16]}...", restart=True)
+            raise _Retry(f"its SHA-256 is {found[:16]}..., published is {self.sha256[:16]}...", whole=True)
         if self.sha256 is None:
             problem = content_problem(self.partial, self.destination.name)
             if problem:
-                raise _Retry(problem, restart=True)
+                raise _Retry(problem, whole=True)
         with self.partial.open("rb") as file:
             os.fsync(file.fileno())
         self.partial.replace(self.destination)
@@ -291,10 +296,19 @@ class _Job:
         return FetchError(f"{self.asked_url}: {why}", fix)
 
 
+def _pieces(response: requests.Response) -> Iterator[bytes]:
+    """The body as it comes in: what was received before a connection breaks is not lost with the rest of its block."""
+    if response.headers.get("Content-Encoding", "identity") != "identity" or not hasattr(response.raw, "read1"):
+        yield from response.iter_content(1 << 14)
+        return
+    while piece := response.raw.read1(CHUNK):
+        yield piece
+
+
 def content_problem(path: Path, name: str) -> str | None:
     """Why the bytes cannot be the file called `name`: a web page, a wrong beginning, another length than it tells itself."""
     with path.open("rb") as file:
-        head = file.read(4096)
+        head = file.read(1 << 17)  # an EDF header of 500 channels
     size, suffix = path.stat().st_size, PurePosixPath(name).suffix.lower()
     if size == 0:
         return "an empty file came"

@@ -129,6 +129,7 @@ def ensure(
     accept: Iterable[str] = (),
     provider: str = "auto",
     progress: ProgressCallback | None = None,
+    failed: dict[str, FetchError] | None = None,
 ) -> dict[str, list[SourceFile]]:
     """Files of each subject of a MOABB source, downloaded when missing; names are relative to `data_dir`.
 
@@ -141,6 +142,8 @@ def ensure(
             the data folder already need no acceptance.
         provider: "auto" (NEMAR where it has the set, else the original host), "nemar" or "upstream".
         progress: called with (subjects done, subjects, what happens).
+        failed: give a dictionary to go on without the subjects that could not be had; it tells why. Else the first is raised,
+            after all others have arrived.
 
     Raises:
         FetchError: a file is missing while offline, differs from its record, or its download failed or was not what is published.
@@ -159,8 +162,11 @@ def ensure(
             records = _Records(source, data_dir)  # somebody else may have been faster
             missing = [subject for subject in wanted if not records.holds(subject)]
             if missing:
-                _fetch_missing(source, data_dir, missing, len(wanted), records, offline, tuple(accept), provider, progress)
-    found = {subject: records.files(subject) for subject in wanted}
+                problems = _fetch_missing(
+                    source, data_dir, missing, len(wanted), records, offline, tuple(accept), provider, progress
+                )
+                _settle(problems, failed)
+    found = {subject: records.files(subject) for subject in wanted if records.holds(subject)}
     _require_pinned(source, found)
     return found
 
@@ -313,7 +319,7 @@ def _fetch_missing(
     accept: tuple[str, ...],
     provider: str,
     progress: ProgressCallback | None,
-) -> None:
+) -> dict[str, FetchError]:
     """Ask MOABB, in a process of its own: first with what is on the disk, then, licence accepted, over the network."""
     row = _plan_moabb(source, data_dir, missing)
     try:
@@ -332,13 +338,13 @@ def _fetch_missing(
         "provider": provider,
         "mirrors": _mirrors(),
     }
-    done, problems = total - len(missing), []
+    done, problems = total - len(missing), dict[str, FetchError]()
     for answer in _ask_child(request, data_dir):
         if "files" in answer:
             try:
                 records.add(answer["subject"], answer)
             except FetchError as error:
-                problems.append((error.problem, error.fix))
+                problems[answer["subject"]] = error
                 continue
             done += 1
             if progress:
@@ -346,7 +352,7 @@ def _fetch_missing(
                 said = f": {len(unlike)} of its files differ from the published checksums" if unlike else ""
                 progress(done, total, f"{source.target} subject {answer['subject']}{said}")
         elif "problem" in answer:
-            problems.append((answer["problem"], answer["fix"]))
+            problems[answer["subject"]] = FetchError(answer["problem"], answer["fix"])
         elif progress and "file" in answer:
             size = f"{answer['bytes'] / 1e6:.0f} of {answer['total'] / 1e6:.0f} MB" if answer["total"] else ""
             progress(done, total, f"{answer['file']} {size}".strip())
@@ -354,9 +360,17 @@ def _fetch_missing(
             progress(done, total, answer["note"])
     if problems and refused is not None and not offline:
         raise refused
-    if problems:
+    return problems
+
+
+def _settle(problems: Mapping[str, FetchError], failed: dict[str, FetchError] | None) -> None:
+    """Hand the problems over, or raise the first."""
+    if failed is not None:
+        failed.update(problems)
+    elif problems:
+        first = next(iter(problems.values()))
         more = f" (and {len(problems) - 1} more subjects)" if len(problems) > 1 else ""
-        raise FetchError(problems[0][0] + more, problems[0][1])
+        raise FetchError(first.problem + more, first.fix)
 
 
 def _ask_child(request: Mapping[str, Any], data_dir: Path) -> Iterator[dict[str, Any]]:
