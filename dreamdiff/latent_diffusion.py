@@ -276,7 +276,11 @@ def from_compvis(kind: SingleFileKind, tensors: Mapping[str, Tensor], config: Pa
     with torch.device("meta"):
         model = model_class.from_config(settings)
     try:
-        renamed = convert_ldm_unet_checkpoint(part, settings) if kind == "unet" else convert_ldm_vae_checkpoint(part, settings)
+        renamed: dict[str, Tensor] = (
+            convert_ldm_unet_checkpoint(part, settings) if kind == "unet" else convert_ldm_vae_checkpoint(part, settings)
+        )
+        if len(renamed) != len(part):
+            raise KeyError(f"{len(part)} tensors, of which {len(renamed)} have a place")
         model.load_state_dict(
             {name: value.to(dtype).clone() if value.dtype == dtype else value.to(dtype) for name, value in renamed.items()},
             strict=True, assign=True,

@@ -95,3 +95,80 @@ def tiny_clip(folder: Path, seed: int = 0) -> Path:
     preprocess = {"mean": [0.48, 0.45, 0.40], "std": [0.26, 0.26, 0.27], "interpolation": "bicubic", "resize_mode": "shortest"}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
     return folder
+
+
+# ------------------------------------------------------------------------ the other naming, written from the CompVis side
+
+
+def compvis_unet(unet: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """State of a diffusers U-Net under the names that CompVis' Stable Diffusion code gives its layers."""
+    state, layers = unet.state_dict(), int(unet.config.layers_per_block)
+    levels = len(unet.config.block_out_channels)
+    out: dict[str, torch.Tensor] = {}
+
+    def move(old: str, new: str, inner: dict[str, str] | None = None) -> None:
+        for name, value in state.items():
+            if name.startswith(f"{old}."):
+                rest = name.removeprefix(f"{old}.")
+                for a, b in (inner or {}).items():
+                    if rest.startswith(f"{a}."):
+                        rest = b + rest.removeprefix(a)
+                        break
+                out[f"model.diffusion_model.{new}.{rest}"] = value
+
+    resnet = {
+        "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
+        "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
+    }  # fmt: skip
+    move("time_embedding.linear_1", "time_embed.0")
+    move("time_embedding.linear_2", "time_embed.2")
+    move("conv_in", "input_blocks.0.0")
+    move("conv_norm_out", "out.0")
+    move("conv_out", "out.2")
+    for level in range(levels):
+        for layer in range(layers):
+            number = 1 + level * (layers + 1) + layer
+            move(f"down_blocks.{level}.resnets.{layer}", f"input_blocks.{number}.0", resnet)
+            move(f"down_blocks.{level}.attentions.{layer}", f"input_blocks.{number}.1")
+        move(f"down_blocks.{level}.downsamplers.0.conv", f"input_blocks.{(level + 1) * (layers + 1)}.0.op")
+        for layer in range(layers + 1):
+            number = level * (layers + 1) + layer
+            move(f"up_blocks.{level}.resnets.{layer}", f"output_blocks.{number}.0", resnet)
+            move(f"up_blocks.{level}.attentions.{layer}", f"output_blocks.{number}.1")
+        place = 2 if any(name.startswith(f"up_blocks.{level}.attentions.") for name in state) else 1
+        move(f"up_blocks.{level}.upsamplers.0.conv", f"output_blocks.{level * (layers + 1) + layers}.{place}.conv")
+    move("mid_block.resnets.0", "middle_block.0", resnet)
+    move("mid_block.attentions.0", "middle_block.1")
+    move("mid_block.resnets.1", "middle_block.2", resnet)
+    assert len(out) == len(state)
+    return out
+
+
+def compvis_vae(vae: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """State of a diffusers AutoencoderKL under CompVis' names; its attention maps are 1 x 1 convolutions there."""
+    state, levels, out = vae.state_dict(), len(vae.config.block_out_channels), {}
+    pairs = {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"}
+    for side in ("encoder", "decoder"):
+        pairs |= {
+            f"{side}.conv_in": f"{side}.conv_in",
+            f"{side}.conv_out": f"{side}.conv_out",
+            f"{side}.conv_norm_out": f"{side}.norm_out",
+        }
+        pairs |= {f"{side}.mid_block.resnets.{k}": f"{side}.mid.block_{k + 1}" for k in (0, 1)}
+        for old, new in (("group_norm", "norm"), ("to_q", "q"), ("to_k", "k"), ("to_v", "v"), ("to_out.0", "proj_out")):
+            pairs[f"{side}.mid_block.attentions.0.{old}"] = f"{side}.mid.attn_1.{new}"
+    for level in range(levels):
+        for layer in range(int(vae.config.layers_per_block) + 1):
+            pairs[f"encoder.down_blocks.{level}.resnets.{layer}"] = f"encoder.down.{level}.block.{layer}"
+            pairs[f"decoder.up_blocks.{level}.resnets.{layer}"] = f"decoder.up.{levels - 1 - level}.block.{layer}"
+        pairs[f"encoder.down_blocks.{level}.downsamplers.0.conv"] = f"encoder.down.{level}.downsample.conv"
+        pairs[f"decoder.up_blocks.{level}.upsamplers.0.conv"] = f"decoder.up.{levels - 1 - level}.upsample.conv"
+    for name, value in state.items():
+        old = next(key for key in pairs if name.startswith(f"{key}."))
+        rest = name.removeprefix(old).replace("conv_shortcut", "nin_shortcut")
+        is_map = (
+            any(part in pairs[old] for part in (".attn_1.q", ".attn_1.k", ".attn_1.v", ".attn_1.proj_out")) and rest == ".weight"
+        )
+        out[f"first_stage_model.{pairs[old]}{rest}"] = value[:, :, None, None] if is_map else value
+    assert len(out) == len(state)
+    return out
