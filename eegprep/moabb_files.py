@@ -244,9 +244,9 @@ def _files_read(dataset: Any, subject: Any, data_dir: Path) -> list[Path]:
 
     Some classes name more files than their loader reads: PhysionetMI wants the two baseline runs, which no task uses.
     """
-    from moabb.datasets.preprocessing import FixedPipeline
-
     try:
+        from moabb.datasets.preprocessing import FixedPipeline
+
         with no_network() as guard, files_opened(data_dir) as opened:
             data = dataset.get_data([subject], process_pipeline=FixedPipeline([]))[subject]
     except Exception:
