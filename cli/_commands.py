@@ -11,5 +11,7 @@ from . import (  # noqa: F401  # noqa: F401, E402, I001
     eegprep_filter,
     eegprep_inspect,
     eegprep_pad,
+    pairs_audit,
+    pairs_simulate,
     version,
 )

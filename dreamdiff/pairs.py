@@ -28,6 +28,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -41,7 +42,7 @@ from zarr.codecs import ZstdCodec
 from eegprep.atomic import partial_path, publish_folder
 from eegprep.errors import DataError, StoreError, UsageError
 from eegprep.settings import fingerprint, suggest
-from eegprep.splits import FACTORS, PARTS, Trials, split
+from eegprep.splits import FACTORS, PARTS, Audit, Trials, audit, split
 
 FORMAT, VERSION = "dreamdiff-pairs", 1
 COLUMNS = ("image", "label", "block", "session", "trial")
@@ -495,6 +496,25 @@ class Pairs:
             return split(self.trials, name, seed=seed)
         known = [*FACTORS, *sorted({"default" if "/" not in key else key.rpartition("/")[0] for key in stored})]
         raise UsageError(f"{self.path}: there is no split {name!r}{suggest(name, known)}", f"use one of: {', '.join(known)}")
+
+    def audit(self, name: str = "default", *, seed: int = 0) -> Audit:
+        """What a split leaks; see `eegprep.splits.audit`.
+
+        Args:
+            name: as in `split`, or one stored list, which is then compared with "train".
+            seed: of a split that is made now, and of the permutations.
+
+        Sentences about the design of the experiment that a store carries are added to the notes.
+        """
+        stored = self.splits
+        if name in stored and "/" not in name and name != "train" and "train" in stored:
+            train, test = stored["train"], stored[name]
+        else:
+            parts = self.split(name, seed=seed)
+            train, test = parts["train"], parts["test"]
+        result = audit(self.trials, train, test, split=name, seed=seed)
+        notes = [text for subject in self.subjects for text in self.attributes[subject].get("design", ())]
+        return replace(result, notes=(*result.notes, *dict.fromkeys(notes)))
 
     def select(
         self,

@@ -82,7 +82,7 @@ class SimulateConfig(Settings):
     recordings that ship with the package) or "pink" (1/f noise of cortical sources).
     """
 
-    snr: float = -8.0
+    snr: float = -14.0
     people: int = 2
     trials: int = 30
     block_order: Literal["random", "class"] = "random"
@@ -205,7 +205,7 @@ def _check(config: SimulateConfig) -> None:
         if value < least:
             raise UsageError(f"--{name} {value} is too small (least {least})", f"give --{name} {least} or more")
     if not -60 <= config.snr <= 60:
-        raise UsageError(f"--snr {config.snr:g} dB is outside -60..60", "give a ratio in dB, for instance -8")
+        raise UsageError(f"--snr {config.snr:g} dB is outside -60..60", "give a ratio in dB, for instance -14")
 
 
 def _check_images(images: ImageSet) -> None:
@@ -396,7 +396,7 @@ def _sources(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarr
     for side in (-1.0, 1.0):
         for _, (x, y, z), delay in _AREAS:
             place = np.array([side * x, y, z]) / 1000 + rng.normal(0, 0.003, 3)
-            place *= min(1.0, 0.86 * HEAD_RADIUS / np.linalg.norm(place))  # stay in the brain
+            place *= min(1.0, 0.86 * HEAD_RADIUS / float(np.linalg.norm(place)))  # stay in the brain
             outward = place / np.linalg.norm(place)
             places.append(place)
             moments.append(outward + 0.5 * rng.standard_normal(3))  # gyri mostly, and some of the walls of sulci

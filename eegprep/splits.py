@@ -22,7 +22,8 @@ from .settings import suggest
 FACTORS = ("trial", "block", "session", "person", "stimulus", "concept")
 PARTS = ("train", "val", "test")
 Indices = Sequence[int] | np.ndarray
-_PERMUTATIONS = 199  # the smallest p value that can come out is 1 / 200
+_PERMUTATIONS = 999  # the smallest p value that can come out is 0.001
+_ENOUGH = 20  # permutations that reach the score; then p cannot become small any more (Besag and Clifford 1991)
 
 
 @dataclass(frozen=True)
@@ -358,15 +359,18 @@ def _permuted(
     person = np.zeros(len(both)) if knows == "person" else trials.person[both]
     n = len(train)
     score = float((guess(concept[:n]) == concept[n:]).mean())
-    permuted = np.empty(_PERMUTATIONS)
-    for round_ in range(_PERMUTATIONS):
-        # shuffle, then sort by person: a random order within each person
+    by_person = np.argsort(person, kind="stable")
+    permuted: list[float] = []
+    reached = 0
+    while len(permuted) < _PERMUTATIONS and reached < _ENOUGH:
         order = rng.permutation(len(both))
         shuffled = concept.copy()
-        shuffled[np.argsort(person, kind="stable")] = concept[order[np.argsort(person[order], kind="stable")]]
-        permuted[round_] = (guess(shuffled[:n]) == shuffled[n:]).mean()
-    p = (1 + int((permuted >= score).sum())) / (_PERMUTATIONS + 1)
-    return Shortcut(knows, score, float(permuted.mean()), p, len(test))
+        shuffled[by_person] = concept[order[np.argsort(person[order], kind="stable")]]  # a random order within each person
+        permuted.append(float((guess(shuffled[:n]) == shuffled[n:]).mean()))
+        reached += permuted[-1] >= score
+    # the p value of a sequential test: exact also when it stops early
+    p = reached / len(permuted) if reached == _ENOUGH else (1 + reached) / (len(permuted) + 1)
+    return Shortcut(knows, score, float(np.mean(permuted)), p, len(test))
 
 
 def _nearest_in_time(trials: Trials, train: np.ndarray, test: np.ndarray) -> np.ndarray | None:
@@ -412,7 +416,7 @@ def _design(trials: Trials) -> tuple[str, float | None, tuple[str, ...]]:
             "and holding blocks out leaves classes without training trials"
         )
         sentences.append(_across_people(trials, blocks))
-    return "class blocks", blocks_per_class, tuple(sentences)
+    return "class blocks", blocks_per_class, tuple(filter(None, sentences))
 
 
 def _across_people(trials: Trials, blocks: np.ndarray) -> str:
@@ -430,7 +434,7 @@ def _across_people(trials: Trials, blocks: np.ndarray) -> str:
         orders.add(tuple(trials.concept[mine][first].tolist()))
     if len(orders) == 1:
         return "all persons saw the classes in the same order, so that even holding out persons leaves class and time together"
-    return "persons saw the classes in different orders: hold out persons, not trials or images"
+    return ""  # different orders: holding out persons separates class and time
 
 
 def _dense(numbers: np.ndarray) -> np.ndarray:
@@ -466,6 +470,8 @@ def _judge(
             )
     if design == "class blocks":
         notes.append("class blocks: most blocks hold trials of one class, so that drift from block to block names the class")
+        if "person" not in promised:
+            notes.append("where the order of classes differs between persons, holding out persons parts class and time")
     if design == "unknown":
         notes.append("the block structure is unknown: whether blocks were pure in class is not recorded")
         if not any(shortcut.knows == "time" for shortcut in shortcuts):
@@ -474,4 +480,7 @@ def _judge(
         row = shared[factor]
         if factor not in promised and row.n_shared:
             notes.append(f"{row.n_shared} of {row.n_test} test trials have their {factor} in training (allowed by this split)")
+    new = shared["concept"].n_test - shared["concept"].n_shared - shared["concept"].n_unknown
+    if new and "concept" not in promised:
+        notes.append(f"{new} of {shared['concept'].n_test} test trials are of a class that training never shows")
     return tuple(leaks), tuple(unknown), tuple(notes)
