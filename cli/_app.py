@@ -9,6 +9,7 @@ def _app(help: str) -> typer.Typer:
     return typer.Typer(
         help=help,
         no_args_is_help=True,
+        rich_markup_mode=None,  # brackets in help texts are brackets
         pretty_exceptions_enable=False,  # errors are printed by main.py, in one line
         context_settings={"help_option_names": ["-h", "--help"]},
     )

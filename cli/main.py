@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -35,6 +36,9 @@ def run(app: typer.Typer, name: str, args: list[str] | None = None) -> int:
         return 1
     try:
         result = app(args=arguments, prog_name=name, standalone_mode=False)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (what reads our output has enough; nothing is left to flush)
+        return 0
     except Exception as error:
         return _report(error)
     except KeyboardInterrupt:
