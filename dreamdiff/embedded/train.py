@@ -73,8 +73,8 @@ class Plan:
 PLANS = {
     "vae": Plan(steps=1600, batch=8, rate=1e-3, weight_decay=0.0, average=0.995),
     "clip": Plan(steps=1500, batch=40, rate=1e-3, weight_decay=0.1, average=0.995),
-    "decoder": Plan(steps=4000, batch=8, rate=1e-3, weight_decay=0.0, average=0.995),
-    "unet": Plan(steps=6000, batch=32, rate=1e-3, weight_decay=0.01, average=0.999),
+    "decoder": Plan(steps=3000, batch=8, rate=1e-3, weight_decay=0.0, average=0.995),
+    "unet": Plan(steps=6000, batch=16, rate=8e-4, weight_decay=0.01, average=0.999),
 }
 
 
@@ -175,10 +175,10 @@ class Stage:
         with torch.no_grad():
             for kept, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 kept.lerp_(new, 1 - decay)
-            for kept, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
-                kept.copy_(new)
+            for old, fresh in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                old.copy_(fresh)
 
-    def run(self, loss_of: Any, save_every: float = 150.0) -> nn.Module:
+    def run(self, loss_of: Any, save_every: float = 150.0) -> Any:
         """Train to the plan's last step; returns the averaged model."""
         self.work.mkdir(parents=True, exist_ok=True)
         self.model.train()
@@ -224,7 +224,8 @@ def train_vae(work: Path, seed: int, plan: Plan) -> Any:
 
     torch.manual_seed(seed)
     images = to_signed(load_images("train").images_NHWC)
-    vae = AutoencoderKL(**VAE_CONFIG).to(memory_format=torch.channels_last)
+    fresh: Any = AutoencoderKL(**VAE_CONFIG)
+    vae = fresh.to(memory_format=torch.channels_last)
 
     def loss_of(model: Any, generator: torch.Generator, batch: int) -> Tensor:
         picked = images[torch.randint(len(images), (batch,), generator=generator)]
@@ -299,7 +300,7 @@ def train_clip(work: Path, seed: int, plan: Plan) -> Any:
     members = [np.flatnonzero(drawings.labels_N == label) for label in range(len(names))]
     texts = [captions(name) for name in names]
     tokens = torch.stack([tokenize(group) for group in texts])
-    model = build_clip()
+    model: Any = build_clip()
     used = torch.zeros(CLIP_CONFIG["text_cfg"]["vocab_size"], 1)
     used[torch.unique(tokens)] = 1
     with torch.no_grad():
@@ -370,7 +371,8 @@ def train_unet(work: Path, seed: int, plan: Plan, vae: Any, clip: Any, views: in
     texts = [text_states(clip, captions(name)) for name in categories()]
     contexts, empty = torch.stack(texts), text_states(clip, [""])
     share = alphas_cumprod()
-    unet = UNet2DConditionModel(**UNET_CONFIG).to(memory_format=torch.channels_last)
+    fresh: Any = UNet2DConditionModel(**UNET_CONFIG)
+    unet = fresh.to(memory_format=torch.channels_last)
 
     def loss_of(model: Any, generator: torch.Generator, batch: int) -> Tensor:
         picked = torch.randint(len(latents), (batch,), generator=generator)
@@ -401,7 +403,8 @@ def export_unet(unet: Any, sd: Path) -> None:
     from diffusers import DDIMScheduler
 
     copy.deepcopy(unet).to(memory_format=torch.contiguous_format).half().save_pretrained(sd / "unet")
-    DDIMScheduler(**SCHEDULER_CONFIG).save_pretrained(sd / "scheduler")
+    scheduler: Any = DDIMScheduler(**SCHEDULER_CONFIG)
+    scheduler.save_pretrained(sd / "scheduler")
     parts = {
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
