@@ -25,11 +25,6 @@ MEMORY_LIMIT = 1 << 30  # bytes; up to here all rows are held in memory, beyond 
 Compute = Callable[[Sequence[int]], np.ndarray]
 
 
-def image_digest(image_HWC: np.ndarray) -> str:
-    """SHA-256 of an image's size and uint8 pixels."""
-    return hashlib.sha256(repr(image_HWC.shape).encode() + np.ascontiguousarray(image_HWC).tobytes()).hexdigest()
-
-
 class CachedRows:
     """One row per image, in the order asked for; from memory or from the store."""
 

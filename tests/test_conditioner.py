@@ -32,7 +32,7 @@ def test_full_size_has_the_published_number_of_parameters():
 
 
 def test_tau_and_h_equal_the_formulas_written_out():
-    """A second implementation: two token mixers without anything between, then a width map; h is one weighted mean over tokens."""
+    """A second implementation: two token mixers with nothing between, a width map; h is one weighted mean over tokens."""
     conditioner = small(time_width=9)
     x = torch.randn(3, 6, 10)
     state = conditioner.state_dict()
@@ -68,7 +68,7 @@ def test_a_latent_of_another_encoder_is_refused():
 
 def test_a_class_head_without_a_clip_head_is_refused():
     """It reads h(y)."""
-    with pytest.raises(ModelError, match="class.* head needs the CLIP head"):
+    with pytest.raises(ModelError, match=r"class.* head needs the CLIP head"):
         small(clip_width=0, classes=3)
 
 

@@ -207,7 +207,7 @@ def test_key_and_value_maps_alone(sd15_unet):
 
 
 def test_a_look_alike_name_is_not_trained(folder):
-    """The authors select by substring, which also catches `layer_norm2` of CLIP and norms of the VAE; here modules are selected."""
+    """The authors select by substring, which also catches `layer_norm2` of CLIP and norms of the VAE."""
     unet = ld.load_stable_diffusion(folder).unet
     unet.attn2_of_something_else = torch.nn.Linear(3, 3)
     unet.norm2 = torch.nn.LayerNorm(3)

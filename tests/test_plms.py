@@ -12,7 +12,7 @@ from dreamdiff.latent_diffusion import SD15_CONFIG, make_scheduler
 
 
 def plms(model, start, alpha_bar, steps):
-    """Pseudo linear multistep sampling, written from Liu et al. 2022 (equations 11 to 13) with the authors' time grid 1, 1 + c, ...
+    """Pseudo linear multistep sampling, from Liu et al. 2022 (equations 11 to 13), on the authors' time grid 1, 1 + c, ...
 
     The first step is a pseudo improved Euler step, then Adams-Bashforth of order 2, 3, 4; the last step goes to alpha_bar[0].
     """
