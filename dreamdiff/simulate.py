@@ -82,7 +82,7 @@ class SimulateConfig(Settings):
     recordings that ship with the package) or "pink" (1/f noise of cortical sources).
     """
 
-    snr: float = -14.0
+    snr: float = -10.0
     people: int = 2
     trials: int = 30
     block_order: Literal["random", "class"] = "random"
@@ -205,7 +205,7 @@ def _check(config: SimulateConfig) -> None:
         if value < least:
             raise UsageError(f"--{name} {value} is too small (least {least})", f"give --{name} {least} or more")
     if not -60 <= config.snr <= 60:
-        raise UsageError(f"--snr {config.snr:g} dB is outside -60..60", "give a ratio in dB, for instance -14")
+        raise UsageError(f"--snr {config.snr:g} dB is outside -60..60", "give a ratio in dB, for instance -10")
 
 
 def _check_images(images: ImageSet) -> None:
