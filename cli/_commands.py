@@ -7,6 +7,7 @@ from . import (  # noqa: F401  # noqa: F401, E402, I001
     dreamdiff_generate,
     dreamdiff_train,
     eegprep_build,
+    eegprep_datasets,
     eegprep_fetch,
     eegprep_filter,
     eegprep_inspect,

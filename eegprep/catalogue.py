@@ -15,7 +15,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
@@ -49,8 +49,12 @@ _SPDX_SPELLINGS = {
     "noncommercialresearchuse": "LicenseRef-noncommercial-research",
 }
 _CC = re.compile(r"cc(by(?:nc)?(?:nd|sa)?)(\d\.\d)?")
-OPEN_LICENCES = ("CC0-1.0", "CC-BY-1.0", "CC-BY-2.0", "CC-BY-3.0", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "ODC-By-1.0", "PDDL-1.0", "MIT", "Apache-2.0")  # fmt: skip  # noqa: E501
+OPEN_LICENCES = (
+    "CC0-1.0", "CC-BY-1.0", "CC-BY-2.0", "CC-BY-3.0", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "ODC-By-1.0", "PDDL-1.0",
+    "MIT", "Apache-2.0",
+)  # fmt: skip
 UNKNOWN_LICENCE = "unknown"
+COLUMNS = ("class", "paradigm", "subjects", "sessions", "channels", "rate", "licence", "size")
 
 
 @dataclass(frozen=True)
@@ -101,17 +105,21 @@ class Entry:
     def row(self) -> dict[str, Any]:
         """What the table of `eegprep datasets` shows."""
         return {
-            "name": self.name,
+            "class": self.name,
             "paradigm": self.paradigm,
             "subjects": self.n_subjects,
             "sessions": self.sessions,
             "channels": self.channels,
-            "rate_hz": self.sfreq,
+            "rate": self.sfreq,
             "licence": self.licence,
             "size": format_bytes(self.bytes),
-            "mirror": self.nemar_id,
             "note": self.note,
         }
+
+    def record(self) -> dict[str, Any]:
+        """The same and everything else, for programs: rate in Hz, size in bytes or None."""
+        more = {key: value for key, value in asdict(self).items() if key not in ("name", "bytes", "sfreq", "subjects")}
+        return self.row() | {"size": self.bytes, "subject_ids": list(self.subjects), **more}
 
 
 def spdx(text: str | None) -> str:
@@ -244,6 +252,16 @@ def people(chosen: Iterable[Entry]) -> set[str]:
 def total_bytes(chosen: Iterable[Entry]) -> int:
     """Declared bytes of several classes; a deposit that backs several classes counts once."""
     return sum({e.nemar_id or e.name: e.bytes or 0 for e in chosen}.values())
+
+
+def totals(chosen: Sequence[Entry]) -> str:
+    """One line under a table."""
+    unsized = sum(e.bytes is None for e in chosen)
+    size = format_bytes(total_bytes(chosen)) if unsized < len(chosen) else "size unknown"
+    return (
+        f"{len(chosen)} data sets, {sum(e.n_subjects for e in chosen)} subjects, {len(people(chosen))} different people as far as "
+        f"ids tell, {size} ({unsized} without a declared size); declared by MOABB {moabb_version()} and NEMAR, not measured"
+    )
 
 
 def moabb_version() -> str:

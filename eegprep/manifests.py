@@ -39,6 +39,7 @@ import numpy as np
 from pydantic import Field
 
 from . import catalogue
+from .atomic import write_text
 from .errors import UsageError
 from .settings import Settings, build, read_toml, suggest
 
@@ -272,6 +273,16 @@ def render(chosen: Iterable[catalogue.Entry], *, title: str, description: str, t
         if e.note:
             lines.append(f"# {e.note}")
     return "\n".join(lines) + "\n"
+
+
+def write(path: Path, chosen: Sequence[catalogue.Entry]) -> None:
+    """Write MOABB classes as a manifest of one's own."""
+    if path.suffix != ".toml":
+        raise UsageError(f"{path} is not named like a manifest", f"write it to {path.with_suffix('.toml')}")
+    if not chosen:
+        raise UsageError(f"{path}: no data set fits, the manifest would be empty", "loosen the filters")
+    description = f"{catalogue.totals(chosen)}."
+    write_text(path, render(chosen, title=f"{len(chosen)} data sets", description=description))
 
 
 def _load_one(name: str, root: Path) -> Manifest:
