@@ -44,11 +44,25 @@ def build(
     from ._eegprep_show import finish
     from ._output import progress
 
-    settings = dict(
-        low=low, high=high, nyquist=nyquist, resample=resample, notch=notch, channels=channels, window=window, stride=stride,
-        windows=windows, short=short, mode=mode, channel_order=channel_order, max_per_subject=max_per_subject, seed=seed,
-        min_channels=min_channels, min_uv=min_uv, max_uv=max_uv,
-    )  # fmt: skip
+    settings = {
+        "low": low,
+        "high": high,
+        "nyquist": nyquist,
+        "resample": resample,
+        "notch": notch,
+        "channels": channels,
+        "window": window,
+        "stride": stride,
+        "windows": windows,
+        "short": short,
+        "mode": mode,
+        "channel_order": channel_order,
+        "max_per_subject": max_per_subject,
+        "seed": seed,
+        "min_channels": min_channels,
+        "min_uv": min_uv,
+        "max_uv": max_uv,
+    }
     with progress("build") as bar:
         summary = eegprep.build(
             sources, out, subjects=subjects, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,

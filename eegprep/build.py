@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from . import fetch as downloads
-from . import manifests, recordings_store, sources, store
+from . import filters, manifests, recordings_store, sources, store
 from .errors import SourceError, StoreError, ToolkitError
 from .pool import Budget, run_jobs, store_lock
 from .process import cut_subject, quarantine_record, run_subject
@@ -68,18 +68,6 @@ class Summary:
         return ", ".join(parts)
 
 
-class Job(Protocol):
-    """One subject of one step."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def bytes(self) -> int: ...
-    def stored(self) -> dict[str, Any]: ...
-    def made_from(self, facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]: ...
-    def run(self) -> Outcome: ...
-
-
 @dataclass(frozen=True)
 class _SubjectJob:
     """What all jobs share: a task, where it goes, and how it is known to be done."""
@@ -89,6 +77,7 @@ class _SubjectJob:
     subject: str
     recipe: Recipe | None
     files: tuple[SourceFile, ...]
+    pad: ClassVar[bool] = True  # whether the step cuts windows
 
     @property
     def name(self) -> str:
@@ -107,7 +96,7 @@ class _SubjectJob:
         return {
             "algorithm": ALGORITHM,
             "files": sorted([file.name, file.bytes, file.sha256] for file in self.files),
-            "recipe": None if self.recipe is None else relevant_settings(self.recipe, facts),
+            "recipe": None if self.recipe is None else relevant_settings(self.recipe, facts, pad=self.pad),
             **self.inputs(),
         }
 
@@ -157,6 +146,7 @@ class FilterJob(_SubjectJob):
     source: str
     names: tuple[str, ...]
     carried: dict[str, Any]
+    pad: ClassVar[bool] = False
 
     def run(self) -> Outcome:
         assert self.recipe is not None
@@ -222,51 +212,49 @@ def _source_inputs(task: Task) -> dict[str, Any]:
 
 
 def _write_corpus(job: _SubjectJob, items: Iterable[Any], person: str, recipe: Recipe, left_out: list[dict[str, Any]]) -> Outcome:
-    facts: list[Mapping[str, Any]] = []
-
-    def noted() -> Iterable[Any]:
-        for item in items:
-            facts.append(item.facts)
-            yield item
-
     root = Path(job.root)
     with store.SubjectWriter(root, job.dataset, job.subject, channels=recipe.channels, samples=recipe.window) as writer:
-        cut_subject(noted(), recipe, writer)
-        everything = [*facts, *(record["facts"] for record in left_out if "facts" in record)]
-        made_from = job.made_from(everything)
+        facts = cut_subject(items, recipe, writer, left_out)
+        facts += [record["facts"] for record in left_out if "facts" in record]
+        made_from = job.made_from(facts)
         if writer.windows:
-            attributes = {"person": person, "left_out": left_out, "facts": everything}
-            writer.commit(fingerprint(made_from), attributes)
+            writer.commit(fingerprint(made_from), {"person": person, "left_out": left_out, "facts": facts})
         return job._outcome(writer.windows, writer.recordings, left_out, made_from)
 
 
-def relevant_settings(recipe: Recipe, facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def relevant_settings(recipe: Recipe, facts: Sequence[Mapping[str, Any]], *, pad: bool = True) -> dict[str, Any]:
     """The settings that touch these recordings, so that changing another one does not rebuild them.
 
     Args:
-        facts: of each recording, see `process.process`.
+        facts: of each recording, see `process.Processed`.
+        pad: whether windows are cut, or recordings only filtered.
     """
     settings = recipe.model_dump(mode="json")
+    if not pad:
+        settings = {key: settings[key] for key in FILTER_SETTINGS}
     rates = [min(fact["original_sfreq"], recipe.resample or fact["original_sfreq"]) for fact in facts]
-    from .filters import fits
-
-    if all(fits(rate, recipe.high) for rate in rates):
+    if all(filters.fits(rate, recipe.high) for rate in rates):
         settings.pop("nyquist")
-    if recipe.windows == "sliding" and all((fact["shortest"] or 0) >= recipe.window for fact in facts):
-        settings.pop("short")
-    if all(fact["channels"] == recipe.channels for fact in facts):
-        settings.pop("mode")
-    total = sum(fact["total"] or 0 for fact in facts)
-    capped = recipe.max_per_subject is not None and total > recipe.max_per_subject
-    if not capped:
-        settings.pop("max_per_subject")
-    if not capped and all((fact["channels"] or 0) <= recipe.channels for fact in facts):
-        settings.pop("seed")
     least, low, high = (settings.pop(key) for key in ("min_channels", "min_uv", "max_uv"))
     settings["gates"] = [
         [fact["channels"] >= least, None if fact["amplitude"] is None else low <= fact["amplitude"] <= high] for fact in facts
     ]
+    if pad:
+        _drop_idle_pad_settings(settings, recipe, facts)
     return settings
+
+
+def _drop_idle_pad_settings(settings: dict[str, Any], recipe: Recipe, facts: Sequence[Mapping[str, Any]]) -> None:
+    cut = [fact for fact in facts if "shortest" in fact]
+    if recipe.windows == "sliding" and all(fact["shortest"] >= recipe.window for fact in cut):
+        settings.pop("short")
+    if all(fact["channels"] >= recipe.channels for fact in cut) and recipe.mode != "spline":
+        settings.pop("mode")
+    capped = recipe.max_per_subject is not None and sum(fact["total"] for fact in cut) > recipe.max_per_subject
+    if not capped:
+        settings.pop("max_per_subject")
+    if not capped and all(fact["channels"] <= recipe.channels for fact in cut):
+        settings.pop("seed")
 
 
 # ------------------------------------------------------------------------------------------------------------ the steps

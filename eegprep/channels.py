@@ -8,6 +8,8 @@ from functools import cache
 
 import numpy as np
 
+from .errors import UsageError
+
 # typed as EEG by some loader of a public data set, but measuring something else: eyes, muscles, heart, mastoids and earlobes,
 # triggers, motion, other devices
 _NOT_EEG = re.compile(
@@ -63,3 +65,53 @@ def _standard_table() -> dict[str, tuple[float, float, float]]:
 @cache
 def _standard_names() -> dict[str, str]:
     return {name.casefold(): name for name in _standard_table()}
+
+
+# ours: the middle of the head in head coordinates, m; directions of electrodes are taken from here
+_HEAD_CENTRE = np.array([0.0, 0.0, 0.04])
+
+
+def directions(positions_N3: np.ndarray) -> np.ndarray:
+    """Unit vectors from the middle of the head to the electrodes."""
+    centred = positions_N3 - _HEAD_CENTRE
+    unit: np.ndarray = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    return unit
+
+
+def montage_directions(channels: int) -> np.ndarray:
+    """Directions of a fixed montage with so many electrodes: (channels, 3) unit vectors.
+
+    Raises:
+        UsageError: there is no montage of that size.
+    """
+    name = {16: "biosemi16", 32: "biosemi32", 64: "biosemi64", 128: "biosemi128", 160: "biosemi160", 256: "biosemi256"}.get(
+        channels
+    )
+    if name is None:
+        raise UsageError(f"there is no fixed montage of {channels} electrodes", "use --channels 128, or --mode replicate")
+    import mne
+
+    places = np.array(list(mne.channels.make_standard_montage(name).get_positions()["ch_pos"].values()))
+    unit: np.ndarray = places / np.linalg.norm(places, axis=1, keepdims=True)
+    return unit
+
+
+def canonical_order(names: Sequence[str], positions_C3: np.ndarray) -> list[int]:
+    """Channels from front to back and left to right: in the order of the 10-05 system, others beside their nearest neighbour.
+
+    Channels without a known name or place come last, in the order they had.
+    """
+    table = _standard_table()
+    ranks = {name: rank for rank, name in enumerate(table)}
+    places_N3 = np.array(list(table.values()))
+
+    def rank(index: int) -> tuple[float, int]:
+        known = ranks.get(canonical_name(names[index]))
+        if known is not None:
+            return known, index
+        place = positions_C3[index]
+        if not np.isfinite(place).all():
+            return len(ranks), index
+        return float(np.argmin(np.linalg.norm(places_N3 - place, axis=1))) + 0.5, index
+
+    return sorted(range(len(names)), key=rank)

@@ -201,3 +201,58 @@ def _extend_by_reflection(row_T: np.ndarray, half: int, extended: np.ndarray) ->
     body[:] = row_T
     extended[half - reach : half] = 2 * body[0] - body[reach:0:-1]
     extended[half + n_samples : half + n_samples + reach] = 2 * body[-1] - body[-2 : -reach - 2 : -1]
+
+
+def resample(signal_CT: np.ndarray, sfreq: float, to: float, *, segments: tuple[tuple[int, int], ...] = ()) -> np.ndarray:
+    """Another sampling rate, by Fourier interpolation as in MNE-Python, each segment on its own.
+
+    Args:
+        signal_CT: (channels, samples), any unit, band-limited below half of both rates.
+        sfreq, to: Hz. Rates that differ by less than a ten-thousandth are the same: amplifiers report 256.00013 Hz.
+
+    Returns:
+        (channels, round(samples x to / sfreq)); samples between segments are 0.
+    """
+    if same_rate(sfreq, to):
+        return signal_CT
+    from mne.filter import resample as resample_row
+
+    ratio = to / sfreq
+    out_CT = np.zeros((signal_CT.shape[0], round(signal_CT.shape[1] * ratio)), signal_CT.dtype)
+    for first, last in segments or ((0, signal_CT.shape[1]),):
+        start, stop = scaled((first, last), ratio)
+        if stop - start < 1 or last - first < 2:
+            continue
+        for row, out_T in zip(signal_CT, out_CT, strict=True):
+            piece = row[first:last].astype(np.float64)
+            # up and down are chosen so that the length is exactly that of the scaled segment
+            changed = resample_row(piece, up=stop - start, down=last - first, npad="auto", pad="reflect_limited", verbose="error")
+            out_T[start:stop] = changed[: stop - start]
+    return out_CT
+
+
+def same_rate(sfreq: float, other: float) -> bool:
+    """Whether two rates, Hz, are the same for all purposes here."""
+    return abs(sfreq - other) <= 1e-4 * other
+
+
+def scaled(segment: tuple[int, int], ratio: float) -> tuple[int, int]:
+    """A sample range at another rate."""
+    return round(segment[0] * ratio), round(segment[1] * ratio)
+
+
+def notch(
+    signal_CT: np.ndarray, sfreq: float, line_hz: float, high: float, *, segments: tuple[tuple[int, int], ...] = ()
+) -> np.ndarray:
+    """Remove the line frequency and its harmonics up to `high` Hz with MNE-Python's zero-phase FIR notch, row by row."""
+    from mne.filter import notch_filter
+
+    frequencies = np.arange(line_hz, min(high, sfreq / 2 - 2.0) + 1e-9, line_hz)
+    if not len(frequencies):
+        return signal_CT
+    out_CT = signal_CT.copy()
+    for first, last in segments or ((0, signal_CT.shape[1]),):
+        for row, out_T in zip(signal_CT, out_CT, strict=True):
+            piece = row[first:last].astype(np.float64)
+            out_T[first:last] = notch_filter(piece, sfreq, frequencies, verbose="error")
+    return out_CT

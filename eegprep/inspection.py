@@ -174,7 +174,7 @@ def _draw(signal_CT: np.ndarray, sfreq: float, names: list[str], title: str, fil
     from matplotlib.figure import Figure
 
     n_rows, n_samples = signal_CT.shape
-    scale = 6 * float(np.median(signal_CT.std(axis=1))) or 1.0
+    scale = 4 * float(np.median(signal_CT.std(axis=1))) or 1.0
     figure = Figure(figsize=(12, max(4.0, 0.11 * n_rows + 1.5)), layout="constrained")
     traces, bars = figure.subplots(1, 2, sharey=True, width_ratios=(6, 1))
     time_s = np.arange(n_samples) / sfreq

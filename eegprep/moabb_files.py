@@ -203,7 +203,8 @@ def _bring(dataset: Any, subject: Any, request: Mapping[str, Any], route: Route)
     try:
         with no_network() as guard:
             paths = _data_path(dataset, subject, request)
-        if not guard.refused:  # some loaders swallow errors and return what they have
+        # some loaders swallow errors and return what they have; offline that has to do
+        if request["offline"] or not guard.refused:
             return "local", paths
     except Exception as error:
         if not guard.refused:  # not for want of a file

@@ -41,14 +41,8 @@ class Processed:
 
 
 def process(recording: Recording, recipe: Recipe) -> Processed:
-    """Gates, band-pass by the Nyquist rule, notch, resampling, gates again."""
-    facts: dict[str, Any] = {
-        "original_sfreq": recording.original_sfreq,
-        "channels": None,
-        "amplitude": None,
-        "shortest": None,
-        "total": None,
-    }
+    """Gates, band-pass by the Nyquist rule, notch, resampling, the gate of units."""
+    facts: dict[str, Any] = {"original_sfreq": recording.original_sfreq, "amplitude": None}
     recording = quality.gate_raw(recording, recipe)
     facts["channels"] = len(recording.channels)
     if quality.quarantined(recording):
@@ -57,21 +51,14 @@ def process(recording: Recording, recipe: Recipe) -> Processed:
     try:
         band = filters.effective_band(rate, recipe.low, recipe.high, recipe.nyquist)
     except ToolkitError as error:
-        if recipe.nyquist == "error":
-            raise
-        return Processed(_quarantine(recording, "nyquist", rate / 2, recipe.low, error.problem), {}, facts)
+        return Processed(_quarantine(recording, "nyquist", rate / 2, recipe.high, error.problem), {}, facts)
     if band is None:
         message = f"{recipe.high:g} Hz does not fit {rate:g} Hz sampling (Nyquist frequency {rate / 2:g} Hz; --nyquist skip)"
         return Processed(_quarantine(recording, "nyquist", rate / 2, recipe.high, message), {}, facts)
     before_CT, before_sfreq = recording.signal_CT, recording.sfreq
     recording = _filter(recording, band, recipe)
-    facts["shortest"] = min((last - first for first, last in recording.segments), default=0)
-    recording = quality.gate_length(recording, recipe)
-    if quality.quarantined(recording):
-        return Processed(recording, {}, facts)
     facts["amplitude"] = quality.typical_amplitude(recording)
     recording = quality.gate_units(recording, recipe)
-    facts["total"] = len(windows.plan_cut(recording, recipe))
     extra = {
         "filter": {"low": band.low, "high": band.high, "clipped": band.changed, "design": "firwin, Hamming, zero phase"},
         "summary": summarise(before_CT, before_sfreq, recording.signal_CT, recording.sfreq),
@@ -81,14 +68,30 @@ def process(recording: Recording, recipe: Recipe) -> Processed:
 
 def _filter(recording: Recording, band: filters.Band, recipe: Recipe) -> Recording:
     segments = recording.segments or ((0, recording.signal_CT.shape[1]),)
-    signal_CT = filters.band_pass(recording.signal_CT, recording.sfreq, band.low, band.high, segments=segments)
-    findings: tuple[Finding, ...] = ()
+    sfreq, name = recording.sfreq, recording.name
+    signal_CT = filters.band_pass(recording.signal_CT, sfreq, band.low, band.high, segments=segments)
+    findings: list[Finding] = []
     if band.changed:
-        upper = band.upper(recording.sfreq)
-        message = f"upper edge {upper:g} Hz instead of {recipe.high:g} at {recording.sfreq:g} Hz"
-        findings = (Finding("nyquist", recording.name, None, recording.sfreq, 2 * recipe.high, "noted", message),)
-    low, high = max(recording.band[0], band.low), min(recording.band[1], band.upper(recording.sfreq))
-    return replace(recording, signal_CT=signal_CT, segments=segments, band=(low, high), findings=(*recording.findings, *findings))
+        message = f"upper edge {band.upper(sfreq):g} Hz instead of {recipe.high:g} at {sfreq:g} Hz"
+        findings.append(Finding("nyquist", name, None, sfreq, 2 * recipe.high, "noted", message))
+    line_hz = recording.line_freq if recipe.notch == "auto" else recipe.notch
+    if line_hz is not None:
+        signal_CT = filters.notch(signal_CT, sfreq, float(line_hz), band.upper(sfreq), segments=segments)
+    elif recipe.notch == "auto":
+        findings.append(Finding("notch", name, None, None, None, "noted", "line frequency unknown, nothing was removed"))
+    if recipe.resample is not None and not filters.same_rate(sfreq, recipe.resample):
+        signal_CT = filters.resample(signal_CT, sfreq, recipe.resample, segments=segments)
+        segments = tuple(filters.scaled(segment, recipe.resample / sfreq) for segment in segments)
+        sfreq = recipe.resample
+    upper = min(recording.band[1], band.upper(recording.sfreq), sfreq / 2)
+    return replace(
+        recording,
+        signal_CT=signal_CT,
+        sfreq=sfreq,
+        segments=segments,
+        band=(max(recording.band[0], band.low), upper),
+        findings=(*recording.findings, *findings),
+    )
 
 
 def _quarantine(recording: Recording, code: str, value: float, limit: float, message: str) -> Recording:
@@ -106,7 +109,7 @@ def quarantine_record(item: Recording | Unreadable) -> dict[str, Any]:
 
 @dataclass
 class _Piece:
-    """A recording's windows while the subject's draw is open: unpadded, so that they are no larger than the signal."""
+    """A recording and where its windows lie."""
 
     record: dict[str, Any]
     rows: ChannelPlan
@@ -115,18 +118,31 @@ class _Piece:
     signal_CT: np.ndarray
 
 
-def cut_subject(items: Iterable[Processed], recipe: Recipe, writer: Any) -> None:
-    """Write the windows of a subject's usable recordings, in order; with a cap, a seeded draw over all of them."""
+def cut_subject(items: Iterable[Processed], recipe: Recipe, writer: Any, left_out: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Write the windows of a subject's recordings, in order; with a cap, a seeded draw over all of them.
+
+    Returns:
+        the facts of every recording that was looked at, see `Processed`.
+    """
     pieces: list[_Piece] = []
+    facts = []
     for item in items:
-        piece = _piece(item, recipe)
+        recording = quality.gate_cut(item.recording, recipe)
+        shortest = min((last - first for first, last in recording.segments), default=0)
+        total = len(windows.plan_cut(recording, recipe))
+        facts.append({**item.facts, "shortest": shortest, "total": total})
+        if quality.quarantined(recording):
+            left_out.append(quarantine_record(recording))
+            continue
+        piece = _piece(replace(item, recording=recording), recipe)
         if recipe.max_per_subject is None:
             _write_piece(piece, recipe, writer)
         else:
             pieces = _draw([*pieces, piece], recipe.max_per_subject)
-        del piece
+        del piece, recording, item
     for piece in pieces:
         _write_piece(piece, recipe, writer)
+    return facts
 
 
 def _piece(item: Processed, recipe: Recipe) -> _Piece:
@@ -151,7 +167,7 @@ def _piece(item: Processed, recipe: Recipe) -> _Piece:
 
 
 def _draw(pieces: list[_Piece], cap: int) -> list[_Piece]:
-    """The windows with the `cap` smallest numbers; recordings keep only the samples that are still needed."""
+    """The windows with the `cap` smallest numbers; recordings without one are let go."""
     everything = np.concatenate([piece.order for piece in pieces])
     if len(everything) <= cap:
         return pieces
@@ -159,7 +175,8 @@ def _draw(pieces: list[_Piece], cap: int) -> list[_Piece]:
     kept = []
     for piece in pieces:
         chosen = np.flatnonzero(piece.order <= limit)
-        kept.append(replace(piece, cut=piece.cut.take(chosen), order=piece.order[chosen]))
+        if len(chosen):
+            kept.append(replace(piece, cut=piece.cut.take(chosen), order=piece.order[chosen]))
     return kept
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from .channels import is_eeg_name
 from .recipe import Recipe
 from .recording import Finding, Recording
+from .windows import LEAST_POSITIONS, known_positions, plan_cut
 
 # ours: a channel whose range is a millionth of the recording's is dead, in whatever unit the file is
 _FLAT_FRACTION = 1e-6
@@ -65,6 +66,7 @@ def gate_raw(recording: Recording, recipe: Recipe) -> Recording:
             signal_CT=recording.signal_CT[rows],
             channels=tuple(names[row] for row in rows),
             positions_C3=recording.positions_C3[rows],
+            offsets=tuple(recording.offsets[row] for row in rows) if recording.offsets else (),
         )
     return _with(recording, [*findings, *_size_findings(recording, recipe)])
 
@@ -84,13 +86,21 @@ def _size_findings(recording: Recording, recipe: Recipe) -> list[Finding]:
     return findings
 
 
-def gate_length(recording: Recording, recipe: Recipe) -> Recording:
-    """Quarantine a recording in which no window fits, unless short ones are stretched. After resampling."""
+def gate_cut(recording: Recording, recipe: Recipe) -> Recording:
+    """Quarantine a recording in which no window fits, or that cannot be brought to a fixed montage. After the filter."""
+    findings = []
     longest = max((last - first for first, last in recording.segments), default=0)
-    if longest >= recipe.window or (recipe.short == "stretch" and longest >= 2):
-        return recording
-    message = f"{longest} samples without a seam (least {recipe.window}); --short stretch would stretch them"
-    return _with(recording, [Finding("too_short", recording.name, None, longest, recipe.window, "quarantined", message)])
+    if longest < recipe.window and not (recipe.short == "stretch" and longest >= 2):
+        message = f"{longest} samples without a seam (least {recipe.window})"
+        findings.append(Finding("too_short", recording.name, None, longest, recipe.window, "quarantined", message))
+    elif recipe.windows == "trials" and not len(plan_cut(recording, recipe)):
+        message = f"0 of {len(recording.events)} events begin a window (least 1)"
+        findings.append(Finding("no_trials", recording.name, None, 0, 1, "quarantined", message))
+    known = int(known_positions(recording).sum())
+    if recipe.mode == "spline" and known < LEAST_POSITIONS:
+        message = f"{known} of {len(recording.channels)} channels have a known place (least {LEAST_POSITIONS} for --mode spline)"
+        findings.append(Finding("positions", recording.name, None, known, LEAST_POSITIONS, "quarantined", message))
+    return _with(recording, findings)
 
 
 def gate_units(recording: Recording, recipe: Recipe) -> Recording:

@@ -30,23 +30,23 @@ class Recipe(Settings):
         deviation after filtering, uV.
     """
 
-    low: float = Field(5.0, gt=0)
-    high: float = Field(95.0, gt=0)
+    low: float = Field(default=5.0, gt=0)
+    high: float = Field(default=95.0, gt=0)
     nyquist: NyquistPolicy = "clip"
-    resample: float | None = Field(None, gt=0)
+    resample: float | None = Field(default=None, gt=0)
     notch: float | Literal["auto"] | None = None
-    channels: int = Field(128, ge=1)
-    window: int = Field(512, ge=2)
-    stride: int = Field(512, ge=1)
+    channels: int = Field(default=128, ge=1)
+    window: int = Field(default=512, ge=2)
+    stride: int = Field(default=512, ge=1)
     windows: Literal["sliding", "trials"] = "sliding"
     short: Literal["skip", "stretch"] = "skip"
     mode: Literal["replicate", "zeros", "spline"] = "replicate"
     channel_order: Literal["source", "canonical"] = "source"
-    max_per_subject: int | None = Field(None, ge=1)
+    max_per_subject: int | None = Field(default=None, ge=1)
     seed: int = 0
-    min_channels: int = Field(1, ge=1)
-    min_uv: float = Field(1.0, ge=0)
-    max_uv: float = Field(300.0, gt=0)
+    min_channels: int = Field(default=1, ge=1)
+    min_uv: float = Field(default=1.0, ge=0)
+    max_uv: float = Field(default=300.0, gt=0)
 
 
 def make_recipe(**options: Any) -> Recipe:

@@ -53,6 +53,8 @@ class Recording:
     segments: (first, last + 1) sample ranges that were recorded without a seam; one range when continuous.
     band: (low, high) Hz, what the signal can hold after all filters so far.
     person: identity across data sets; people who appear in several share it.
+    offsets: uV that were taken off each channel before the conversion to float32, empty when none were.
+    header: date and subject information of the file, empty unless asked for.
     """
 
     signal_CT: np.ndarray
@@ -75,6 +77,8 @@ class Recording:
     person: str = ""
     findings: tuple[Finding, ...] = ()
     software: dict[str, str] = field(default_factory=dict)
+    offsets: tuple[float, ...] = ()
+    header: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -99,4 +103,6 @@ class Recording:
             "person": self.person,
             "findings": [vars(f) for f in self.findings],
             "software": self.software,
+            **({"offsets": list(self.offsets)} if self.offsets else {}),
+            **({"header": self.header} if self.header else {}),
         }

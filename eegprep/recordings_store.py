@@ -179,6 +179,8 @@ def recording_from(
         person=stored["person"],
         findings=tuple(Finding(**finding) for finding in stored["findings"]),
         software=dict(stored["software"]),
+        offsets=tuple(stored.get("offsets", ())),
+        header=dict(stored.get("header", {})),
     )
 
 

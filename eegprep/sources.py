@@ -8,6 +8,7 @@ Shapes: C channels, T samples.
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 import warnings
@@ -15,12 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import catalogue, fetch, manifests
+from . import catalogue, fetch, manifests, moabb_files, network
 from .channels import standard_positions
 from .errors import SourceError, ToolkitError
 from .manifests import Source
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 UV_PER_VOLT = 1e6
 # ours: samples x channels converted at once; 32 MB of float64
 _CHUNK_VALUES = 4_000_000
+# ours: an offset beyond this is taken off before the conversion to float32, uV
+_OFFSET_UV = 1000.0
 # what readers write where a recording has a seam
 _SEAM = re.compile(r"edge boundary|edge$|bad_acq_skip|boundary$", re.IGNORECASE)
 _EDF_LIKE = {".edf", ".bdf", ".rec"}
@@ -177,20 +181,29 @@ def default_data_dir() -> Path:
 
 
 def from_raw(
-    raw: BaseRaw, origin: Origin | None = None, *, events: Sequence[Event] | None = None, keep_private: bool = False, **names: str
+    raw: BaseRaw,
+    origin: Origin | None = None,
+    *,
+    dataset: str = "raw",
+    subject: str = "0",
+    session: str = "0",
+    run: str = "0",
+    events: Sequence[Event] | None = None,
+    keep_private: bool = False,
 ) -> Recording:
     """A `Recording` from an `mne.io.Raw`: EEG channels, uV, float32; read in pieces, so that a Raw need not be in memory.
 
     Args:
         raw: any Raw; it is not changed.
-        origin: where it comes from; or give `dataset`, `subject`, `session`, `run` as keywords.
+        origin: where it comes from; or give its names.
+        dataset, subject, session, run: its names.
         events: trials; the annotations when left out.
         keep_private: also keep the measurement date and what the header says about the person.
 
     Raises:
         SourceError: no EEG channel, or no sample.
     """
-    origin = origin or Origin(**{"dataset": "raw", "subject": "0", **names})
+    origin = origin or Origin(dataset, subject, session, run)
     name = f"{origin.dataset}/{origin.subject}/{origin.session}.{origin.run}"
     types = raw.get_channel_types()
     picks = [index for index, kind in enumerate(types) if kind == "eeg"]
@@ -204,8 +217,9 @@ def from_raw(
     sfreq = float(raw.info["sfreq"])
     channels = tuple(raw.ch_names[pick] for pick in picks)
     low, high = float(raw.info["highpass"] or 0.0), float(raw.info["lowpass"] or sfreq / 2)
+    signal_CT, offsets_C = _read_signal(raw, picks, name)
     return Recording(
-        signal_CT=_read_signal(raw, picks, name),
+        signal_CT=signal_CT,
         sfreq=sfreq,
         channels=channels,
         dataset=origin.dataset,
@@ -225,13 +239,29 @@ def from_raw(
         person=origin.person or f"{origin.dataset}/{origin.subject}",
         findings=_raw_findings(raw, name),
         software=_software(),
+        offsets=tuple(offsets_C.tolist()) if offsets_C.any() else (),
+        header=_header(raw) if keep_private else {},
     )
 
 
-def _read_signal(raw: BaseRaw, picks: list[int], name: str) -> np.ndarray:
-    """(C, T) float32 uV, converted in pieces that are small against the whole."""
+def _header(raw: BaseRaw) -> dict[str, Any]:
+    """What the header says of the person and the date; only on request."""
+    person = {key: str(value) for key, value in (raw.info["subject_info"] or {}).items()}
+    date = raw.info["meas_date"]
+    return {"meas_date": None if date is None else date.isoformat(), "subject_info": person}
+
+
+def _read_signal(raw: BaseRaw, picks: list[int], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(C, T) float32 uV, converted in pieces that are small against the whole, and what was taken off each channel, uV.
+
+    Amplifiers coupled for direct current record EEG on top of tens of millivolts, where float32 has steps of several nanovolts:
+    such an offset is taken off first, in float64.
+    """
     signal_CT = np.empty((len(picks), raw.n_times), np.float32)
     step = max(1, _CHUNK_VALUES // max(len(raw.ch_names), 1))
+    first_C = raw[picks, 0:1][0][:, 0] * UV_PER_VOLT
+    offsets_C = np.where(np.abs(np.nan_to_num(first_C)) > _OFFSET_UV, np.rint(np.nan_to_num(first_C)), 0.0)
+    volts_C1 = offsets_C[:, None] / UV_PER_VOLT
     for start in range(0, raw.n_times, step):
         stop = min(start + step, raw.n_times)
         piece = raw[picks, start:stop][0]
@@ -239,8 +269,10 @@ def _read_signal(raw: BaseRaw, picks: list[int], name: str) -> np.ndarray:
             raise SourceError(
                 f"{name}: the file ends at sample {start + piece.shape[1]:,} of {raw.n_times:,}", "fetch the file again"
             )
+        if offsets_C.any():
+            piece = piece - volts_C1
         np.multiply(piece, UV_PER_VOLT, out=signal_CT[:, start:stop], casting="unsafe")
-    return signal_CT
+    return signal_CT, offsets_C
 
 
 def _positions(raw: BaseRaw, picks: list[int], channels: tuple[str, ...]) -> np.ndarray:
@@ -295,7 +327,7 @@ def _software(*more: str) -> dict[str, str]:
 
 def _group_files(source: Source, wanted: Sequence[str] | None) -> tuple[Path, dict[str, list[Path]]]:
     """Folder that names are relative to, and the files of each subject."""
-    paths = [Path(path) for path in glob.glob(source.target, recursive=True)]
+    paths = [Path(path) for path in glob.glob(source.target, recursive=True)]  # noqa: PTH207  (absolute patterns)
     paths = sorted(path for path in paths if path.is_file() or path.suffix in (".ds", ".mff"))
     if len(paths) > 1:
         paths = [path for path in paths if path.suffix.lower() not in _COMPANIONS]
@@ -438,7 +470,9 @@ def _unreadable(origin: Origin, error: BaseException) -> Unreadable:
 @contextmanager
 def quiet_mne() -> Iterator[None]:
     """Readers' warnings about header details are noise here; what matters becomes a finding."""
-    with warnings.catch_warnings():
+    import mne
+
+    with warnings.catch_warnings(), mne.utils.use_log_level("ERROR"):
         warnings.simplefilter("ignore")
         yield
 
@@ -491,17 +525,18 @@ def _read_bids(task: Task) -> Iterator[Recording | Unreadable]:
 
 
 @contextmanager
-def moabb_environment(data_dir: Path, offline: bool) -> Iterator[None]:
-    """MOABB reads what lies in `data_dir`, from the upstream layout, and leaves the user's MNE configuration alone."""
-    values = {"MNE_DATA": str(data_dir), "MOABB_DOWNLOAD_PROVIDER": "upstream"}
+def moabb_environment(data_dir: Path, offline: bool) -> Iterator[network.NetworkGuard | None]:
+    """MOABB reads what lies in `data_dir`, in the upstream layout, and leaves the user's MNE configuration alone."""
+    values = moabb_files.environment(data_dir)
+    moabb_files.state_folder(data_dir).joinpath("home").mkdir(parents=True, exist_ok=True)
     before = {key: os.environ.get(key) for key in values}
     os.environ.update(values)
     try:
         if offline:
-            with fetch.no_network():
-                yield
+            with network.no_network() as guard:
+                yield guard
         else:
-            yield
+            yield None
     finally:
         for key, value in before.items():
             if value is None:
@@ -510,52 +545,170 @@ def moabb_environment(data_dir: Path, offline: bool) -> Iterator[None]:
                 os.environ[key] = value
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What a MOABB class loads at once: a subject, or less where the class allows. rename: its run names as the whole has them."""
+
+    dataset: Any
+    rename: str | None = None
+
+
 def _read_moabb(task: Task) -> Iterator[Recording | Unreadable]:
     entry = catalogue.entry(task.source.target)
     origin = Origin(
         task.source.dataset,
         task.subject,
         person=task.person,
-        licence=entry.licence,
-        doi=entry.doi,
+        licence=task.source.licence or entry.licence,
+        doi=task.source.doi or entry.doi,
         reference=entry.reference,
         line_freq=entry.line_freq,
         sources=task.files,
     )
-    with moabb_environment(Path(task.root), task.offline), quiet_mne():
-        try:
-            runs = _moabb_runs(task)
-        except Exception as error:
-            yield _unreadable(origin, error)
-            return
-        for session, run, load in runs:
-            own = replace(origin, session=_clean(session), run=_clean(run))
-            try:
-                raw, event_id, interval = load()
-                recording = from_raw(raw, own, events=moabb_events(raw, event_id, interval))
-                del raw
-            except Exception as error:
-                yield _unreadable(own, error)
-            else:
-                yield replace(recording, software=_software("moabb"))
+    seen = 0
+    expected = entry.sessions
+    sessions: set[str] = set()
+    for part in _moabb_parts(task):
+        with _LoaderLog() as said, quiet_mne():
+            loaded = _load_part(part, task, origin)
+            if isinstance(loaded, Unreadable):
+                yield loaded
+                continue
+            data, opened = loaded
+            names = [(session, run) for session in data for run in data[session]]
+            for session, run in sorted(names, key=lambda name: (natural_key(name[0]), natural_key(name[1]))):
+                run_name = run if part.rename is None else part.rename
+                own = replace(origin, session=_clean(session), run=_clean(run_name), sources=opened)
+                sessions.add(session)
+                seen += 1
+                try:
+                    raw = data[session].pop(run)  # popped, so that each run is freed before the next is converted
+                    recording = _from_moabb(raw, own, part.dataset, entry.joined_epochs, task.keep_private)
+                    del raw
+                except Exception as error:
+                    yield _unreadable(own, error)
+                else:
+                    yield recording
+                    del recording
+        if said.failures:
+            lost = replace(origin, session=sorted(sessions)[-1] if sessions else "0", run="lost")
+            yield _unreadable(lost, SourceError(f"{task.name}: the loader left out files: {said.failures[0]}", _LOST_FIX))
+    if len(sessions) < expected and (entry.may_hide_errors or not seen):
+        problem = f"{task.name}: the loader gave {len(sessions)} sessions with {seen} runs, declared are {expected} sessions"
+        yield _unreadable(replace(origin, session="missing", run="sessions"), SourceError(problem, _LOST_FIX))
 
 
-def _moabb_runs(task: Task) -> list[tuple[str, str, Any]]:
-    """(session, run, function that gives (Raw, event_id, interval)) of one subject, in natural order."""
+_LOST_FIX = "fetch the subject again; if that does not help, the data set itself lacks them"
+
+
+def _load_part(part: _Part, task: Task, origin: Origin) -> tuple[dict[str, dict[str, Any]], tuple[SourceFile, ...]] | Unreadable:
+    """Sessions and runs of one part, and the files that it opened. First without the network: what is needed was fetched."""
     from moabb.datasets.preprocessing import FixedPipeline
+
+    data_dir = Path(task.root)
+    subject = next((known for known in part.dataset.subject_list if str(known) == task.subject), None)
+    if subject is None:
+        return _unreadable(
+            origin, SourceError(f"{task.name}: MOABB knows no such subject", "choose one that `eegprep datasets` lists")
+        )
+    for offline in (True, False):
+        with moabb_environment(data_dir, offline) as guard, network.files_opened(data_dir) as opened:
+            try:
+                # the pipeline without steps leaves the loader's own annotations; the default one drops an event at sample 0
+                data = part.dataset.get_data([subject], process_pipeline=FixedPipeline([]))[subject]
+            except Exception as error:
+                if task.offline or guard is None or not guard.refused:
+                    return _unreadable(replace(origin, run=part.rename or "0"), error)
+                continue
+        names = {path.relative_to(data_dir.resolve()).as_posix() for path in opened}
+        files = tuple(file for file in task.files if file.name in names)
+        return data, files or task.files
+    raise AssertionError("the second round returns")
+
+
+def _moabb_parts(task: Task) -> Iterator[_Part]:
+    """The smallest pieces that the class can load by itself, so that no more than that is in memory."""
     from moabb.datasets.utils import dataset_dict
 
-    dataset = dataset_dict[task.source.target](**task.source.options)
-    subject = next(known for known in dataset.subject_list if str(known) == task.subject)
-    # the pipeline without steps leaves the loader's own annotations; the default one drops an event at sample 0
-    data = dataset.get_data([subject], process_pipeline=FixedPipeline([]))[subject]
+    make, name = dataset_dict[task.source.target], task.source.target
+    options = dict(task.source.options)
+    dataset = make(**options)
+    if name == "PhysionetMI":
+        hands, feet = list(dataset.hand_runs), list(dataset.feet_runs)
+        for index, run in enumerate(hands + feet):
+            part = make(**options)
+            part.hand_runs, part.feet_runs = ([run], []) if index < len(hands) else ([], [run])
+            yield _Part(part, str(index))
+    elif (name == "Stieger2021" or name.startswith("Lee2019")) and "sessions" not in options:
+        for session in range(1, dataset.n_sessions + 1):
+            yield _Part(make(**options, sessions=[session]))
+    else:
+        yield _Part(dataset)
+
+
+def _from_moabb(raw: BaseRaw, origin: Origin, dataset: Any, joined: bool, keep_private: bool) -> Recording:
     event_id, interval = dict(dataset.event_id), tuple(dataset.interval or (0.0, 0.0))
-    runs = []
-    for session in sorted(data, key=natural_key):
-        for run in sorted(data[session], key=natural_key):
-            # popped when loaded, so that each run is freed before the next is converted
-            runs.append((session, run, lambda s=session, r=run: (data[s].pop(r), event_id, interval)))
-    return runs
+    events = moabb_events(raw, event_id, interval)
+    recording = replace(from_raw(raw, origin, events=events, keep_private=keep_private), software=_software("moabb"))
+    if joined:
+        cues = [round((event.onset - interval[0]) * recording.sfreq) for event in events if event.label in event_id]
+        pieces = joined_segments(recording.signal_CT, sorted(set(cues)), round(float(interval[1]) * recording.sfreq))
+        recording = replace(recording, segments=pieces)
+    return recording
+
+
+def joined_segments(signal_CT: np.ndarray, cues: Sequence[int], after: int) -> tuple[tuple[int, int], ...]:
+    """Stretches of a recording that was put together from trials: the (first, last + 1) samples of what was recorded in one go.
+
+    Samples at which every channel is exactly 0 are the filling between trials. Inside the stretches between them, cues that
+    are equally far apart give the length of a trial, if that divides the stretch. Where they do not, only what follows each cue
+    for `after` samples is sure to lie within a trial.
+
+    Args:
+        signal_CT: uV.
+        cues: samples of the cues, sorted.
+        after: samples of a trial after its cue, as declared.
+    """
+    filled_T = (signal_CT == 0).all(axis=0)
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], filled_T, [True]]).astype(np.int8)))
+    pieces: list[tuple[int, int]] = []
+    for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        inside = [cue for cue in cues if first <= cue < last]
+        spacing = {later - earlier for earlier, later in pairwise(inside)}
+        if len(inside) <= 1:
+            pieces.append((first, last))
+        elif len(spacing) == 1 and (last - first) % (length := spacing.pop()) == 0 and inside[0] - first < length:
+            pieces += [(start, start + length) for start in range(first, last, length)]
+        else:
+            pieces += [(cue, min(cue + after, later)) for cue, later in pairwise([*inside, last])]
+    return tuple(pieces)
+
+
+class _LoaderLog(logging.Handler):
+    """Collects what MOABB's loaders only log when a file cannot be read, and keeps it off the screen."""
+
+    _FAILURE = re.compile(r"fail|could not|cannot|can't|error|corrupt|unreadable|not found|missing|skipp", re.IGNORECASE)
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.failures: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message that sounds like a lost file."""
+        message = " ".join(record.getMessage().split())
+        if self._FAILURE.search(message):
+            self.failures.append(message[:200])
+
+    def __enter__(self) -> _LoaderLog:
+        self._logger = logging.getLogger("moabb")
+        self._before = self._logger.propagate
+        self._logger.addHandler(self)
+        self._logger.propagate = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.removeHandler(self)
+        self._logger.propagate = self._before
 
 
 def moabb_events(raw: BaseRaw, event_id: Mapping[str, Any], interval: tuple[float, float]) -> list[Event]:

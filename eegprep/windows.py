@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .channels import canonical_order, directions, montage_directions
 from .errors import SignalError
 from .recipe import Recipe
 from .recording import Recording
@@ -124,19 +125,20 @@ def _trials(recording: Recording) -> list[tuple[int, int, str]]:
 
 def _cut_trials(trials: Sequence[tuple[int, int, str]], segments: Sequence[tuple[int, int]], recipe: Recipe) -> Cut:
     """One window from the start of each trial. A shorter trial is stretched, or the window runs on and has no label."""
-    starts, lengths, labels = [], [], []
+    rows: list[tuple[int, int, str | None]] = []
     for first, last, label in trials:
         end = next((stop for start, stop in segments if start <= first < stop), None)
         if end is None:
             continue
         inside = min(last, end) - first
         if inside >= recipe.window:
-            starts.append(first), lengths.append(recipe.window), labels.append(label)
+            rows.append((first, recipe.window, label))
         elif recipe.short == "stretch" and inside >= 2:
-            starts.append(first), lengths.append(inside), labels.append(label)
+            rows.append((first, inside, label))
         elif first + recipe.window <= end:
-            starts.append(first), lengths.append(recipe.window), labels.append(None)
-    return Cut(np.array(starts, np.int64), np.array(lengths, np.int64), tuple(labels))
+            rows.append((first, recipe.window, None))
+    starts_N, lengths_N = (np.array([row[column] for row in rows], np.int64) for column in (0, 1))
+    return Cut(starts_N, lengths_N, tuple(row[2] for row in rows))
 
 
 def draw(cut: Cut, recording: str, seed: int) -> np.ndarray:
@@ -182,7 +184,7 @@ class ChannelPlan:
     def fill(self, piece_CT: np.ndarray, out_CT: np.ndarray) -> None:
         """Write one padded window."""
         if self.weights is not None:
-            out_CT[...] = self.weights @ piece_CT
+            out_CT[...] = (self.weights @ piece_CT.astype(np.float64)).astype(np.float32)
             return
         rows = np.array(self.pad_map)
         known = rows >= 0
@@ -195,8 +197,53 @@ class ChannelPlan:
 
 def plan_channels(recording: Recording, recipe: Recipe) -> ChannelPlan:
     """Which channel goes where, for one recording."""
+    n_channels = len(recording.channels)
+    if recipe.mode == "spline":
+        known = known_positions(recording)
+        weights = np.zeros((recipe.channels, n_channels))
+        targets_N3 = montage_directions(recipe.channels)
+        weights[:, known] = spline_weights(directions(recording.positions_C3[known]), targets_N3)
+        return ChannelPlan((-1,) * recipe.channels, weights)
     seeded = hashlib.blake2b(f"{recipe.seed}|{recording.name}".encode(), digest_size=8).digest()
-    rows = pad_map(len(recording.channels), recipe.channels, np.random.default_rng(int.from_bytes(seeded, "little")))
-    if recipe.mode == "zeros" and len(recording.channels) < recipe.channels:
-        rows = np.where(np.arange(recipe.channels) < len(recording.channels), rows, -1)
+    rows = pad_map(n_channels, recipe.channels, np.random.default_rng(int.from_bytes(seeded, "little")))
+    if recipe.mode == "zeros" and n_channels < recipe.channels:
+        rows = np.where(np.arange(recipe.channels) < n_channels, rows, -1)
+    if recipe.channel_order == "canonical":
+        order = np.array(canonical_order(recording.channels, recording.positions_C3))
+        rows = np.where(rows >= 0, order[rows], -1)
     return ChannelPlan(tuple(rows.tolist()))
+
+
+# ours: a spline through fewer electrodes says nothing about the places between them
+LEAST_POSITIONS = 8
+
+
+def known_positions(recording: Recording) -> np.ndarray:
+    """Which channels have a position: (C,) bool."""
+    return np.asarray(np.isfinite(recording.positions_C3).all(axis=1))
+
+
+def spline_weights(
+    from_C3: np.ndarray, to_N3: np.ndarray, *, stiffness: int = 4, terms: int = 50, noise: float = 1e-5
+) -> np.ndarray:
+    """Weights of the spherical spline that carries potentials at some directions to others: (N, C).
+
+    Perrin, Pernier, Bertrand, Echallier (1989), Electroencephalography and Clinical Neurophysiology 72:184-187, equations 1-3
+    (with the correction in 76:565), order 4, 50 terms, and a small multiple of the identity against ill-conditioning.
+
+    Args:
+        from_C3, to_N3: unit vectors.
+    """
+    n = np.arange(1, terms + 1)
+    factors = (2 * n + 1) / (n**stiffness * (n + 1) ** stiffness * 4 * np.pi)
+
+    def kernel(cosines: np.ndarray) -> np.ndarray:
+        return np.polynomial.legendre.legval(np.clip(cosines, -1, 1), np.concatenate([[0.0], factors]))
+
+    n_from = len(from_C3)
+    system = np.ones((n_from + 1, n_from + 1))
+    system[:-1, :-1] = kernel(from_C3 @ from_C3.T) + noise * np.eye(n_from)
+    system[-1, -1] = 0.0
+    targets = np.hstack([kernel(to_N3 @ from_C3.T), np.ones((len(to_N3), 1))])
+    weights: np.ndarray = targets @ np.linalg.pinv(system)[:, :n_from]
+    return weights
