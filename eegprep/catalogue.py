@@ -124,7 +124,7 @@ class Entry:
 
 def spdx(text: str | None) -> str:
     """The SPDX id for any spelling of a licence; "unknown" when nothing is declared; the text itself if not recognised."""
-    if not text or text.strip().lower() in {"unknown", "none", "n/a", "other-open", "other"}:
+    if not text or text.strip().lower() in {"", "unknown", "none", "n/a", "other-open", "other"}:
         return UNKNOWN_LICENCE
     plain = re.sub(r"[\s_\-:/]+", "", text.strip().lower()).removeprefix("license").removeprefix("licence")
     if plain in _SPDX_SPELLINGS:

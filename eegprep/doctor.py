@@ -1,0 +1,218 @@
+"""What is wrong with this installation, before it costs a night: versions, foreign packages, folders, and a loader that is tried.
+
+Opens no socket and writes only into a temporary folder.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from packaging.requirements import Requirement
+
+from . import catalogue
+from .errors import ToolkitError
+from .exports import from_arrays
+from .fetch import default_data_dir
+from .filters import band_pass
+from .reader import Corpus
+
+DISTRIBUTION = "eeg-dreamdiff"
+PATIENCE_S = 60.0  # a reader that has not answered by then hangs
+# what MOABB's classes and MNE's readers want beyond their own requirements, and for what
+OPTIONAL_MODULES = {
+    "curryreader": "Wu2020, Curry files",
+    "mffpy": "EGI .mff files",
+    "antio": "ANT Neuro .cnt files",
+    "distributed": "build --scheduler (Dask)",
+}
+OPTIONAL_PROGRAMS = {("unrar", "unar", "7z", "7zz", "bsdtar"): "RAR archives: Rozado2015, Zhang2017, Lenaig2026"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report. `failed` makes the command fail, `warning` does not."""
+
+    name: str
+    state: Literal["ok", "warning", "failed"]
+    found: str
+    fix: str = ""
+
+
+def examine(data_dir: Path | None = None, *, requirements: Iterable[str] | None = None) -> list[Check]:
+    """All checks, in the order in which a person would ask.
+
+    Args:
+        data_dir: where MOABB's data sets lie.
+        requirements: requirement strings; those of the installed distribution when left out.
+    """
+    return [
+        _system(),
+        *_packages(requirements),
+        _foreign(),
+        _catalogue(),
+        _data_folder(data_dir or default_data_dir()),
+        _offline(),
+        _threads(),
+        *_optional(),
+        _tried("filter", _try_filter),
+        _tried("loader", _try_loader),
+    ]
+
+
+def _system() -> Check:
+    return Check(
+        "system", "ok", f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {sys.executable}"
+    )
+
+
+def _packages(requirements: Iterable[str] | None) -> list[Check]:
+    """The distribution, and each requirement with the version that is there against the one that is needed."""
+    if requirements is None:
+        try:
+            requirements = metadata.requires(DISTRIBUTION) or []
+        except metadata.PackageNotFoundError:
+            return [Check(DISTRIBUTION, "failed", "it is not installed, only imported from a folder", "pip install -e .")]
+    checks = [Check(DISTRIBUTION, "ok", _version(DISTRIBUTION) or "from a folder")]
+    for text in requirements:
+        needed = Requirement(text)
+        if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
+            continue
+        found = _version(needed.name)
+        if found is None:
+            checks.append(Check(needed.name, "failed", f"not installed (needs {needed.specifier})", f"pip install '{text}'"))
+        elif not needed.specifier.contains(found, prereleases=True):
+            checks.append(Check(needed.name, "failed", f"{found} (needs {needed.specifier})", f"pip install '{text}'"))
+        else:
+            checks.append(Check(needed.name, "ok", found))
+    return checks
+
+
+def _foreign() -> Check:
+    """Another distribution owns the import name `eegprep`: whichever was installed last wins, silently."""
+    other, here = _version("eegprep"), Path(__file__).resolve().parent
+    if other:
+        return Check(
+            "foreign eegprep",
+            "failed",
+            f"the distribution 'eegprep' {other} is installed as well; Python now imports {here}",
+            f"pip uninstall eegprep, then pip install --force-reinstall --no-deps {DISTRIBUTION}",
+        )
+    return Check("foreign eegprep", "ok", f"none; imported from {here}")
+
+
+def _catalogue() -> Check:
+    try:
+        entries = catalogue.entries()
+    except Exception as error:  # whatever importing MOABB raises here is the answer
+        return Check("catalogue", "failed", f"MOABB cannot be read: {type(error).__name__}: {error}", "pip install -U moabb")
+    return Check("catalogue", "ok", f"{len(entries)} data sets of MOABB {catalogue.moabb_version()}")
+
+
+def _data_folder(folder: Path) -> Check:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = catalogue.format_bytes(shutil.disk_usage(existing).free)
+    if not os.access(existing, os.W_OK):
+        return Check(
+            "data folder", "warning", f"{folder} cannot be written, {free} free", "set MNE_DATA or --data-dir to download"
+        )
+    return Check("data folder", "ok", f"{folder}{'' if folder.exists() else ' (not there yet)'}, {free} free")
+
+
+def _offline() -> Check:
+    names = ("MOABB_DOWNLOAD_PROVIDER", "EEGPREP_MIRRORS", "HTTPS_PROXY", "https_proxy", "REQUESTS_CA_BUNDLE", "HF_HUB_OFFLINE")
+    # a proxy's address may hold a password
+    present = [f"{name}={re.sub(r'//[^/@]*@', '//***@', os.environ[name])}" for name in names if os.environ.get(name)]
+    return Check("network", "ok", ", ".join(present) or "no proxy, mirror or offline variable is set; nothing was asked for here")
+
+
+def _threads() -> Check:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Check("processors", "ok", f"{cores} usable; OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}")
+
+
+def _optional() -> list[Check]:
+    checks = [
+        Check(name, "ok", _version(name) or "installed")
+        if find_spec(name)
+        else Check(name, "warning", f"not installed; needed for {what}", f"pip install {name}")
+        for name, what in OPTIONAL_MODULES.items()
+    ]
+    for programs, what in OPTIONAL_PROGRAMS.items():
+        there = [name for name in programs if shutil.which(name)]
+        fix = "" if there else f"install one of: {', '.join(programs)}"
+        checks.append(Check("unpacker", "ok" if there else "warning", ", ".join(there) or f"none; needed for {what}", fix))
+    return checks
+
+
+def _tried(name: str, trial: Callable[[], str]) -> Check:
+    try:
+        return Check(f"{name} self-test", "ok", trial())
+    except ToolkitError as error:
+        return Check(f"{name} self-test", "failed", error.problem, error.fix)
+    except Exception as error:  # a broken installation breaks in any way
+        return Check(f"{name} self-test", "failed", f"{type(error).__name__}: {error}", "reinstall into a new environment")
+
+
+def _try_filter() -> str:
+    """A 20 Hz rhythm must pass a 5-95 Hz filter, drift must not."""
+    time_T = np.arange(2560) / 256.0
+    rhythm_T, drift_T = np.sin(2 * np.pi * 20 * time_T), 50 * np.sin(2 * np.pi * 0.2 * time_T)
+    out_T = band_pass((rhythm_T + drift_T)[None].astype(np.float32), 256.0, 5.0, 95.0)[0]
+    wrong = float(np.abs(out_T - rhythm_T)[512:-512].max())
+    if not wrong < 0.05:
+        raise AssertionError(f"a 20 Hz rhythm of 1 uV came out {wrong:.3g} uV wrong")
+    return f"a rhythm of 1 uV comes out within {wrong:.1g} uV"
+
+
+def _try_loader() -> str:
+    """Write a small corpus and read it from threads, from a forked and from a spawned process: equal, and none hangs."""
+    windows_NCT = np.random.default_rng(0).normal(0, 10, (40, 8, 64)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = from_arrays(Path(folder) / "corpus.zarr", windows_NCT, sfreq=100.0, pad_to=8)
+        with ThreadPoolExecutor(4) as pool:
+            for part_NCT in pool.map(lambda _: corpus.read(range(40)), range(8)):
+                np.testing.assert_array_equal(part_NCT, windows_NCT)
+        ways = [way for way in ("fork", "spawn") if way in multiprocessing.get_all_start_methods()]
+        for way in ways:
+            _read_elsewhere(way, corpus, windows_NCT)
+    return f"40 windows read back equal in threads, {' and '.join(ways)}"
+
+
+def _read_elsewhere(way: str, corpus: Corpus, windows_NCT: np.ndarray) -> None:
+    context: Any = multiprocessing.get_context(way)
+    queue = context.SimpleQueue()
+    process = context.Process(target=_answer, args=(corpus, queue))
+    process.start()
+    process.join(PATIENCE_S)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        raise AssertionError(f"a reader in a process started by {way} had not answered after {PATIENCE_S:g} s")
+    if process.exitcode:
+        raise AssertionError(f"a reader in a process started by {way} ended with status {process.exitcode}")
+    np.testing.assert_array_equal(queue.get(), windows_NCT[[3, 39]])
+
+
+def _answer(corpus: Corpus, queue: Any) -> None:
+    queue.put(corpus.read([3, 39]))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
