@@ -17,6 +17,7 @@ from . import (  # noqa: F401  # noqa: F401, E402, I001
     eegprep_merge,
     eegprep_pad,
     pairs_audit,
+    pairs_import,
     pairs_simulate,
     version,
 )

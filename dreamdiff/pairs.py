@@ -63,6 +63,7 @@ class PairsWriter:
         classes: names of the labels 0, 1, ...
         provenance: "recorded", or "simulated" for pairs with a known answer.
         licence: of the EEG and the images, as text.
+        class_ids: other names of the classes, for instance WordNet synsets.
 
     `complete` is True when the store is already there, finished, from the same recipe: nothing needs to be done.
     """
@@ -75,6 +76,7 @@ class PairsWriter:
         classes: Sequence[str],
         provenance: Provenance,
         licence: str,
+        class_ids: Sequence[str] | None = None,
         channels: int = 128,
         samples: int = 512,
     ) -> None:
@@ -82,8 +84,8 @@ class PairsWriter:
         self.partial = partial_path(self.path)
         self.channels, self.samples = channels, samples
         self._root: dict[str, Any] = {
-            "classes": list(classes), "licence": licence, "provenance": provenance,
-            "recipe": dict(recipe), "fingerprint": fingerprint(recipe),
+            "classes": list(classes), "class_ids": None if class_ids is None else list(class_ids), "licence": licence,
+            "provenance": provenance, "recipe": dict(recipe), "fingerprint": fingerprint(recipe),
         }  # fmt: skip
         self._subjects: dict[str, int] = {}
         self._n_images = -1
@@ -154,7 +156,7 @@ class PairsWriter:
         Args:
             subject: name of the group.
             key: fingerprint of what it is made from; `done(subject, key)` is then True in the next run.
-            attributes: sfreq, t0, channels, pad_map, band, blocks, sources, ... (see the layout).
+            attributes: sfreq, t0, channels, pad_map, band, blocks, sources, ... (see the layout); may be filled inside the block.
         """
         if not _SUBJECT.fullmatch(subject) or subject == "images" or subject in self._subjects:
             raise DataError(
@@ -163,12 +165,11 @@ class PairsWriter:
         if self._n_images < 0:
             raise StoreError(f"{self.path}: the images have to be written before subject {subject!r}", "call set_images first")
         parent = self._fresh(subject)
-        content = {"blocks": "unknown", "unit": "uV", **attributes, "key": key}
         target = SubjectPairs(
             parent.create_group(subject), self.channels, self.samples, self._n_images, len(self._root["classes"])
         )
         yield target
-        target.close(content)
+        target.close({"blocks": "unknown", "unit": "uV", **attributes, "key": key})
         self._publish(subject)
         self._subjects[subject] = target.n
 
@@ -358,6 +359,7 @@ def _attributes(folder: Path) -> dict[str, Any]:
 class Pairs:
     """EEG-image pairs of a store, or some of them (`select`). Trials are numbered through the subjects in order.
 
+    `class_ids`: other names of the classes (synsets), or None.
     Per trial, as numpy arrays: `person` (index into `subjects`), `image`, `labels`, `block`, `session`, `trial`, `onset`.
     """
 
@@ -368,6 +370,7 @@ class Pairs:
         self._root, self._images, self._all = root, images, columns
         attributes = _plain(root)
         self.classes: list[str] = list(attributes["classes"])
+        self.class_ids: list[str] | None = attributes.get("class_ids")
         self.subjects: list[str] = list(attributes["subjects"])
         self.provenance: Provenance = attributes["provenance"]
         self.licence: str = attributes["licence"]

@@ -103,6 +103,7 @@ class ImageSet:
     features_ND: np.ndarray
     features_from: str = "given"
     licence: str = "unknown"
+    class_ids: tuple[str, ...] | None = None
 
     @classmethod
     def shipped(cls, clip: str = "embedded") -> ImageSet:
@@ -117,6 +118,7 @@ class ImageSet:
             names=_unique([f"{r['category']}/{r['source']}-{r['drawing']}" for r in records]),
             held_out_N=np.concatenate([np.full(len(part), number == 1) for number, part in enumerate(parts)]),
             classes=tuple(embedded.categories()),
+            class_ids=tuple(embedded.synsets()),
             features_ND=target.encode_images(images).numpy(),
             features_from=f"clip {target.fingerprint[:16]}",
             licence=", ".join(sorted({str(record["licence"]) for record in records})),
@@ -170,7 +172,9 @@ def simulate(
         "background_from": list(source.names),
     }  # fmt: skip
     licence = f"images: {images.licence}; background: {source.licence}"
-    with PairsWriter(out, recipe=recipe, classes=images.classes, provenance="simulated", licence=licence) as writer:
+    with PairsWriter(
+        out, recipe=recipe, classes=images.classes, class_ids=images.class_ids, provenance="simulated", licence=licence
+    ) as writer:
         if not writer.complete:
             writer.set_images(images.images_NHWC, images.names)
             brain = Brain(images, seed=config.seed)
