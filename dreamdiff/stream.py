@@ -168,10 +168,12 @@ class WindowStream(IterableDataset[Batch]):
 
         Args:
             workers: processes.
-            context: "fork", "spawn" or "forkserver"; default is torch's.
+            context: "fork", "spawn" or "forkserver"; default is torch's, but "spawn" for object stores.
             prefetch: batches that each keeps ready.
             timeout: s to wait for a batch before giving up; 0 waits for ever.
         """
+        if context is None and not self.corpus.survives_fork:
+            context = "spawn"
         return _Loader(self, workers, context, prefetch, timeout)
 
     def _batches(self) -> Iterator[tuple[Batch, int]]:

@@ -1,20 +1,31 @@
-"""A corpus from numpy arrays, and a corpus as other people's files.
+"""A corpus from numpy arrays or from other corpora, and a corpus as other people's files.
 
 Legend: N windows, C channels, T samples.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import h5py
 import numpy as np
 
-from .errors import SignalError
+from . import atomic
+from .errors import SignalError, StoreError, UsageError
 from .reader import Corpus
+from .recording import ProgressCallback
 from .settings import fingerprint
-from .store import SubjectWriter, create_corpus, finish_corpus
+from .store import COLUMNS, SubjectWriter, committed_key, create_corpus, finish_corpus, publish_group
+from .views import where_from
+
+FORMATS = ("hdf5", "npy")
+_BLOCK = 256  # windows in memory at once
 
 
 def from_arrays(
@@ -96,3 +107,172 @@ def _write_subject(root: Path, entry: Mapping[str, Any], pad_to: int, samples: i
         )
         person = entry.get("person", f"{entry['dataset']}/{entry['subject']}")
         writer.commit(fingerprint({"arrays": str(entry["subject"])}), {"person": person})
+
+
+def export(
+    store: str | Path | Corpus,
+    out: str | Path,
+    kind: Literal["hdf5", "npy"],
+    *,
+    progress: ProgressCallback | None = None,
+) -> int:
+    """Write a corpus, or a selection of it, as HDF5 or as one .npy file a window.
+
+    Args:
+        store: where the corpus is, or an open corpus or selection.
+        out: HDF5: the file. npy: the folder; `<dataset>/<subject>/<number>.npy`, each (channels, samples) float32 uV, as the
+            published DreamDiffusion script scans them, and a `windows.csv` a subject.
+        kind: "hdf5" or "npy".
+
+    Returns:
+        How many windows were written.
+    """
+    if kind not in FORMATS:
+        raise UsageError(f"there is no format {kind!r}", f"use one of: {', '.join(FORMATS)}")
+    corpus = store if isinstance(store, Corpus) else Corpus.open(store)
+    return (_export_hdf5 if kind == "hdf5" else _export_npy)(corpus, Path(out), progress)
+
+
+def _export_hdf5(corpus: Corpus, out: Path, progress: ProgressCallback | None) -> int:
+    """The groups of the corpus under their names; a chunk a window, gzip, which every HDF5 library reads."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = atomic.partial_path(out)
+    try:
+        with h5py.File(partial, "w") as file:
+            done = _fill_hdf5(corpus, file, progress)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    atomic.fsync_folder(out.parent)
+    return done
+
+
+def _fill_hdf5(corpus: Corpus, file: h5py.File, progress: ProgressCallback | None) -> int:
+    file.attrs["corpus"] = json.dumps({key: corpus.attributes[key] for key in ("format", "version", "recipe", "fingerprint")})
+    done = 0
+    for key in corpus.keys:
+        part = _of_group(corpus, key)
+        if not len(part):
+            continue
+        group, shape = file.create_group(key), (len(part), corpus.channels, corpus.samples)
+        data = group.create_dataset(
+            "windows", shape, "<f4", chunks=(1, *shape[1:]), compression="gzip", compression_opts=1, track_times=False
+        )
+        data.attrs["unit"] = "uV"
+        for first in range(0, len(part), _BLOCK):
+            last = min(first + _BLOCK, len(part))
+            data[first:last] = part.read(np.arange(first, last))
+            done += last - first
+            if progress:
+                progress(done, len(corpus), key)
+        for name in COLUMNS:
+            group.create_dataset(name, data=part.column(name), track_times=False)
+        attributes = part.attributes_of(key)
+        group.attrs["recordings"] = json.dumps(attributes["recordings"], ensure_ascii=False)
+        group.attrs["labels"] = json.dumps(attributes["labels"], ensure_ascii=False)
+        group.attrs["person"] = attributes["person"]
+    return done
+
+
+def _export_npy(corpus: Corpus, out: Path, progress: ProgressCallback | None) -> int:
+    """One folder a subject, each published whole; a later run leaves finished folders as they are."""
+    done, total = 0, len(corpus)
+    for key in corpus.keys:
+        part = _of_group(corpus, key)
+        n = len(part)
+        folder, mark = out / key, {"content": part.identity, "windows": n}
+        if n and not _is_done(folder, mark):
+            partial = atomic.partial_path(folder)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            for first in range(0, n, _BLOCK):
+                for i, window_CT in enumerate(part.read(np.arange(first, min(first + _BLOCK, n))), start=first):
+                    np.save(partial / f"{i:08d}.npy", window_CT)
+                if progress:
+                    progress(done + min(first + _BLOCK, n), total, key)
+            table = where_from(part)
+            table.insert(0, "file", [f"{i:08d}.npy" for i in range(n)])
+            table.to_csv(partial / "windows.csv", index=False)
+            (partial / "export.json").write_text(json.dumps(mark))
+            atomic.publish_folder(partial, folder)
+        done += n
+    return done
+
+
+def _is_done(folder: Path, mark: Mapping[str, Any]) -> bool:
+    try:
+        return bool(json.loads((folder / "export.json").read_text()) == mark)
+    except (OSError, ValueError):
+        return False
+
+
+def _of_group(corpus: Corpus, key: str) -> Corpus:
+    return corpus.take(np.flatnonzero(corpus.group_of(np.arange(len(corpus))) == corpus.keys.index(key)))
+
+
+def merge(stores: Sequence[str | Path], out: str | Path, *, progress: ProgressCallback | None = None) -> Corpus:
+    """Bring the subjects of several corpora together. Files are copied as they are, and checked against their SHA-256.
+
+    Args:
+        stores: folders or addresses of corpora with windows of one shape.
+        out: the corpus to make, or to go on with.
+
+    Returns:
+        The merged corpus.
+
+    Raises:
+        StoreError: windows of different shapes, two different subjects of one name, or a damaged file.
+    """
+    if not stores:
+        raise UsageError("no corpora to merge", "name at least one")
+    opened = [Corpus.open(store) for store in stores]
+    shapes = {(corpus.channels, corpus.samples) for corpus in opened}
+    if len(shapes) > 1:
+        raise StoreError(f"the corpora hold windows of different shapes: {sorted(shapes)}", "merge corpora of one shape")
+    _check_names(opened)
+    recipes = {corpus.attributes["fingerprint"]: corpus.attributes["recipe"] for corpus in opened}
+    recipe = next(iter(recipes.values())) if len(recipes) == 1 else {"merged": dict(sorted(recipes.items()))}
+    name = next(iter(recipes)) if len(recipes) == 1 else fingerprint(recipe)
+    root = Path(out)
+    create_corpus(root, recipe, name, channels=opened[0].channels, samples=opened[0].samples)
+    jobs = [(corpus, key) for corpus in opened for key in corpus.keys]
+    for done, (corpus, key) in enumerate(jobs, start=1):
+        dataset, subject = key.split("/")
+        if committed_key(root, dataset, subject) != corpus.attributes_of(key)["commit"]["key"]:
+            _copy_group(corpus, key, root)
+        if progress:
+            progress(done, len(jobs), key)
+    finish_corpus(root)
+    return Corpus.open(root)
+
+
+def _check_names(corpora: Sequence[Corpus]) -> None:
+    seen: dict[str, tuple[str, Any]] = {}
+    for corpus in corpora:
+        for key in corpus.keys:
+            commit = corpus.attributes_of(key)["commit"]
+            url, known = seen.setdefault(key, (corpus.url, commit))
+            if known != commit:
+                raise StoreError(
+                    f"{key} is in {url} and in {corpus.url} with different content",
+                    "leave one of them out, or build one under another name",
+                )
+
+
+def _copy_group(corpus: Corpus, key: str, root: Path) -> None:
+    partial = atomic.partial_path(root / key)
+    shutil.rmtree(partial, ignore_errors=True)
+    for name, entry in corpus.attributes_of(key)["commit"]["files"].items():
+        content = corpus.file(f"{key}/{name}")
+        if len(content) != entry["bytes"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            raise StoreError(
+                f"{corpus.url}/{key}/{name}: {len(content)} bytes do not fit the commit record ({entry['bytes']} bytes and their SHA-256)",
+                "run `eegprep verify --repair` on that corpus first",
+            )
+        path = partial / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (partial / "zarr.json").write_bytes(corpus.file(f"{key}/zarr.json"))
+    publish_group(root, key)

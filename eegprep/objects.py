@@ -55,6 +55,8 @@ def open_files(
 class _RemoteFiles:
     """Asks for many byte ranges at once, and hands them over in order."""
 
+    survives_fork = False
+
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self.url, self.options = url.rstrip("/"), dict(options)
         self._start()
@@ -175,7 +177,9 @@ class ObjectFiles(_RemoteFiles):
 
 
 class FsspecFiles(_RemoteFiles):
-    """Everything else that fsspec knows, memory:// above all."""
+    """Everything else that fsspec knows, memory:// above all (which only a fork can hand on to a child)."""
+
+    survives_fork = True
 
     def metadata(self, path: str) -> bytes:
         return bytes(self._call(path, lambda fs, full: fs.cat_file(full)))
@@ -216,6 +220,7 @@ class CachedFiles:
 
     def __init__(self, origin: Files, folder: Path, limit: int) -> None:
         self.origin, self.folder, self.limit = origin, folder, limit
+        self.survives_fork = origin.survives_fork
         folder.mkdir(parents=True, exist_ok=True)
         self._start()
 
@@ -340,7 +345,7 @@ class _CachedShard:
         return os.pread(self._fd, length, offset)
 
     def keep(self, inner: int, offset: int, content: bytes | np.ndarray) -> None:
-        os.pwrite(self._fd, memoryview(content), offset)
+        os.pwrite(self._fd, np.frombuffer(content, np.uint8).data, offset)
         os.pwrite(self._fd, b"\1", self._base + inner)
         self._have[inner] = 1
 

@@ -17,12 +17,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from . import views
 from .errors import StoreError, UsageError
 from .objects import open_files
 from .settings import suggest
 from .shards import REPAIR, Files, Shard, Shards, crc_fits
 from .store import COLUMNS, check_corpus_attributes, parse_node
 
+_RECORDING_COLUMNS = [
+    *("group", "recording", "dataset", "subject", "person", "session", "run"),
+    *("sfreq", "original_sfreq", "n_channels", "licence", "windows"),
+]
 SMALL_READ = 16  # windows; below this a second thread costs more than it brings
 
 
@@ -95,6 +100,11 @@ class Corpus:
 
     def __repr__(self) -> str:
         return f"Corpus({self.url!r}: {len(self)} windows of ({self.channels}, {self.samples}), {len(self._groups)} subjects)"
+
+    @property
+    def survives_fork(self) -> bool:
+        """Whether worker processes may be forked: not for object stores, whose client has threads of its own."""
+        return self._files.survives_fork
 
     @property
     def _total(self) -> int:
@@ -214,9 +224,10 @@ class Corpus:
     def record(self, index: int) -> dict[str, Any]:
         """What is known of the recording a window came from: session, run, sfreq (Hz), channels, pad_map, band, licence, ..."""
         position = self.absolute([index])
-        group = self._groups[int(np.searchsorted(self._ends, position, side="right")[0])]
-        first = int(position[0]) - int(self._ends[self._groups.index(group)] - group.windows)
-        return dict(self._attributes(group)["recordings"][int(self._column(group, "recording")[first])])
+        number = int(np.searchsorted(self._ends, position, side="right")[0])
+        group = self._groups[number]
+        row = int(position[0] - self._ends[number]) + group.windows
+        return dict(self._attributes(group)["recordings"][int(self._column(group, "recording")[row])])
 
     def select(
         self,
@@ -266,6 +277,32 @@ class Corpus:
         """A selection of just these windows, in the order of the corpus."""
         return self._with_rows(np.unique(self.absolute(indices)))
 
+    def attributes_of(self, key: str) -> dict[str, Any]:
+        """All attributes of the group `dataset/subject`."""
+        if key not in self.keys:
+            raise UsageError(f"there is no group {key!r} in {self.url}{suggest(key, self.keys)}", "see corpus.keys")
+        return self._attributes(self._groups[self.keys.index(key)])
+
+    def file(self, path: str) -> bytes:
+        """The bytes of a file of the corpus."""
+        return self._files.metadata(path)
+
+    def to_mne(self, index: int) -> Any:
+        """One window as `mne.io.RawArray`: the recording's own channels, in V."""
+        return views.to_mne(self, index)
+
+    def to_epochs(self) -> Any:
+        """All windows as `mne.EpochsArray`, in V; for a selection of one rate and one channel list."""
+        return views.to_epochs(self)
+
+    def to_dask(self, chunk: int = 256) -> Any:
+        """A Dask array (N, channels, samples) that reads `chunk` windows at a time."""
+        return views.to_dask(self, chunk)
+
+    def to_xarray(self, chunk: int = 256) -> Any:
+        """An xarray data set with lazy `windows` (window, channel, time) and where each window comes from."""
+        return views.to_xarray(self, chunk)
+
     def _with_rows(self, rows: np.ndarray) -> Corpus:
         other = copy.copy(self)  # shares open files and what is known of the shards
         other._tables = {}
@@ -303,25 +340,13 @@ class Corpus:
                         "session": record.get("session"),
                         "run": record.get("run"),
                         "sfreq": float(record.get("sfreq") or "nan"),
+                        "original_sfreq": float(record.get("original_sfreq") or "nan"),
                         "n_channels": record.get("n_channels"),
                         "licence": record.get("licence") or "unknown",
                         "windows": int(record["windows"]),
                     }
                 )
-        names = [
-            "group",
-            "recording",
-            "dataset",
-            "subject",
-            "person",
-            "session",
-            "run",
-            "sfreq",
-            "n_channels",
-            "licence",
-            "windows",
-        ]
-        return pd.DataFrame(rows, columns=names)
+        return pd.DataFrame(rows, columns=_RECORDING_COLUMNS)
 
     def _counted(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table with the windows that this selection has, without recordings that have none left."""

@@ -42,7 +42,12 @@ class Shard:
 
 
 class Files(Protocol):
-    """Where the bytes of a corpus come from."""
+    """Where the bytes of a corpus come from.
+
+    survives_fork: whether a forked child of a process that has read from it can read, too.
+    """
+
+    survives_fork: bool
 
     def metadata(self, path: str) -> bytes:
         """A whole small file. Raises StoreError when it is not there."""
@@ -144,6 +149,8 @@ class Shards:
 
 class LocalFiles:
     """A folder: files kept open, positioned reads into a buffer of the thread."""
+
+    survives_fork = True
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -235,14 +235,8 @@ class SubjectWriter:
         content.setdefault("person", f"{self.dataset}/{self.subject}")
         content = plain_json(content)
         record = {"key": key, "windows": self._n, "files": self._files, "attributes_sha256": attributes_digest(content)}
-        dataset_node = self._partial / "zarr.json"
-        if not (self._final.parent / "zarr.json").exists():  # prepared here, so that two workers never share a name
-            _write_node(self._partial, _group_node({}))
-            dataset_node.replace(self._final.parent / "zarr.json")
         _write_node(self._partial, _group_node({**content, "commit": record}))
-        drop_consolidated(self.root)
-        publish_folder(self._partial, self._final)
-        fsync_folder(self.root)
+        publish_group(self.root, f"{self.dataset}/{self.subject}")
 
     @property
     def windows(self) -> int:
@@ -352,10 +346,27 @@ def finish_corpus(root: Path) -> None:
 
 def set_recipe(root: Path, recipe: Mapping[str, Any], fingerprint: str) -> None:
     """Give the corpus another recipe; the caller then makes every subject again that the change touches."""
+    set_attributes(root, recipe=dict(recipe), fingerprint=fingerprint)
+
+
+def set_attributes(root: Path, **values: Any) -> None:
+    """Replace root attributes, unless they are so already; consolidated metadata goes, `finish_corpus` makes it again."""
     node = read_node(root / "zarr.json")
     attributes = check_corpus_attributes(node.get("attributes", {}), str(root))
-    if attributes.get("fingerprint") != fingerprint:
-        _write_node(root, _group_node({**attributes, "recipe": dict(recipe), "fingerprint": fingerprint}))
+    changed = {**attributes, **plain_json(values)}
+    if changed != attributes:
+        _write_node(root, _group_node(changed))
+
+
+def publish_group(root: Path, key: str) -> None:
+    """Give a group that is whole, in its hidden folder, its place in the corpus."""
+    final = root / key
+    partial = partial_path(final)
+    if not (final.parent / "zarr.json").exists():
+        _write_node(final.parent, _group_node({}))
+    drop_consolidated(root)
+    publish_folder(partial, final)
+    fsync_folder(root)
 
 
 def drop_consolidated(root: Path) -> None:

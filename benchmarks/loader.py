@@ -1,0 +1,580 @@
+"""Shuffled batches of EEG windows from disk: this project's reader and its peers on the same windows in one run.
+
+    python benchmarks/loader.py                         # 2,048 windows, everything
+    python benchmarks/loader.py --windows 512 --rounds 3 --only read,processes
+
+Readers take turns within a round, so that a busy machine slows all of them; what counts are the ratios of each round,
+and their median over the rounds. "Warm" reads from the page cache; "cold" after the kernel was told to drop it.
+Peers come from `pip install --group bench`; those that are missing are left out and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+
+import eegprep
+from dreamdiff.stream import WindowStream
+
+BATCH = 64
+Reader = Callable[[np.ndarray], torch.Tensor]
+
+
+def synthetic_windows(n: int, channels: int, rng: np.random.Generator) -> np.ndarray:
+    """EEG-like 1/f noise, (n, channels, 512) float32 uV: what a codec finds in the mantissas is what it finds in EEG."""
+    spectrum = rng.standard_normal((n, channels, 257)) + 1j * rng.standard_normal((n, channels, 257))
+    spectrum /= np.maximum(np.arange(257), 1.0) ** 0.5
+    return (10 * np.fft.irfft(spectrum, 512)).astype(np.float32)
+
+
+def make_corpus(path: Path, n: int) -> eegprep.Corpus:
+    """A corpus of n windows: 32, 62, 64 and 128 channels in equal parts, padded by replication, in eight subjects."""
+    rng = np.random.default_rng(0)
+    people = [(channels, half) for channels in (32, 62, 64, 128) for half in "ab"]
+    entries = [
+        {"subject": f"{channels}{half}", "windows": synthetic_windows(n // len(people), channels, rng)}
+        for channels, half in people
+    ]
+    return eegprep.from_arrays(path, entries, sfreq=250.0)
+
+
+# --- the readers -------------------------------------------------------------------------------------------------
+
+
+class Peer:
+    """One way to keep and read windows: `write` once, `open` before each measurement."""
+
+    needs: tuple[str, ...] = ()
+
+    def __init__(self, folder: Path, corpus: Path) -> None:
+        self.folder, self.corpus = folder, corpus
+
+    def write(self, windows_NCT: np.ndarray) -> None:
+        self.folder.mkdir(parents=True)
+
+    def open(self) -> Reader:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        return
+
+    @property
+    def files(self) -> Path:
+        return self.folder
+
+
+class Ours(Peer):
+    """Corpus.read into a batch, one thread."""
+
+    threads = 1
+
+    def write(self, windows_NCT: np.ndarray) -> None:
+        return
+
+    @property
+    def files(self) -> Path:
+        return self.corpus
+
+    def open(self) -> Reader:
+        corpus = eegprep.Corpus.open(self.corpus)
+        return lambda indices: torch.from_numpy(corpus.read(indices, threads=self.threads))
+
+
+class OursStream(Ours):
+    """WindowStream as a training loop uses it, with its threads: it brings its own order."""
+
+    def open(self) -> Reader:
+        stream = WindowStream(self.corpus, BATCH)
+        batches = self._for_ever(stream)
+        return lambda indices: next(batches)["eeg"][: len(indices)]
+
+    @staticmethod
+    def _for_ever(stream: WindowStream) -> Iterator[dict[str, torch.Tensor]]:
+        while True:
+            yield from stream
+
+
+class Zarr(Ours):
+    """zarr-python, one window at a time."""
+
+    pipeline: str | None = None
+
+    def open(self) -> Reader:
+        import zarr
+
+        zarr.config.reset()
+        if self.pipeline:
+            zarr.config.set({"codec_pipeline.path": self.pipeline})
+        corpus = eegprep.Corpus.open(self.corpus)
+        root = zarr.open_group(self.corpus, mode="r")
+        arrays = [root[f"{key}/windows"] for key in corpus.keys]
+        ends = np.cumsum([array.shape[0] for array in arrays])
+        place = [
+            (int(g), int(i - (ends[g] - arrays[g].shape[0])))
+            for i in range(ends[-1])
+            for g in [np.searchsorted(ends, i, "right")]
+        ]
+        return lambda indices: torch.from_numpy(np.stack([arrays[place[i][0]][place[i][1]] for i in indices.tolist()]))
+
+
+class Zarrs(Zarr):
+    """The zarrs codec pipeline, one window at a time."""
+
+    needs = ("zarrs",)
+    pipeline = "zarrs.ZarrsCodecPipeline"
+
+
+class H5pyContiguous(Peer):
+    """h5py, contiguous and uncompressed."""
+
+    needs = ("h5py",)
+    options: ClassVar[dict[str, object]] = {}
+
+    def write(self, windows_NCT: np.ndarray) -> None:
+        import h5py
+
+        super().write(windows_NCT)
+        with h5py.File(self.folder / "windows.h5", "w") as file:
+            file.create_dataset("windows", data=windows_NCT, **self.options)
+
+    def open(self) -> Reader:
+        import h5py
+
+        self.file = h5py.File(self.folder / "windows.h5", "r")
+        data = self.file["windows"]
+        return lambda indices: torch.from_numpy(np.stack([data[i] for i in indices.tolist()]))
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class H5pyChunked(H5pyContiguous):
+    """h5py, a chunk a window, uncompressed."""
+
+    options: ClassVar[dict[str, object]] = {"chunks": (1, 128, 512)}
+
+
+class H5pyLzf(H5pyContiguous):
+    """h5py, a chunk a window, its fastest compression (LZF)."""
+
+    options: ClassVar[dict[str, object]] = {"chunks": (1, 128, 512), "compression": "lzf"}
+
+
+class Lmdb(Peer):
+    """LMDB, raw float32 values, `get` as it comes: a copy into bytes."""
+
+    needs = ("lmdb",)
+    zero_copy = False
+
+    def write(self, windows_NCT: np.ndarray) -> None:
+        import lmdb
+
+        super().write(windows_NCT)
+        with lmdb.open(str(self.folder), map_size=2 * windows_NCT.nbytes + 10**8) as environment:
+            for first in range(0, len(windows_NCT), 256):
+                with environment.begin(write=True) as transaction:
+                    for i in range(first, min(first + 256, len(windows_NCT))):
+                        transaction.put(b"%09d" % i, windows_NCT[i].tobytes())
+
+    def open(self) -> Reader:
+        import lmdb
+
+        self.environment = lmdb.open(str(self.folder), readonly=True, lock=False, readahead=False)
+
+        def read(indices: np.ndarray) -> torch.Tensor:
+            with self.environment.begin(buffers=self.zero_copy) as transaction:
+                rows = [np.frombuffer(transaction.get(b"%09d" % i), np.float32) for i in indices.tolist()]
+                return torch.from_numpy(np.stack(rows).reshape(-1, 128, 512))
+
+        return read
+
+    def close(self) -> None:
+        self.environment.close()
+
+
+class LmdbZeroCopy(Lmdb):
+    """LMDB with `buffers=True`: values are views of its memory map, as close to numpy.memmap as a database gets."""
+
+    zero_copy = True
+
+
+class NpyEach(Peer):
+    """One .npy file (float32) a window."""
+
+    def write(self, windows_NCT: np.ndarray) -> None:
+        super().write(windows_NCT)
+        for i, window_CT in enumerate(windows_NCT):
+            np.save(self.folder / f"{i:09d}.npy", window_CT)
+
+    def open(self) -> Reader:
+        return lambda indices: torch.from_numpy(np.stack([np.load(self.folder / f"{i:09d}.npy") for i in indices.tolist()]))
+
+
+class Memmap(Peer):
+    """numpy.memmap of the raw array, rows taken into a batch."""
+
+    def write(self, windows_NCT: np.ndarray) -> None:
+        super().write(windows_NCT)
+        np.save(self.folder / "windows.npy", windows_NCT)
+
+    def open(self) -> Reader:
+        data = np.load(self.folder / "windows.npy", mmap_mode="r")
+        return lambda indices: torch.from_numpy(data[indices])
+
+
+class LitData(Peer):
+    """litdata's own format and its own shuffle."""
+
+    needs = ("litdata",)
+
+    def write(self, windows_NCT: np.ndarray) -> None:
+        import litdata
+
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        np.save(self.folder.with_suffix(".source.npy"), windows_NCT)
+        litdata.optimize(
+            _LitSample(self.folder.with_suffix(".source.npy")), list(range(len(windows_NCT))), str(self.folder),
+            chunk_bytes="64MB", num_workers=1, verbose=False,
+        )  # fmt: skip
+        self.folder.with_suffix(".source.npy").unlink()
+
+    def open(self) -> Reader:
+        import litdata
+
+        loader = litdata.StreamingDataLoader(
+            litdata.StreamingDataset(str(self.folder), shuffle=True), batch_size=BATCH, num_workers=0
+        )
+        batches = self._for_ever(loader)
+        return lambda indices: next(batches)[: len(indices)]
+
+    @staticmethod
+    def _for_ever(loader: object) -> Iterator[torch.Tensor]:
+        while True:
+            yield from loader  # type: ignore[misc]
+
+
+class _LitSample:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, index: int) -> torch.Tensor:
+        return torch.from_numpy(np.load(self.path, mmap_mode="r")[index].copy())
+
+
+PEERS: dict[str, type[Peer]] = {
+    "ours: WindowStream": OursStream,
+    "ours: Corpus.read, 1 thread": Ours,
+    "zarr-python, item": Zarr,
+    "zarrs, item": Zarrs,
+    "h5py, contiguous": H5pyContiguous,
+    "h5py, chunk of a window": H5pyChunked,
+    "h5py, chunk of a window, lzf": H5pyLzf,
+    "LMDB": Lmdb,
+    "LMDB, zero copy": LmdbZeroCopy,
+    "one .npy a window": NpyEach,
+    "numpy.memmap": Memmap,
+    "litdata": LitData,
+}
+# name of the bar, peer, least ratio of ours to it
+BARS = [
+    ("20x zarr-python", "zarr-python, item", 20.0),
+    ("5x zarrs", "zarrs, item", 5.0),
+    ("2x h5py contiguous", "h5py, contiguous", 2.0),
+    ("2x h5py chunked", "h5py, chunk of a window", 2.0),
+    ("2x LMDB", "LMDB", 2.0),
+    ("2x one .npy a window", "one .npy a window", 2.0),
+    ("0.5x numpy.memmap", "numpy.memmap", 0.5),
+]
+
+
+# --- measuring ---------------------------------------------------------------------------------------------------
+
+
+def drop_cache(folder: Path) -> None:
+    """Ask the kernel to forget the files of a folder. Works without privileges, once their content is on the disk."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
+
+
+def windows_per_second(peer: Peer, batches: list[np.ndarray], cold: bool) -> float:
+    """Read the batches, summing a value of each window so that nothing stays unread behind a lazy mapping."""
+    if cold:
+        drop_cache(peer.files)
+    read = peer.open()
+    if not cold:
+        read(batches[0])  # opening is not what is measured
+    start = time.perf_counter()
+    for indices in batches:
+        read(indices)[:, 0, 0].sum().item()
+    seconds = time.perf_counter() - start
+    del read
+    peer.close()
+    return sum(map(len, batches)) / seconds
+
+
+def bench_read(folder: Path, windows_NCT: np.ndarray, rounds: int) -> dict[str, object]:
+    peers = {}
+    for name, kind in PEERS.items():
+        missing = [package for package in kind.needs if importlib.util.find_spec(package) is None]
+        if missing:
+            print(f"left out: {name} (install {', '.join(missing)})")
+            continue
+        peers[name] = kind(folder / kind.__name__, folder / "corpus.zarr")
+        peers[name].write(windows_NCT)
+    sizes = {name: size_of(peer.files) / windows_NCT.nbytes for name, peer in peers.items()}
+    check_equal(peers, windows_NCT)
+    rng, results = np.random.default_rng(1), {}
+    for cold in (False, True):
+        speeds: dict[str, list[float]] = {name: [] for name in peers}
+        for _ in range(rounds if not cold else max(3, rounds // 2)):
+            order = rng.permutation(len(windows_NCT))
+            batches = [order[i : i + BATCH] for i in range(0, len(order) - BATCH + 1, BATCH)]
+            for name, peer in peers.items():
+                part = batches if not name.startswith(("zarr", "litdata")) else batches[: max(4, len(batches) // 4)]
+                speeds[name].append(windows_per_second(peer, part, cold))
+        results["cold" if cold else "warm"] = speeds
+        print_speeds("cold" if cold else "warm", speeds, sizes)
+    bars = judge(results["warm"], sizes)
+    return {"sizes": sizes, "speeds": results, "bars": bars}
+
+
+def check_equal(peers: dict[str, Peer], windows_NCT: np.ndarray) -> None:
+    """Every reader that takes indices returns the same bits."""
+    indices = np.random.default_rng(2).permutation(len(windows_NCT))[:BATCH]
+    for name, peer in peers.items():
+        if name not in {"ours: WindowStream", "litdata"}:
+            assert np.array_equal(peer.open()(indices).numpy(), windows_NCT[indices]), name
+            peer.close()
+
+
+def print_speeds(title: str, speeds: dict[str, list[float]], sizes: dict[str, float]) -> None:
+    ours = speeds["ours: WindowStream"]
+    print(f"\n{title} cache: windows/s (median, least - most of the rounds), WindowStream over it (median of the rounds), size")
+    for name, values in speeds.items():
+        ratio = statistics.median(a / b for a, b in zip(ours, values, strict=True))
+        print(
+            f"  {name:30s} {statistics.median(values):9,.0f}  ({min(values):7,.0f} - {max(values):7,.0f})  {ratio:6.2f}x  {sizes[name]:5.2f}"
+        )
+
+
+def judge(speeds: dict[str, list[float]], sizes: dict[str, float]) -> list[dict[str, object]]:
+    bars: list[dict[str, object]] = []
+    for name, peer, least in BARS:
+        if peer in speeds:
+            ratios = [a / b for a, b in zip(speeds["ours: WindowStream"], speeds[peer], strict=True)]
+            bars.append(
+                {"bar": name, "least": least, "ratio": statistics.median(ratios), "met": statistics.median(ratios) >= least}
+            )
+    size = sizes["ours: WindowStream"]
+    bars.append({"bar": "size at most 0.6x raw", "least": 0.6, "ratio": size, "met": size <= 0.6})
+    print("\nbars (warm)")
+    for bar in bars:
+        print(f"  {bar['bar']:24s} {bar['ratio']:6.2f}  {'met' if bar['met'] else 'MISSED'}")
+    return bars
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+# --- two processes, memory, training -----------------------------------------------------------------------------
+
+
+def _read_for(path: Path, seconds: float, start: object, result: object) -> None:
+    corpus = eegprep.Corpus.open(path)
+    rng, count = np.random.default_rng(os.getpid()), 0
+    out = np.empty((BATCH, corpus.channels, corpus.samples), np.float32)
+    corpus.read(rng.integers(len(corpus), size=BATCH), out=out, threads=1)
+    start.wait()  # type: ignore[attr-defined]
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        corpus.read(rng.integers(len(corpus), size=BATCH), out=out, threads=1)
+        count += BATCH
+    result.put(count / seconds)  # type: ignore[attr-defined]
+
+
+def bench_processes(folder: Path, rounds: int) -> dict[str, object]:
+    """One reader process against two at the same time, in turns."""
+    context = multiprocessing.get_context("spawn")
+    ratios, speeds = [], []
+    for _ in range(rounds):
+        pair = []
+        for count in (1, 2):
+            start, result = context.Barrier(count), context.Queue()
+            processes = [
+                context.Process(target=_read_for, args=(folder / "corpus.zarr", 1.5, start, result)) for _ in range(count)
+            ]
+            for process in processes:
+                process.start()
+            pair.append(sum(result.get(timeout=120) for _ in processes))
+            for process in processes:
+                process.join()
+        speeds.append(pair)
+        ratios.append(pair[1] / pair[0])
+    print(f"\ntwo processes over one: median {statistics.median(ratios):.2f}x, best {max(ratios):.2f}x (bar 1.7x); "
+          f"windows/s one {statistics.median(s[0] for s in speeds):,.0f}, two {statistics.median(s[1] for s in speeds):,.0f}; "
+          f"{len(os.sched_getaffinity(0))} processors, load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    return {"ratios": ratios, "speeds": speeds}
+
+
+def many_times(corpus: Path, target: Path, times: int) -> None:
+    """The same corpus `times` over, its shards linked and not copied."""
+    from eegprep.store import finish_corpus
+
+    target.mkdir()
+    shutil.copy(corpus / "zarr.json", target / "zarr.json")
+    for copy in range(times):
+        for subject in sorted((corpus / "arrays").iterdir()):
+            if subject.is_dir():
+                shutil.copytree(subject, target / f"copy{copy}" / subject.name, copy_function=os.link)
+        shutil.copy(corpus / "arrays/zarr.json", target / f"copy{copy}/zarr.json")
+    finish_corpus(target)
+
+
+_MEMORY = """
+import resource, sys, torch
+from dreamdiff.stream import WindowStream
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+stream = WindowStream(sys.argv[1], 64)
+for batch in stream:
+    batch["eeg"].sum()
+print(len(stream.corpus), before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def bench_memory(folder: Path) -> dict[str, object]:
+    """Peak memory of a process that streams one epoch, and of one with ten times the corpus."""
+    many_times(folder / "corpus.zarr", folder / "ten.zarr", 10)
+    found = {}
+    print("\nmemory of a streaming process (MB)")
+    for name in ("corpus.zarr", "ten.zarr"):
+        answer = subprocess.run([sys.executable, "-c", _MEMORY, str(folder / name)], capture_output=True, text=True, check=True)
+        windows, before, peak = (int(value) for value in answer.stdout.split())
+        found[name] = {"windows": windows, "imports_mb": before / 1024, "peak_mb": peak / 1024}
+        print(f"  {windows:7,d} windows: peak {peak / 1024:.0f}, of which imports {before / 1024:.0f}")
+    return found
+
+
+def bench_open(folder: Path) -> dict[str, float]:
+    """Opening 400 subjects of 12 recordings with 64 channels each."""
+    from eegprep.store import SubjectWriter, create_corpus, finish_corpus
+
+    root, window = folder / "many.zarr", np.zeros((12, 8, 16), np.float32)
+    create_corpus(root, {}, "bench", channels=8, samples=16)
+    record = {"session": "0", "sfreq": 160.0, "n_channels": 64, "channels": [f"EEG{i:03d}" for i in range(64)],
+              "pad_map": [i % 64 for i in range(128)], "licence": "CC0", "sources": [{"name": "a.edf", "bytes": 1, "sha256": "0" * 64}]}  # fmt: skip
+    for subject in range(400):
+        with SubjectWriter(root, "many", f"{subject:03d}", channels=8, samples=16) as writer:
+            for run in range(12):
+                recording = writer.add_recording({**record, "run": str(run)})
+                writer.add(window[run : run + 1], recording, [0], [None])
+            writer.commit("bench", {})
+    times: dict[str, float] = {}
+
+    def timed(name: str, action: Callable[[], object]) -> None:
+        values = []
+        for _ in range(5):
+            start = time.perf_counter()
+            action()
+            values.append(time.perf_counter() - start)
+        times[name] = statistics.median(values)
+
+    timed("open, not consolidated", lambda: eegprep.Corpus.open(root))
+    finish_corpus(root)
+    timed("open", lambda: eegprep.Corpus.open(root))
+    timed("open and tables", lambda: (c := eegprep.Corpus.open(root)).recordings is not c.subjects)
+    timed("open and stream", lambda: WindowStream(root, split="train"))
+    print("\n400 subjects, 4,800 recordings (s): " + ", ".join(f"{name} {value:.2f}" for name, value in times.items()))
+    return times
+
+
+def bench_train(folder: Path, rounds: int, steps: int = 6) -> dict[str, object]:
+    """Steps of the smallest preset on fresh batches against steps on one cached batch, in turns."""
+    from dreamdiff.mae import MaskedSignalModel
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    model = MaskedSignalModel.from_preset("tiny").to(device)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    stream = WindowStream(folder / "corpus.zarr", BATCH, device=device)
+    batches = OursStream._for_ever(stream)
+    cached = next(batches)["eeg"]
+
+    def step(eeg_BCT: torch.Tensor) -> None:
+        optimiser.zero_grad()
+        model(eeg_BCT).loss.backward()
+        optimiser.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    step(cached)
+    lost, times = [], []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for _ in range(steps):
+            step(cached)
+        middle = time.perf_counter()
+        for _ in range(steps):
+            step(next(batches)["eeg"])
+        end = time.perf_counter()
+        times.append((middle - start) / steps)
+        lost.append((end - middle) / (middle - start) - 1)
+    print(f"\ntraining, preset tiny, batches of {BATCH} on {device}: step {statistics.median(times) * 1e3:.0f} ms, "
+          f"lost to the stream {statistics.median(lost) * 100:+.1f} % (median; {min(lost) * 100:+.1f} to {max(lost) * 100:+.1f}); "
+          f"bar 2 %")  # fmt: skip
+    return {"step_s": times, "lost": lost, "device": device}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--windows", type=int, default=2048, help="windows in the corpus (a multiple of 8)")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", default="read,processes,memory,open,train")
+    parser.add_argument("--folder", type=Path, help="where to put the files (default: a temporary folder)")
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    args = parser.parse_args()
+    wanted, found = set(args.only.split(",")), {"machine": platform.processor(), "processors": len(os.sched_getaffinity(0))}
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        corpus = make_corpus(folder / "corpus.zarr", args.windows)
+        print(f"{corpus}; {found['processors']} processors, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
+        if "read" in wanted:
+            found["read"] = bench_read(folder, corpus.read(np.arange(len(corpus))), args.rounds)
+        if "processes" in wanted:
+            found["processes"] = bench_processes(folder, args.rounds)
+        if "memory" in wanted:
+            found["memory"] = bench_memory(folder)
+        if "open" in wanted:
+            found["open"] = bench_open(folder)
+        if "train" in wanted:
+            found["train"] = bench_train(folder, args.rounds)
+    found["own_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
