@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from . import (  # noqa: F401  # noqa: F401, E402, I001
+from . import (  # noqa: F401
+    dreamdiff_app,
+    dreamdiff_demo,
     dreamdiff_doctor,
+    dreamdiff_evaluate,
     dreamdiff_finetune,
     dreamdiff_generate,
     dreamdiff_train,
@@ -16,6 +19,8 @@ from . import (  # noqa: F401  # noqa: F401, E402, I001
     eegprep_inspect,
     eegprep_merge,
     eegprep_pad,
+    eegprep_report,
+    eegprep_verify,
     pairs_audit,
     pairs_import,
     pairs_simulate,

@@ -6,34 +6,27 @@ command again does what is missing; changing a setting does again what that sett
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
+
+import platformdirs
 
 from . import fetch as downloads
-from . import filters, manifests, recordings_store, sources, store
+from . import manifests, recordings_store, sources, store
+from .atomic import write_json
 from .errors import SourceError, StoreError, ToolkitError
+from .jobs import FILTER_SETTINGS, BuildJob, FetchJob, FilterJob, Outcome, PadJob, RawJob, StoredJobT, SubjectJob, done_before
+from .plan import PlanRow, count_windows, make_plan
 from .pool import Budget, run_jobs, store_lock
-from .process import cut_subject, quarantine_record, run_subject
-from .recipe import ALGORITHM, Recipe, make_recipe, recipe_fingerprint
+from .recipe import Recipe, make_recipe, recipe_fingerprint
 from .recording import Finding, ProgressCallback, SourceFile
-from .settings import fingerprint
-from .sources import Task, Unreadable
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one subject. left_out: quarantined recordings, with their findings."""
-
-    name: str
-    windows: int = 0
-    recordings: int = 0
-    left_out: tuple[dict[str, Any], ...] = ()
-    findings: tuple[dict[str, Any], ...] = ()
-    done_before: bool = False
-    made_from: dict[str, Any] = field(default_factory=dict)
+from .sources import Task
 
 
 @dataclass(frozen=True)
@@ -68,198 +61,6 @@ class Summary:
         return ", ".join(parts)
 
 
-@dataclass(frozen=True)
-class _SubjectJob:
-    """What all jobs share: a task, where it goes, and how it is known to be done."""
-
-    root: str
-    dataset: str
-    subject: str
-    recipe: Recipe | None
-    files: tuple[SourceFile, ...]
-    pad: ClassVar[bool] = True  # whether the step cuts windows
-
-    @property
-    def name(self) -> str:
-        return f"{self.dataset}/{self.subject}"
-
-    @property
-    def bytes(self) -> int:
-        return sum(file.bytes for file in self.files)
-
-    def stored(self) -> dict[str, Any]:
-        """Attributes of the subject's group, empty when it is not there."""
-        return recordings_store.group_attributes(Path(self.root), self.dataset, self.subject)
-
-    def made_from(self, facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """What the subject's numbers depend on: files, and the settings that touch these recordings."""
-        return {
-            "algorithm": ALGORITHM,
-            "files": sorted([file.name, file.bytes, file.sha256] for file in self.files),
-            "recipe": None if self.recipe is None else relevant_settings(self.recipe, facts, pad=self.pad),
-            **self.inputs(),
-        }
-
-    def inputs(self) -> dict[str, Any]:
-        """What else they depend on."""
-        return {}
-
-    def run(self) -> Outcome:
-        raise NotImplementedError
-
-    def _outcome(
-        self, windows: int, good: Sequence[Mapping[str, Any]], left_out: Sequence[dict[str, Any]], made_from: dict[str, Any]
-    ) -> Outcome:
-        findings = [finding for record in (*good, *left_out) for finding in record["findings"]]
-        return Outcome(self.name, windows, len(good), tuple(left_out), tuple(findings), made_from=made_from)
-
-
-@dataclass(frozen=True)
-class FetchJob(_SubjectJob):
-    """Source files into the recordings store."""
-
-    task: Task
-
-    def inputs(self) -> dict[str, Any]:
-        return _source_inputs(self.task)
-
-    def run(self) -> Outcome:
-        good: list[dict[str, Any]] = []
-        left_out: list[dict[str, Any]] = []
-        with recordings_store.RecordingsWriter(Path(self.root), self.dataset, self.subject) as writer:
-            for item in sources.read_task(self.task):
-                if isinstance(item, Unreadable):
-                    left_out.append(quarantine_record(item))
-                else:
-                    writer.add(item)
-                    good.append({"findings": [vars(finding) for finding in item.findings]})
-            made_from = self.made_from([])
-            if good:
-                writer.commit(fingerprint(made_from), {"person": self.task.person, "left_out": left_out, "facts": []})
-        return self._outcome(0, good, left_out, made_from)
-
-
-@dataclass(frozen=True)
-class FilterJob(_SubjectJob):
-    """One recordings store into another."""
-
-    source: str
-    names: tuple[str, ...]
-    carried: dict[str, Any]
-    pad: ClassVar[bool] = False
-
-    def run(self) -> Outcome:
-        assert self.recipe is not None
-        good: list[dict[str, Any]] = []
-        left_out: list[dict[str, Any]] = list(self.carried.get("left_out", []))
-        facts = []
-        items = recordings_store.iterate(Path(self.source), self.dataset, self.subject, self.names)
-        with recordings_store.RecordingsWriter(Path(self.root), self.dataset, self.subject) as writer:
-            for processed in run_subject(items, self.recipe, left_out):
-                writer.add(processed.recording, processed.extra, processed.facts)
-                facts.append(processed.facts)
-                good.append({"findings": [vars(finding) for finding in processed.recording.findings]})
-            facts += [record["facts"] for record in left_out if "facts" in record]
-            made_from = self.made_from(facts)
-            if good:
-                attributes = {"person": self.carried.get("person", ""), "left_out": left_out, "facts": facts}
-                writer.commit(fingerprint(made_from), attributes)
-        return self._outcome(0, good, left_out, made_from)
-
-
-@dataclass(frozen=True)
-class PadJob(_SubjectJob):
-    """A filtered recordings store into the corpus."""
-
-    source: str
-    names: tuple[str, ...]
-    carried: dict[str, Any]
-
-    def run(self) -> Outcome:
-        assert self.recipe is not None
-        left_out: list[dict[str, Any]] = list(self.carried.get("left_out", []))
-        items = recordings_store.iterate_processed(Path(self.source), self.dataset, self.subject, self.names)
-        return _write_corpus(self, items, self.carried.get("person", ""), self.recipe, left_out)
-
-
-@dataclass(frozen=True)
-class BuildJob(_SubjectJob):
-    """Source files into the corpus, with nothing in between on disk."""
-
-    task: Task
-
-    def inputs(self) -> dict[str, Any]:
-        return _source_inputs(self.task)
-
-    def run(self) -> Outcome:
-        assert self.recipe is not None
-        left_out: list[dict[str, Any]] = []
-        items = run_subject(sources.read_task(self.task), self.recipe, left_out)
-        return _write_corpus(self, items, self.task.person, self.recipe, left_out)
-
-
-def _source_inputs(task: Task) -> dict[str, Any]:
-    source = task.source
-    return {
-        "source": source.kind if source.kind != "moabb" else source.spec,
-        "options": source.options,
-        "pattern": source.pattern,
-        "person": task.person,
-        "licence": source.licence,
-        "doi": source.doi,
-        "private": task.keep_private,
-    }
-
-
-def _write_corpus(job: _SubjectJob, items: Iterable[Any], person: str, recipe: Recipe, left_out: list[dict[str, Any]]) -> Outcome:
-    root = Path(job.root)
-    with store.SubjectWriter(root, job.dataset, job.subject, channels=recipe.channels, samples=recipe.window) as writer:
-        facts = cut_subject(items, recipe, writer, left_out)
-        facts += [record["facts"] for record in left_out if "facts" in record]
-        made_from = job.made_from(facts)
-        if writer.windows:
-            writer.commit(fingerprint(made_from), {"person": person, "left_out": left_out, "facts": facts})
-        return job._outcome(writer.windows, writer.recordings, left_out, made_from)
-
-
-def relevant_settings(recipe: Recipe, facts: Sequence[Mapping[str, Any]], *, pad: bool = True) -> dict[str, Any]:
-    """The settings that touch these recordings, so that changing another one does not rebuild them.
-
-    Args:
-        facts: of each recording, see `process.Processed`.
-        pad: whether windows are cut, or recordings only filtered.
-    """
-    settings = recipe.model_dump(mode="json")
-    if not pad:
-        settings = {key: settings[key] for key in FILTER_SETTINGS}
-    rates = [min(fact["original_sfreq"], recipe.resample or fact["original_sfreq"]) for fact in facts]
-    if all(filters.fits(rate, recipe.high) for rate in rates):
-        settings.pop("nyquist")
-    least, low, high = (settings.pop(key) for key in ("min_channels", "min_uv", "max_uv"))
-    settings["gates"] = [
-        [fact["channels"] >= least, None if fact["amplitude"] is None else low <= fact["amplitude"] <= high] for fact in facts
-    ]
-    if pad:
-        _drop_idle_pad_settings(settings, recipe, facts)
-    return settings
-
-
-def _drop_idle_pad_settings(settings: dict[str, Any], recipe: Recipe, facts: Sequence[Mapping[str, Any]]) -> None:
-    cut = [fact for fact in facts if "shortest" in fact]
-    if recipe.windows == "sliding" and all(fact["shortest"] >= recipe.window for fact in cut):
-        settings.pop("short")
-    if all(fact["channels"] >= recipe.channels for fact in cut) and recipe.mode != "spline":
-        settings.pop("mode")
-    capped = recipe.max_per_subject is not None and sum(fact["total"] for fact in cut) > recipe.max_per_subject
-    if not capped:
-        settings.pop("max_per_subject")
-    if not capped and all(fact["channels"] <= recipe.channels for fact in cut):
-        settings.pop("seed")
-
-
-# ------------------------------------------------------------------------------------------------------------ the steps
-
-
 def fetch(
     source: str | Path | Sequence[str | Path],
     out: str | Path,
@@ -275,11 +76,12 @@ def fetch(
     progress: ProgressCallback | None = None,
 ) -> Summary:
     """Bring source files here and turn each run into one array of a recordings store."""
-    manifest = _load(source, subjects)
-    tasks = _tasks(manifest, data_dir, accept, offline, keep_private, progress)
-    jobs = [FetchJob(str(out), task.source.dataset, task.subject, None, task.files, task) for task in tasks]
     budget = Budget.make(workers, scheduler, max_memory)
-    return _run_step(jobs, Path(out), lambda: recordings_store.create_recordings(Path(out), "fetched", {}), budget, progress)
+    manifest = _load(source, subjects)
+    origin = _Origin("fetch", _plain(source), subjects, _folder(data_dir), offline, keep_private)
+    tasks = _tasks(manifest, origin, accept, progress)
+    jobs = [FetchJob(str(out), task.source.dataset, task.subject, None, task.files, task) for task in tasks]
+    return _build_recordings(jobs, Path(out), "fetched", {}, budget, progress, origin)
 
 
 def filter_recordings(
@@ -293,14 +95,12 @@ def filter_recordings(
     progress: ProgressCallback | None = None,
 ) -> Summary:
     """Gates, then a zero-phase band-pass of every recording."""
+    budget = Budget.make(workers, scheduler, max_memory)
     recipe = recipe or Recipe()
-    names = _stored_names(Path(store_in), "fetched", Path(out))
-    jobs = [
-        FilterJob(str(out), d, s, recipe, _key_file(carried), str(store_in), arrays, carried) for d, s, arrays, carried in names
-    ]
-    settings = recipe.model_dump(mode="json")
-    create = lambda: recordings_store.create_recordings(Path(out), "filtered", settings)  # noqa: E731
-    return _run_step(jobs, Path(out), create, Budget.make(workers, scheduler, max_memory), progress)
+    jobs = _stored_jobs(FilterJob, Path(store_in), "fetched", Path(out), recipe)
+    settings = {key: value for key, value in recipe.model_dump(mode="json").items() if key in FILTER_SETTINGS}
+    origin = _Origin("filter", (str(Path(store_in).resolve()),))
+    return _build_recordings(jobs, Path(out), "filtered", settings, budget, progress, origin)
 
 
 def pad(
@@ -314,16 +114,11 @@ def pad(
     progress: ProgressCallback | None = None,
 ) -> Summary:
     """Crop and pad filtered recordings into the corpus. Settings of the filter are taken from the store."""
-    names = _stored_names(Path(store_in), "filtered", Path(out))
+    budget = Budget.make(workers, scheduler, max_memory)
     made = recordings_store.read_root(Path(store_in))["recipe"]
-    own = (recipe or Recipe()).model_dump(mode="json")
-    recipe = make_recipe(**{**own, **{key: made[key] for key in FILTER_SETTINGS}})
-    jobs = [PadJob(str(out), d, s, recipe, _key_file(carried), str(store_in), arrays, carried) for d, s, arrays, carried in names]
-    return _build_corpus(jobs, Path(out), recipe, Budget.make(workers, scheduler, max_memory), progress)
-
-
-# settings that `filter` uses; the others are those of `pad`
-FILTER_SETTINGS = ("low", "high", "nyquist", "resample", "notch", "min_channels", "min_uv", "max_uv")
+    recipe = make_recipe(**{**(recipe or Recipe()).model_dump(mode="json"), **made})
+    jobs = _stored_jobs(PadJob, Path(store_in), "filtered", Path(out), recipe)
+    return _build_corpus(jobs, Path(out), recipe, budget, progress, _Origin("pad", (str(Path(store_in).resolve()),)))
 
 
 def build(
@@ -359,16 +154,180 @@ def build(
     Returns:
         what was done, with every finding of the gates.
     """
+    budget = Budget.make(workers, scheduler, max_memory)
     manifest = _load(source, subjects)
-    recipe = recipe or make_recipe(**{**manifest.recipe, **settings})
-    tasks = _tasks(manifest, data_dir, accept, offline, keep_private, progress)
-    jobs = [BuildJob(str(out), task.source.dataset, task.subject, _capped(recipe, task), task.files, task) for task in tasks]
-    return _build_corpus(jobs, Path(out), recipe, Budget.make(workers, scheduler, max_memory), progress)
+    recipe = recipe or _recipe(manifest, settings)
+    origin = _Origin("build", _plain(source), subjects, _folder(data_dir), offline, keep_private)
+    tasks = _tasks(manifest, origin, accept, progress)
+    return _build_corpus(_build_jobs(tasks, manifest, recipe, out), Path(out), recipe, budget, progress, origin)
 
 
-def _capped(recipe: Recipe, task: Task) -> Recipe:
-    cap = task.source.max_per_subject
-    return recipe if cap is None or recipe.max_per_subject is not None else recipe.model_copy(update={"max_per_subject": cap})
+def plan(
+    source: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    subjects: str | None = None,
+    data_dir: str | Path | None = None,
+    workers: int = 1,
+    **settings: Any,
+) -> list[PlanRow]:
+    """What `build` would do: a row for each data set. Downloads and writes nothing."""
+    manifest = _load(source, subjects)
+    recipe = _recipe(manifest, settings)
+    tasks = sources.list_tasks(manifest.sources, Path(_folder(data_dir)), download=False)
+    jobs = _build_jobs(tasks, manifest, recipe, out)
+    done = [job.name for job in jobs if job.files and done_before(job) is not None]
+    return make_plan(tasks, recipe, done, workers)
+
+
+def build_raw(
+    raws: Mapping[str, Any], out: str | Path, *, dataset: str = "raw", recipe: Recipe | None = None, **settings: Any
+) -> Summary:
+    """A corpus from `mne.io.Raw` objects in memory, one subject each.
+
+    Args:
+        raws: subject -> a Raw, or a list of Raws (its runs).
+    """
+    recipe = recipe or make_recipe(**settings)
+    jobs = []
+    for subject, given in raws.items():
+        runs = list(given) if isinstance(given, list | tuple) else [given]
+        recordings = tuple(
+            sources.from_raw(raw, dataset=dataset, subject=subject, run=str(number)) for number, raw in enumerate(runs)
+        )
+        digests = tuple(
+            SourceFile(item.name, item.signal_CT.nbytes, hashlib.sha256(item.signal_CT.tobytes()).hexdigest())
+            for item in recordings
+        )
+        jobs.append(RawJob(str(out), dataset, subject, recipe, digests, recordings))
+    return _build_corpus(jobs, Path(out), recipe, Budget(), None, None)
+
+
+def remake(
+    root: Path,
+    names: Sequence[str] | None,
+    into: Path,
+    *,
+    source: Sequence[str] | None = None,
+    data_dir: str | Path | None = None,
+    offline: bool = False,
+) -> tuple[str, ...]:
+    """Make groups of a store again from its sources, into the same store or another folder.
+
+    Args:
+        root: the store, for its recipe and its origin.
+        names: `dataset/subject` of the groups; None for all.
+        into: where to; equal to `root` for a repair.
+        source, data_dir, offline: instead of what the store was built from.
+
+    Returns:
+        the names of the groups that were made.
+
+    Raises:
+        StoreError: it is not known where the sources are, or they no longer hold a group.
+    """
+    origin = _Origin.recall(root)
+    if source:
+        origin = replace(origin or _Origin("build", ()), source=tuple(source))
+    if origin is None:
+        raise StoreError(f"{root}: where its sources are is not on record here", "name them with --source, or build it again")
+    origin = replace(origin, data_dir=_folder(data_dir) if data_dir else origin.data_dir, offline=origin.offline or offline)
+    jobs, finish = _jobs_again(root, into, origin)
+    chosen = [job for job in jobs if names is None or job.name in names]
+    lost = sorted(set(names or ()) - {job.name for job in chosen})
+    if lost:
+        raise StoreError(f"{root}: the sources do not hold {lost[0]}", "name the right sources with --source")
+    with store_lock(into):
+        finish(False)
+        outcomes = run_jobs(chosen, Budget(), None)
+        empty = [outcome for outcome in outcomes if not outcome.recordings]
+        if empty and names is not None:
+            raise _nothing(empty)
+        finish(True)
+    return tuple(job.name for job in chosen)
+
+
+def _jobs_again(root: Path, into: Path, origin: _Origin) -> tuple[Sequence[SubjectJob], Callable[[bool], None]]:
+    """The jobs that made a store, and what to do before and after them."""
+    attributes = store.read_node(root / "zarr.json").get("attributes", {})
+    if attributes.get("format") == recordings_store.FORMAT:
+        stage, settings = attributes["stage"], attributes["recipe"]
+
+        def finish_recordings(done: bool) -> None:
+            recordings_store.finish_recordings(into) if done else recordings_store.create_recordings(into, stage, settings)
+
+        if stage == "filtered":
+            recipe = make_recipe(**settings)
+            return _stored_jobs(FilterJob, Path(origin.source[0]), "fetched", into, recipe), finish_recordings
+        tasks = _tasks(_load(origin.source, origin.subjects), origin, ("all",), None)
+        return [FetchJob(str(into), t.source.dataset, t.subject, None, t.files, t) for t in tasks], finish_recordings
+    recipe = make_recipe(**attributes["recipe"])
+
+    def finish_corpus(done: bool) -> None:
+        if done:
+            store.finish_corpus(into)
+        else:
+            store.create_corpus(
+                into, attributes["recipe"], attributes["fingerprint"], channels=recipe.channels, samples=recipe.window
+            )
+
+    if origin.command == "pad":
+        return _stored_jobs(PadJob, Path(origin.source[0]), "filtered", into, recipe), finish_corpus
+    manifest = _load(origin.source, origin.subjects)
+    tasks = _tasks(manifest, origin, ("all",), None)
+    return _build_jobs(tasks, manifest, recipe, into), finish_corpus
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What a store was made from. Kept in the user's cache, not in the store: it holds paths of this machine."""
+
+    command: str
+    source: tuple[str, ...]
+    subjects: str | None = None
+    data_dir: str = ""
+    offline: bool = False
+    keep_private: bool = False
+
+    @staticmethod
+    def _file(root: Path) -> Path:
+        name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:24]
+        return Path(platformdirs.user_cache_dir("eeg-dreamdiff", appauthor=False)) / "origins" / f"{name}.json"
+
+    def remember(self, root: Path) -> None:
+        """Note it; a cache that cannot be written only means that `--repair` needs `--source`."""
+        content = {**vars(self), "source": list(self.source)}
+        file = self._file(root)
+        with suppress(OSError, ValueError):
+            if file.is_file() and json.loads(file.read_text()) == content:
+                return
+        with suppress(OSError):
+            write_json(file, content)
+
+    @classmethod
+    def recall(cls, root: Path) -> _Origin | None:
+        try:
+            content = json.loads(cls._file(root).read_text())
+            return cls(**{**content, "source": tuple(content["source"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+
+def _plain(source: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    """Sources as text that means the same in any folder."""
+    listed = [source] if isinstance(source, str | Path) else list(source)
+    return tuple(_absolute(str(item)) for item in listed)
+
+
+def _absolute(item: str) -> str:
+    kind, colon, target = item.partition(":")
+    if colon and kind in ("files", "bids"):
+        return f"{kind}:{Path(target).expanduser().absolute()}"
+    return str(Path(item).absolute()) if Path(item).is_file() else item
+
+
+def _folder(data_dir: str | Path | None) -> str:
+    return str((Path(data_dir) if data_dir is not None else sources.default_data_dir()).expanduser().absolute())
 
 
 def _load(source: str | Path | Sequence[str | Path], subjects: str | None) -> manifests.Manifest:
@@ -377,68 +336,131 @@ def _load(source: str | Path | Sequence[str | Path], subjects: str | None) -> ma
     return manifest.model_copy(update={"sources": chosen})
 
 
-def _tasks(
-    manifest: manifests.Manifest,
-    data_dir: str | Path | None,
-    accept: Sequence[str],
-    offline: bool,
-    keep_private: bool,
-    progress: ProgressCallback | None,
-) -> list[Task]:
-    folder = Path(data_dir) if data_dir is not None else sources.default_data_dir()
+def _recipe(manifest: manifests.Manifest, settings: Mapping[str, Any]) -> Recipe:
+    given = {key: value for key, value in settings.items() if value is not None}
+    seed = {"seed": manifest.seed} if manifest.seed else {}
+    return make_recipe(**{**seed, **manifest.recipe, **given})
+
+
+def _tasks(manifest: manifests.Manifest, origin: _Origin, accept: Sequence[str], progress: ProgressCallback | None) -> list[Task]:
+    folder = Path(origin.data_dir or _folder(None))
     with ExitStack() as stack:
         if any(source.kind == "moabb" for source in manifest.sources):
-            stack.enter_context(downloads.data_folder_lock(folder))
+            stack.enter_context(downloads.data_folder_lock(folder, progress=progress))
         return sources.list_tasks(
-            manifest.sources, folder, offline=offline, accept=accept, keep_private=keep_private, progress=progress
+            manifest.sources,
+            folder,
+            offline=origin.offline,
+            accept=accept,
+            keep_private=origin.keep_private,
+            progress=progress,
         )
 
 
-def _stored_names(root: Path, stage: str, out: Path) -> list[tuple[str, str, tuple[str, ...], dict[str, Any]]]:
-    """(dataset, subject, recordings in natural order, attributes) of every subject in a recordings store."""
+def _build_jobs(tasks: Sequence[Task], manifest: manifests.Manifest, recipe: Recipe, out: str | Path) -> list[BuildJob]:
+    """One job a subject; each with its own cap, when the manifest wants a balanced draw."""
+    caps = _caps(tasks, manifest, recipe)
+    jobs = []
+    for task in tasks:
+        cap = caps.get(task.name, recipe.max_per_subject)
+        own = recipe if cap == recipe.max_per_subject else recipe.model_copy(update={"max_per_subject": cap})
+        if cap != 0:
+            jobs.append(BuildJob(str(out), task.source.dataset, task.subject, own, task.files, task))
+    return jobs
+
+
+def _caps(tasks: Sequence[Task], manifest: manifests.Manifest, recipe: Recipe) -> dict[str, int]:
+    """Windows to take from each subject: the command line's cap, else the source's, within the manifest's target."""
+    caps = {
+        task.name: task.source.max_per_subject
+        for task in tasks
+        if task.source.max_per_subject is not None and recipe.max_per_subject is None
+    }
+    if manifest.target_windows is None or recipe.max_per_subject is not None:
+        return caps
+    available = {(task.source.dataset, task.subject): count_windows(task, recipe)[1] for task in tasks}
+    people = {(task.source.dataset, task.subject): task.person for task in tasks}
+    drawn = manifests.caps_by_group(available, people, manifest.target_windows, recipe.seed)
+    return {f"{dataset}/{subject}": min(cap, caps.get(f"{dataset}/{subject}", cap)) for (dataset, subject), cap in drawn.items()}
+
+
+def _stored_jobs(kind: type[StoredJobT], root: Path, stage: str, out: Path, recipe: Recipe) -> list[StoredJobT]:
+    """A job for each subject of a recordings store."""
     found = recordings_store.read_root(root)["stage"]
     if found != stage:
         step = {"fetched": "filter", "filtered": "pad"}
         raise StoreError(f"{root}: holds {found} recordings, not {stage} ones", f"`eegprep {step[found]}` takes such a store")
     if out.resolve() == root.resolve():
         raise StoreError(f"{out}: input and output are the same store", "choose another output")
-    names = []
+    jobs = []
     for dataset, subject in recordings_store.subjects(root):
-        arrays = sorted(recordings_store.array_names(root, dataset, subject), key=sources.natural_key)
-        names.append((dataset, subject, tuple(arrays), recordings_store.group_attributes(root, dataset, subject)))
-    if not names:
+        arrays = tuple(sorted(recordings_store.array_names(root, dataset, subject), key=sources.natural_key))
+        carried = recordings_store.group_attributes(root, dataset, subject)
+        made = SourceFile("store", 0, carried["commit"]["key"])  # a subject of another store stands for its files
+        jobs.append(kind(str(out), dataset, subject, recipe, (made,), str(root.resolve()), arrays, carried))
+    if not jobs:
         raise StoreError(f"{root}: 0 subjects (least 1)", "fetch recordings into it first")
-    return names
+    return jobs
 
 
-def _key_file(carried: Mapping[str, Any]) -> tuple[SourceFile, ...]:
-    """A subject of another store stands for the files it was made of."""
-    return (SourceFile("store", 0, carried["commit"]["key"]),)
+def _build_recordings(
+    jobs: Sequence[SubjectJob],
+    out: Path,
+    stage: str,
+    settings: Mapping[str, Any],
+    budget: Budget,
+    progress: ProgressCallback | None,
+    origin: _Origin,
+) -> Summary:
+    def create() -> None:
+        recordings_store.create_recordings(out, stage, settings)
+
+    def finish(left_out: dict[str, Any]) -> None:
+        recordings_store.set_attributes(out, left_out=left_out)
+        recordings_store.finish_recordings(out)
+
+    summary = _run_step(jobs, out, create, finish, budget, progress)
+    origin.remember(out)
+    return summary
 
 
 def _build_corpus(
-    jobs: Sequence[_SubjectJob], out: Path, recipe: Recipe, budget: Budget, progress: ProgressCallback | None
+    jobs: Sequence[SubjectJob],
+    out: Path,
+    recipe: Recipe,
+    budget: Budget,
+    progress: ProgressCallback | None,
+    origin: _Origin | None,
 ) -> Summary:
     settings = recipe.model_dump(mode="json")
 
     def create() -> None:
         if (out / "zarr.json").is_file():
             _refuse_strangers(jobs, out, recipe)
+            store.create_corpus(
+                out, {}, store.read_corpus_attributes(out)["fingerprint"], channels=recipe.channels, samples=recipe.window
+            )
             store.set_recipe(out, settings, recipe_fingerprint(recipe))
         store.create_corpus(out, settings, recipe_fingerprint(recipe), channels=recipe.channels, samples=recipe.window)
 
-    summary = _run_step(jobs, out, create, budget, progress)
-    store.finish_corpus(out)
+    def finish(left_out: dict[str, Any]) -> None:
+        if store.read_corpus_attributes(out).get("left_out") != left_out:
+            store.set_attributes(out, left_out=left_out)
+        store.finish_corpus(out)
+
+    summary = _run_step(jobs, out, create, finish, budget, progress)
+    if origin is not None:
+        origin.remember(out)
     return summary
 
 
-def _refuse_strangers(jobs: Sequence[_SubjectJob], out: Path, recipe: Recipe) -> None:
+def _refuse_strangers(jobs: Sequence[SubjectJob], out: Path, recipe: Recipe) -> None:
     """Subjects in the corpus that this command does not name must fit its recipe, or the corpus would be a mixture."""
-    attributes = store.read_corpus_attributes(out)
-    if attributes["fingerprint"] == recipe_fingerprint(recipe):
+    if store.read_corpus_attributes(out)["fingerprint"] == recipe_fingerprint(recipe):
         return
     named = {job.name for job in jobs}
-    others = [name for name in _groups(out) if name not in named]
+    others = [f"{dataset}/{subject}" for dataset, subject in recordings_store.subjects(out)]
+    others = [name for name in others if name not in named]
     if others:
         raise StoreError(
             f"{out}: holds {len(others)} subjects made with another recipe that this command does not name ({others[0]}, ...)",
@@ -446,47 +468,42 @@ def _refuse_strangers(jobs: Sequence[_SubjectJob], out: Path, recipe: Recipe) ->
         )
 
 
-def _groups(out: Path) -> list[str]:
-    return sorted(
-        f"{path.parent.parent.name}/{path.parent.name}"
-        for path in out.glob("*/*/zarr.json")
-        if not path.parent.name.startswith(".") and not path.parent.parent.name.startswith(".")
-    )
-
-
 def _run_step(
-    jobs: Sequence[_SubjectJob], out: Path, create: Callable[[], None], budget: Budget, progress: ProgressCallback | None
+    jobs: Sequence[SubjectJob],
+    out: Path,
+    create: Callable[[], None],
+    finish: Callable[[dict[str, Any]], None],
+    budget: Budget,
+    progress: ProgressCallback | None,
 ) -> Summary:
     """Skip what is done, do the rest, and say what came of it."""
     existed = out.exists()
-    if not existed and not out.parent.exists():
-        out.parent.mkdir(parents=True)
     with store_lock(out):
-        create()
-        done = [outcome for outcome in (_done_before(job) for job in jobs) if outcome is not None]
-        known = {outcome.name for outcome in done}
-        waiting = [job for job in jobs if job.name not in known]
-        outcomes = [*done, *run_jobs(waiting, budget, progress)]
-        if not any(outcome.recordings for outcome in outcomes):
-            if not existed:
-                _remove_empty(out)
-            raise _nothing(outcomes)
+        try:
+            create()
+            before = store.read_node(out / "zarr.json").get("attributes", {}).get("left_out", {})
+            done = [outcome for outcome in (done_before(job, before) for job in jobs) if outcome is not None]
+            known = {outcome.name for outcome in done}
+            waiting = [job for job in jobs if job.name not in known]
+            outcomes = [*done, *run_jobs(waiting, budget, progress)]
+            if not any(outcome.recordings for outcome in outcomes):
+                raise _nothing(outcomes)
+        except BaseException:
+            if not existed and not recordings_store.subjects(out):
+                shutil.rmtree(out, ignore_errors=True)  # nothing came of it: leave no empty store behind
+            raise
+        finish(_left_out(outcomes, before))
         return _summarise(outcomes, out)
 
 
-def _done_before(job: _SubjectJob) -> Outcome | None:
-    """The outcome of an earlier run, when it was made of the same files with the same settings."""
-    stored = job.stored()
-    if not stored or "commit" not in stored:
-        return None
-    if stored["commit"]["key"] != fingerprint(job.made_from(stored.get("facts", []))):
-        return None
-    left_out = stored.get("left_out", [])
-    good = stored.get("recordings", [])
-    findings = [finding for record in (*good, *left_out) for finding in record.get("findings", [])]
-    recordings = len(good) or len(recordings_store.array_names(Path(job.root), job.dataset, job.subject))
-    windows = stored["commit"].get("windows", 0)
-    return Outcome(job.name, windows, recordings, tuple(left_out), tuple(findings), done_before=True)
+def _left_out(outcomes: Sequence[Outcome], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Subjects without one usable recording, for the root of the store: they have no group."""
+    named = {outcome.name for outcome in outcomes}
+    kept = {name: entry for name, entry in before.items() if name not in named}
+    for outcome in outcomes:
+        if not outcome.recordings:
+            kept[outcome.name] = {"key": outcome.key, "facts": list(outcome.facts), "recordings": list(outcome.left_out)}
+    return store.plain_json(dict(sorted(kept.items())))  # type: ignore[no-any-return]
 
 
 def _nothing(outcomes: Sequence[Outcome]) -> ToolkitError:
@@ -496,9 +513,8 @@ def _nothing(outcomes: Sequence[Outcome]) -> ToolkitError:
         return SourceError("0 recordings were found (least 1)", "check the source")
     first = reasons[0]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    return SourceError(
-        f"no recording could be used: {first['recording']}: {first['message']}{more}", _FIXES.get(first["code"], _FIX)
-    )
+    problem = f"no recording could be used: {first['recording']}: {first['message']}{more}"
+    return SourceError(problem, _FIXES.get(first["code"], _FIX))
 
 
 _FIX = "mend or leave out the recordings that are named"
@@ -506,16 +522,11 @@ _FIXES = {
     "unreadable": "give EEG files that MNE-Python can read, whole and with EEG channels",
     "few_channels": "lower --min-channels, or leave such recordings out",
     "too_short": "use --short stretch, a smaller --window, or longer recordings",
+    "no_trials": "use --windows sliding, or recordings with events",
     "units": "store the recordings in volts as MNE expects, or widen --min-uv and --max-uv",
     "nyquist": "use --nyquist clip or highpass, or a lower --high",
+    "positions": "use --mode replicate, or give the electrodes' positions",
 }
-
-
-def _remove_empty(out: Path) -> None:
-    """Take away the empty store that this run made."""
-    import shutil
-
-    shutil.rmtree(out, ignore_errors=True)
 
 
 def _summarise(outcomes: Sequence[Outcome], out: Path) -> Summary:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,11 +50,12 @@ def run_jobs(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | N
     if budget.scheduler is not None:
         return _run_dask(jobs, budget, progress)
     if budget.workers == 1 or len(jobs) == 1:
-        return _run_here(jobs, progress)
+        return _run_here(jobs, budget, progress)
     return _run_processes(jobs, budget, progress)
 
 
-def _run_here(jobs: Sequence[Any], progress: ProgressCallback | None) -> list[Any]:
+def _run_here(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | None) -> list[Any]:
+    _require_memory(jobs, budget)
     results = []
     for index, job in enumerate(jobs):
         _tell(progress, index, len(jobs), job.name)
@@ -75,6 +77,7 @@ def run_job(job: Any) -> Any:
 def _run_processes(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | None) -> list[Any]:
     import multiprocessing
 
+    _require_memory(jobs, budget)
     results: list[Any] = [None] * len(jobs)
     context = multiprocessing.get_context("spawn")  # forks of a process with threads can deadlock
     workers = min(budget.workers, len(jobs))
@@ -84,8 +87,10 @@ def _run_processes(jobs: Sequence[Any], budget: Budget, progress: ProgressCallba
         done = 0
         try:
             while waiting or running:
-                while waiting and len(running) < workers:
-                    index = waiting.pop(0)
+                while (
+                    waiting and len(running) < workers and (index := _next(jobs, waiting, running.values(), budget)) is not None
+                ):
+                    waiting.remove(index)
                     running[pool.submit(run_job, jobs[index])] = index
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
@@ -97,6 +102,26 @@ def _run_processes(jobs: Sequence[Any], budget: Budget, progress: ProgressCallba
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return results
+
+
+def _require_memory(jobs: Sequence[Any], budget: Budget) -> None:
+    """A job that does not fit the budget by itself is an error before anything is done."""
+    if budget.memory is None:
+        return
+    largest = max(jobs, key=lambda job: int(job.memory))
+    if largest.memory > budget.memory:
+        raise UsageError(
+            f"{largest.name} needs about {largest.memory / 1e9:.2g} GB, --max-memory allows {budget.memory / 1e9:.2g} GB",
+            f"allow at least {largest.memory / 1e9:.2g} GB, or leave this subject out",
+        )
+
+
+def _next(jobs: Sequence[Any], waiting: Sequence[int], running: Iterable[int], budget: Budget) -> int | None:
+    """The first waiting job that fits beside the running ones; None when it has to wait."""
+    if budget.memory is None:
+        return waiting[0]
+    free = budget.memory - sum(jobs[index].memory for index in running)
+    return next((index for index in waiting if jobs[index].memory <= free), None)
 
 
 def _start_worker() -> None:
@@ -131,21 +156,26 @@ def _run_dask(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | 
 
 @contextmanager
 def store_lock(root: Path) -> Iterator[None]:
-    """Hold the store `root` for this process; a lock file beside it, so that the store's own bytes stay the same.
+    """Hold the store `root` for this process: a lock on the folder itself, so that nothing is left beside or in it.
+
+    The system lets go of the lock when the process dies, however it dies.
 
     Raises:
         StoreError: another process holds it.
     """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(root.with_name(f".{root.name}.lock"), timeout=0)
+    if root.exists() and not root.is_dir():
+        raise StoreError(f"{root}: is a file, not a folder", "choose another output")
+    root.mkdir(parents=True, exist_ok=True)
+    handle = os.open(root, os.O_RDONLY)
     try:
-        lock.acquire()
-    except Timeout:
-        raise StoreError(
-            f"{root}: another process is writing into this store", "wait until it is done, or choose another output"
-        ) from None
-    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                f"{root}: another process is writing into this store", "wait until it is done, or choose another output"
+            ) from None
+        except OSError:  # a network file system without locks: one writer is then the person's own care
+            pass
         yield
     finally:
-        lock.release()
+        os.close(handle)

@@ -5,6 +5,7 @@ A subject's group is prepared in a hidden folder and renamed when whole, as in t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -21,7 +22,7 @@ from .atomic import clean_partial, partial_path, publish_folder, write_bytes
 from .errors import StoreError
 from .process import Processed
 from .recording import Event, Finding, Recording, SourceFile
-from .store import check_name, plain_json
+from .store import attributes_digest, check_name, plain_json
 
 FORMAT = "eegprep-recordings"
 VERSION = 1
@@ -100,17 +101,26 @@ class RecordingsWriter:
         """Publish the subject. A later run that finds the same key has nothing to do."""
         if not (self._final.parent / "zarr.json").exists():
             _write_group(self._final.parent, {})
-        content = {**attributes, "dataset": self.dataset, "subject": self.subject, "commit": {"key": key}}
-        _write_group(self._partial, content)
+        content = plain_json({**attributes, "dataset": self.dataset, "subject": self.subject})
+        files = {
+            path.relative_to(self._partial).as_posix(): _measure(path) for path in self._partial.rglob("*") if path.is_file()
+        }
+        commit = {"key": key, "files": dict(sorted(files.items())), "attributes_sha256": attributes_digest(content)}
+        _write_group(self._partial, {**content, "commit": commit})
         publish_folder(self._partial, self._final)
+
+
+def _measure(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def subjects(root: Path) -> list[tuple[str, str]]:
     """(dataset, subject) of every group, sorted."""
     found = []
     for dataset in sorted(entry for entry in Path(root).iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-        clean_partial(dataset)
-        found += [(dataset.name, entry.name) for entry in dataset.iterdir() if (entry / "zarr.json").is_file()]
+        entries = [entry for entry in dataset.iterdir() if not entry.name.startswith(".")]
+        found += [(dataset.name, entry.name) for entry in entries if (entry / "zarr.json").is_file()]
     return sorted(found)
 
 
@@ -123,7 +133,7 @@ def group_attributes(root: Path, dataset: str, subject: str) -> dict[str, Any]:
 def array_names(root: Path, dataset: str, subject: str) -> list[str]:
     """`session.run` of the subject's recordings."""
     folder = Path(root) / dataset / subject
-    return [entry.name for entry in folder.iterdir() if (entry / "zarr.json").is_file()]
+    return [entry.name for entry in folder.iterdir() if not entry.name.startswith(".") and (entry / "zarr.json").is_file()]
 
 
 def read_recording(root: Path, dataset: str, subject: str, name: str) -> Recording:
@@ -189,6 +199,22 @@ def _read_attributes(folder: Path) -> dict[str, Any]:
         return dict(json.loads((folder / "zarr.json").read_bytes()).get("attributes", {}))
     except (ValueError, AttributeError) as error:
         raise StoreError(f"{folder / 'zarr.json'}: not zarr metadata ({error})", "make the store again") from None
+
+
+def finish_recordings(root: Path) -> None:
+    """Clear what killed runs left; the last step."""
+    clean_partial(root)
+    for dataset in Path(root).iterdir():
+        if dataset.is_dir() and not dataset.name.startswith("."):
+            clean_partial(dataset)
+
+
+def set_attributes(root: Path, **values: Any) -> None:
+    """Replace root attributes, unless they are so already."""
+    attributes = _read_attributes(root)
+    changed = {**attributes, **plain_json(values)}
+    if changed != attributes:
+        _write_group(root, changed)
 
 
 def _write_group(folder: Path, attributes: Mapping[str, Any]) -> None:

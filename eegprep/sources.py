@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from . import catalogue, fetch, manifests, moabb_files, network
 from .channels import standard_positions
 from .errors import SourceError, ToolkitError
 from .manifests import Source
-from .recording import Event, Finding, Recording, SourceFile
+from .recording import Event, Finding, ProgressCallback, Recording, SourceFile
 
 if TYPE_CHECKING:
     from mne.io import BaseRaw
@@ -57,6 +58,7 @@ class Task:
     person: str = ""
     offline: bool = True
     keep_private: bool = False
+    problem: ToolkitError | None = None  # why its files could not be had
 
     @property
     def name(self) -> str:
@@ -103,47 +105,92 @@ def list_tasks(
     sources: Sequence[Source],
     data_dir: Path,
     *,
-    subjects: Sequence[str] | None = None,
     offline: bool = False,
     accept: Sequence[str] = (),
     keep_private: bool = False,
-    progress: Any = None,
+    download: bool = True,
+    progress: ProgressCallback | None = None,
 ) -> list[Task]:
     """Every subject of every source, with the files it is made of; what MOABB sets lack is downloaded unless offline.
 
+    Args:
+        download: False only lists: MOABB subjects then come without files.
+
     Raises:
         SourceError: a source holds no recordings, or a wanted subject is not there.
-        FetchError, LicenceError: see `fetch.ensure`.
+        FetchError, LicenceError: nothing at all could be had, see `fetch.ensure`.
     """
     tasks: list[Task] = []
     for source in sources:
-        wanted = tuple(subjects) if subjects is not None else source.subjects
-        if source.kind == "moabb":
-            found = fetch.ensure(source, data_dir, subjects=wanted, offline=offline, accept=accept, progress=progress)
-            root = Path(data_dir)
-        elif source.kind == "files":
-            root, groups = _group_files(source, wanted)
-            found = {subject: fetch.hash_files(paths, root) for subject, paths in groups.items()}
-        else:
-            root, groups = _group_bids(source, wanted)
-            found = {subject: fetch.hash_files(paths, root) for subject, paths in groups.items()}
-        tasks += [
-            Task(source, subject, tuple(found[subject]), str(root), manifests.person(source, subject), offline, keep_private)
-            for subject in sorted(found, key=natural_key)
-        ]
-    names = [task.name for task in tasks]
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        root, found, failed = _find(source, Path(data_dir), offline, accept, download, progress)
+        for subject in sorted({*found, *failed}, key=natural_key):
+            files, problem = tuple(found.get(subject, ())), failed.get(subject)
+            person = manifests.person(source, subject)
+            tasks.append(Task(source, subject, files, str(root), person, offline, keep_private, problem))
+    counted = Counter(task.name for task in tasks)
+    twice = [name for name, count in counted.items() if count > 1]
     if twice:
         raise SourceError(
-            f"{twice[0]}: {names.count(twice[0])} sources give this subject (limit 1)",
+            f"{twice[0]}: {counted[twice[0]]} sources give this subject (limit 1)",
             "give each source its own `dataset` name in a manifest",
         )
+    if tasks and all(task.problem is not None for task in tasks):
+        assert tasks[0].problem is not None
+        raise tasks[0].problem
     return tasks
+
+
+def _find(
+    source: Source,
+    data_dir: Path,
+    offline: bool,
+    accept: Sequence[str],
+    download: bool,
+    progress: ProgressCallback | None,
+) -> tuple[Path, Mapping[str, Sequence[SourceFile]], Mapping[str, ToolkitError]]:
+    """(folder that names start from, files of each subject, subjects whose files could not be had)."""
+    failed: dict[str, ToolkitError] = {}
+    if source.kind == "moabb":
+        wanted = [str(subject) for subject in source.subjects or catalogue.entry(source.target).subjects]
+        if not download:
+            return data_dir, dict.fromkeys(wanted, ()), failed
+        found = fetch.ensure(
+            source,
+            data_dir,
+            subjects=wanted,
+            offline=offline,
+            accept=accept,
+            progress=progress,
+            failed=failed,  # type: ignore[arg-type]
+        )
+        return data_dir, found, failed
+    root, groups = (_group_files if source.kind == "files" else _group_bids)(source, source.subjects)
+    hashed: dict[str, Sequence[SourceFile]] = {}
+    everything = fetch.hash_files([path for paths in groups.values() for path in paths], root)
+    by_name = {file.name: file for file in everything}
+    for subject, paths in groups.items():
+        hashed[subject] = [by_name[path.resolve().relative_to(root.resolve()).as_posix()] for path in paths]
+        for file in hashed[subject]:
+            pinned = source.sha256.get(file.name)
+            if pinned is not None and pinned != file.sha256:
+                failed[subject] = SourceError(
+                    f"{file.name}: SHA-256 {file.sha256[:16]}..., the manifest has {pinned[:16]}...",
+                    "get the version that was used, or take the hash out of the manifest",
+                )
+    return root, hashed, failed
 
 
 def read_task(task: Task) -> Iterator[Recording | Unreadable]:
     """The recordings of one subject, one in memory at a time where the loader allows, in natural order of session and run."""
-    fetch.check(task.files, Path(task.root))
+    if task.problem is not None:
+        yield _unreadable(_origin(task, "0", "0", task.files), task.problem)
+        return
+    if task.source.kind != "files":
+        try:
+            fetch.check(task.files, Path(task.root))
+        except ToolkitError as error:
+            yield _unreadable(_origin(task, "0", "0", task.files), error)
+            return
     reader = {"moabb": _read_moabb, "files": _read_files, "bids": _read_bids}[task.source.kind]
     yield from reader(task)
 
@@ -153,7 +200,9 @@ def read_source(
 ) -> Iterator[Recording]:
     """Recordings of a SOURCE or manifest, one at a time; the first that cannot be read raises its error."""
     sources = (source,) if isinstance(source, Source) else manifests.load([source]).sources
-    for task in list_tasks(sources, data_dir or default_data_dir(), subjects=subjects, offline=offline):
+    if subjects is not None:
+        sources = tuple(item.model_copy(update={"subjects": tuple(subjects)}) for item in sources)
+    for task in list_tasks(sources, data_dir or default_data_dir(), offline=offline):
         for item in read_task(task):
             if isinstance(item, Unreadable):
                 raise item.error
@@ -391,8 +440,9 @@ def _read_files(task: Task) -> Iterator[Recording | Unreadable]:
     for _, _, session, run, file in sorted(items, key=lambda item: item[:2]):
         origin = _origin(task, session, run, (file,))
         try:
+            fetch.check([file], Path(task.root))
             recording = read_file(Path(task.root) / file.name, origin, keep_private=task.keep_private)
-        except (ToolkitError, MemoryError) as error:
+        except Exception as error:
             yield _unreadable(origin, error)
         else:
             yield recording
