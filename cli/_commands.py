@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (  # noqa: F401
     dreamdiff_app,
+    dreamdiff_convert,
     dreamdiff_demo,
     dreamdiff_doctor,
     dreamdiff_evaluate,
