@@ -330,6 +330,9 @@ def finish_corpus(root: Path) -> None:
     groups: dict[str, dict[str, Any]] = {}
     for dataset in _folders(root):
         clean_partial(dataset)
+        if not any(dataset.iterdir()):  # its only subjects were left out whole, or the process was killed here
+            dataset.rmdir()
+            continue
         metadata[dataset.name] = read_node(dataset / "zarr.json")
         for subject in _folders(dataset):
             key = f"{dataset.name}/{subject.name}"
