@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cli.main import eegprep_app, run
-from eegprep import catalogue, doctor, network
+from eegprep import catalogue, doctor, loader_check, network
 from eegprep.doctor import Check, examine
-from eegprep.errors import StoreError
 
 
 def named(checks: list[Check], name: str) -> Check:
@@ -24,18 +22,18 @@ def named(checks: list[Check], name: str) -> Check:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the self-tests, which start processes."""
-    monkeypatch.setattr(doctor, "_try_loader", lambda: "")
-    monkeypatch.setattr(doctor, "_try_filter", lambda: "")
+    """Without the self-test of the loader, which starts processes."""
+    monkeypatch.setattr(doctor, "check_reader", lambda timeout: [])
 
 
+@pytest.mark.slow
 def test_this_installation_is_well_and_is_examined_without_a_socket(tmp_path: Path) -> None:
-    """The environment that runs the tests has everything; the loader answers in threads, after fork and after spawn."""
+    """The environment that runs the tests has everything; the loader answers in threads and in processes of every kind."""
     with network.no_network(everywhere=True) as guard:
         checks = examine(tmp_path)
 
     assert [check for check in checks if check.state == "failed"] == []
-    assert named(checks, "loader self-test").found == "40 windows read back equal in threads, fork and spawn"
+    assert {"loader, threads", "loader, fork, opened before", "filter self-test"} <= {check.name for check in checks}
     assert named(checks, "zarr").state == "ok"
     assert named(checks, "data folder").found.startswith(str(tmp_path))
     assert guard.refused == []
@@ -125,56 +123,43 @@ def test_a_moabb_that_cannot_be_read_fails(quick: None, monkeypatch: pytest.Monk
     assert named(examine(), "catalogue").found == "MOABB cannot be read: AttributeError: numpy has no float"
 
 
-def _hang(corpus: object, queue: object) -> None:
-    time.sleep(600)
+def test_a_reader_that_hangs_is_a_failed_check_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadlock that other readers meet after fork must end in a message, not in a hanging doctor."""
+    tried = [
+        loader_check.Check("threads", True, "0.1 s"),
+        loader_check.Check("fork, opened before", False, "hung: no answer in 60 s"),
+    ]
+    monkeypatch.setattr(doctor, "check_reader", lambda timeout: tried)
+
+    checks = examine(requirements=[])
+
+    assert named(checks, "loader, threads").state == "ok"
+    assert named(checks, "loader, fork, opened before").found == "hung: no answer in 60 s"
+    assert named(checks, "loader, fork, opened before").state == "failed"
 
 
-def _die(corpus: object, queue: object) -> None:
-    os._exit(7)
+def test_a_loader_that_cannot_even_be_tried_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For instance without a temporary folder to write into."""
+
+    def no_space(timeout: float) -> list[loader_check.Check]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(doctor, "check_reader", no_space)
+
+    assert "No space left on device" in named(examine(requirements=[]), "loader self-test").found
 
 
 @pytest.mark.parametrize(
-    ("answer", "found"),
-    [(_hang, "a reader in a process started by fork had not answered after 1 s"), (_die, "started by fork ended with status 7")],
+    ("broken", "found"),
+    [(lambda signal_CT, *args: signal_CT, "uV wrong"), (lambda *args: 1 / 0, "ZeroDivisionError")],
 )
-def test_a_reader_that_hangs_or_dies_after_fork_is_found(
-    answer: Callable[[object, object], None], found: str, monkeypatch: pytest.MonkeyPatch
+def test_a_filter_that_moves_the_rhythm_or_breaks_fails(
+    broken: Callable[..., object], found: str, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The deadlock that zarrs users meet on Linux must end in a message, not in a hanging doctor."""
-    monkeypatch.setattr(doctor, "_answer", answer)
-    monkeypatch.setattr(doctor, "PATIENCE_S", 1.0)
-
-    check = named(examine(requirements=[]), "loader self-test")
-
-    assert check.state == "failed"
-    assert found in check.found
-
-
-def test_a_loader_that_reads_wrong_numbers_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Equality is checked, not only that something comes back."""
-    monkeypatch.setattr(doctor.Corpus, "read", lambda self, indices: [0.0])
-
-    assert named(examine(requirements=[]), "loader self-test").state == "failed"
-
-
-def test_a_filter_that_moves_the_rhythm_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Zero phase is the point of it."""
-    monkeypatch.setattr(doctor, "_try_loader", lambda: "")
-    monkeypatch.setattr(doctor, "band_pass", lambda signal_CT, *args: signal_CT)
+    monkeypatch.setattr(doctor, "band_pass", broken)
 
     check = named(examine(requirements=[]), "filter self-test")
 
     assert check.state == "failed"
-    assert "uV wrong" in check.found
-
-
-def test_an_error_of_ours_brings_its_own_fix(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
-    """Problem and fix as everywhere."""
-
-    def trial() -> str:
-        raise StoreError("the temporary folder is full", "free disk space")
-
-    monkeypatch.setattr(doctor, "_try_loader", trial)
-    check = named(examine(requirements=[]), "loader self-test")
-
-    assert (check.found, check.fix) == ("the temporary folder is full", "free disk space")
+    assert found in check.found
