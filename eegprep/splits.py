@@ -189,8 +189,8 @@ class Shortcut:
     """Accuracy of a guesser that sees no EEG, only where or when a test trial was recorded.
 
     It names the commonest class of the training trials in the same block, session or person, or the class of the
-    training trial nearest in time. `chance` is the mean of the same guesser with classes permuted within each person, and
-    `p` the share of permutations that reach it.
+    training trial nearest in time. `chance` is the mean of the same guesser with classes permuted within each person and part,
+    and `p` the share of permutations that reach it.
     """
 
     knows: str
@@ -350,22 +350,25 @@ class _NeighbourGuesser:
 def _permuted(
     trials: Trials, train: np.ndarray, test: np.ndarray, rng: np.random.Generator, *, knows: str, guess: Any
 ) -> Shortcut:
-    """Score a guesser, and the same guesser after permuting classes within each person (train and test together).
+    """Score a guesser, and the same guesser after permuting classes among the training trials and among the test trials.
 
-    What the person alone gives away is judged against permutations over all persons.
+    Permutations stay within persons, so that only what happened inside an experiment is judged; what the person alone gives away
+    is judged against permutations over all persons. Both parts keep their numbers of trials per class, because splits are
+    balanced by class and a guesser of the commonest class would look good against anything less.
     """
     both = np.concatenate([train, test])
     concept = np.unique(trials.concept[both], return_inverse=True)[1]
-    person = np.zeros(len(both)) if knows == "person" else trials.person[both]
     n = len(train)
+    person = np.zeros(len(both), dtype=np.int64) if knows == "person" else _dense(trials.person[both])
+    stratum = 2 * person + (np.arange(len(both)) >= n)
     score = float((guess(concept[:n]) == concept[n:]).mean())
-    by_person = np.argsort(person, kind="stable")
+    by_stratum = np.argsort(stratum, kind="stable")
     permuted: list[float] = []
     reached = 0
     while len(permuted) < _PERMUTATIONS and reached < _ENOUGH:
         order = rng.permutation(len(both))
         shuffled = concept.copy()
-        shuffled[by_person] = concept[order[np.argsort(person[order], kind="stable")]]  # a random order within each person
+        shuffled[by_stratum] = concept[order[np.argsort(stratum[order], kind="stable")]]  # a random order within each stratum
         permuted.append(float((guess(shuffled[:n]) == shuffled[n:]).mean()))
         reached += permuted[-1] >= score
     # the p value of a sequential test: exact also when it stops early
