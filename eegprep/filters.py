@@ -151,7 +151,7 @@ def band_pass(
     if signal_CT.dtype not in (np.float32, np.float64):
         signal_CT = signal_CT.astype(np.float32)
     filter_K = design_band_pass(sfreq, low, high)
-    out_CT = np.empty(signal_CT.shape, signal_CT.dtype)
+    out_CT = np.zeros(signal_CT.shape, signal_CT.dtype)  # samples between segments were not recorded: zero, never left as found
     for first, last in segments or ((0, signal_CT.shape[1]),):
         _convolve(signal_CT[:, first:last], filter_K, out_CT[:, first:last])
     return out_CT
