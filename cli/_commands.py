@@ -10,6 +10,7 @@ from . import (  # noqa: F401
     dreamdiff_evaluate,
     dreamdiff_finetune,
     dreamdiff_generate,
+    dreamdiff_probe,
     dreamdiff_train,
     eegprep_build,
     eegprep_datasets,
