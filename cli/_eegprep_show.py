@@ -24,3 +24,22 @@ def finish(summary: Any, as_json: bool) -> int:
         emit_table("findings", findings, _COLUMNS)
     note(summary.text)
     return int(summary.exit_code)
+
+
+def show_plan(rows: list[Any], totals: dict[str, Any], as_json: bool) -> int:
+    """Print what a command would do."""
+    lines = [vars(row) for row in rows]
+    if as_json:
+        emit_json({"plan": lines, "totals": totals})
+        return 0
+    emit_table("plan", lines)
+    shown = [f"{totals['subjects']} subjects ({totals['done']} are there already)"]
+    if "windows" in totals:
+        shown += [
+            f"{totals['recordings']} recordings",
+            f"{totals['windows']:,} windows",
+            f"{totals['bytes_out'] / 1e9:.2f} GB of windows",
+        ]
+        shown += [f"about {totals['minutes']:g} minutes", f"{totals['memory'] / 1e9:.1f} GB of memory"]
+    note("plan: " + ", ".join(shown))
+    return 0

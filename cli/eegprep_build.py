@@ -41,7 +41,7 @@ def build(
     """Fetch, filter, crop and pad SOURCES into a corpus. Run again to resume."""
     import eegprep
 
-    from ._eegprep_show import finish
+    from ._eegprep_show import finish, show_plan
     from ._output import progress
 
     settings = {
@@ -63,6 +63,12 @@ def build(
         "min_uv": min_uv,
         "max_uv": max_uv,
     }
+    if dry_run:
+        from eegprep.build import plan
+        from eegprep.plan import totals
+
+        rows = plan(sources, out, subjects=subjects, data_dir=data_dir, workers=workers, **settings)
+        return show_plan(rows, totals(rows), as_json)
     with progress("build") as bar:
         summary = eegprep.build(
             sources, out, subjects=subjects, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,

@@ -23,10 +23,15 @@ def fetch(
 ) -> int:
     """Bring source files here and turn each run into one array of a recordings store."""
     from eegprep.build import fetch as step
+    from eegprep.build import fetch_plan
 
-    from ._eegprep_show import finish
+    from ._eegprep_show import finish, show_plan
     from ._output import progress
 
+    if dry_run:
+        rows = fetch_plan(sources, subjects=subjects, data_dir=data_dir)
+        totals = {"subjects": sum(row.subjects for row in rows), "done": sum(row.subjects_on_disk for row in rows)}
+        return show_plan(rows, totals, as_json)
     with progress("fetch") as bar:
         summary = step(
             sources, out, subjects=subjects, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,

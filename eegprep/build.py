@@ -180,6 +180,13 @@ def plan(
     return make_plan(tasks, recipe, done, workers)
 
 
+def fetch_plan(
+    source: str | Path | Sequence[str | Path], *, subjects: str | None = None, data_dir: str | Path | None = None
+) -> list[downloads.PlanRow]:
+    """Sizes and licences of what `fetch` and `build` would download. Opens no socket."""
+    return downloads.plan(_load(source, subjects).sources, Path(_folder(data_dir)))
+
+
 def build_raw(
     raws: Mapping[str, Any], out: str | Path, *, dataset: str = "raw", recipe: Recipe | None = None, **settings: Any
 ) -> Summary:

@@ -57,7 +57,9 @@ def standard_positions(names: Sequence[str]) -> np.ndarray:
 def _standard_table() -> dict[str, tuple[float, float, float]]:
     import mne
 
-    montage = mne.channels.make_standard_montage("standard_1005")
+    known = mne.channels.get_builtin_montages()
+    # MNE 1.13 gave the montage another name, and the old one warns
+    montage = mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in known else "standard_1005")
     info = mne.create_info(montage.ch_names, 100.0, "eeg").set_montage(montage, verbose="error")
     return {channel["ch_name"]: tuple(float(v) for v in channel["loc"][:3]) for channel in info["chs"]}  # type: ignore[misc]
 

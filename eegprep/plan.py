@@ -37,6 +37,7 @@ class PlanRow:
     minutes: float
     memory: int
     licence: str
+    note: str = ""
 
 
 def task_memory(task: Task) -> int:
@@ -65,6 +66,7 @@ def make_plan(tasks: Sequence[Task], recipe: Recipe, done: Iterable[str] = (), w
         own = [task for task in tasks if task.source.dataset == dataset]
         todo = [task for task in own if task.name not in finished]
         counted = [count_windows(task, recipe) for task in todo]
+        undeclared = sum(1 for recordings, windows, _ in counted if recordings and not windows)
         memory = sorted((task_memory(task) for task in todo), reverse=True)[:workers]
         windows = sum(windows for _, windows, _ in counted)
         rows.append(
@@ -74,11 +76,12 @@ def make_plan(tasks: Sequence[Task], recipe: Recipe, done: Iterable[str] = (), w
                 done=len(own) - len(todo),
                 recordings=sum(recordings for recordings, _, _ in counted),
                 windows=windows,
-                bytes_in=sum(file.bytes for task in todo for file in task.files),
+                bytes_in=sum(_source_bytes(task) for task in todo),
                 bytes_out=windows * recipe.channels * recipe.window * 4,
                 minutes=round(sum(size for _, _, size in counted) / _BYTES_PER_SECOND / 60 / max(1, min(workers, len(todo))), 2),
                 memory=sum(memory),
                 licence=own[0].source.licence or "unknown",
+                note=f"{undeclared} subjects of unknown or too short length" if undeclared else "",
             )
         )
     return rows
@@ -114,6 +117,14 @@ def _header(path: Path) -> tuple[int, int, float] | None:
     return len(raw.ch_names), int(raw.n_times), float(raw.info["sfreq"])
 
 
+def _source_bytes(task: Task) -> int:
+    """Of the files, or the share of what MOABB's mirror declares when they are not here."""
+    if task.files or task.source.kind != "moabb":
+        return sum(file.bytes for file in task.files)
+    entry = catalogue.entry(task.source.target)
+    return round((entry.bytes or 0) / max(1, entry.n_subjects))
+
+
 def _declared(task: Task, recipe: Recipe) -> tuple[int, int, float]:
     entry = catalogue.entry(task.source.target)
     share = 1 / max(1, entry.n_subjects)
@@ -122,6 +133,7 @@ def _declared(task: Task, recipe: Recipe) -> tuple[int, int, float]:
     samples = seconds * (recipe.resample or sfreq)
     recordings = round((entry.recordings or entry.sessions * entry.n_subjects) * share)
     size = sum(file.bytes * _GROWTH.get(Path(file.name).suffix.lower(), 2.0) for file in task.files)
+    size = size or samples * (entry.channels or 0) * 8.0
     return max(1, recordings), _cap(int(samples // recipe.stride), task, recipe), float(size)
 
 

@@ -26,9 +26,7 @@ def crop(signal_CT: np.ndarray, window: int = 512, stride: int | None = None) ->
     """
     stride = window if stride is None else stride
     if window < 1 or stride < 1:
-        raise SignalError(
-            f"window {window} and stride {stride} samples do not make windows (least 1)", "set --window and --stride"
-        )
+        raise SignalError(f"a window of {window} samples, {stride} apart, does not exist (least 1)", "set --window and --stride")
     if signal_CT.shape[-1] < window:
         return np.empty((0, signal_CT.shape[0], window), signal_CT.dtype)
     return np.lib.stride_tricks.sliding_window_view(signal_CT, window, axis=1)[:, ::stride].swapaxes(0, 1)
