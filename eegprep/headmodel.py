@@ -101,7 +101,7 @@ def lead_field(sources_S3: np.ndarray, moments_S3: np.ndarray, electrodes: Elect
             f"({1000 * limit:.1f} mm)",
             "move it inwards",
         )
-    directions = np.asarray(moments_S3, dtype=np.float64)
+    directions = np.atleast_2d(np.asarray(moments_S3, dtype=np.float64))
     directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
     sphere = mne.make_sphere_model((0.0, 0.0, 0.0), HEAD_RADIUS, relative_radii=_RADII, sigmas=_SIGMAS, verbose="error")
     places = mne.setup_volume_source_space(pos={"rr": sources_S3, "nn": directions}, sphere=sphere, verbose="error")
