@@ -127,10 +127,11 @@ class WindowStream(IterableDataset[Batch]):
                 since this stream's state was last set. `loader` counts by itself.
         """
         position = self._position if not batches else self._share(self._position, batches - 1, self.rank).after
+        over = position > 0 and self._steps(position) == 0  # the end of an epoch is the start of the next
         return {
             "version": STATE_VERSION,
-            "epoch": self._epoch,
-            "position": position,
+            "epoch": self._epoch + over,
+            "position": 0 if over else position,
             "windows": self._draws.total,
             "seed": self.seed,
             "content": self._draws.digest,
@@ -153,6 +154,12 @@ class WindowStream(IterableDataset[Batch]):
                     f"the saved stream has another {what}: {state.get(key)!r}, here {mine[key]!r}",
                     "open the same corpus with the same selection, split, weights and seed, or start a new run",
                 )
+        left = self._draws.total - int(state["position"])
+        if left < self.world_size and not self.drop_last:
+            raise DataError(
+                f"{left} windows are left of epoch {state['epoch']} for {self.world_size} ranks, so some would have no batch",
+                "continue with the number of ranks that saved the state, or start the next epoch with set_epoch",
+            )
         self._epoch, self._position = int(state["epoch"]), int(state["position"])
 
     def __iter__(self) -> Iterator[Batch]:
@@ -298,7 +305,7 @@ class _Draws:
         self.seed = seed
         self._parts = _weighted_parts(corpus, chosen, weights)  # (indices, draws an epoch)
         self.total = sum(draws for _, draws in self._parts)
-        self._base = self._parts[0][0] if len(self._parts) == 1 and not weights else None
+        self._base = self._parts[0][0] if len(self._parts) == 1 and len(self._parts[0][0]) == self.total else None
         content = hashlib.sha256(corpus.identity.encode())
         for indices, draws in self._parts:
             content.update(np.int64(draws).tobytes())
