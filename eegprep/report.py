@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from . import catalogue, recordings_store, store
 from .errors import StoreError
@@ -91,6 +92,12 @@ def gather(root: Path) -> Facts:
         left_out += [record | who for record in attributes.get("left_out", [])]
         if attributes.get("citation"):
             citations[dataset] = attributes["citation"]
+    for key, entry in node.get("left_out", {}).items():  # subjects without one usable recording have no group
+        dataset, _, subject = key.partition("/")
+        who = {"dataset": dataset, "subject": subject, "person": catalogue.person_of(dataset, subject)}
+        facts = entry.get("facts") or []
+        for number, record in enumerate(entry.get("recordings", [])):
+            left_out.append({"facts": facts[number]} | record | who if number < len(facts) else record | who)
     return Facts(str(root), node, tuple(recordings), tuple(left_out), citations)
 
 
@@ -129,7 +136,7 @@ def _lead(facts: Facts) -> str:
         f"{windows:,} windows" if "windows" in (facts.recordings or ({},))[0] else "",
         f"{people:,} people",
         f"{len(facts.recordings):,} recordings",
-        f"{_hours(facts.recordings):.3g} hours",
+        f"{_hours(facts.recordings):.1f} hours",
         f"{len(facts.left_out):,} recordings left out" if facts.left_out else "nothing left out",
     ]
     return ", ".join(part for part in parts if part) + "."
@@ -140,7 +147,9 @@ def _verdict(page: Page, facts: Facts) -> None:
     closed = {name: catalogue.licence_terms(name) for name in _licence_names(facts.recordings) if not catalogue.is_open(name)}
     if closed:
         said = "; ".join(f"{name}: {', '.join(terms)}" for name, terms in closed.items())
-        page.text(f"Keep this corpus to yourself, or select the open part before sharing it. {said}.", "warning")
+        page.text(
+            f"Not everything here may be shared freely; the table of licences below says which data sets. {said}.", "warning"
+        )
     elif facts.recordings:
         page.text("Every licence in this corpus allows to share it with attribution; the list of authors is below.", "verdict")
     several = {who: sorted(names) for who, names in _datasets_of_people(facts.recordings).items() if len(names) > 1}
@@ -175,7 +184,7 @@ def _dataset_row(facts: Facts, name: str) -> dict[str, Any]:
         "subjects": len({record["subject"] for record in own}),
         "recordings": len(own),
         "left out": sum(record["dataset"] == name for record in facts.left_out),
-        "hours": _hours(own),
+        "hours": round(_hours(own), 2),
     }
     if any(per_person):
         low, high = min(per_person), max(per_person)
@@ -193,11 +202,12 @@ def _people_figure(windows: Mapping[str, Sequence[int]]) -> Figure:
         counts = np.asarray(windows[name], float)
         offsets = np.random.default_rng(row).uniform(-0.22, 0.22, len(counts))  # so that equal counts do not hide each other
         axes.plot(counts, row + offsets, "o", ms=4, alpha=0.6, color=BLUE, mec="none")
-        axes.plot([np.median(counts)] * 2, [row - 0.35, row + 0.35], color=INK, lw=1.5)
+        if len(counts) > 1:
+            axes.plot([np.median(counts)] * 2, [row - 0.35, row + 0.35], color=INK, lw=1.5)
     axes.set_yticks(range(len(names)), [f"{name}  ({len(windows[name])})" for name in names], fontsize=8)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel("windows a person (bar: median); number of people in brackets")
+    axes.set_xlabel("windows a person (bar: median); number of people in brackets", fontsize=8)
     _plain(axes)
     return figure
 
@@ -367,7 +377,7 @@ def _amplitudes(page: Page, facts: Facts) -> None:
     axes.set_ylim(len(names) - 0.5, -0.5)
     everything = [a for name in names for a in passed[name] + refused[name] if a > 0]
     axes.set_xlim(min([low / 2 or 0.5, *(a / 2 for a in everything)]), max([high * 2, *(a * 2 for a in everything)]))
-    axes.set_xlabel("median channel standard deviation of a recording after filtering (µV)")
+    axes.set_xlabel("median channel standard deviation of a recording after filtering (µV)", fontsize=8)
     _plain(axes)
     page.figure(
         figure,
@@ -527,6 +537,7 @@ def _bars(axes: Any, counted: Mapping[float, int], label: str) -> None:
     axes.set_xticks(range(len(values)), [f"{value:g}" for value in values], fontsize=8, rotation=90 if len(values) > 12 else 0)
     axes.set_xlim(-0.9, max(len(values), 4) - 0.1)
     axes.set_ylabel("recordings", fontsize=8)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(label, fontsize=8)
     _plain(axes)
 
