@@ -404,9 +404,11 @@ def _fixed_part(pattern: str) -> Path:
 
 
 def file_names(path: Path, pattern: str = "") -> tuple[str, str, str]:
-    """(subject, session, run) of a file, from a pattern with named groups, BIDS-like names, or the folders it lies in."""
+    """(subject, session, run) of a file, from a pattern with named groups, usual names, or the folders it lies in."""
     stem = path.name.split(".")[0] if path.name.lower().endswith((".fif.gz",)) else path.stem
     found = re.search(pattern, path.name) if pattern else None
+    if found is None:
+        found = re.fullmatch(r"(?P<subject>S\d+)R(?P<run>\d+)", stem)  # BCI2000, and with it PhysioNet's eegmmidb
     if found is None:
         found = re.search(r"sub-(?P<subject>[A-Za-z0-9]+)(?:_ses-(?P<session>[A-Za-z0-9]+))?(?P<run>_.*)?$", stem)
     if found is not None:
