@@ -26,7 +26,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -526,27 +526,31 @@ def _resampled(signal_CT: np.ndarray, sfreq: float, start: float, duration: floa
 
 
 class PinkBackground(Background):
-    """1/f noise of 200 dipoles all over the cortex, 10 uV rms at the scalp, between 5 and 95 Hz."""
+    """1/f noise of 150 dipoles all over the cortex, 10 uV rms at the scalp, between 5 and 95 Hz."""
 
     names = ("1/f noise",)
     licence = "CC0-1.0"
     band = BAND
-
-    def __init__(self) -> None:
-        rng = np.random.default_rng(20170901)  # the same cortex for everybody
-        directions = rng.standard_normal((200, 3))
-        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        directions[:, 2] = np.abs(directions[:, 2]) - 0.3  # the lower third of a head is not brain
-        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        field_CS = lead_field(0.8 * HEAD_RADIUS * directions, directions + 0.5 * rng.standard_normal((200, 3)))
-        self._mix_CS = 10.0 * field_CS / np.sqrt((field_CS**2).sum(axis=1).mean())
 
     def windows(self, onsets_N: np.ndarray, rng: np.random.Generator, person: int) -> np.ndarray:
         frequency_F = np.fft.rfftfreq(SAMPLES, 1 / SFREQ)
         inside = (frequency_F >= BAND[0]) & (frequency_F <= BAND[1])
         amplitude_F = np.where(inside, 1 / np.sqrt(np.maximum(frequency_F, 1e-9)), 0.0)
         amplitude_F *= SAMPLES / np.sqrt(2 * (amplitude_F**2).sum())  # unit variance after irfft
-        shape = (len(onsets_N), self._mix_CS.shape[1], len(frequency_F))
+        mix_CS = _noise_field()
+        shape = (len(onsets_N), mix_CS.shape[1], len(frequency_F))
         spectrum = rng.standard_normal(shape, dtype=np.float32) + 1j * rng.standard_normal(shape, dtype=np.float32)
         activity_NST = irfft(spectrum * (amplitude_F / np.sqrt(2)).astype(np.float32), SAMPLES, axis=2)
-        return np.matmul(self._mix_CS.astype(np.float32), activity_NST)
+        return np.matmul(mix_CS, activity_NST)
+
+
+@lru_cache
+def _noise_field() -> np.ndarray:
+    """(C, S) float32: what each noise dipole shows at the scalp; the same cortex for everybody."""
+    rng = np.random.default_rng(20170901)
+    directions = rng.standard_normal((150, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    directions[:, 2] = np.abs(directions[:, 2]) - 0.3  # the lower third of a head is not brain
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    field_CS = lead_field(0.8 * HEAD_RADIUS * directions, directions + 0.5 * rng.standard_normal(directions.shape))
+    return (10.0 * field_CS / np.sqrt((field_CS**2).sum(axis=1).mean())).astype(np.float32)
