@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (  # noqa: F401
+    dreamdiff_ablate,
     dreamdiff_app,
     dreamdiff_convert,
     dreamdiff_demo,

@@ -405,6 +405,21 @@ class Evaluation:
         }[self.audit.verdict]
         return f"{text}; controls were not run (--controls)"
 
+    @property
+    def second_line(self) -> str:
+        """The model's own result: the strictest accuracy that was measured, against its floor."""
+        accuracies = [
+            m for m in self.measurements if m.name.endswith("-top-1") and m.unit == "share" and "retrieval" not in m.name
+        ]
+        if not accuracies:
+            return "the accuracy of the generated images was not measured: there was no classifier"
+        m = accuracies[-1]
+        says = "above" if m.above_floor else "not above"
+        return (
+            f"the generated images: {m.name} {m.value:.1%} [{m.low:.1%}, {m.high:.1%}], {says} the {m.floor:.1%} of a guesser "
+            f"without EEG (n = {m.n})"
+        )
+
     def __getitem__(self, name: str) -> Measurement:
         for found in self.measurements:
             if found.name == name:
@@ -417,6 +432,7 @@ class Evaluation:
             "format": FORMAT,
             "version": VERSION,
             "first_line": self.first_line,
+            "second_line": self.second_line,
             "identity": self.identity,
             "measurements": [m.to_json() for m in self.measurements],
             "not_computed": self.not_computed,

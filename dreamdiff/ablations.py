@@ -1,0 +1,597 @@
+"""Tables 1 and 2 of the paper as runs: each row a configuration, resumable, side by side with what the paper printed.
+
+A row is pre-training (shared by all rows with the same mask ratio and size), fine-tuning, and evaluation on held-out trials. It is
+done when its `row.json` is there with the fingerprint of its settings; run the same command again to do the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy.stats import spearmanr
+
+from eegprep import atomic
+from eegprep.errors import UsageError
+from eegprep.exports import from_arrays
+from eegprep.recording import ProgressCallback
+from eegprep.settings import Settings, build, fingerprint, resolve
+
+from .baselines import FrozenGenerator, Problem, run_baseline
+from .clip_target import load_clip
+from .config import FINETUNE_PRESETS, PRETRAIN_PRESETS, FinetuneConfig, PretrainConfig
+from .encoder import EEGEncoder, parameter_count
+from .evaluate import EvaluateConfig, Evaluation, choose_trials, evaluate, load_networks, make_scorer
+from .finetune import finetune
+from .latent_diffusion import load_stable_diffusion
+from .metrics import bootstrap_interval
+from .pairs import Pairs
+from .pretrain import pretrain
+from .simulate import SimulateConfig, simulate
+
+Size = Literal["458", "297", "162", "74", "18.3"]
+ORDERS = ("as in the paper", "open", "reversed")
+ACCURACY = "50-way-top-1"  # the column of Table 2
+LEFT_OUT_OF_IDENTITY = {"workers", "scheduler"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of Table 2. size: millions of parameters as printed. mask: None without pre-training. tuned: E encoder, A attention."""
+
+    name: str
+    mask: float | None
+    clip: bool
+    size: Size
+    tuned: Literal["E + A", "E only", "A only"]
+    paper: float | None
+    shallow: bool = False
+    labels: bool = False
+
+
+ROWS: dict[str, Row] = {
+    row.name: row
+    for row in (
+        Row("full", 0.75, True, "297", "E + A", 45.8),
+        Row("1", None, False, "297", "E + A", 4.2),
+        Row("2", None, False, "18.3", "E + A", 3.7, shallow=True),
+        Row("3", None, True, "297", "E + A", 32.3),
+        Row("4", None, True, "18.3", "E + A", 24.5, shallow=True),
+        Row("5", 0.25, True, "297", "E + A", 19.7),
+        Row("6", 0.5, True, "297", "E + A", 38.3),
+        Row("7", 0.85, True, "297", "E + A", 33.4),
+        Row("8", 0.75, True, "458", "E + A", 38.5),
+        Row("9", 0.75, True, "162", "E + A", 36.6),
+        Row("10", 0.75, True, "74", "E + A", 29.8),
+        Row("11", 0.75, True, "18.3", "E + A", 28.7),
+        Row("12", 0.75, True, "297", "E only", 22.4),
+        Row("13", 0.75, False, "297", "E + A", 28.3),
+        Row("14", 0.75, False, "297", "A only", 20.9),
+        Row("labels", 0.75, False, "297", "E + A", 86.7, labels=True),
+    )
+}
+TABLE2 = tuple(name for name in ROWS if name != "labels")
+
+# what stands for the printed sizes: the paper's own (see `encoder_preset`), and a family of the same order for one machine
+PAPER_SIZES: dict[Size, str] = {"458": "w1280", "297": "paper", "162": "w768", "74": "w512", "18.3": "w256"}
+SMALL_SIZES: dict[Size, dict[str, Any]] = {
+    "458": {"width": 192, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
+    "297": {"width": 144, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
+    "162": {"width": 112, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
+    "74": {"width": 72, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
+    "18.3": {"width": 32, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
+}
+
+# Table 1: metric, paper's Brain2Image, paper's DreamDiffusion, what is measured for it, in order of preference
+TABLE1: tuple[tuple[str, float, float, tuple[str, ...]], ...] = (
+    ("FID", 18.76, 3.61, ("fid", "lite0-frechet", "kid", "lite0-kernel")),
+    ("IS", 5.06, 28.54, ("inception-score", "lite0-score")),
+    ("PSNR", 12.8, 14.6, ("psnr",)),
+    ("SSIM", 0.213, 0.267, ("ssim",)),
+    ("LPIPS", 0.701, 0.644, ("lpips",)),
+)
+
+
+class AblateConfig(Settings):
+    """How the rows are run.
+
+    scale: `small` encoders for one machine, or the `paper`'s sizes. pairs: a store; None simulates one. store: corpus for pre-training;
+    None makes one of the training trials' EEG, without labels or images.
+    pretrain_steps, finetune_epochs: length of the two stages; None leaves the presets' own.
+    trials, samples, steps: of the evaluation. workers: rows at a time; scheduler: address of a Dask scheduler instead.
+    """
+
+    scale: Literal["small", "paper"] = "small"
+    pairs: str | None = None
+    store: str | None = None
+    split: str = "test"
+    sd: str = "embedded"
+    clip: str = "embedded"
+    pretrain_steps: int | None = Field(default=1500, ge=1)
+    finetune_epochs: float | None = Field(default=40, gt=0)
+    finetune: tuple[str, ...] = ()
+    trials: int | None = Field(default=None, ge=2)
+    samples: int = Field(default=3, ge=1)
+    steps: int = Field(default=20, ge=1)
+    simulate: SimulateConfig = SimulateConfig()
+    baseline_epochs: int = Field(default=30, ge=1)
+    classifier: str = "efficientnet-lite0"
+    inception: str | None = None
+    lpips: str | None = None
+    seed: int = 2022
+    workers: int = Field(default=1, ge=1)
+    scheduler: str | None = None
+
+
+ABLATE_PRESETS: dict[str, dict[str, Any]] = {
+    # one machine over night
+    "default": {},
+    # ours: two cores, half an hour
+    "quick": {
+        "pretrain_steps": 250, "finetune_epochs": 8, "trials": 80, "samples": 1, "steps": 10, "baseline_epochs": 8,
+        "simulate": {"people": 1, "trials": 20, "snr": 0.0}, "workers": 2,
+    },
+    # the paper's sizes and epochs; for graphics cards, with --store, --sd and --clip
+    "paper": {"scale": "paper", "pretrain_steps": None, "finetune_epochs": None, "samples": 5, "steps": 250},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run of the table keeps its parts."""
+
+    out: Path
+
+    @property
+    def pairs(self) -> Path:
+        return self.out / "pairs.zarr"
+
+    @property
+    def store(self) -> Path:
+        return self.out / "corpus.zarr"
+
+    def pretrained(self, mask: float, size: Size) -> Path:
+        return self.out / "pretrained" / f"mask-{mask:g}-size-{size}"
+
+    def row(self, name: str) -> Path:
+        return self.out / "rows" / name
+
+
+def ablate(
+    out: str | Path, rows: Sequence[str] = TABLE2, config: AblateConfig | None = None, *, progress: ProgressCallback | None = None
+) -> list[dict[str, Any]]:
+    """Run rows of Table 2 and write `table2.json` and `table2.md`; finished rows are kept.
+
+    Args:
+        rows: names from `ROWS`.
+
+    Returns:
+        The table, one dictionary a row, in the order of `rows`.
+
+    Raises:
+        UsageError: an unknown row, or `out` holds rows of other settings.
+    """
+    config, place = config or AblateConfig(), Place(Path(out))
+    chosen = [_row(name) for name in rows]
+    _claim(place, config)
+    config = prepare(place, config, progress)
+    masks = sorted({(row.mask, row.size) for row in chosen if row.mask is not None})
+    first = [(_pretrain_job, (str(place.out), mask, size, config.model_dump())) for mask, size in masks]
+    _run(first, config, progress, "pre-training")
+    second = [(_row_job, (str(place.out), row.name, config.model_dump())) for row in chosen if not _done(place, row, config)]
+    _run(second, config, progress, "rows")
+    table = [json.loads((place.row(row.name) / "row.json").read_text(encoding="utf-8")) for row in chosen]
+    content = {
+        "rows": table,
+        "order": [order_of(table, name) for name in measured_names(table)],
+        "config": config.model_dump(mode="json"),
+    }
+    atomic.write_json(place.out / "table2.json", content)
+    atomic.write_text(place.out / "table2.md", table2_text(table))
+    return table
+
+
+def prepare(place: Place, config: AblateConfig, progress: ProgressCallback | None) -> AblateConfig:
+    """Pairs and corpus, simulated and cut from them where none are given."""
+    if config.pairs is None:
+        simulate(place.pairs, config.simulate, progress=progress)
+        config = config.model_copy(update={"pairs": str(place.pairs)})
+    if config.store is None and not (place.store / "zarr.json").is_file():
+        _corpus_of(Pairs.open(str(config.pairs)), config, place.store)
+    return config.model_copy(update={"store": config.store or str(place.store)})
+
+
+def _corpus_of(pairs: Pairs, config: AblateConfig, out: Path) -> None:
+    """The EEG of training trials, one subject each, without labels: what pre-training may see of this data set."""
+    parts, _ = choose_trials(pairs, EvaluateConfig(split=config.split), config.seed)
+    subjects = [
+        {"windows": pairs.eeg(parts["train"][pairs.person[parts["train"]] == number]), "subject": name}
+        for number, name in enumerate(pairs.subjects)
+        if (pairs.person[parts["train"]] == number).any()
+    ]
+    sfreq = float(pairs.attributes[pairs.subjects[0]].get("sfreq") or 512.0)
+    partial = out.with_name(f".{out.name}.partial")
+    from_arrays(partial, subjects, sfreq=sfreq, dataset="training-trials", licence=pairs.licence)
+    atomic.publish_folder(partial, out)
+
+
+def encoder_settings(row: Row, scale: str) -> dict[str, Any] | str:
+    """The encoder of a row: a preset's name (paper), or its shape (small)."""
+    if scale == "paper":
+        return "shallow2" if row.shallow else PAPER_SIZES[row.size]
+    shape = dict(SMALL_SIZES[row.size])
+    if row.shallow:  # "two layers" of the large width (paper, section 4.4)
+        shape = {**SMALL_SIZES["297"], "depth": 2, "mlp_ratio": 1.0}
+    return shape
+
+
+def pretrain_config(mask: float, size: Size, config: AblateConfig) -> PretrainConfig:
+    """Masked signal modelling of one mask ratio and size."""
+    extra = {"loop": {"seed": config.seed, "tracker": "none"}}
+    if config.scale == "paper":
+        base = PRETRAIN_PRESETS[PAPER_SIZES[size]]
+        return _merged(PretrainConfig, base, {"model": {"mask_ratio": mask}}, extra, _steps(config.pretrain_steps))
+    model = {"encoder": SMALL_SIZES[size], "mask_ratio": mask}
+    return _merged(PretrainConfig, PRETRAIN_PRESETS["tiny"], {"model": model}, extra, _steps(config.pretrain_steps))
+
+
+def finetune_config(row: Row, config: AblateConfig) -> FinetuneConfig:
+    """Fine-tuning of a row: the paper's losses and what they train, switched off where the row says so."""
+    base: dict[str, Any] = {"loop": {"seed": config.seed, "tracker": "none"}, "preview_trials": 0, "select": "loss"}
+    if config.scale == "small":  # ours: few steps on a small generator need larger ones
+        base |= {"batch_size": 32, "optim": {"lr": 1e-3, "clip": 1.0}}
+    if config.finetune_epochs is not None:
+        base["loop"]["epochs"] = config.finetune_epochs
+    switches: dict[str, Any] = {"split": config.split.rpartition("/")[0] or "default"}
+    switches["train_encoder"] = row.tuned != "A only"
+    if row.tuned == "E only":
+        switches["trains"] = "none"
+    if not row.clip:
+        switches |= {"w_clip": 0.0, "w_contrastive": 0.0}
+    if row.labels:
+        switches["w_class"] = 1.0
+    preset = _merged(FinetuneConfig, FINETUNE_PRESETS["paper"], base).model_dump()
+    return resolve(FinetuneConfig, base=preset, assignments=[*config.finetune, *(f"{k}={_toml(v)}" for k, v in switches.items())])
+
+
+def _pretrain_job(out: str, mask: float, size: Size, plain: Mapping[str, Any]) -> None:
+    config, place = build(AblateConfig, plain), Place(Path(out))
+    torch.set_num_threads(1)
+    pretrain(str(config.store), place.pretrained(mask, size), pretrain_config(mask, size, config))
+
+
+def _row_job(out: str, name: str, plain: Mapping[str, Any]) -> None:
+    """Fine-tune and evaluate one row, and write its `row.json` last."""
+    config, place, row = build(AblateConfig, plain), Place(Path(out)), ROWS[name]
+    torch.set_num_threads(1)
+    folder = place.row(name)
+    encoder = _encoder_of(row, config, place)
+    run = folder / "finetuned"
+    finetune(str(config.pairs), encoder, config.sd, config.clip, run, finetune_config(row, config), offline=True)
+    found = evaluate(run, str(config.pairs), folder / "evaluation", evaluate_config(config))
+    atomic.write_json(
+        folder / "row.json",
+        _row_result(row, config, found, parameter_count(EEGEncoder.from_pretrained(run / "pipeline" / "encoder"))),
+    )
+
+
+def _encoder_of(row: Row, config: AblateConfig, place: Place) -> str:
+    """The pre-trained run of a row, or a fresh encoder of the same shape, written once."""
+    if row.mask is not None:
+        return str(place.pretrained(row.mask, row.size))
+    shape = encoder_settings(row, config.scale)
+    if isinstance(shape, str):
+        return f"random:{shape}"
+    folder = place.row(row.name) / "encoder"
+    if not (folder / "config.json").is_file():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            tiny = pretrain_config(0.75, row.size, config).model.encoder
+            encoder = EEGEncoder(tiny.model_copy(update=shape))
+        encoder.save_pretrained(folder)
+    return str(folder)
+
+
+def evaluate_config(config: AblateConfig) -> EvaluateConfig:
+    """The same evaluation for all rows."""
+    return EvaluateConfig(
+        split=config.split, samples=config.samples, trials=config.trials, steps=config.steps, seed=0, classifier=config.classifier,
+        inception=config.inception, lpips=config.lpips,
+    )  # fmt: skip
+
+
+def _row_result(row: Row, config: AblateConfig, found: Evaluation, parameters: int) -> dict[str, Any]:
+    names = [m.name for m in found.measurements]
+    stricter = next((name for name in names if "-centroid-top-1" in name), None) or next(
+        (n for n in names if "-shown-top-1" in n), None
+    )
+    shown = [ACCURACY, *([stricter] if stricter else [])]
+    return {
+        "row": row.name, "msm": row.mask is not None, "clip": row.clip, "mask": row.mask, "tuned": row.tuned,
+        "params_paper": f"{row.size} M", "params": parameters, "paper": row.paper, "fingerprint": _identity(row, config),
+        "measured": {name: found[name].to_json() for name in shown if name in names},
+        "values": {name: [round(float(v), 6) for v in found[name].values_N] for name in shown if name in names},
+        "first_line": found.first_line, "measurements": [m.to_json() for m in found.measurements],
+    }  # fmt: skip
+
+
+# Table 1
+
+
+def table1(
+    out: str | Path, config: AblateConfig | None = None, *, progress: ProgressCallback | None = None
+) -> list[dict[str, Any]]:
+    """Table 1's columns: the full model (row `full`) beside the two forms of Brain2Image, on the same trials; `table1.json`, `.md`."""
+    config, place = config or AblateConfig(), Place(Path(out))
+    full = ablate(out, ["full"], config, progress=progress)[0]
+    config = prepare(place, config, progress)
+    store = Pairs.open(str(config.pairs))
+    judging = evaluate_config(config)
+    parts, chosen = choose_trials(store, judging, config.seed)
+    sd = load_stable_diffusion(config.sd, offline=True)
+    size = sd.image_size
+    systems: dict[str, list[dict[str, Any]]] = {"DreamDiffusion": full["measurements"]}
+    scorer = None
+    for kind in ("vae", "gan"):
+        file = place.out / "baselines" / f"brain2image-{kind}.json"
+        key = fingerprint({"kind": kind, "config": _shared(config), "pairs": store.fingerprint})
+        kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if kept.get("fingerprint") != key:
+            scorer = scorer or make_scorer(store, parts["train"], chosen, size, load_networks(judging, None), judging)
+            problem = Problem(store, parts["train"], chosen, size, samples=config.samples, seed=config.seed)
+            made = run_baseline(
+                f"brain2image-{kind}", problem, generator=None, clip=None, epochs=config.baseline_epochs, progress=progress
+            )
+            kept = {
+                "fingerprint": key,
+                "told": made.told,
+                "measurements": [m.to_json() for m in scorer.measure(made.images_NSHWC)],
+            }
+            atomic.write_json(file, kept)
+        systems[f"Brain2Image-{kind.upper()}"] = kept["measurements"]
+    table = table1_rows(systems)
+    atomic.write_json(place.out / "table1.json", {"rows": table, "systems": systems})
+    atomic.write_text(place.out / "table1.md", table1_text(table))
+    return table
+
+
+def table1_rows(systems: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """One row per column of Table 1; `measured_as` says under which name, because it is not always the paper's metric."""
+    found = []
+    for metric, brain2image, dreamdiffusion, names in TABLE1:
+        row: dict[str, Any] = {"metric": metric, "paper Brain2Image": brain2image, "paper DreamDiffusion": dreamdiffusion}
+        known = [{m["name"]: m for m in measurements} for measurements in systems.values()]
+        name = next((n for n in names if all(n in k for k in known)), None)
+        row["measured_as"] = name or "not measured"
+        for system, measurements in zip(systems, known, strict=True):
+            row[system] = None if name is None else measurements[name]
+        found.append(row)
+    return found
+
+
+def run_baselines(
+    names: Iterable[str], store: Pairs, config: EvaluateConfig, *, sd: str, clip: str, seed: int = 2022, epochs: int = 30,
+    progress: ProgressCallback | None = None,
+) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
+    """Baselines by name on the trials of an evaluation, measured like a model."""
+    parts, chosen = choose_trials(store, config, seed)
+    model, tower = load_stable_diffusion(sd, offline=True), load_clip(clip, offline=True)
+    generator = FrozenGenerator(model, tower)
+    scorer = make_scorer(store, parts["train"], chosen, model.image_size, load_networks(config, tower.width), config)
+    problem = Problem(
+        store, parts["train"], chosen, model.image_size, samples=config.samples, seed=config.seed, steps=config.steps
+    )
+    found = {}
+    for name in names:
+        made = run_baseline(name, problem, generator=generator, clip=tower, epochs=epochs, progress=progress)
+        found[made.name] = [m.to_json() for m in scorer.measure(made.images_NSHWC)]
+    return found
+
+
+# reading the tables
+
+
+def order_of(table: Sequence[Mapping[str, Any]], metric: str = ACCURACY) -> dict[str, Any]:
+    """Whether the paper's order holds: rank correlation, and each row against `full`, trial by trial.
+
+    The difference of two rows is taken over the same trials, with a bootstrap interval; "open" means the interval holds 0.
+    """
+    rows = [row for row in table if row["paper"] is not None and metric in row["measured"]]
+    full = next((row for row in rows if row["row"] == "full"), None)
+    rank = None
+    if len(rows) > 2:
+        rank = float(spearmanr([r["paper"] for r in rows], [r["measured"][metric]["value"] for r in rows]).statistic)
+    against = []
+    for row in rows:
+        if full is None or row is full:
+            continue
+        difference = np.asarray(full["values"][metric]) - np.asarray(row["values"][metric])
+        low, high = bootstrap_interval(difference, 0)
+        says = (
+            "open"
+            if low <= 0 <= high
+            else "as in the paper"
+            if (difference.mean() > 0) == (full["paper"] > row["paper"])
+            else "reversed"
+        )
+        against.append({"row": row["row"], "full_minus_row": float(difference.mean()), "low": low, "high": high, "order": says})
+    return {"metric": metric, "rank_correlation": None if rank is None or np.isnan(rank) else rank, "against_full": against}
+
+
+def measured_names(table: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Metrics that were measured for the rows, in order."""
+    return list(dict.fromkeys(name for row in table for name in row["measured"]))
+
+
+def table2_text(table: Sequence[Mapping[str, Any]]) -> str:
+    """The table as Markdown, the paper's column beside the measured ones."""
+    names = measured_names(table)
+    head = ["row", "MSM", "CLIP", "mask", "tuned", "params (paper)", "params (here)", "paper acc %", *(f"{n} %" for n in names)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in table:
+        cells = [
+            row["row"], "yes" if row["msm"] else "no", "yes" if row["clip"] else "no", "-" if row["mask"] is None else f"{row['mask']:g}",
+            row["tuned"], row["params_paper"], f"{row['params'] / 1e6:.2f} M", "" if row["paper"] is None else f"{row['paper']:.1f}",
+            *(_cell(row["measured"].get(name)) for name in names),
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    floors = {n: row["measured"][n]["floor"] for row in table for n in row["measured"]}
+    lines.append("")
+    lines += [
+        f"Floor of {name} (a guesser who knows the class frequencies): {100 * floor:.1f} %" for name, floor in floors.items()
+    ]
+    for name in names:
+        order = order_of(table, name)
+        if order["rank_correlation"] is not None:
+            lines.append(f"Rank correlation of {name} with the paper's column: {order['rank_correlation']:.2f}")
+        if order["against_full"]:
+            counts = {word: sum(a["order"] == word for a in order["against_full"]) for word in ORDERS}
+            lines.append(
+                f"Rows against full by {name}, trial by trial: " + ", ".join(f"{n} {word}" for word, n in counts.items())
+            )
+    return "\n".join(lines) + "\n"
+
+
+def table1_text(table: Sequence[Mapping[str, Any]]) -> str:
+    """Table 1 as Markdown."""
+    systems = [key for key in table[0] if key not in ("metric", "paper Brain2Image", "paper DreamDiffusion", "measured_as")]
+    head = ["metric", "paper Brain2Image", "paper DreamDiffusion", "measured as", *systems]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in table:
+        found = [_plain_cell(row[system]) for system in systems]
+        lines.append(
+            "| "
+            + " | ".join(
+                [row["metric"], f"{row['paper Brain2Image']:g}", f"{row['paper DreamDiffusion']:g}", row["measured_as"], *found]
+            )
+            + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(m: Mapping[str, Any] | None) -> str:
+    return "" if m is None else f"{100 * m['value']:.1f} [{100 * m['low']:.1f}, {100 * m['high']:.1f}]"
+
+
+def _plain_cell(m: Mapping[str, Any] | None) -> str:
+    return "" if m is None else f"{m['value']:.3g} [{m['low']:.3g}, {m['high']:.3g}]"
+
+
+# running
+
+
+def _run(
+    jobs: Sequence[tuple[Callable[..., None], tuple[Any, ...]]],
+    config: AblateConfig,
+    progress: ProgressCallback | None,
+    what: str,
+) -> None:
+    """All jobs, on a Dask cluster, in processes of their own, or here."""
+    if not jobs:
+        return
+    if config.scheduler is not None:
+        _run_on_dask(jobs, config.scheduler, progress, what)
+        return
+    if config.workers == 1:
+        threads = torch.get_num_threads()
+        for number, (job, arguments) in enumerate(jobs):
+            _say(progress, number, len(jobs), f"{what}: {arguments[1]}")
+            job(*arguments)
+        torch.set_num_threads(threads)
+    else:
+        with ProcessPoolExecutor(min(config.workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+            waiting = {pool.submit(job, *arguments): arguments[1] for job, arguments in jobs}
+            for number, future in enumerate(as_completed(waiting)):
+                future.result()
+                _say(progress, number + 1, len(jobs), f"{what}: {waiting[future]} done")
+    _say(progress, len(jobs), len(jobs), f"{what} done")
+
+
+def _run_on_dask(
+    jobs: Sequence[tuple[Callable[..., None], tuple[Any, ...]]], address: str, progress: ProgressCallback | None, what: str
+) -> None:
+    try:
+        from distributed import Client
+        from distributed import as_completed as as_they_come
+    except ImportError:
+        raise UsageError("--scheduler needs Dask, which is not installed", 'pip install "eeg-dreamdiff[cluster]"') from None
+    with Client(address, set_as_default=False) as client:
+        futures = [client.submit(job, *arguments, pure=False) for job, arguments in jobs]
+        for number, future in enumerate(as_they_come(futures)):
+            future.result()
+            _say(progress, number + 1, len(jobs), f"{what} on the cluster")
+
+
+def _say(progress: ProgressCallback | None, done: int, total: int, message: str) -> None:
+    if progress is not None:
+        progress(done, total, message)
+
+
+def _row(name: str) -> Row:
+    if name not in ROWS:
+        raise UsageError(f"Table 2 has no row {name!r}", f"use some of: {', '.join(ROWS)}")
+    return ROWS[name]
+
+
+def _claim(place: Place, config: AblateConfig) -> None:
+    """Rows of one folder must be comparable: same data, same lengths."""
+    file = place.out / "ablate.json"
+    wanted = _shared(config)
+    if file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found != wanted:
+            different = sorted(k for k in wanted if found.get(k) != wanted[k])
+            raise UsageError(
+                f"{place.out}: holds rows of other settings ({', '.join(different)}: {found.get(different[0])!r} there, {wanted[different[0]]!r} now)",
+                "choose another --out, or the settings of the first run",
+            )
+    else:
+        atomic.write_json(file, wanted)
+
+
+def _shared(config: AblateConfig) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(config.model_dump_json(exclude=LEFT_OUT_OF_IDENTITY))
+    if plain["pairs"] is not None:
+        plain["pairs"] = Path(plain["pairs"]).name
+    plain["store"] = None if plain["store"] is None else Path(plain["store"]).name
+    return plain
+
+
+def _identity(row: Row, config: AblateConfig) -> str:
+    return fingerprint({"row": {k: v for k, v in vars(row).items() if k != "paper"}, "config": _shared(config)})
+
+
+def _done(place: Place, row: Row, config: AblateConfig) -> bool:
+    file = place.row(row.name) / "row.json"
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("fingerprint") == _identity(row, config)
+
+
+def _steps(steps: int | None) -> dict[str, Any]:
+    return {} if steps is None else {"loop": {"max_steps": steps, "epochs": 1_000_000}}
+
+
+def _merged(schema: Any, *parts: Mapping[str, Any]) -> Any:
+    merged: dict[str, Any] = {}
+    for part in parts:
+        _merge(merged, part)
+    return build(schema, merged)
+
+
+def _merge(target: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    for key, value in extra.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _toml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else repr(value)
