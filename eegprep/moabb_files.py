@@ -23,13 +23,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from importlib.util import find_spec
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import platformdirs
 
-from .download import Fetched, archive_problem, download
+from .download import Fetched, Unreachable, archive_problem, download
 from .errors import FetchError, ToolkitError
 from .network import files_opened, no_network
 
@@ -93,16 +94,18 @@ def find_files(request: Mapping[str, Any], emit: Emit) -> None:
 
         dataset = dataset_dict[request["dataset"]](**request["options"])
         by_text = {str(subject): subject for subject in dataset.subject_list}
+        silent: Unreachable | None = None
         for subject in request["subjects"]:
             route.begin()
             try:
-                provider, paths = _bring(dataset, by_text[subject], request, route)
+                provider, paths = _bring(dataset, by_text[subject], {**request, "offline": True} if silent else request, route)
                 files = sorted({_relative(path, data_dir) for path in _expand(paths)} | _landed(route.fetched, data_dir))
                 if not files:
                     raise FetchError(f"{request['dataset']} names no file for subject {subject}", "leave the subject out")
                 emit({"subject": subject, "files": files, "fetched": route.report(), "provider": provider})
             except Exception as error:
-                emit({"subject": subject, **_explain(error, request["dataset"], subject, bool(request["offline"]))})
+                silent = silent or _unreachable(error)  # the host is not asked again: what is here still counts
+                emit({"subject": subject, **_explain(silent or error, request["dataset"], subject, bool(request["offline"]))})
 
 
 class Route:
@@ -114,6 +117,7 @@ class Route:
     def __init__(self, data_dir: Path, mirrors: Mapping[str, str], plain_http: bool, emit: Emit) -> None:
         self.data_dir, self.mirrors, self.plain_http, self.emit = data_dir, mirrors, plain_http, emit
         self.fetched: list[Fetched] = []
+        self.nemar_silent = False
 
     def begin(self) -> None:
         """Forget the files of the subject before."""
@@ -230,12 +234,15 @@ def _from_nemar(dataset: Any, subject: Any, request: Mapping[str, Any], route: R
     """Fill NEMAR's folder for one subject; None when it cannot and the original host may be asked."""
     from moabb.datasets.download import NemarDownloadError
 
+    if route.nemar_silent:
+        return None
     route.emit({"bytes": 0, "total": 0, "file": f"{dataset.code} from NEMAR ({dataset.nemar_id})"})
     try:
         return Path(dataset.sourcedata_path(subject=subject, path=request["data_dir"], verbose="ERROR"))
     except NemarDownloadError as error:
         if request["provider"] == "nemar":
             raise FetchError(f"{dataset.code} subject {subject}: {error}", "try again later, or choose upstream") from error
+        route.nemar_silent = "Network error" in str(error)
         route.emit({"note": f"{dataset.code} subject {subject}: NEMAR did not deliver ({error}); asking the original host"})
         return None
 
@@ -256,10 +263,18 @@ def _files_read(dataset: Any, subject: Any, data_dir: Path) -> list[Path]:
 
 
 def _data_path(dataset: Any, subject: Any, request: Mapping[str, Any]) -> Any:
-    from inspect import signature
-
-    more = {"accept": request["accept_terms"]} if "accept" in signature(dataset.data_path).parameters else {}
-    return dataset.data_path(subject, **more)
+    """What the class's own `data_path` returns; arguments that some classes want beyond MOABB's own are filled in."""
+    parameters = signature(dataset.data_path).parameters
+    more: dict[str, Any] = {"accept": request["accept_terms"]} if "accept" in parameters else {}
+    for name, parameter in parameters.items():  # CastillosXXX: the paradigm, which the object knows
+        if parameter.default is Parameter.empty and parameter.kind is Parameter.POSITIONAL_OR_KEYWORD and hasattr(dataset, name):
+            more[name] = getattr(dataset, name)
+    try:
+        return dataset.data_path(subject, **more)
+    except TypeError:  # Nieto2022: cannot do without a session, and takes them one by one
+        if "session" not in parameters:
+            raise
+        return [dataset.data_path(subject, session=number, **more) for number in range(1, int(dataset.n_sessions) + 1)]
 
 
 def _expand(paths: Any) -> Iterator[Path]:
@@ -289,6 +304,12 @@ def _landed(fetched: list[Fetched], data_dir: Path) -> set[str]:
 
 def _relative(path: Path, data_dir: Path) -> str:
     return Path(os.path.relpath(path.resolve(), data_dir.resolve())).as_posix()
+
+
+def _unreachable(error: BaseException | None) -> Unreachable | None:
+    while error is not None and not isinstance(error, Unreachable):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _explain(error: Exception, dataset: str, subject: str, offline: bool) -> dict[str, str]:

@@ -261,7 +261,7 @@ def _spectra(page: Page, facts: Facts) -> None:
     columns = min(3, len(drawn[:PANELS]))
     rows = math.ceil(len(drawn[:PANELS]) / columns)
     figure = Figure(figsize=(4.2 * columns if columns > 1 else 6.5, 3.2 * rows + 0.3))
-    panels = np.ravel(figure.subplots(rows, columns, sharex=True, squeeze=False))
+    panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
     for axes, name in zip(panels, drawn, strict=False):
         _spectrum_panel(axes, name, [record for record in facts.of(name) if "summary" in record])
     for axes in panels[len(drawn) :]:
@@ -452,7 +452,7 @@ def _licences(page: Page, facts: Facts) -> None:
         rows.append(
             {
                 "licence": name,
-                "allows sharing": "yes" if catalogue.is_open(name) else "no",
+                "freely shareable": "yes" if catalogue.is_open(name) else "no",
                 "terms": ", ".join(catalogue.licence_terms(name)) or "attribution",
                 "windows": sum(record.get("windows", 0) for record in own) or None,
                 "people": len({record["person"] for record in own}),

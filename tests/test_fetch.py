@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import requests
 from unreliable_server import Server, serving
 
 from eegprep import catalogue, fetch, moabb_files
+from eegprep.download import Unreachable
 from eegprep.errors import FetchError, LicenceError, UsageError
 from eegprep.manifests import Source, parse_source
 from eegprep.recording import SourceFile
@@ -88,6 +90,29 @@ def _install(monkeypatch: pytest.MonkeyPatch, classes: Mapping[str, type]) -> No
     monkeypatch.setattr(fetch, "_ask_child", in_process)
 
 
+def test_a_host_that_gives_no_answer_is_asked_for_one_subject_only(
+    spy: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a network, 109 subjects with six attempts each would take hours to fail; what is on the disk still counts."""
+    fetch.ensure(OPEN, tmp_path, subjects=("3",))
+    asked: list[str] = []
+
+    def silent(url: str, *_: Any, **__: Any) -> None:
+        asked.append(url)
+        raise Unreachable(f"{url}: name not known (6 attempts)", "check the network connection")
+
+    monkeypatch.setattr(moabb_files, "download", silent)
+    shutil.rmtree(tmp_path / ".eegprep", ignore_errors=True)
+    failed: dict[str, Any] = {}
+
+    found = fetch.ensure(OPEN, tmp_path, subjects=("1", "2", "3", "4"), failed=failed)
+
+    assert list(found) == ["3"]
+    assert list(failed) == ["1", "2", "4"]
+    assert len(asked) == 1
+    assert "name not known" in failed["4"].problem
+
+
 OPEN = parse_source("moabb:CastillosCVEP40")  # CC-BY-4.0, 12 subjects
 GPL = parse_source("moabb:Shin2017A")
 
@@ -150,6 +175,28 @@ def test_the_number_of_failed_subjects_is_told(spy: type, server: Server, tmp_pa
 
     with pytest.raises(FetchError, match=r"subject 1: .*\(and 2 more subjects\)"):
         fetch.ensure(OPEN, tmp_path, subjects=("1", "2", "3"))
+
+
+def test_classes_that_want_more_than_a_subject_get_it(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Castillos' classes want their paradigm, Nieto2022 one session at a time: 5 of the 108 classes with 30 channels."""
+
+    class Wants(SpyDataset):
+        base, paradigm_type = server.url, "burst"
+
+        def data_path(self, subject: int, paradigm_type: str) -> str:  # type: ignore[override]
+            assert paradigm_type == "burst"
+            return super().data_path(subject)
+
+    class Sessions(SpyDataset):
+        base, n_sessions = server.url, 3
+
+        def data_path(self, subject: int, session: int | None = None) -> str:  # type: ignore[override]
+            return super().data_path(int(f"{session:d}"))  # as Nieto2022 does: fails without a session
+
+    _install(monkeypatch, {"CastillosCVEP40": Wants, "Nieto2022": Sessions})
+
+    assert len(fetch.ensure(OPEN, tmp_path, subjects=("1",))["1"]) == 1
+    assert len(fetch.ensure(parse_source("moabb:Nieto2022"), tmp_path, subjects=("1",))["1"]) == 3
 
 
 # -- offline --------------------------------------------------------------------------------------------------------------
