@@ -582,7 +582,7 @@ class _Table(Reader):
         if onset.isna().any() or (onset < 0).any():
             row = int((onset.isna() | (onset < 0)).idxmax())
             raise DataError(
-                f"{self.source.name}: row {row + 1} has the onset {table['onset'].iloc[row]!r}",
+                f"{self.source.name}: row {row + 1} has the onset {str(table['onset'].iloc[row])!r}",
                 "give seconds from the first sample",
             )
         table["onset"] = onset.astype(float)

@@ -405,12 +405,9 @@ def _design(trials: Trials) -> tuple[str, float | None, tuple[str, ...]]:
         return "unknown", None, ()
     pairs = np.unique(np.stack([trials.person, trials.concept, blocks], axis=1)[known], axis=0)
     blocks_per_class = len(pairs) / len(np.unique(pairs[:, :2], axis=0))
-    size = np.bincount(_dense(blocks[known]))
-    purity = _purity(_dense(blocks[known]), trials.concept[known])
-    several = size > 1
-    mean_purity = float(np.average(purity[several], weights=size[several])) if several.any() else 0.0
-    prior = float(np.bincount(_dense(trials.concept[known])).max() / known.sum())
-    if not several.any() or mean_purity < max(0.5, 1.5 * prior):
+    inside, anywhere, several = _same_class_pairs(blocks[known], trials.concept[known])
+    # like Cohen's kappa: 0 for random order, 1 for blocks of one class, whatever the sizes of blocks and classes
+    if several < 2 or anywhere == 1 or (inside - anywhere) / (1 - anywhere) < 0.5:
         return "mixed blocks", blocks_per_class, ()
     sentences = []
     if blocks_per_class <= 1.0:
@@ -444,12 +441,18 @@ def _dense(numbers: np.ndarray) -> np.ndarray:
     return np.unique(numbers, return_inverse=True)[1].reshape(-1)
 
 
-def _purity(blocks: np.ndarray, concept: np.ndarray) -> np.ndarray:
-    """Share of the commonest class in each block."""
-    purity = np.zeros(int(blocks.max()) + 1)
-    pairs, counts = np.unique(np.stack([blocks, concept], axis=1), axis=0, return_counts=True)
-    np.maximum.at(purity, pairs[:, 0], counts)
-    return purity / np.bincount(blocks)
+def _same_class_pairs(blocks: np.ndarray, concept: np.ndarray) -> tuple[float, float, int]:
+    """Share of pairs of trials of the same class among pairs within a block, among all pairs, and blocks with two trials."""
+
+    def pairs(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        counts = np.unique(numbers, axis=0, return_counts=True)[1].astype(float)
+        return float((counts * (counts - 1)).sum()), counts
+
+    within, sizes = pairs(blocks)
+    n = float(len(concept))
+    inside = pairs(np.stack([blocks, concept], axis=1))[0] / within if within else 0.0
+    anywhere = pairs(concept)[0] / (n * (n - 1)) if n > 1 else 1.0
+    return inside, anywhere, int((sizes > 1).sum())
 
 
 def _judge(
@@ -472,6 +475,11 @@ def _judge(
                 f"(chance {shortcut.chance:.1%})"
             )
     if design == "class blocks":
+        if shared["block"].n_shared and not any(shortcut.works and shortcut.knows == "block" for shortcut in shortcuts):
+            leaks.append(
+                f"{shared['block'].n_shared} of {shared['block'].n_test} test trials come from a block that training saw, and a block "
+                "holds one class"
+            )
         notes.append("class blocks: most blocks hold trials of one class, so that drift from block to block names the class")
         if "person" not in promised:
             notes.append("where the order of classes differs between persons, holding out persons parts class and time")

@@ -70,6 +70,25 @@ def test_class_blocks_split_by_image_leak_all_of_the_classes():
     assert result.lines()[0].startswith("split stimulus: LEAKS")
 
 
+def test_class_blocks_leak_even_when_there_are_too_few_trials_for_statistics():
+    """Three test trials can't reach p = 0.001; the design is known all the same."""
+    trials = class_block_trials(people=1, classes=4, images=5)
+    result = audit(trials, np.flatnonzero(np.arange(20) % 5 > 0), np.array([0, 5, 10]), split="stimulus")
+
+    assert result.verdict == "leaks"
+    assert any(
+        "3 of 3 test trials come from a block that training saw, and a block holds one class" in leak for leak in result.leaks
+    )
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_small_blocks_in_random_order_are_not_called_class_blocks(size: int):
+    """Two trials are half pure whatever they are."""
+    trials = random_trials(block=size)
+
+    assert run(trials, "stimulus").block_design == "mixed blocks"
+
+
 def test_one_block_per_class_cannot_be_repaired_by_any_split():
     """Holding blocks out takes the class out of training; the audit says so."""
     trials = class_block_trials()
