@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +28,13 @@ from .shards import OPEN_FILES, Files, LocalFiles, Shard
 OBSTORE_SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "http", "https")
 REQUESTS = 32  # at once; a shuffled batch touches about as many shards as it has windows
 COALESCE = 128 * 1024  # bytes; asking for a gap of this size costs less than another request
+ATTEMPTS, PAUSE = 4, 0.2  # of a request; s before the second, doubled each time
+FINAL = (  # trying again would not help
+    obstore.exceptions.NotSupportedError,
+    obstore.exceptions.PermissionDeniedError,
+    obstore.exceptions.UnauthenticatedError,
+    obstore.exceptions.InvalidPathError,
+)
 _NETWORK = "check the network and the credentials, then run the same command again"
 
 
@@ -140,15 +148,24 @@ class ObjectFiles(_RemoteFiles):
         return [np.frombuffer(content, np.uint8) for content in found]
 
     def _call(self, path: str, request: Any) -> Any:
-        try:
-            return request(self._store())
-        except FileNotFoundError:
-            raise StoreError(f"{self.url}/{path}: not there", "check the address of the store") from None
-        except (obstore.exceptions.BaseError, OSError) as error:
-            fix = _NETWORK
-            if isinstance(error, obstore.exceptions.NotSupportedError):
-                fix = "use a server that answers range requests and can list folders, or copy the corpus to a disk"
-            raise StoreError(f"{self.url}/{path}: {' '.join(str(error).split())[:300]}", fix) from None
+        """One request. obstore itself tries again when a server is busy, but not when an answer breaks off in the middle."""
+        attempt = 0
+        while True:
+            try:
+                return request(self._store())
+            except FileNotFoundError:
+                raise StoreError(f"{self.url}/{path}: not there", "check the address of the store") from None
+            except (obstore.exceptions.BaseError, OSError) as error:
+                attempt += 1
+                if isinstance(error, FINAL) or attempt == ATTEMPTS:
+                    raise self._error(path, error) from None
+                time.sleep(PAUSE * 2 ** (attempt - 1))
+
+    def _error(self, path: str, error: Exception) -> StoreError:
+        fix = _NETWORK
+        if isinstance(error, obstore.exceptions.NotSupportedError):
+            fix = "use a server that answers range requests and can list folders, or copy the corpus to a disk"
+        return StoreError(f"{self.url}/{path}: {' '.join(str(error).split())[:300]}", fix)
 
     def _store(self) -> Any:
         if ObjectFiles._user_pid not in {None, os.getpid()}:
