@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
@@ -367,8 +368,13 @@ def _raw_findings(raw: BaseRaw, name: str) -> tuple[Finding, ...]:
     return tuple(Finding("marked_bad", name, bad, None, None, "noted", "marked as bad in the source") for bad in raw.info["bads"])
 
 
+@cache
+def _version(package: str) -> str:
+    return metadata.version(package)
+
+
 def _software(*more: str) -> dict[str, str]:
-    return {package: metadata.version(package) for package in ("mne", *more)}
+    return {package: _version(package) for package in ("mne", *more)}
 
 
 # ------------------------------------------------------------------------------------------------------------- files

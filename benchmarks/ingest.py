@@ -1,0 +1,206 @@
+"""Ingestion against the script that a lab would write: the same recordings, the same filter, in one run.
+
+    python benchmarks/ingest.py                              # the recordings that ship with the package
+    python benchmarks/ingest.py --recordings FOLDER          # any folder of EDF files, e.g. all of eegmmidb's subject 1
+    python benchmarks/ingest.py --large --scale              # also 128 channels x 1 kHz x 10 min, and 4 to 400 subjects
+
+Everything runs on one thread of arithmetic. Rounds alternate between the competitors and the best round of each counts, so that
+a busy neighbour disturbs both alike; read the ratios. CPU seconds are printed beside the wall-clock ones.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import mne
+import numpy as np
+import scipy.fft
+
+import eegprep
+from eegprep.manifests import shipped_folder
+
+mne.set_log_level("error")
+ROUNDS = 5
+
+
+def lab_script(files: list[Path], out: Path, low: float = 5.0, high: float = 95.0) -> None:
+    """What is usually written: read, filter, slice, repeat channels, one HDF5 file."""
+    with h5py.File(out, "w") as store:
+        for file in files:
+            raw = mne.io.read_raw(file, preload=True)
+            raw.filter(low, min(high, 0.45 * raw.info["sfreq"]))
+            signal = raw.get_data() * 1e6
+            crops = [signal[:, start : start + 512] for start in range(0, signal.shape[1] - 511, 512)]
+            repeats = -(-128 // len(signal))
+            windows = np.stack([np.tile(crop, (repeats, 1))[:128] for crop in crops]).astype("float32")
+            store.create_dataset(f"{file.parent.name}/{file.stem}", data=windows)
+
+
+def measure(work: Callable[[], None]) -> tuple[float, float]:
+    """(wall-clock, CPU) seconds of one call."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def best(competitors: dict[str, Callable[[], None]], rounds: int = ROUNDS) -> dict[str, tuple[float, float]]:
+    """Best wall-clock and best CPU seconds of each, in alternating rounds."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in competitors}
+    for _ in range(rounds):
+        for name, work in competitors.items():
+            times[name].append(measure(work))
+    return {name: (min(t[0] for t in found), min(t[1] for t in found)) for name, found in times.items()}
+
+
+def show(title: str, times: dict[str, tuple[float, float]], base: str) -> None:
+    """A table with ratios to `base`: above 1 is faster."""
+    print(f"\n{title}")
+    for name, (wall, cpu) in times.items():
+        print(
+            f"  {name:42s} {wall:8.3f} s wall {cpu:8.3f} s CPU   x{times[base][0] / wall:5.2f} wall   x{times[base][1] / cpu:5.2f} CPU"
+        )
+
+
+def filters(n_channels: int, sfreq: float, seconds: float) -> None:
+    """The filter alone, one thread, equal output; and the floor of one forward and one inverse FFT."""
+    signal = np.random.default_rng(0).standard_normal((n_channels, int(sfreq * seconds))).astype("float32") * 20
+    double = signal.astype("float64")
+
+    def floor() -> None:
+        scipy.fft.irfft(scipy.fft.rfft(signal, axis=1), signal.shape[1], axis=1)
+
+    times = best(
+        {
+            "mne.filter.filter_data": lambda: _drop(mne.filter.filter_data(double, sfreq, 5.0, 95.0)),
+            "eegprep.band_pass": lambda: _drop(eegprep.band_pass(signal, sfreq, 5.0, 95.0)),
+            "floor: float32 FFT and back": floor,
+        }
+    )
+    show(f"filter, {n_channels} channels x {sfreq:g} Hz x {seconds:g} s", times, "mne.filter.filter_data")
+    print(f"  eegprep takes {times['eegprep.band_pass'][0] / times['floor: float32 FFT and back'][0]:.2f} x the floor (bar: 3)")
+    theirs, ours = mne.filter.filter_data(double, sfreq, 5.0, 95.0), eegprep.band_pass(signal, sfreq, 5.0, 95.0)
+    print(f"  largest difference {np.abs(ours - theirs).max() / theirs.std():.1e} of the standard deviation (bar: 1e-6)")
+
+
+def _drop(value: object) -> None:
+    del value
+
+
+def chain(files: list[Path], pattern: str, title: str, rounds: int = ROUNDS, workers: int = 2) -> None:
+    """Files to windows on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        h5, zarr = Path(folder) / "a.h5", Path(folder) / "a.zarr"
+
+        def ours(count: int) -> None:
+            shutil.rmtree(zarr, ignore_errors=True)
+            eegprep.build(f"files:{pattern}", zarr, workers=count)
+
+        times = best({"lab script": lambda: lab_script(files, h5), "eegprep.build": lambda: ours(1)}, rounds)
+        show(title, times, "lab script")
+        ours(1)
+        stored = sum(path.stat().st_size for path in zarr.rglob("*") if path.is_file())
+        corpus = eegprep.Corpus.open(zarr)
+        print(f"  store: {stored / (len(corpus) * 128 * 512 * 4):.3f} x the raw bytes of {len(corpus)} windows (bar: 0.6)")
+        if workers > 1:
+            two = best({"one worker": lambda: ours(1), f"{workers} workers": lambda: ours(workers)}, max(2, rounds // 2))
+            show(f"{title}, workers", two, "one worker")
+
+
+def large_recording(folder: Path, n_channels: int = 128, sfreq: int = 1000, minutes: int = 10) -> Path:
+    """One recording of 128 channels, 1 kHz, 10 minutes, as EDF."""
+    from edfio import Edf, EdfSignal
+
+    rng = np.random.default_rng(0)
+    n_samples = sfreq * 60 * minutes
+    signals = [
+        EdfSignal(np.clip(20 * rng.standard_normal(n_samples), -3000, 3000), sfreq, label=f"X{i}", physical_dimension="uV",
+                  physical_range=(-3276.8, 3276.7))
+        for i in range(n_channels)
+    ]  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    Edf(signals).write(folder / "sub-1_run-1.edf")
+    return folder / "sub-1_run-1.edf"
+
+
+def peak_memory(pattern: str) -> None:
+    """Peak resident memory of a process that builds, above one that only has its libraries, against float64 size."""
+    code = (
+        "import resource, sys, eegprep, mne; mne.io.read_raw_edf; import mne.io.edf.edf\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "eegprep.build(sys.argv[1], sys.argv[2])\n"
+        "print(before * 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", code, f"files:{pattern}", f"{folder}/c.zarr"]
+        before, peak = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    raw = mne.io.read_raw(next(iter(sorted(Path(pattern).parent.glob(Path(pattern).name)))))
+    size = len(raw.ch_names) * raw.n_times * 8
+    print(f"  peak {(peak - before) / 1e6:,.0f} MB above the {before / 1e6:,.0f} MB of interpreter and libraries: "
+          f"{(peak - before) / size:.2f} x the recording in float64 (bar: 2.5)")  # fmt: skip
+
+
+def scaling(counts: tuple[int, ...] = (4, 40, 400)) -> None:
+    """Synthetic recordings of more and more people: seconds a subject must not grow; and a re-run with nothing to do."""
+    from edfio import Edf, EdfSignal
+
+    print("\nscaling, 8 channels x 200 Hz x 30 s a subject")
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for subject in range(max(counts)):
+            signals = [
+                EdfSignal(20 * rng.standard_normal(6000), 200, label=f"X{i}", physical_dimension="uV", physical_range=(-500, 500))
+                for i in range(8)
+            ]
+            Edf(signals).write(root / f"sub-{subject:04d}.edf")
+        for count in counts:
+            names = ",".join(f"{subject:04d}" for subject in range(count))
+            out = root / f"{count}.zarr"
+            first, _ = measure(lambda names=names, out=out: _drop(eegprep.build(f"files:{root}/*.edf", out, subjects=names)))
+            again, _ = measure(lambda names=names, out=out: _drop(eegprep.build(f"files:{root}/*.edf", out, subjects=names)))
+            print(
+                f"  {count:4d} subjects: {first:7.2f} s, {1000 * first / count:6.1f} ms each; again with nothing to do {again:.2f} s"
+            )
+    print(f"  peak memory of this process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:,.0f} MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recordings", type=Path, default=shipped_folder() / "sample", help="folder of EDF files")
+    parser.add_argument("--large", action="store_true", help="also one recording of 128 channels, 1 kHz, 10 minutes")
+    parser.add_argument("--scale", action="store_true", help="also 4, 40 and 400 subjects")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args()
+
+    filters(64, 512.0, 120.0)
+    filters(128, 1000.0, 120.0)
+    files = sorted(options.recordings.rglob("*.edf"))
+    with tempfile.TemporaryDirectory() as folder:
+        flat = Path(folder) / "edf"
+        flat.mkdir()
+        for number, file in enumerate(files):  # one subject each, so that workers have something to share
+            shutil.copyfile(file, flat / f"sub-{number:02d}.edf")
+        chain(sorted(flat.glob("*.edf")), f"{flat}/*.edf", f"{len(files)} genuine EDF files", options.rounds)
+        if options.large:
+            large = large_recording(Path(folder) / "large")
+            chain([large], f"{large.parent}/*.edf", "one recording of 128 channels x 1 kHz x 10 min", 2, workers=1)
+            peak_memory(f"{large.parent}/*.edf")
+    if options.scale:
+        scaling()
+
+
+if __name__ == "__main__":
+    main()
