@@ -369,6 +369,7 @@ def test_a_full_disk_does_not_stop_reading(web, plain, tmp_path, monkeypatch):
     assert np.array_equal(corpus.read(np.arange(72)), plain)
 
 
+@pytest.mark.slow
 def test_several_processes_share_a_cache(web, plain, tmp_path):
     """Ranks of one machine; with a limit that makes them take each other's shards away."""
     if not hasattr(os, "fork"):
