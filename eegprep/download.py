@@ -53,6 +53,10 @@ class Fetched:
     tls: bool
 
 
+class Unreachable(FetchError):
+    """A host that gave no answer at all, in any attempt: asking it for the next file would only cost minutes."""
+
+
 class _Retry(Exception):
     """Worth another attempt; `restart` when what is here cannot be continued, `whole` when a whole file came and was wrong."""
 
@@ -112,6 +116,7 @@ class _Job:
         self.url = _https(url)
         self.partial = partial_path(destination)
         self.note = self.partial.with_name(self.partial.name + ".json")
+        self.answered = False
 
     def run(self) -> Fetched:
         self.destination.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +145,8 @@ class _Job:
             reasons.append(reason)
             if failures >= ATTEMPTS or wrong >= WHOLE_ATTEMPTS:
                 hint = "run the same command again: what arrived is kept" if self._here() else "try again later, or use a mirror"
-                raise self._failed(f"{reason} ({len(reasons)} attempts)", hint)
+                failed = self._failed(f"{reason} ({len(reasons)} attempts)", hint)
+                raise failed if self.answered else Unreachable(failed.problem, "check the network connection; " + hint)
             self.sleep(min(LONGEST_WAIT_S, wait if wait is not None else 2.0 ** (failures - 1)))
 
     # -- one attempt ---------------------------------------------------------------------------------------------------------
@@ -152,6 +158,7 @@ class _Job:
         if offset and validator:
             headers["If-Range"] = validator
         with self.session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
+            self.answered = True
             self._require_tls(response)
             total, append = self._judge(response, offset)
             if not append:
