@@ -346,23 +346,23 @@ class FinetuneTask(Task):
         self.run_dir, self._identity = run_dir, identity
         self.schedule = NoiseSchedule.of(model.scheduler)
         unet = cast(Any, model.unet)
-        conditioner = Conditioner(
-            ConditionerConfig(
-                tokens_in=encoder.tokens,
-                width_in=encoder.width,
-                tokens_out=CONTEXT_TOKENS,
-                context_width=model.context_width,
-                clip_width=data.clip_vectors.row_shape[0] if data.clip_vectors is not None else 0,
-                clip_from=config.clip_from,
-                time_width=int(unet.config.block_out_channels[0]) * 4 if config.time_branch else 0,
-                classes=len(data.pairs.classes) if config.w_class else 0,
-            )
+        wanted = ConditionerConfig(
+            tokens_in=encoder.tokens,
+            width_in=encoder.width,
+            tokens_out=CONTEXT_TOKENS,
+            context_width=model.context_width,
+            clip_width=data.clip_vectors.row_shape[0] if data.clip_vectors is not None else 0,
+            clip_from=config.clip_from,
+            time_width=int(unet.config.block_out_channels[0]) * 4 if config.time_branch else 0,
+            classes=len(data.pairs.classes) if config.w_class else 0,
         )
         if config.time_branch:
             accept_time_branch(unet)
-        check_fit(unet, model.vae, encoder, conditioner)
-        self.module = Trained(encoder, conditioner, unet)
-        self._freeze()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix(config.loop.seed, "new layers"))
+            self.module = Trained(encoder, Conditioner(wanted), unet)
+            self._freeze()
+        check_fit(unet, model.vae, encoder, self.module.conditioner)
         if config.context_std is not None:
             self._calibrate(config.context_std)
         if config.gradient_checkpointing:
