@@ -67,7 +67,7 @@ class Problem:
     @property
     def labels_train(self) -> Ints:
         """(N,)"""
-        return np.asarray(self.store.labels[self.train])
+        return np.asarray(self.store.labels[self.train], np.int64)
 
     def features(self) -> tuple[Array, Array]:
         """Whitened time courses of training and test trials, the input of all linear baselines."""

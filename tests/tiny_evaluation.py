@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import torch
+from safetensors.torch import save_file
 from tiny_models import CLIP_WIDTH, CONTEXT_WIDTH, tiny_clip, tiny_stable_diffusion
 
 from dreamdiff.conditioner import Conditioner, ConditionerConfig
@@ -46,7 +49,14 @@ def tiny_pairs() -> Path:
 @cache
 def tiny_parts() -> tuple[Path, Path]:
     """Folders of a tiny Stable Diffusion and of a tiny CLIP whose text states it reads."""
-    return tiny_stable_diffusion(folder() / "sd"), tiny_clip(folder() / "clip")
+    clip = tiny_clip(folder() / "clip")
+    content = json.loads((clip / "open_clip_config.json").read_text())
+    content["model_cfg"]["text_cfg"] |= {"width": CONTEXT_WIDTH, "heads": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        save_file(open_clip.model.CLIP(**content["model_cfg"]).state_dict(), clip / "open_clip_model.safetensors")
+    (clip / "open_clip_config.json").write_text(json.dumps(content))
+    return tiny_stable_diffusion(folder() / "sd"), clip
 
 
 @cache
