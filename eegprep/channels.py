@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from functools import cache
+from importlib import resources
 
 import numpy as np
 
@@ -55,6 +57,13 @@ def standard_positions(names: Sequence[str]) -> np.ndarray:
 
 @cache
 def _standard_table() -> dict[str, tuple[float, float, float]]:
+    """Names and places of the 10-05 system as MNE-Python has them (`colin27_1005`), so that it need not be imported for this."""
+    text = resources.files("eegprep").joinpath("data/standard_1005.json").read_text(encoding="utf-8")
+    return {name: (place[0], place[1], place[2]) for name, place in json.loads(text).items()}
+
+
+def mne_positions() -> dict[str, tuple[float, float, float]]:
+    """The same table from MNE-Python: what `data/standard_1005.json` was made from."""
     import mne
 
     known = mne.channels.get_builtin_montages()

@@ -15,8 +15,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import zarr
-from zarr.codecs import BloscCodec
 
 from .atomic import clean_partial, partial_path, publish_folder, write_bytes
 from .errors import StoreError
@@ -81,6 +79,9 @@ class RecordingsWriter:
 
     def add(self, recording: Recording, extra: Mapping[str, Any] | None = None, facts: Mapping[str, Any] | None = None) -> None:
         """Write one recording; `extra` and `facts` go along, see `process.Processed`."""
+        import zarr  # here, because `import eegprep` must stay fast
+        from zarr.codecs import BloscCodec
+
         n_channels, n_samples = recording.signal_CT.shape
         # whole kilosamples, so that chunks of recordings at one rate line up
         chunk = min(max(1, _CHUNK_BYTES // (4 * n_channels * 1000)) * 1000, max(n_samples, 1))
@@ -147,6 +148,8 @@ def _read(root: Path, dataset: str, subject: str, name: str) -> tuple[Recording,
     Raises:
         StoreError: a chunk is missing or damaged.
     """
+    import zarr
+
     where = Path(root) / dataset / subject / name
     try:
         array = zarr.open_array(str(where), mode="r")

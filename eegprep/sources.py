@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import catalogue, fetch, manifests, moabb_files, network
+from . import catalogue, edf, fetch, manifests, moabb_files, network
 from .channels import standard_positions
 from .errors import SourceError, ToolkitError
 from .manifests import Source
@@ -278,7 +278,7 @@ def from_raw(
         run=origin.run,
         positions_C3=_positions(raw, picks, channels),
         original_sfreq=sfreq,
-        events=tuple(_annotation_events(raw) if events is None else events),
+        events=tuple((_annotation_events(raw) or _stim_events(raw)) if events is None else events),
         segments=_segments(raw),
         sources=origin.sources,
         licence=origin.licence,
@@ -346,13 +346,21 @@ def _annotation_events(raw: BaseRaw) -> list[Event]:
 
 def _segments(raw: BaseRaw) -> tuple[tuple[int, int], ...]:
     """Sample ranges between the seams that annotations name."""
-    sfreq, n_samples = float(raw.info["sfreq"]), raw.n_times
+    notes = raw.annotations
+    seams = [
+        Event(float(onset - raw.first_time), float(duration), str(label))
+        for onset, duration, label in zip(notes.onset, notes.duration, notes.description, strict=True)
+        if _SEAM.match(str(label))
+    ]
+    return _between_seams(seams, float(raw.info["sfreq"]), raw.n_times)
+
+
+def _between_seams(seams: Sequence[Event], sfreq: float, n_samples: int) -> tuple[tuple[int, int], ...]:
     cuts: list[tuple[int, int]] = []
-    for onset, duration, label in zip(raw.annotations.onset, raw.annotations.duration, raw.annotations.description, strict=True):
-        if _SEAM.match(str(label)):
-            first = min(max(round((onset - raw.first_time) * sfreq), 0), n_samples)
-            lost = duration if str(label).lower().startswith("bad_acq_skip") else 0.0
-            cuts.append((first, min(first + round(lost * sfreq), n_samples)))
+    for seam in seams:
+        first = min(max(round(seam.onset * sfreq), 0), n_samples)
+        lost = seam.duration if seam.label.lower().startswith("bad_acq_skip") else 0.0
+        cuts.append((first, min(first + round(lost * sfreq), n_samples)))
     segments, start = [], 0
     for first, last in sorted(cuts):
         if first > start:
@@ -463,8 +471,43 @@ def read_file(path: Path, origin: Origin | None = None, *, keep_private: bool = 
         SourceError: it is missing, truncated, not an EEG file, or holds no EEG channel.
     """
     origin = origin or Origin("files", *file_names(Path(path.name)))
+    if not path.exists():
+        raise SourceError(f"{path.name}: no such file", "check the path")
+    if path.suffix.lower() in _EDF_LIKE and not keep_private:
+        content = edf.read(path, _OFFSET_UV)
+        if content is not None:
+            return _from_edf(content, origin)
     with quiet_mne():
         return from_raw(open_raw(path), origin, keep_private=keep_private)
+
+
+def _from_edf(content: edf.Content, origin: Origin) -> Recording:
+    """The same `Recording` as through MNE-Python."""
+    notes = [Event(round(onset, 9), duration, label) for onset, duration, label in content.annotations]
+    n_samples = content.signal_CT.shape[1]
+    seconds = n_samples / content.sfreq
+    return Recording(
+        signal_CT=content.signal_CT,
+        sfreq=content.sfreq,
+        channels=content.channels,
+        dataset=origin.dataset,
+        subject=origin.subject,
+        session=origin.session,
+        run=origin.run,
+        positions_C3=standard_positions(content.channels),
+        original_sfreq=content.sfreq,
+        events=tuple(note for note in notes if not _SEAM.match(note.label) and note.onset < seconds),
+        segments=_between_seams([note for note in notes if _SEAM.match(note.label)], content.sfreq, n_samples),
+        sources=origin.sources,
+        licence=origin.licence,
+        doi=origin.doi,
+        reference=origin.reference,
+        line_freq=origin.line_freq,
+        band=(content.highpass, content.lowpass),
+        person=origin.person or f"{origin.dataset}/{origin.subject}",
+        software=_software(),
+        offsets=tuple(content.offsets_C.tolist()) if content.offsets_C.any() else (),
+    )
 
 
 def open_raw(path: Path) -> BaseRaw:
@@ -475,7 +518,7 @@ def open_raw(path: Path) -> BaseRaw:
         raise SourceError(f"{path.name}: no such file", "check the path")
     options: dict[str, Any] = {}
     if path.suffix.lower() in _EDF_LIKE:
-        _check_edf(path)
+        edf.read_header(path)
         options = {"infer_types": True}
     try:
         return mne.io.read_raw(path, preload=False, verbose="error", **options)
@@ -486,28 +529,6 @@ def open_raw(path: Path) -> BaseRaw:
         raise SourceError(
             f"{path.name}: not a file that MNE-Python can read ({reason})", "give an EEG file, or leave it out"
         ) from error
-
-
-def _check_edf(path: Path) -> None:
-    """MNE reads a truncated EDF or BDF without a word; the header tells how long the file has to be."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        header = file.read(256)
-        try:
-            if len(header) < 256:
-                raise ValueError("shorter than a header")
-            header_bytes, records, signals = int(header[184:192]), int(header[236:244]), int(header[252:256])
-            bytes_each = 3 if header[:1] == b"\xff" else 2
-            file.seek(256 + signals * 216)
-            samples = sum(int(file.read(8)) for _ in range(signals))
-        except ValueError as error:
-            raise SourceError(f"{path.name}: not an EDF or BDF file ({error})", "give an EEG file, or leave it out") from None
-    expected = header_bytes + records * samples * bytes_each
-    if records >= 0 and size < expected:
-        raise SourceError(
-            f"{path.name}: truncated, {size:,} bytes where its header promises {expected:,}",
-            "fetch the file again, or leave it out",
-        )
 
 
 def _origin(task: Task, session: str, run: str, files: tuple[SourceFile, ...]) -> Origin:
@@ -569,7 +590,7 @@ def _read_bids(task: Task) -> Iterator[Recording | Unreadable]:
         origin = _origin(task, session, _clean(run), tuple(file for file in task.files if file.name.startswith(stem)))
         try:
             if path.extension in _EDF_LIKE:
-                _check_edf(path.fpath)
+                edf.read_header(path.fpath)
             with quiet_mne():
                 raw = mne_bids.read_raw_bids(path, verbose="error")
                 recording = from_raw(raw, origin, keep_private=task.keep_private)
@@ -767,6 +788,16 @@ class _LoaderLog(logging.Handler):
     def __exit__(self, *_: object) -> None:
         self._logger.removeHandler(self)
         self._logger.propagate = self._before
+
+
+def _stim_events(raw: BaseRaw) -> list[Event]:
+    """New values of stimulus channels, for recordings without annotations; the label is the value."""
+    sfreq, events = float(raw.info["sfreq"]), []
+    for pick, kind in enumerate(raw.get_channel_types()):
+        if kind == "stim":
+            values_T = np.rint(raw[pick][0][0]).astype(np.int64)
+            events += [Event(round(sample / sfreq, 9), 0.0, str(values_T[sample])) for sample in _onsets(values_T).tolist()]
+    return events
 
 
 def moabb_events(raw: BaseRaw, event_id: Mapping[str, Any], interval: tuple[float, float]) -> list[Event]:

@@ -396,14 +396,19 @@ def attributes_digest(attributes: Mapping[str, Any]) -> str:
 
 def plain_json(value: Any) -> Any:
     """`value` as strict JSON values: numpy scalars become Python's; NaN and infinity, which JSON lacks, become null."""
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:  # most values: first, and without the cost of isinstance
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): plain_json(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
         return plain_json(value.tolist())
     if isinstance(value, np.generic):
         return plain_json(value.item())
-    if isinstance(value, list | tuple):
-        return [plain_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, os.PathLike):
