@@ -24,7 +24,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from eegprep.errors import DataError, UsageError
-from eegprep.reader import Corpus
+from eegprep.reader import Corpus, free_processors
 from eegprep.settings import suggest
 
 Batch = dict[str, torch.Tensor]
@@ -90,7 +90,7 @@ class WindowStream(IterableDataset[Batch]):
             raise UsageError(f"batch_size {batch_size} and prefetch {prefetch} (at least 1 and 0)", "give larger numbers")
         self.batch_size, self.seed, self.shuffle, self.drop_last = batch_size, seed, shuffle, drop_last
         self.prefetch = prefetch
-        self.threads = max(1, min(4, len(os.sched_getaffinity(0)))) if threads is None else threads
+        self.threads = free_processors(4) if threads is None else threads
         self.device = None if device is None else torch.device(device)
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self._draws = _Draws(self.corpus, _chosen(self.corpus, split, fraction, split_seed), weights or {}, seed)

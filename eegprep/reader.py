@@ -161,7 +161,7 @@ class Corpus:
                 f"out is {out_NCT.dtype} {out_NCT.shape}, expected contiguous float32 {shape}",
                 "give a fresh array of that shape, or none",
             )
-        count = min(4, len(os.sched_getaffinity(0))) if threads is None else threads
+        count = free_processors(4) if threads is None else threads
         if count <= 1 or len(index_N) < SMALL_READ:
             self._shards.read(index_N, out_NCT, np.arange(len(index_N)))
             return out_NCT
@@ -378,6 +378,12 @@ class Corpus:
                 f"{self.url}/{group.key}/{name}: damaged ({len(content)} bytes, expected {expected} with their checksum)", REPAIR
             )
         return np.frombuffer(content[:-4], COLUMNS[name])
+
+
+def free_processors(limit: int) -> int:
+    """Processors that this process may use, up to `limit`."""
+    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(limit, free))
 
 
 class _Threads:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,6 @@ from .store import EMPTY
 
 OPEN_FILES = 256  # kept open at once; the usual limit of a process is 1024
 REPAIR = "run `eegprep verify --repair`, then build the subject again"
-COLD_US = 150.0  # a window that took longer than this did not come from the page cache
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,8 @@ class Files(Protocol):
         offsets: Sequence[int],
         lengths: Sequence[int],
     ) -> Iterator[tuple[np.ndarray, int]]:
-        """For each (shard, chunk, its offset and length) the bytes and their address, valid until the next is asked for."""
+        """For each (shard, chunk, its offset and length) a buffer that begins with its bytes, and the address of that buffer;
+        valid until the next is asked for."""
 
     def again(self, number: int, shard: Shard, inner: int, offset: int, length: int) -> np.ndarray | None:
         """The same chunk from its origin, because a copy was damaged; None when this is the origin."""
@@ -110,25 +110,27 @@ class Shards:
         if min(offsets, default=0) < 0:
             at = offsets.index(-1)
             raise StoreError(f"{shards[at].path}: window {inner[at]} of the shard is missing", REPAIR)
-        decode, base, step = _decoder(), out_NCT.ctypes.data, out_NCT[:1].nbytes
+        rows, decode, base, step = rows_N.tolist(), _decoder(), out_NCT.ctypes.data, out_NCT[:1].nbytes
         chunks = self.files.chunks(numbers, shards, inner, offsets, lengths)
-        for k, (row, chunk) in enumerate(zip(rows_N.tolist(), chunks, strict=True)):
-            encoded, address = chunk
-            if not checked[k] and not crc_fits(encoded):
-                encoded, address = self._fetch_again(numbers[k], inner[k], offsets[k], lengths[k])
-            got = decode(encoded, address, out_NCT[row], base + row * step, step)
+        for k, (buffer, address) in enumerate(chunks):
+            length, source = lengths[k], address
+            if not checked[k] and not crc_fits(buffer[:length]):
+                source = self._fetch_again(numbers[k], inner[k], offsets[k], length)
+            got = decode(source, length - 4, base + rows[k] * step, step)
             if got != step:
                 raise StoreError(
                     f"{shards[k].path}: window {inner[k]} of the shard is damaged ({got} of {step} bytes decoded)", REPAIR
                 )
         self._checked[index_N] = True
 
-    def _fetch_again(self, number: int, inner: int, offset: int, length: int) -> tuple[np.ndarray, int]:
+    def _fetch_again(self, number: int, inner: int, offset: int, length: int) -> int:
+        """The address of a fresh copy of a chunk, which this thread keeps until the next one."""
         shard = self.shards[number]
         encoded = self.files.again(number, shard, inner, offset, length)
         if encoded is None or not crc_fits(encoded):
             raise StoreError(f"{shard.path}: window {inner} of the shard is damaged (its crc32c does not fit)", REPAIR)
-        return encoded, encoded.ctypes.data
+        _THREAD.fetched = encoded
+        return int(encoded.ctypes.data)
 
     def _locate(self, index_N: np.ndarray) -> np.ndarray:
         """The shard of each window, after reading the indices of shards that are new."""
@@ -193,23 +195,22 @@ class LocalFiles:
         offsets: Sequence[int],
         lengths: Sequence[int],
     ) -> Iterator[tuple[np.ndarray, int]]:
-        files = [self._file(number, shard) for number, shard in zip(numbers, shards, strict=True)]
+        opened = {number: self._file(number, shard) for number, shard in dict(zip(numbers, shards, strict=True)).items()}
+        files = [opened[number] for number in numbers]
         if self._cold and len(files) > 1:  # the disk works on all of them while the first are decoded
             for file, offset, length in zip(files, offsets, lengths, strict=True):
                 os.posix_fadvise(file.fd, offset, length, os.POSIX_FADV_WILLNEED)
         scratch = _scratch(max(lengths, default=0))
-        view, address, waited = scratch.data, scratch.ctypes.data, 0.0
+        view, address, before = scratch.data, scratch.ctypes.data, _blocks_read()
         for file, offset, length in zip(files, offsets, lengths, strict=True):
-            start = time.perf_counter()
             try:
                 got = os.preadv(file.fd, [view[:length]], offset)
             except OSError as error:
                 raise StoreError(f"{file.path}: cannot be read ({error.strerror})", REPAIR) from None
-            waited += time.perf_counter() - start
             if got != length:
                 raise StoreError(f"{file.path}: ends after {offset + got} bytes, a window reaches to {offset + length}", REPAIR)
-            yield scratch[:length], address
-        self._cold = waited * 1e6 > COLD_US * len(files)
+            yield scratch, address
+        self._cold = _blocks_read() > before
 
     def _file(self, number: int, shard: Shard) -> _File:
         if self._pid != os.getpid():  # after a fork a lock of the parent may be held for ever; the files are opened anew
@@ -291,8 +292,8 @@ class _FastDecoder:
         self._free = library.ZSTD_freeDCtx
         self._context = library.ZSTD_createDCtx()
 
-    def __call__(self, encoded: np.ndarray, address: int, out_CT: np.ndarray, out_address: int, capacity: int) -> int:
-        return int(self._decode(self._context, out_address, capacity, address, len(encoded) - 4))
+    def __call__(self, source: int, length: int, target: int, capacity: int) -> int:
+        return self._decode(self._context, target, capacity, source, length)  # type: ignore[no-any-return]
 
     def __del__(self) -> None:
         self._free(self._context)
@@ -301,12 +302,15 @@ class _FastDecoder:
 class _PlainDecoder:
     """The same through the public function of numcodecs, where its library does not show its symbols."""
 
-    def __call__(self, encoded: np.ndarray, address: int, out_CT: np.ndarray, out_address: int, capacity: int) -> int:
+    def __call__(self, source: int, length: int, target: int, capacity: int) -> int:
+        encoded = (ctypes.c_char * length).from_address(source)
         try:
-            _ZSTD.decode(encoded[:-4], out_CT)
+            content = _ZSTD.decode(encoded)
         except (RuntimeError, ValueError):
             return 0
-        return capacity
+        if len(content) <= capacity:
+            ctypes.memmove(target, content, len(content))
+        return len(content)
 
 
 _ZSTD = numcodecs.Zstd()
@@ -332,6 +336,11 @@ def _decoder() -> _FastDecoder | _PlainDecoder:
     if found is None:
         found = _THREAD.decoder = _FastDecoder(_LIBRARY) if _LIBRARY is not None else _PlainDecoder()
     return found
+
+
+def _blocks_read() -> int:
+    """Blocks that this thread has had to fetch from a disk so far; 0 where the system does not count them."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock if hasattr(resource, "RUSAGE_THREAD") else 0
 
 
 def _scratch(length: int) -> np.ndarray:
