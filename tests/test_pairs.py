@@ -201,7 +201,7 @@ def test_killed_anywhere_the_same_command_finishes_with_the_same_bytes(tmp_path:
     with monkeypatch.context() as patch:
         patch.setattr(PairsWriter, "_publish", die)
         if moment == "root":
-            patch.setattr("dreamdiff.pairs.publish_folder", lambda partial, final: die_at_the_end() if final == path else
+            patch.setattr("dreamdiff.pairs_writer.publish_folder", lambda partial, final: die_at_the_end() if final == path else
                           shutil.move(partial, final))  # fmt: skip
         with pytest.raises(Killed):
             make(path)
@@ -312,19 +312,28 @@ def test_a_newer_version_is_refused(store: Path):
 
 def test_a_lost_shard_is_an_error_and_not_zeros(store: Path):
     """zarr fills what is missing; that must never reach training."""
-    next((store / "a" / "eeg").rglob("c/0/0/0")).unlink()
-    with pytest.raises(StoreError, match="trial 2 of subject 'a' is missing"):
-        Pairs.open(store).eeg([2])
+    (store / "a/eeg/c/0/0/0").unlink()
+    with pytest.raises(StoreError, match="trials 0 and on of subject 'a' are missing"):
+        Pairs.open(store)
 
 
 def test_a_flipped_byte_in_a_trial_is_an_error(store: Path):
     """Each window carries a checksum."""
-    shard = next((store / "a" / "eeg").rglob("c/0/0/0"))
+    shard = store / "a/eeg/c/0/0/0"
     content = bytearray(shard.read_bytes())
     content[1000] ^= 0xFF
     shard.write_bytes(content)
 
     with pytest.raises(StoreError, match="is damaged"):
+        Pairs.open(store).eeg()
+
+
+def test_a_shard_that_was_cut_short_is_an_error(store: Path):
+    """A full disk or a broken copy."""
+    shard = store / "a/eeg/c/0/0/0"
+    shard.write_bytes(shard.read_bytes()[:-5000])
+
+    with pytest.raises(StoreError, match=r"pairs\.zarr: .*a/eeg/c/0/0/0"):
         Pairs.open(store).eeg()
 
 
