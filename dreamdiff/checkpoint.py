@@ -4,7 +4,7 @@
         model.safetensors       trainable parameters and persistent buffers
         optimizer.safetensors   `<state>.<parameter>` tensors
         average.safetensors     the moving average, if one is kept
-        state.json              step, epoch, stream position, gradient scale, sha256 of every other file
+        state.json              step, stream position, gradient scale, sha256 of every other file
         config.json ...         what the stage adds
 
 Nothing is ever pickled. The folder is prepared under a hidden name, flushed to the disk and renamed.

@@ -64,7 +64,7 @@ Batch = Mapping[str, Any]
 class Stream(Protocol):
     """Batches of one epoch after another.
 
-    `len` is batches per epoch. `iter(stream)` gives what is left of the current epoch and then ends; the next `iter` starts the
+    `len` is batches per epoch, the same for every epoch. `iter(stream)` gives what is left of the current epoch and then ends; the next `iter` starts the
     next epoch. A batch is a dictionary with at least `index`, (B,) integers that name its samples, each at most once per epoch.
     `state_dict` describes the batches that were handed out (not those read ahead), as plain JSON values.
     """
@@ -240,10 +240,10 @@ class _Stepper(nn.Module):
 
 
 class _Source:
-    """Batches without end, counting epochs."""
+    """Batches without end. Which epoch a batch belongs to follows from how many came before it, not from the stream's state."""
 
     def __init__(self, stream: Stream) -> None:
-        self.stream, self.epoch = stream, 0
+        self.stream, self.length = stream, max(len(stream), 1)
         self._iterator: Iterator[Batch] | None = None
 
     def next(self) -> Batch:
@@ -253,7 +253,7 @@ class _Source:
             batch = next(self._iterator, None)
             if batch is not None:
                 return batch
-            self._iterator, self.epoch = None, self.epoch + 1
+            self._iterator = None
         raise DataError("the training data gives no batch", "add data, or make data.batch_size smaller")
 
 
@@ -273,8 +273,7 @@ class _Run:
         self.accelerator, self.progress = accelerator, progress
         self.device, self.main = accelerator.device, accelerator.is_main_process
         self.source = _Source(task.stream(accelerator.process_index, accelerator.num_processes))
-        batches = max(len(self.source.stream), 1)
-        self.steps_per_epoch = batches / config.accumulation
+        self.steps_per_epoch = self.source.length / config.accumulation
         self.total_steps = max(1, math.ceil(config.epochs * self.steps_per_epoch))
         if config.max_steps is not None:
             self.total_steps = min(self.total_steps, config.max_steps)
@@ -343,7 +342,8 @@ class _Run:
             clock.waited += time.perf_counter() - waiting
             clock.samples += len(batch["index"]) * self.accelerator.num_processes
             torch.manual_seed(mix(self.config.seed, self.step, part, self.accelerator.process_index))
-            draw = Draw(self.config.seed, self.source.epoch, batch["index"], self.device)
+            done = self.step * self.config.accumulation + part  # batches before this one
+            draw = Draw(self.config.seed, done // self.source.length, batch["index"], self.device)
             last = part == self.config.accumulation - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.stepper):
                 losses = self.stepper(batch, draw)
@@ -416,7 +416,6 @@ class _Run:
             if self.average:
                 tensors["average"] = self.average.state_dict()
             state = {
-                "epoch": self.source.epoch,
                 "stream": self.source.stream.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else {},
                 "validation": self.validation,
@@ -463,7 +462,6 @@ class _Run:
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.source.stream.load_state_dict(state["stream"])
-        self.source.epoch = state["epoch"]
         self.step = self.resumed_from = state["step"]
         self.validation, self.loss = state["validation"], state["loss"]
 
