@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 from unreliable_server import Server, serving
 
-from eegprep.download import ATTEMPTS, archive_problem, content_problem, download, sha256_of
+from eegprep.download import ATTEMPTS, _https, archive_problem, content_problem, download, sha256_of
 from eegprep.errors import FetchError
 
 BODY = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
@@ -157,6 +158,57 @@ def test_a_content_length_that_is_too_large_is_an_error(server: Server, tmp_path
         download(url, tmp_path / "a.bin", sleep=lambda _: None)
 
 
+def test_a_server_that_changes_its_mind_about_the_length_is_not_believed(server: Server, tmp_path: Path) -> None:
+    """200 said 300,000 bytes and sent them; asked for what comes after, it says that there are 250,000, or 400,000."""
+    for claim, said in ((250_000, "300000 bytes came, the server now says 250000"), (400_000, "longer than the 300000 bytes")):
+        with pytest.raises(FetchError, match=said):
+            download(server.put("/a.bin", BODY, claim=claim), tmp_path / "a.bin", sleep=lambda _: None)
+
+
+def test_a_partial_answer_from_another_place_is_not_appended(server: Server, tmp_path: Path) -> None:
+    """Some proxies round ranges; the file would have a hole."""
+    url = server.put("/a.bin", BODY, drops=[100_000], shift=512)
+
+    got = download(url, tmp_path / "a.bin", sha256=SHA, sleep=lambda _: None)
+
+    assert got.path.read_bytes() == BODY
+    assert server.resources["/a.bin"].requests == ["", "bytes=100000-", ""]
+
+
+def test_bytes_beyond_the_end_of_the_file_are_thrown_away(server: Server, tmp_path: Path) -> None:
+    """The file on the server became shorter, its name and version did not: 416 tells the new length."""
+    url = server.put("/a.bin", BODY, always_drop=0, drops=[120_000])
+    with pytest.raises(FetchError, match="120000 of 300000"):
+        download(url, tmp_path / "a.bin", sleep=lambda _: None)
+    server.put("/a.bin", BODY[:100_000])
+
+    assert download(url, tmp_path / "a.bin", sleep=lambda _: None).bytes == 100_000
+
+
+def test_a_file_that_was_complete_when_the_process_was_killed_is_only_confirmed(server: Server, tmp_path: Path) -> None:
+    """Killed between the last byte and the rename: the server is asked for nothing again."""
+    url = server.put("/a.bin", BODY)
+    download(url, tmp_path / "a.bin")
+    (tmp_path / "a.bin").rename(tmp_path / ".a.bin.partial")
+    note = {"url": url, "validator": '"v1"', "total": len(BODY)}
+    (tmp_path / ".a.bin.partial.json").write_text(json.dumps(note))
+    server.resources["/a.bin"].requests.clear()
+
+    assert download(url, tmp_path / "a.bin").sha256 == SHA
+    assert "" not in server.resources["/a.bin"].requests
+
+
+def test_a_known_size_is_checked_when_the_server_names_none(server: Server, tmp_path: Path) -> None:
+    """A packed answer has another length than the file; the size that is known decides."""
+    url = server.put("/a.txt", BODY, compress=True, ranges=False)
+
+    assert download(url, tmp_path / "a.txt", size=len(BODY), sleep=lambda _: None).sha256 == SHA
+    with pytest.raises(FetchError, match="ended after 300000 of 300001 bytes"):
+        download(url, tmp_path / "b.txt", size=len(BODY) + 1, sleep=lambda _: None)
+    with pytest.raises(FetchError, match=r"300000 bytes came where .* 299999"):
+        download(url, tmp_path / "c.txt", size=len(BODY) - 1, sleep=lambda _: None)
+
+
 def test_a_known_size_convicts_a_lying_length_even_without_ranges(server: Server, tmp_path: Path) -> None:
     """The mirror's table of sizes knows better than the header."""
     url = server.put("/a.bin", BODY, announce=200_000, ranges=False)
@@ -213,6 +265,26 @@ def test_an_http_address_is_tried_over_tls_and_not_downgraded(tmp_path: Path) ->
     """MOABB lists hosts with http://; port 1 of a name that is not this machine's loopback refuses both."""
     with pytest.raises(FetchError, match="offers no encrypted connection"):
         download("http://0.0.0.0/a.bin", tmp_path / "a.bin", sleep=lambda _: None)
+
+
+def test_plain_http_is_used_where_it_was_allowed_and_the_record_says_so(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """17 of the 108 classes name hosts without TLS; whoever accepts that gets the file, marked as such."""
+    monkeypatch.setattr("eegprep.download._https", lambda url: f"https://127.0.0.1:1{url.removeprefix(server.url)}")
+    url = server.put("/a.bin", BODY)
+
+    got = download(url, tmp_path / "a.bin", plain_http=True)
+
+    assert (got.sha256, got.tls) == (SHA, False)
+
+
+def test_only_addresses_of_other_machines_are_moved_to_tls() -> None:
+    """A port of its own has no TLS twin that could be guessed."""
+    assert _https("http://doc.ml.tu-berlin.de/bbci/a.mat?x=1") == "https://doc.ml.tu-berlin.de/bbci/a.mat?x=1"
+    assert _https("http://host:8080/a") == "http://host:8080/a"
+    assert _https("http://localhost/a") == "http://localhost/a"
+    assert _https("https://host/a") == "https://host/a"
 
 
 def test_a_certificate_that_is_not_trusted_stops_the_download(tmp_path: Path, self_signed: int) -> None:

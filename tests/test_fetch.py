@@ -204,6 +204,98 @@ def test_classes_that_want_more_than_a_subject_get_it(server: Server, tmp_path: 
     assert len(fetch.ensure(parse_source("moabb:Nieto2022"), tmp_path, subjects=("1",))["1"]) == 3
 
 
+def test_a_class_that_names_no_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some loaders swallow every problem and return nothing."""
+
+    class Silent(SpyDataset):
+        def data_path(self, subject: int) -> list[str]:  # type: ignore[override]
+            return []
+
+    _install(monkeypatch, {"CastillosCVEP40": Silent})
+
+    with pytest.raises(FetchError, match="CastillosCVEP40 names no file for subject 1"):
+        fetch.ensure(OPEN, tmp_path, subjects=("1",))
+
+
+def test_a_dangerous_archive_never_gets_its_name(spy: type, server: Server, tmp_path: Path) -> None:
+    """A member that would be written outside the folder: refused before any loader can unpack it."""
+    import io
+    import zipfile
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("../../evil", "x")
+    url = server.put("/s1.zip", packed.getvalue())
+
+    with pytest.raises(FetchError, match=r"member '../../evil' would be written outside its folder"):
+        moabb_files.Route(tmp_path, {}, False, lambda answer: None).fetch(url, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert list((tmp_path / ".eegprep" / "parts").iterdir()) == []
+
+
+def test_an_archive_that_was_here_already_is_looked_at_before_it_is_unpacked(tmp_path: Path) -> None:
+    """MOABB unpacks in 21 modules; in its process all of them go through one check."""
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("/etc/evil", "x")
+    route = moabb_files.Route(tmp_path, {}, False, lambda answer: None)
+
+    with (
+        route.installed(),
+        zipfile.ZipFile(tmp_path / "a.zip") as archive,
+        pytest.raises(FetchError, match=r"a\.zip: member '/etc/evil' would be written outside"),
+    ):
+        archive.extractall(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert zipfile.ZipFile.extractall.__module__ == "zipfile"  # and afterwards everything is as before
+
+
+def test_tar_archives_are_unpacked_with_the_data_filter(tmp_path: Path) -> None:
+    """Python 3.11 does not use it by itself: a link out of the folder would be followed."""
+    import tarfile
+
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+        tar.addfile(link)
+
+    with (
+        moabb_files.Route(tmp_path, {}, False, lambda answer: None).installed(),
+        tarfile.open(tmp_path / "a.tar") as tar,
+        pytest.raises(tarfile.FilterError, match="link"),
+    ):
+        tar.extractall(tmp_path / "out")
+
+
+def test_requests_that_bypass_pooch_verify_certificates_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some classes ask web services directly; `verify=False` does not reach the network."""
+    seen: list[Any] = []
+    monkeypatch.setattr(requests.Session, "request", lambda self, method, url, **kwargs: seen.append((url, kwargs)))
+
+    with moabb_files.Route(tmp_path, {"https://api/": "https://mirror/"}, False, lambda answer: None).installed():
+        requests.get("https://api/files", verify=False, timeout=1)
+
+    assert seen == [("https://mirror/files", {"params": None, "timeout": 1})]
+
+
+def test_nemar_cannot_be_demanded_where_it_has_nothing(spy: type, tmp_path: Path) -> None:
+    """Three classes are not mirrored."""
+    with pytest.raises(FetchError, match="Spy is not mirrored by NEMAR"):
+        fetch.ensure(OPEN, tmp_path, subjects=("1",), provider="nemar")
+
+
+def test_companions_of_a_file_and_files_of_a_folder_belong_to_a_subject(tmp_path: Path) -> None:
+    """A .set without its .fdt, a .vhdr without its .eeg, is half a recording."""
+    for name in ("a.set", "a.fdt", "b.vhdr", "b.eeg", "b.vmrk", "folder/c.mat", "folder/.hidden", "other.fdt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+
+    found = moabb_files._expand({"x": [tmp_path / "a.set", str(tmp_path / "b.vhdr")], "y": tmp_path / "folder", "z": None})
+
+    assert sorted(path.name for path in found) == ["a.fdt", "a.set", "b.eeg", "b.vhdr", "b.vmrk", "c.mat"]
+
+
 # -- offline --------------------------------------------------------------------------------------------------------------
 
 

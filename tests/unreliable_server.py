@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ class Resource:
     page: str = ""
     content_type: str = "application/octet-stream"
     redirect: str = ""
+    shift: int = 0  # a partial answer begins so many bytes late
+    claim: int | None = None  # the total that Content-Range claims
+    compress: bool = False
     requests: list[str] = field(default_factory=list)
 
 
@@ -86,12 +90,17 @@ def serving() -> Iterator[Server]:
             if asked and resource.ranges and fits:
                 first_text, _, last_text = asked.removeprefix("bytes=").partition("-")
                 first = int(first_text)
+                first += resource.shift
+                total = len(content) if resource.claim is None else resource.claim
                 if first >= len(content):
-                    self.answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
+                    self.answer(416, b"", {"Content-Range": f"bytes */{total}"})
                     return
                 body = content[first : int(last_text) + 1 if last_text else None]
                 code = 206
-                headers["Content-Range"] = f"bytes {first}-{first + len(body) - 1}/{len(content)}"
+                headers["Content-Range"] = f"bytes {first}-{first + len(body) - 1}/{total}"
+            elif resource.compress:
+                body = gzip.compress(content)
+                headers["Content-Encoding"] = "gzip"
             cut = resource.drops.pop(0) if resource.drops else resource.always_drop
             length = len(body) if resource.announce is None or code == 206 else resource.announce
             self.send_response(code)
