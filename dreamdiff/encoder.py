@@ -76,7 +76,7 @@ ENCODER_PRESETS: dict[str, dict[str, Any]] = {
     "w1280": {"width": 1280, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
     "shallow2": {"width": 1024, "depth": 2, "heads": 16, "mlp_ratio": 2.0},
     "small": {"width": 256, "depth": 6, "heads": 8, "mlp_ratio": 4.0},
-    "tiny": {"width": 128, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
+    "tiny": {"width": 64, "depth": 2, "heads": 4, "mlp_ratio": 2.0},
 }
 
 
@@ -85,7 +85,7 @@ def encoder_preset(name: str, scaling: Scaling | None = None) -> EncoderConfig:
 
     Trainable parameters: paper 302.84 M; released 151.77 M (depth 24, width 1024, MLP ratio 1: what the authors' checkpoint
     holds); w256 19.09 M, w512 75.92 M, w768 170.51 M, w1280 472.92 M (sizes of Table 2 to within 6 %: the paper does not say
-    how they were made); shallow2 17.33 M (two layers; the paper's 18.3 M); small 4.87 M and tiny 0.60 M: ours, for laptops and tests.
+    how they were made); shallow2 17.33 M (two layers; the paper's 18.3 M); small 4.87 M and tiny 0.10 M: ours, for laptops and tests.
     """
     if name not in ENCODER_PRESETS:
         raise UsageError(

@@ -63,7 +63,7 @@ class MaskedSignalConfig(settings.Settings):
 
 DECODER_PRESETS: dict[str, dict[str, Any]] = {
     "small": {"width": 128, "depth": 2, "heads": 4},
-    "tiny": {"width": 96, "depth": 2, "heads": 4},
+    "tiny": {"width": 64, "depth": 2, "heads": 4},
 }
 
 
@@ -171,6 +171,25 @@ class MaskedSignalModel(nn.Module):
             mask=mask_BL,
             target=from_patches(patches_BLP, channels),
         )
+
+    def loss(
+        self,
+        eeg_BCT: Tensor,
+        noise: Tensor | None = None,
+        mask_ratio: float | None = None,
+        scale_B: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of `forward`, for training: visible tokens are not rebuilt, because nobody looks at them."""
+        patches_BLP, keep_BK, restore_BL = self._hide(eeg_BCT, noise, mask_ratio, scale_B)
+        hidden_BLE = self._decode(self._encode_visible(patches_BLP, keep_BK), restore_BL)
+        # the tokens of rank K and above in the order of noise: as many in every window
+        missing_BM = restore_BL.argsort(dim=1)[:, keep_BK.shape[1] :, None]
+        if missing_BM.shape[1] == 0:
+            return hidden_BLE.sum() * 0.0
+        last_BME = hidden_BLE.gather(1, missing_BM.expand(-1, -1, hidden_BLE.shape[-1]))
+        prediction_BMP = self.decoder_pred(self.decoder_norm(last_BME))
+        target_BMP = patches_BLP.gather(1, missing_BM.expand(-1, -1, patches_BLP.shape[-1]))
+        return nn.functional.mse_loss(prediction_BMP, target_BMP)
 
     def _hide(
         self, eeg_BCT: Tensor, noise_BL: Tensor | None, mask_ratio: float | None, scale_B: Tensor | None

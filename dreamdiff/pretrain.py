@@ -94,7 +94,7 @@ class Pretraining(Task):
         eeg_BCT = augment(batch["eeg"], self.config.augment, draw)
         noise_BL = draw.uniform("mask", self.model.config.encoder.tokens)
         scale_B = None if self.scale_train is None else self.scale_train[batch["index"].cpu()].to(eeg_BCT.device)
-        return {"loss": self.model(eeg_BCT, noise=noise_BL, scale_B=scale_B).loss}
+        return {"loss": self.model.loss(eeg_BCT, noise=noise_BL, scale_B=scale_B)}
 
     def validate(self, device: torch.device) -> dict[str, float]:
         if self.valid is None:

@@ -1,0 +1,233 @@
+"""Masked signal modelling: as exact as, and faster than, a straightforward build from timm blocks; and does it learn?
+
+    python benchmarks/msm.py                       all parts that this machine can run
+    python benchmarks/msm.py speed ratio           some of: speed ratio memory learn gpu
+
+Times are compared within one run, step by step in turn, so that a busy machine slows both sides. The bars:
+speed >= 1.3x in fp32 on a CPU at equal loss; memory of `paper` at batch 32 below 12 GB; `learn` well below both simple guesses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))  # the second implementation, from timm blocks
+
+from timm_mae import TimmMAE  # noqa: E402
+
+from dreamdiff.config import PRETRAIN_PRESETS, OptimConfig, PretrainConfig  # noqa: E402
+from dreamdiff.encoder import parameter_count  # noqa: E402
+from dreamdiff.mae import MaskedSignalConfig, MaskedSignalModel, masked_signal_preset  # noqa: E402
+from dreamdiff.optim import adamw, parameter_groups  # noqa: E402
+
+PEAK_TFLOPS = {"H100": (67.0, 989.0), "H200": (67.0, 989.0), "A100": (19.5, 312.0)}  # dense fp32, bf16; vendor's data sheets
+
+
+def twins(config: MaskedSignalConfig) -> tuple[MaskedSignalModel, TimmMAE]:
+    """Both implementations with the same weights."""
+    encoder, decoder = config.encoder, config.decoder
+    sizes = (decoder.width, decoder.depth, decoder.heads)
+    torch.manual_seed(0)
+    theirs = TimmMAE(width=encoder.width, depth=encoder.depth, heads=encoder.heads, mlp_ratio=encoder.mlp_ratio, decoder=sizes)
+    ours = MaskedSignalModel(config)
+    outside = ("decoder_", "mask_token")
+    ours.load_state_dict({n if n.startswith(outside) else f"encoder.{n}": t for n, t in theirs.state_dict().items()})
+    return ours, theirs
+
+
+def compile_blocks(model: MaskedSignalModel) -> None:
+    """What `loop.compile` does for this stage."""
+    for block in (*model.encoder.blocks, *model.decoder_blocks):
+        block.compile()
+
+
+def speed(preset: str, batch: int, steps: int) -> None:
+    """Whole training steps (forward, backward, AdamW) of both, in turn."""
+    ours, theirs = twins(masked_signal_preset(preset, "none"))
+    compiled = any(shutil.which(name) for name in ("g++", "clang++"))
+    if compiled:
+        compile_blocks(ours)
+    device = torch.device("cpu")
+    ours_optimizer = adamw(parameter_groups(ours, 0.05), OptimConfig(), device)
+    theirs_optimizer = torch.optim.AdamW(theirs.parameters(), lr=2.5e-4, betas=(0.9, 0.95), weight_decay=0.05)
+    eeg_BCT = torch.randn(batch, 128, 512)
+
+    def our_step(noise_BL: torch.Tensor) -> float:
+        loss = ours.loss(eeg_BCT, noise=noise_BL)
+        loss.backward()
+        ours_optimizer.step()
+        ours_optimizer.zero_grad()
+        return loss.item()
+
+    def their_step(noise_BL: torch.Tensor) -> float:
+        loss = theirs(eeg_BCT, noise_BL, 0.75)[0]
+        loss.backward()
+        theirs_optimizer.step()
+        theirs_optimizer.zero_grad()
+        return loss.item()
+
+    first = torch.rand(batch, 128)
+    gap = abs(our_step(first) - their_step(first))
+    our_step(first), their_step(first)
+    wall: list[tuple[float, float]] = []
+    processor: list[float] = []
+    for _ in range(steps):
+        noise_BL = torch.rand(batch, 128)
+        times = []
+        for step in (our_step, their_step):
+            wall_start, processor_start = time.perf_counter(), time.process_time()
+            step(noise_BL)
+            times.append((time.perf_counter() - wall_start, time.process_time() - processor_start))
+        wall.append((times[0][0], times[1][0]))
+        processor.append(times[1][1] / times[0][1])
+    ratio = statistics.median(theirs_s / ours_s for ours_s, theirs_s in wall)
+    print(
+        f"speed: {preset}, batch {batch}, {parameter_count(ours) / 1e6:.2f} M parameters, {torch.get_num_threads()} threads, "
+        f"{'compiled blocks' if compiled else 'no compiler: not compiled'}, fused AdamW\n"
+        f"  ours {batch / statistics.median(w[0] for w in wall):.1f} windows/s, timm build "
+        f"{batch / statistics.median(w[1] for w in wall):.1f} windows/s: {ratio:.2f}x in wall time, "
+        f"{statistics.median(processor):.2f}x in processor time; first losses differ by {gap:.1e}"
+    )
+
+
+def work(config: MaskedSignalConfig, ratio: float) -> float:
+    """Multiply-adds of one forward pass of one window: weights times tokens they touch, and attention."""
+    encoder, decoder = config.encoder, config.decoder
+    visible, tokens = int(encoder.tokens * (1 - ratio)) + 1, encoder.tokens + 1
+    total = (
+        encoder.patch * encoder.channels * (encoder.width * visible + decoder.width * tokens)
+        + encoder.width * decoder.width * visible
+    )
+    for width, depth, n in ((encoder.width, encoder.depth, visible), (decoder.width, decoder.depth, tokens)):
+        total += depth * (n * width**2 * (4 + 2 * encoder.mlp_ratio) + 2 * n * n * width)
+    return total
+
+
+def ratio(preset: str, batch: int, steps: int) -> None:
+    """Step time against the mask ratio, next to the share of work that theory gives."""
+    config = masked_signal_preset(preset, "none")
+    model, eeg_BCT = MaskedSignalModel(config), torch.randn(batch, 128, 512)
+    ratios = (0.0, 0.25, 0.5, 0.75, 0.9)
+    times: dict[float, list[float]] = {r: [] for r in ratios}
+    for number in range(steps + 1):
+        for r in ratios:
+            start = time.process_time()
+            model.loss(eeg_BCT, mask_ratio=r).backward()
+            model.zero_grad()
+            if number:
+                times[r].append(time.process_time() - start)
+    print(f"ratio: {preset}, batch {batch}; forward and backward, share of the time without masking (share of multiply-adds)")
+    base = statistics.median(times[0.0])
+    for r in ratios:
+        print(f"  {r:4.2f} masked: {statistics.median(times[r]) / base:.2f} ({work(config, r) / work(config, 0.0):.2f})")
+
+
+def memory(preset: str, batch: int) -> None:
+    """Largest resident memory of a process that makes two whole steps."""
+    script = (
+        "import torch; from dreamdiff.mae import MaskedSignalModel; from dreamdiff.optim import *; from dreamdiff.config import *\n"
+        f"m = MaskedSignalModel.from_preset({preset!r}); o = adamw(parameter_groups(m, .05), OptimConfig(), torch.device('cpu'))\n"
+        f"x = torch.randn({batch}, 128, 512)\n"
+        "for _ in range(2): m.loss(x).backward(); o.step(); o.zero_grad()\n"
+        "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)"
+    )
+    peak = float(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout)
+    print(f"memory: {preset}, batch {batch}, fp32: {peak:.1f} GB at most (bar: 12)")
+
+
+def learn(stride: int) -> None:
+    """The tiny preset on the sample recordings, one run held out."""
+    import eegprep
+    from dreamdiff.pretrain import pretrain
+    from eegprep import settings
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "sample.zarr"
+        command = [sys.executable, "-m", "cli", "eegprep", "build", "data_manifests/sample.toml", "--out", str(store)]
+        subprocess.run([*command, "--stride", str(stride)], check=True, cwd=ROOT, capture_output=True)
+        config = settings.resolve(
+            PretrainConfig, presets=PRETRAIN_PRESETS, preset="tiny",
+            assignments=["data.validation=recording", "loop.tracker=none", "loop.validate_steps=100000", "data.split_seed=1"],
+        )  # fmt: skip
+        start = time.perf_counter()
+        result = pretrain(store, Path(folder) / "run", config)
+        found = result.validation
+        windows = len(eegprep.Corpus.open(store))
+        split = json.loads((Path(folder) / "run/validation.json").read_text())["split"]
+        print(
+            f"learn: tiny, {windows} windows (stride {stride}), held out: {', '.join(split['names'])}; {result.step} steps in "
+            f"{time.perf_counter() - start:.0f} s\n  masked loss {found['loss']:.3f}; visible mean {found['loss_visible_mean']:.3f} "
+            f"({found['loss'] / found['loss_visible_mean']:.0%} of it); linear interpolation {found['loss_interpolation']:.3f} "
+            f"({found['loss'] / found['loss_interpolation']:.0%} of it); correlation {found['correlation']:.2f}"
+        )
+
+
+def gpu(preset: str, batch: int, steps: int) -> None:
+    """Windows per second, share of the peak, bf16 against fp32, on a CUDA device."""
+    if not torch.cuda.is_available():
+        print("gpu: none here")
+        return
+    name, device = torch.cuda.get_device_name(), torch.device("cuda")
+    peaks = next((peak for key, peak in PEAK_TFLOPS.items() if key in name), None)
+    config = masked_signal_preset(preset, "none")
+    for number, dtype in enumerate((torch.float32, torch.bfloat16)):
+        model = MaskedSignalModel(config).to(device)
+        compile_blocks(model)
+        optimizer = adamw(parameter_groups(model, 0.05), OptimConfig(), device)
+        eeg_BCT = torch.randn(batch, 128, 512, device=device)
+        for step in range(steps + 5):
+            if step == 5:
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+            with torch.autocast("cuda", dtype, enabled=number == 1):
+                loss = model.loss(eeg_BCT)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        torch.cuda.synchronize()
+        rate = steps * batch / (time.perf_counter() - start)
+        flops = 6 * work(config, config.mask_ratio) * rate / 1e12
+        share = f", {flops / peaks[number]:.0%} of {peaks[number]:g} TFLOP/s" if peaks else ""
+        print(
+            f"gpu: {name}, {preset}, batch {batch}, {str(dtype).split('.')[1]}: {rate:.0f} windows/s, {flops:.1f} TFLOP/s{share}"
+        )
+        print(f"  largest memory {torch.cuda.max_memory_allocated() / 1e9:.1f} GB")
+
+
+def main() -> None:
+    parts = ("speed", "ratio", "memory", "learn", "gpu")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="which parts to run; all when left out")
+    parser.add_argument("--preset", default="small", help="size for speed and ratio")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--stride", type=int, default=64, help="samples between windows of the sample corpus in `learn`")
+    given = parser.parse_args()
+    chosen = given.parts or parts
+    if "speed" in chosen:
+        speed(given.preset, given.batch, given.steps)
+    if "ratio" in chosen:
+        ratio(given.preset, given.batch, max(3, given.steps // 3))
+    if "memory" in chosen:
+        memory("paper", 32)
+    if "learn" in chosen:
+        learn(given.stride)
+    if "gpu" in chosen:
+        gpu("paper", 256, 20)
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    main()
