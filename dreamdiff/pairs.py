@@ -52,7 +52,7 @@ from .pairs_writer import (
     read_image_file,
 )
 
-__all__ = ["Pairs", "PairsWriter"]
+__all__ = ["FORMAT", "Pairs", "PairsWriter"]
 
 
 class Pairs:

@@ -137,10 +137,10 @@ def _split_one(trials: Trials, factor: str, fractions: tuple[float, float, float
     else:
         _deal(np.unique(groups), fractions, rng, part_of_group)
     part = np.array([part_of_group[group] for group in groups], dtype=np.int64).reshape(-1)
-    if factor != "trial" and not (part == 2).any():
-        raise DataError(
-            f"split by {factor}: there is {len(part_of_group)} {factor}, at least 2 are needed", "split by something that varies"
-        )
+    if not (part == 2).any():
+        many = len(part_of_group)
+        where = f" in {len(np.unique(trials.concept))} concepts, one of them" if factor in ("trial", "stimulus") else ", it"
+        raise DataError(f"split by {factor}: there is {many} {factor}{where} needs 2 or more", "split by something that varies")
     if fractions[1] and not (part == 1).any():
         part = _validation_from_training(trials.concept, part, rng)
     return {name: np.flatnonzero(part == number) for number, name in enumerate(PARTS)}

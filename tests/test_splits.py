@@ -122,7 +122,7 @@ def test_what_is_unknown_cannot_be_split_by():
 def test_requests_that_make_no_sense_are_refused():
     """With the number that does not fit."""
     trials = random_trials(people=1, sessions=1)
-    with pytest.raises(DataError, match="there is 1 person, at least 2 are needed"):
+    with pytest.raises(DataError, match="there is 1 person, it needs 2 or more"):
         split(trials, "person")
     with pytest.raises(DataError, match="there is 1 session"):
         split(trials, "session")
@@ -131,7 +131,7 @@ def test_requests_that_make_no_sense_are_refused():
     with pytest.raises(UsageError, match=r"fractions \(0.9, 0.2, 0.1\) do not part the trials"):
         split(trials, "trial", fractions=(0.9, 0.2, 0.1))
     lonely = Trials(*(np.zeros(4, int),) * 3, np.arange(4), np.arange(4), np.arange(4.0))
-    with pytest.raises(DataError, match="there is 4 stimulus, at least 2"):
+    with pytest.raises(DataError, match="there is 4 stimulus in 4 concepts, one of them needs 2 or more"):
         split(lonely, "stimulus")
     two = Trials(np.array([0, 0, 1, 1]), *(np.zeros(4, int),) * 2, np.array([0, 1, 0, 1]), np.zeros(4, int), np.arange(4.0))
     train, test = (int(two.person[split(two, "person")[name]][0]) for name in ("train", "test"))
