@@ -13,6 +13,9 @@ fetched.
 
 Records are JSON files in `DATA_DIR/.eegprep/`, one for each data set, written in one step after each subject: a killed process
 loses nothing, and a half downloaded file is continued.
+
+`EEGPREP_MIRRORS="https://physionet.org/=https://mirror.example.org/physionet/;..."` replaces beginnings of addresses, for an
+institute's own copy.
 """
 
 from __future__ import annotations

@@ -449,7 +449,7 @@ def test_the_plan_tells_sizes_licences_and_what_is_here(spy: type, tmp_path: Pat
 def test_the_plan_opens_no_socket(tmp_path: Path) -> None:
     """Also for a set whose size nobody declares."""
     with fetch.no_network(everywhere=True) as guard:
-        row = fetch.plan([parse_source("moabb:PhysionetMI")], tmp_path)[0]
+        row = fetch.plan([parse_source("moabb:Kaneshiro2015")], tmp_path)[0]
 
     assert guard.refused == []
     assert row.row()["size"] == "not declared"
