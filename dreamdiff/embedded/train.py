@@ -396,6 +396,15 @@ def train_unet(work: Path, seed: int, plan: Plan, vae: Any, clip: Any, views: in
 def export_vae(vae: Any, sd: Path) -> None:
     """VAE of the diffusers folder, float16."""
     copy.deepcopy(vae).half().save_pretrained(sd / "vae")
+    _forget_origin(sd / "vae")
+
+
+def _forget_origin(folder: Path) -> None:
+    """Drop the folder that a part was loaded from out of its configuration, and let everyone read the weights."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    write_json(folder / "config.json", {key: value for key, value in config.items() if key != "_name_or_path"})
+    for file in folder.iterdir():
+        file.chmod(0o644)
 
 
 def export_unet(unet: Any, sd: Path) -> None:
@@ -403,6 +412,7 @@ def export_unet(unet: Any, sd: Path) -> None:
     from diffusers import DDIMScheduler
 
     copy.deepcopy(unet).to(memory_format=torch.contiguous_format).half().save_pretrained(sd / "unet")
+    _forget_origin(sd / "unet")
     scheduler: Any = DDIMScheduler(**SCHEDULER_CONFIG)
     scheduler.save_pretrained(sd / "scheduler")
     parts = {
