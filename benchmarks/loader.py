@@ -64,6 +64,7 @@ class Peer:
     """One way to keep and read windows: `write` once, `open` before each measurement."""
 
     needs: tuple[str, ...] = ()
+    warms_up = True
 
     def __init__(self, folder: Path, corpus: Path) -> None:
         self.folder, self.corpus = folder, corpus
@@ -100,7 +101,9 @@ class Ours(Peer):
 
 
 class OursStream(Ours):
-    """WindowStream as a training loop uses it, with its threads: it brings its own order."""
+    """WindowStream as a training loop uses it, with its threads: it brings its own order, of exactly one epoch."""
+
+    warms_up = False
 
     def open(self) -> Reader:
         stream = WindowStream(self.corpus, BATCH)
@@ -319,20 +322,25 @@ def drop_cache(folder: Path) -> None:
             os.close(handle)
 
 
-def windows_per_second(peer: Peer, batches: list[np.ndarray], cold: bool) -> float:
-    """Read the batches, summing a value of each window so that nothing stays unread behind a lazy mapping."""
+def measure(peer: Peer, batches: list[np.ndarray], cold: bool) -> tuple[float, float]:
+    """Read the batches, summing a value of each window so that nothing stays unread behind a lazy mapping.
+
+    Returns:
+        Windows a second, and processor time in us a window (all threads).
+    """
     if cold:
         drop_cache(peer.files)
     read = peer.open()
-    if not cold:
+    if not cold and peer.warms_up:
         read(batches[0])  # opening is not what is measured
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     for indices in batches:
         read(indices)[:, 0, 0].sum().item()
-    seconds = time.perf_counter() - start
+    seconds, used = time.perf_counter() - start, time.process_time() - used
     del read
     peer.close()
-    return sum(map(len, batches)) / seconds
+    n = sum(map(len, batches))
+    return n / seconds, used / n * 1e6
 
 
 def bench_read(folder: Path, windows_NCT: np.ndarray, rounds: int) -> dict[str, object]:
@@ -349,15 +357,19 @@ def bench_read(folder: Path, windows_NCT: np.ndarray, rounds: int) -> dict[str, 
     rng, results = np.random.default_rng(1), {}
     for cold in (False, True):
         speeds: dict[str, list[float]] = {name: [] for name in peers}
+        used: dict[str, list[float]] = {name: [] for name in peers}
         for _ in range(rounds if not cold else max(3, rounds // 2)):
             order = rng.permutation(len(windows_NCT))
             batches = [order[i : i + BATCH] for i in range(0, len(order) - BATCH + 1, BATCH)]
             for name, peer in peers.items():
                 part = batches if not name.startswith(("zarr", "litdata")) else batches[: max(4, len(batches) // 4)]
-                speeds[name].append(windows_per_second(peer, part, cold))
-        results["cold" if cold else "warm"] = speeds
-        print_speeds("cold" if cold else "warm", speeds, sizes)
-    bars = judge(results["warm"], sizes)
+                speed, processor = measure(peer, part, cold)
+                speeds[name].append(speed)
+                used[name].append(processor)
+        name = "cold" if cold else "warm"
+        results[name] = {"windows_per_second": speeds, "processor_us": used}
+        print_speeds(name, speeds, used, sizes)
+    bars = judge(results["warm"]["windows_per_second"], sizes)
     return {"sizes": sizes, "speeds": results, "bars": bars}
 
 
@@ -370,14 +382,15 @@ def check_equal(peers: dict[str, Peer], windows_NCT: np.ndarray) -> None:
             peer.close()
 
 
-def print_speeds(title: str, speeds: dict[str, list[float]], sizes: dict[str, float]) -> None:
+def print_speeds(title: str, speeds: dict[str, list[float]], used: dict[str, list[float]], sizes: dict[str, float]) -> None:
     ours = speeds["ours: WindowStream"]
-    print(f"\n{title} cache: windows/s (median, least - most of the rounds), WindowStream over it (median of the rounds), size")
+    print(
+        f"\n{title} cache, {len(ours)} rounds: windows/s median (least, most) | WindowStream over it | processor us a window | size"
+    )
     for name, values in speeds.items():
         ratio = statistics.median(a / b for a, b in zip(ours, values, strict=True))
-        print(
-            f"  {name:30s} {statistics.median(values):9,.0f}  ({min(values):7,.0f} - {max(values):7,.0f})  {ratio:6.2f}x  {sizes[name]:5.2f}"
-        )
+        span = f"({min(values):7,.0f} {max(values):7,.0f})"
+        print(f"  {name:30s} {statistics.median(values):9,.0f} {span} {ratio:7.2f}x {min(used[name]):8.0f} {sizes[name]:6.2f}")
 
 
 def judge(speeds: dict[str, list[float]], sizes: dict[str, float]) -> list[dict[str, object]]:
