@@ -99,7 +99,7 @@ def _drop(value: object) -> None:
     del value
 
 
-def chain(files: list[Path], pattern: str, title: str, rounds: int = ROUNDS, workers: int = 2) -> None:
+def chain(files: list[Path], pattern: str, title: str, rounds: int = ROUNDS) -> None:
     """Files to windows on disk."""
     with tempfile.TemporaryDirectory() as folder:
         h5, zarr = Path(folder) / "a.h5", Path(folder) / "a.zarr"
@@ -114,9 +114,19 @@ def chain(files: list[Path], pattern: str, title: str, rounds: int = ROUNDS, wor
         stored = sum(path.stat().st_size for path in zarr.rglob("*") if path.is_file())
         corpus = eegprep.Corpus.open(zarr)
         print(f"  store: {stored / (len(corpus) * 128 * 512 * 4):.3f} x the raw bytes of {len(corpus)} windows (bar: 0.6)")
-        if workers > 1:
-            two = best({"one worker": lambda: ours(1), f"{workers} workers": lambda: ours(workers)}, max(2, rounds // 2))
-            show(f"{title}, workers", two, "one worker")
+
+
+def workers(pattern: str, title: str, rounds: int) -> None:
+    """One process against two."""
+    with tempfile.TemporaryDirectory() as folder:
+        zarr = Path(folder) / "a.zarr"
+
+        def build(count: int) -> None:
+            shutil.rmtree(zarr, ignore_errors=True)
+            eegprep.build(f"files:{pattern}", zarr, workers=count)
+
+        build(1)  # hashes the files, which is remembered
+        show(title, best({"one worker": lambda: build(1), "two workers": lambda: build(2)}, rounds), "one worker")
 
 
 def large_recording(folder: Path, n_channels: int = 128, sfreq: int = 1000, minutes: int = 10) -> Path:
@@ -189,14 +199,16 @@ def main() -> None:
     filters(128, 1000.0, 120.0)
     files = sorted(options.recordings.rglob("*.edf"))
     with tempfile.TemporaryDirectory() as folder:
-        flat = Path(folder) / "edf"
-        flat.mkdir()
-        for number, file in enumerate(files):  # one subject each, so that workers have something to share
-            shutil.copyfile(file, flat / f"sub-{number:02d}.edf")
-        chain(sorted(flat.glob("*.edf")), f"{flat}/*.edf", f"{len(files)} genuine EDF files", options.rounds)
+        one, many = Path(folder) / "one", Path(folder) / "many"
+        for number in range(len(files) * 4):  # one person with all runs; and enough people for two workers to share
+            target = one / f"sub-1_run-{number}.edf" if number < len(files) else many / f"sub-{number:03d}.edf"
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(files[number % len(files)], target)
+        chain(sorted(one.glob("*.edf")), f"{one}/*.edf", f"{len(files)} genuine EDF files", options.rounds)
+        workers(f"{many}/*.edf", f"the same recordings as {3 * len(files)} people, workers", options.rounds)
         if options.large:
             large = large_recording(Path(folder) / "large")
-            chain([large], f"{large.parent}/*.edf", "one recording of 128 channels x 1 kHz x 10 min", 2, workers=1)
+            chain([large], f"{large.parent}/*.edf", "one recording of 128 channels x 1 kHz x 10 min", 2)
             peak_memory(f"{large.parent}/*.edf")
     if options.scale:
         scaling()

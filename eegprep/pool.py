@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import re
+import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,11 +79,9 @@ def run_job(job: Any) -> Any:
 
 
 def _run_processes(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | None) -> list[Any]:
-    import multiprocessing
-
     _require_memory(jobs, budget)
     results: list[Any] = [None] * len(jobs)
-    context = multiprocessing.get_context("spawn")  # forks of a process with threads can deadlock
+    context = multiprocessing.get_context(start_method())
     workers = min(budget.workers, len(jobs))
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
         waiting = sorted(range(len(jobs)), key=lambda index: -jobs[index].bytes)  # the largest first: no long tail
@@ -98,10 +100,29 @@ def _run_processes(jobs: Sequence[Any], budget: Budget, progress: ProgressCallba
                     results[index] = future.result()
                     done += 1
                     _tell(progress, done, len(jobs), jobs[index].name)
+        except BrokenProcessPool:
+            raise StoreError(
+                "a worker process was killed, most likely for want of memory",
+                "run the same command again with fewer --workers, or with --max-memory; finished subjects are kept",
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return results
+
+
+# their threads or locks do not survive a fork
+_NOT_FORKABLE = {"torch", "zarrs", "distributed", "tensorflow", "jax"}
+
+
+def start_method() -> str:
+    """`fork` where nothing can go wrong with it: on Linux, with this thread alone. Otherwise `spawn`.
+
+    A forked worker begins in milliseconds with all libraries loaded; a spawned one imports them again, which takes longer
+    than a small build. But a fork beside other threads may copy a lock that nobody will ever release.
+    """
+    alone = threading.active_count() == 1 and not _NOT_FORKABLE & set(sys.modules)
+    return "fork" if sys.platform == "linux" and alone else "spawn"
 
 
 def _require_memory(jobs: Sequence[Any], budget: Budget) -> None:
@@ -126,8 +147,6 @@ def _next(jobs: Sequence[Any], waiting: Sequence[int], running: Iterable[int], b
 
 def _start_worker() -> None:
     """One thread of arithmetic each, and no life after the parent: an orphan would go on writing into the store."""
-    import multiprocessing
-    import threading
     from multiprocessing.connection import wait as wait_for
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -147,7 +166,7 @@ def _run_dask(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | 
     results: list[Any] = [None] * len(jobs)
     with Client(budget.scheduler, set_as_default=False) as client:
         futures = {client.submit(run_job, job, pure=False, retries=2): index for index, job in enumerate(jobs)}
-        for done, future in enumerate(as_completed(list(futures)), start=1):
+        for done, future in enumerate(as_completed(list(futures), loop=client.loop), start=1):
             index = futures[future]
             results[index] = future.result()
             _tell(progress, done, len(jobs), jobs[index].name)

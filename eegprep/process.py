@@ -55,13 +55,15 @@ def process(recording: Recording, recipe: Recipe) -> Processed:
     if band is None:
         message = f"{recipe.high:g} Hz does not fit {rate:g} Hz sampling (Nyquist frequency {rate / 2:g} Hz; --nyquist skip)"
         return Processed(_quarantine(recording, "nyquist", rate / 2, recipe.high, message), {}, facts)
-    before_CT, before_sfreq = recording.signal_CT, recording.sfreq
+    before = recording
     recording = _filter(recording, band, recipe)
     facts["amplitude"] = quality.typical_amplitude(recording)
-    recording = quality.gate_units(recording, recipe)
+    recording = quality.gate_units(recording, recipe, facts["amplitude"])
     extra = {
         "filter": {"low": band.low, "high": band.high, "clipped": band.changed, "design": "firwin, Hamming, zero phase"},
-        "summary": summarise(before_CT, before_sfreq, recording.signal_CT, recording.sfreq),
+        "summary": summarise(
+            before.signal_CT, before.sfreq, recording.signal_CT, recording.sfreq, before.segments, recording.segments
+        ),
     }
     return Processed(recording, plain_json(extra), plain_json(facts))
 

@@ -102,9 +102,12 @@ def gate_cut(recording: Recording, recipe: Recipe) -> Recording:
     return _with(recording, findings)
 
 
-def gate_units(recording: Recording, recipe: Recipe) -> Recording:
-    """Quarantine a recording whose amplitude is not that of an EEG in uV, naming the factor it would take. After the filter."""
-    amplitude = typical_amplitude(recording)
+def gate_units(recording: Recording, recipe: Recipe, amplitude: float) -> Recording:
+    """Quarantine a recording whose amplitude is not that of an EEG in uV, naming the factor it would take. After the filter.
+
+    Args:
+        amplitude: `typical_amplitude` of the recording, uV.
+    """
     if recipe.min_uv <= amplitude <= recipe.max_uv:
         return recording
     limit = recipe.min_uv if amplitude < recipe.min_uv else recipe.max_uv
