@@ -346,6 +346,31 @@ def test_white_noise_has_its_variance_in_its_spectrum() -> None:
     np.testing.assert_allclose(found["std"], 10, rtol=0.01)
 
 
+def test_a_seam_is_not_power() -> None:
+    """Ten stretches of a 10 Hz rhythm on offsets of 1 mV: across the seams the steps would drown everything below 5 Hz."""
+    time_T = np.arange(1024) / 256
+    pieces = [np.sin(2 * np.pi * 10 * time_T)[None] + 1000 * (n % 2) for n in range(10)]
+    signal_CT = np.concatenate(pieces, axis=1).astype(np.float32)
+    segments = [(1024 * n, 1024 * (n + 1)) for n in range(10)]
+
+    inside, across = spectrum(signal_CT, 256.0, segments), spectrum(signal_CT[:, 100:], 256.0)
+
+    at_2_hz = int(np.argmin(np.abs(np.asarray(SUMMARY_FREQS) - 2)))
+    assert inside[at_2_hz] < 1e-6  # type: ignore[operator]
+    assert across[at_2_hz] > 1  # type: ignore[operator]
+
+
+def test_stretches_shorter_than_two_seconds_give_a_coarser_spectrum() -> None:
+    """Kaneshiro2015: 32 samples each. White noise of 10 uV at 64 Hz is 100 / 32 uV^2/Hz."""
+    signal_CT = np.random.default_rng(2).normal(0, 10, (8, 32 * 40)).astype(np.float32)
+    segments = [(32 * n, 32 * (n + 1)) for n in range(40)]
+
+    found = [value for value in spectrum(signal_CT, 64.0, segments) if value is not None]
+
+    # the mean is removed from each short window, which takes from the lowest frequencies
+    assert np.mean(found[30:]) == pytest.approx(100 / 32, rel=0.1)
+
+
 def test_a_recording_of_a_few_samples_has_no_spectrum() -> None:
     """Seven samples say nothing about frequencies; nothing breaks."""
     assert spectrum(np.zeros((2, 7), np.float32), 100.0) == [None] * len(SUMMARY_FREQS)
