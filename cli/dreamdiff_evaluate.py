@@ -24,6 +24,9 @@ def evaluate(
     controls: Annotated[
         bool, typer.Option("--controls", help="Run the controls: what else could have produced the result")
     ] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also measure what it has to beat: Brain2Image, linear maps, oracles, no EEG")
+    ] = False,
     classifier: Annotated[
         str | None,
         typer.Option(help="efficientnet-lite0, or vit_h_14:FILE for the paper's protocol, or another torchvision NAME:FILE"),
@@ -47,6 +50,7 @@ def evaluate(
         "classifier": classifier, "inception": inception, "lpips": lpips, "clip": clip,
     }  # fmt: skip
     chosen = [f"{name}={str(value).lower() if value is True else value}" for name, value in options.items() if value is not None]
+    chosen += ['baselines=["all"]'] if baselines else []
     settings = resolve(EvaluateConfig, file=config, assignments=[*(set_ or ()), *chosen])
     with progress("evaluating") as report:
         found = run(model, pairs, out, settings, images=images, progress=report)

@@ -7,7 +7,7 @@ done when its `row.json` is there with the fingerprint of its settings; run the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -25,8 +25,7 @@ from eegprep.exports import from_arrays
 from eegprep.recording import ProgressCallback
 from eegprep.settings import Settings, build, fingerprint, resolve
 
-from .baselines import FrozenGenerator, Problem, run_baseline
-from .clip_target import load_clip
+from .baselines import Problem, run_baseline
 from .config import FINETUNE_PRESETS, PRETRAIN_PRESETS, FinetuneConfig, PretrainConfig
 from .encoder import EEGEncoder, parameter_count
 from .evaluate import EvaluateConfig, Evaluation, choose_trials, evaluate, load_networks, make_scorer
@@ -377,25 +376,6 @@ def table1_rows(systems: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict
     return found
 
 
-def run_baselines(
-    names: Iterable[str], store: Pairs, config: EvaluateConfig, *, sd: str, clip: str, seed: int = 2022, epochs: int = 30,
-    progress: ProgressCallback | None = None,
-) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
-    """Baselines by name on the trials of an evaluation, measured like a model."""
-    parts, chosen = choose_trials(store, config, seed)
-    model, tower = load_stable_diffusion(sd, offline=True), load_clip(clip, offline=True)
-    generator = FrozenGenerator(model, tower)
-    scorer = make_scorer(store, parts["train"], chosen, model.image_size, load_networks(config, tower.width), config)
-    problem = Problem(
-        store, parts["train"], chosen, model.image_size, samples=config.samples, seed=config.seed, steps=config.steps
-    )
-    found = {}
-    for name in names:
-        made = run_baseline(name, problem, generator=generator, clip=tower, epochs=epochs, progress=progress)
-        found[made.name] = [m.to_json() for m in scorer.measure(made.images_NSHWC)]
-    return found
-
-
 # reading the tables
 
 
@@ -520,12 +500,11 @@ def _run_on_dask(
 ) -> None:
     try:
         from distributed import Client
-        from distributed import as_completed as as_they_come
     except ImportError:
         raise UsageError("--scheduler needs Dask, which is not installed", 'pip install "eeg-dreamdiff[cluster]"') from None
     with Client(address, set_as_default=False) as client:
         futures = [client.submit(job, *arguments, pure=False) for job, arguments in jobs]
-        for number, future in enumerate(as_they_come(futures)):
+        for number, future in enumerate(futures):  # in order; waiting for an early one delays only the message of a later one
             future.result()
             _say(progress, number + 1, len(jobs), f"{what} on the cluster")
 

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
 from eegprep.errors import DataError, ModelError, UsageError
@@ -26,7 +25,7 @@ from eegprep.recording import ProgressCallback
 from eegprep.settings import suggest
 
 from .clip_target import ClipTarget
-from .controls import RIDGES, RidgeDecoder, extract_features
+from .controls import RIDGES, RidgeDecoder, extract_features, left_out_error
 from .latent_diffusion import StableDiffusion, make_scheduler
 from .metrics import cosine_similarity
 from .pairs import Pairs
@@ -88,26 +87,23 @@ class Problem:
 class FrozenGenerator:
     """The generator before any EEG: CLIP's text states in, images out, with classifier-free guidance.
 
-    `text_states` is what Stable Diffusion's text encoder gives: the last hidden state of every token of CLIP's text tower. For
+    Text states are what Stable Diffusion's text encoder gives: the last hidden state of every token of CLIP's text tower. For
     Stable Diffusion 1.5 that is CLIP ViT-L/14, for the embedded model the embedded CLIP.
     """
 
     def __init__(self, sd: StableDiffusion, clip: ClipTarget) -> None:
         self.sd, self.clip = sd, clip
-        width = int(clip.model.ln_final.weight.shape[0])
+        self.padding: Literal["end", "zero"] = "zero" if sd.source == "embedded" else "end"
+        width = self.text_states([""]).shape[2]
         if width != sd.context_width:
             raise ModelError(
                 f"the text states of {clip.name} have width {width}, the generator reads {sd.context_width}",
                 "give the CLIP whose text tower the generator was trained with",
             )
 
-    @torch.no_grad()
     def text_states(self, texts: Sequence[str]) -> Tensor:
         """(N, L, D)."""
-        model: Any = self.clip.model
-        tokens = SimpleTokenizer(context_length=int(model.context_length))(list(texts))
-        x = model.token_embedding(tokens) + model.positional_embedding
-        return model.ln_final(model.transformer(x, attn_mask=model.attn_mask))
+        return self.clip.text_states(texts, self.padding)
 
     @torch.no_grad()
     def images(
@@ -178,7 +174,7 @@ class RidgeMap:
         values, vectors = np.linalg.eigh(x @ x.T / x.shape[1])
         values = np.maximum(values, 0)
         projected = vectors.T @ (targets_NE - self.bias_E)
-        errors = [RidgeDecoder._left_out_error(values, vectors, projected, ridge) for ridge in RIDGES]
+        errors = [left_out_error(values, vectors, projected, ridge) for ridge in RIDGES]
         self.ridge = RIDGES[int(np.argmin(errors))]
         self.weights_DE = x.T @ (vectors @ (projected / (values + self.ridge)[:, None])) / x.shape[1]
         return self

@@ -138,7 +138,7 @@ class RidgeDecoder:
         values, vectors = np.linalg.eigh(x @ x.T / max(x.shape[1], 1))
         values = np.maximum(values, 0)
         projected = vectors.T @ (y - self.bias_C)
-        errors = [self._left_out_error(values, vectors, projected, ridge) for ridge in RIDGES]
+        errors = [left_out_error(values, vectors, projected, ridge) for ridge in RIDGES]
         self.ridge = RIDGES[int(np.argmin(errors))]
         dual_NC = vectors @ (projected / (values + self.ridge)[:, None])
         self.weights_DC = x.T @ dual_NC / max(x.shape[1], 1)
@@ -153,16 +153,19 @@ class RidgeDecoder:
         """(N,): the likeliest label."""
         return np.asarray(self.classes[self.scores(features_ND).argmax(1)])
 
-    @staticmethod
-    def _left_out_error(values: Floats, vectors: Floats, projected: Floats, ridge: float) -> float:
-        """Mean squared error of every trial predicted by all others (closed form; Hastie et al. 2009, section 7.10).
 
-        y - f = ridge (K + ridge)^-1 y, and leaving a trial out divides its residual by 1 - H_ii.
-        """
-        shrink = ridge / (values + ridge)
-        residual = vectors @ (shrink[:, None] * projected)
-        leverage = (vectors**2) @ shrink
-        return float(((residual / np.maximum(leverage, 1e-12)[:, None]) ** 2).mean())
+def left_out_error(values: Floats, vectors: Floats, projected: Floats, ridge: float) -> float:
+    """Mean squared error of every trial predicted by all others (closed form; Hastie et al. 2009, section 7.10).
+
+    Args:
+        values, vectors: eigen-decomposition of the (n, n) kernel. projected: vectors.T @ targets.
+
+    y - f = ridge (K + ridge)^-1 y, and leaving a trial out divides its residual by 1 - H_ii.
+    """
+    shrink = ridge / (values + ridge)
+    residual = vectors @ (shrink[:, None] * projected)
+    leverage = (vectors**2) @ shrink
+    return float(((residual / np.maximum(leverage, 1e-12)[:, None]) ** 2).mean())
 
 
 # what a decoder may see

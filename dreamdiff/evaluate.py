@@ -21,12 +21,13 @@ from PIL import Image
 from pydantic import Field
 
 from eegprep import atomic
-from eegprep.errors import DataError, ModelError
+from eegprep.errors import DataError, ModelError, ToolkitError
 from eegprep.recording import ProgressCallback
 from eegprep.settings import Settings, fingerprint
 from eegprep.splits import Audit, audit
 
 from . import metrics
+from .baselines import NAMES, FrozenGenerator, Problem, run_baseline
 from .classifiers import (
     CentroidJudge,
     ImageClassifier,
@@ -42,6 +43,7 @@ from .clip_target import ClipTarget, load_clip
 from .config import GenerateConfig, LoopConfig
 from .controls import DecodingControls, GenerationControl, decoding_controls, extract_features, generation_controls
 from .generate import generate_to_folder, generator_for, load_pipeline, render
+from .latent_diffusion import load_stable_diffusion
 from .metrics import Measurement
 from .pairs import Pairs
 from .pipeline import DreamDiffusionPipeline
@@ -61,6 +63,8 @@ class EvaluateConfig(Settings):
     classifier, inception, lpips, clip: networks that judge; see `classifiers` and `load_clip`. clip `auto`: the embedded one where
         its width fits the model.
     control_trials: trials of the controls that need new images.
+    baselines: names from `baselines.NAMES`, or "all", measured on the same trials; sd: their frozen generator, `auto` for the one that
+        the model was trained from.
     """
 
     split: str = "test"
@@ -79,6 +83,9 @@ class EvaluateConfig(Settings):
     clip: str = "auto"
     controls: bool = False
     control_trials: int = Field(default=40, ge=2)
+    baselines: tuple[str, ...] = ()
+    baseline_epochs: int = Field(default=30, ge=1)
+    sd: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -381,6 +388,19 @@ class Material:
 
 
 @dataclass(frozen=True)
+class BaselineResult:
+    """A baseline, measured like the model on the same trials."""
+
+    name: str
+    told: str
+    measurements: tuple[Measurement, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"name": self.name, "told": self.told, "measurements": [m.to_json() for m in self.measurements]}
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Everything an evaluation found."""
 
@@ -392,6 +412,7 @@ class Evaluation:
     generation: tuple[GenerationControl, ...]
     material: Material
     confusion: Array | None
+    baselines: tuple[BaselineResult, ...] = ()
 
     @property
     def first_line(self) -> str:
@@ -439,6 +460,7 @@ class Evaluation:
             "audit": self.audit.to_dict(),
             "controls": None if self.controls is None else self.controls.to_json(),
             "generation_controls": [g.to_json() for g in self.generation],
+            "baselines": [b.to_json() for b in self.baselines],
             "confusion": None
             if self.confusion is None
             else {"classes": self.material.classes, "rows": np.round(self.confusion, 6).tolist()},
@@ -488,6 +510,7 @@ def evaluate(
     if config.controls:
         decoding = run_decoding_controls(store, parts["train"], chosen, report, config.seed, progress)
         generation = tuple(run_generation_controls(pipeline, store, chosen, scorer, networks, making, config, progress))
+    beside = tuple(run_baselines(store, parts["train"], chosen, scorer, pipeline, config, progress)) if config.baselines else ()
     judged = scorer.judge_scores(made) if scorer.judge is not None else None
     material = Material(
         scorer.truth_NHWC,
@@ -503,7 +526,7 @@ def evaluate(
     )
     found = Evaluation(
         identity(model, pipeline, store, parts, chosen, networks, config), tuple(measured), scorer.not_computed, report, decoding,
-        generation, material, None if judged is None else metrics.confusion(judged, scorer.labels_N),
+        generation, material, None if judged is None else metrics.confusion(judged, scorer.labels_N), beside,
     )  # fmt: skip
     atomic.write_json(out / "report.json", found.to_json())
     return found
@@ -639,6 +662,30 @@ def run_generation_controls(
 
     real = GenerationControl("eeg", "the EEG of the trial itself", "the result, on these trials", tuple(score(generate(eeg))))
     return [real, *generation_controls(generate, score, eeg, store.labels[some], seed=config.seed, progress=progress)]
+
+
+def run_baselines(
+    store: Pairs, train: Ints, chosen: Ints, scorer: ImageScorer, pipeline: DreamDiffusionPipeline, config: EvaluateConfig,
+    progress: ProgressCallback | None,
+) -> list[BaselineResult]:  # fmt: skip
+    """Baselines on the same trials with the same scorer; those whose parts are not there are listed as not computed."""
+    names = NAMES if "all" in config.baselines else config.baselines
+    problem = Problem(store, train, chosen, pipeline.image_size, samples=config.samples, seed=config.seed, steps=config.steps)
+    clip, generator = scorer.networks.clip, None
+    source = str(pipeline.details.training.get("sd", "")) if config.sd == "auto" else config.sd
+    try:
+        generator = None if clip is None or not source else FrozenGenerator(load_stable_diffusion(source, offline=True), clip)
+    except ToolkitError as error:
+        scorer.not_computed["frozen generator"] = error.problem
+    found = []
+    for name in names:
+        try:
+            made = run_baseline(name, problem, generator=generator, clip=clip, epochs=config.baseline_epochs, progress=progress)
+        except ModelError as error:
+            scorer.not_computed[f"baseline {name}"] = error.problem
+            continue
+        found.append(BaselineResult(made.name, made.told, tuple(scorer.measure(made.images_NSHWC))))
+    return found
 
 
 def identity(

