@@ -29,6 +29,7 @@ from .config import FINETUNE_PRESETS, PRETRAIN_PRESETS, FinetuneConfig, Generate
 from .evaluate import EvaluateConfig, Evaluation, evaluate
 from .evaluate_report import write_report
 from .generate import generate_to_folder
+from .loop import FitResult
 from .pairs import Pairs
 from .pretrain import pretrain, read_validation
 
@@ -136,14 +137,23 @@ def prepare(folders: Folders, config: DemoConfig, progress: ProgressCallback | N
     eegprep.build(MANIFEST, folders.corpus, offline=True, progress=progress)
     say("masked-signal pre-training")
     pretraining = resolve(PretrainConfig, presets=PRETRAIN_PRESETS, preset="tiny", assignments=config.pretrain)
-    pretrain(folders.corpus, folders.pretrained, pretraining, progress=progress)
+    _finished(pretrain(folders.corpus, folders.pretrained, pretraining, progress=progress))
     say("simulated EEG-image pairs")
     dials = simulate.SimulateConfig(people=config.people, trials=config.trials, snr=config.snr, seed=config.seed)
     simulate.simulate(folders.pairs, dials, progress=progress)
     say("fine-tuning of the embedded model")
     tuning = resolve(FinetuneConfig, presets=FINETUNE_PRESETS, preset="demo", assignments=config.finetune)
-    finetune.finetune(
-        folders.pairs, str(folders.pretrained), "embedded", "embedded", folders.finetuned, tuning, progress=progress, offline=True
+    _finished(
+        finetune.finetune(
+            folders.pairs,
+            str(folders.pretrained),
+            "embedded",
+            "embedded",
+            folders.finetuned,
+            tuning,
+            progress=progress,
+            offline=True,
+        )
     )
 
 
@@ -164,6 +174,12 @@ def shown_trials(pairs: Pairs, count: int) -> np.ndarray:
         mine = np.flatnonzero(test.labels == label)
         rank[mine] = np.arange(len(mine))
     return np.asarray(test.indices)[np.lexsort((test.labels, rank))[:count]]
+
+
+def _finished(result: FitResult) -> None:
+    """A training that was asked to stop ends early and without an error; the steps after it need it whole."""
+    if not result.finished:
+        raise KeyboardInterrupt
 
 
 def _claim(out: Path) -> None:
