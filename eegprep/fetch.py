@@ -27,7 +27,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -382,13 +381,15 @@ def _ask_child(request: Mapping[str, Any], data_dir: Path) -> Iterator[dict[str,
     code = f"import sys; sys.path.insert(0, {root!r}); from eegprep.moabb_files import main; main()"
     log = state_folder(data_dir) / "log.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as errors, tempfile.TemporaryFile("w+", encoding="utf-8") as asked:
-        json.dump(request, asked)
-        asked.seek(0)
+    with log.open("ab") as errors:
         child = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=asked, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
         )
+        assert child.stdin is not None
         assert child.stdout is not None
+        with suppress(BrokenPipeError):  # it could not even start: its status says so below
+            child.stdin.write(json.dumps(request) + "\n")
+            child.stdin.flush()  # and stays open: when this process ends, in whatever way, so does the child
         answered = 0
         try:
             for line in child.stdout:
@@ -399,6 +400,8 @@ def _ask_child(request: Mapping[str, Any], data_dir: Path) -> Iterator[dict[str,
             if child.poll() is None and sys.exc_info()[0] is not None:
                 child.kill()
             status = child.wait()
+            with suppress(BrokenPipeError):
+                child.stdin.close()
     if answered < len(request["subjects"]):
         raise FetchError(
             f"MOABB's process ended with status {status} after {answered} of {len(request['subjects'])} subjects", f"see {log}"

@@ -14,8 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import sys
 import tarfile
+import threading
 import traceback
 import warnings
 import zipfile
@@ -61,7 +63,8 @@ def main() -> None:
     """Entry of the child process."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")  # whatever libraries print goes to standard error instead
     os.dup2(2, 1)
-    request = json.load(sys.stdin)
+    request = json.loads(sys.stdin.readline())
+    end_with_parent(sys.stdin.fileno())
 
     def emit(answer: dict[str, Any]) -> None:
         answers.write(json.dumps(answer) + "\n")
@@ -70,6 +73,20 @@ def main() -> None:
     prepare(Path(request["data_dir"]))
     with no_network(everywhere=True) if request["offline"] else nullcontext():
         find_files(request, emit)
+
+
+def end_with_parent(line: int) -> None:
+    """End this process as soon as the other end of `line`, a file descriptor, is closed.
+
+    A parent that was killed has let go of the data folder, and nobody may go on writing into it.
+    """
+
+    def watch() -> None:
+        while os.read(line, 1):  # not through a file object, whose lock would be held when the interpreter ends
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)  # ends us at once: nobody here catches it, and partial files are meant to stay
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def prepare(data_dir: Path) -> None:

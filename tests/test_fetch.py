@@ -666,6 +666,30 @@ def test_the_same_process_may_take_it_again(tmp_path: Path) -> None:
     assert not (tmp_path / ".eegprep" / "lock.owner.json").exists()
 
 
+def test_moabb_s_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
+    """After SIGKILL the folder's lock is free: a child that went on downloading would race with the next owner."""
+    code = "import sys, time; from eegprep.moabb_files import end_with_parent; end_with_parent(0); print('up', flush=True); time.sleep(600)"
+    starter = "import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdin=subprocess.PIPE); print(c.pid, flush=True); c.wait()"
+    parent = subprocess.Popen([sys.executable, "-c", starter, code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    said = {parent.stdout.readline().strip(), parent.stdout.readline().strip()}
+    (child,) = (int(word) for word in said - {"up"})
+
+    parent.kill()
+    parent.communicate()  # returns when the child, which shares this pipe, has ended as well
+
+    with pytest.raises(ProcessLookupError, match="No such process"):
+        _still_runs(child)
+
+
+def _still_runs(pid: int) -> None:
+    """Raise ProcessLookupError for a process that has ended, also if nobody has collected it."""
+    os.kill(pid, 0)
+    status = Path(f"/proc/{pid}/stat")
+    if status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z":
+        raise ProcessLookupError("No such process")
+
+
 # -- wrong calls ----------------------------------------------------------------------------------------------------------
 
 
