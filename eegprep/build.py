@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
@@ -27,6 +27,9 @@ from .pool import Budget, run_jobs, store_lock
 from .recipe import Recipe, make_recipe, recipe_fingerprint
 from .recording import Finding, ProgressCallback, SourceFile
 from .sources import Task
+
+if TYPE_CHECKING:
+    from mne.io import BaseRaw
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def pad(
 
 
 def build(
-    source: str | Path | Sequence[str | Path],
+    source: str | Path | Sequence[str | Path] | Mapping[str, Any] | BaseRaw,
     out: str | Path,
     *,
     recipe: Recipe | None = None,
@@ -140,7 +143,8 @@ def build(
     """Sources into a corpus of windows, with nothing in between on disk. Run again to resume; nothing is done twice.
 
     Args:
-        source: a manifest, "moabb:NAME", "bids:ROOT", "files:GLOB", or several of them.
+        source: a manifest, "moabb:NAME", "bids:ROOT", "files:GLOB", or several of them; or an `mne.io.Raw`, or a mapping from
+            subject to a Raw or a list of them, see `build_raw`.
         out: folder of the corpus.
         recipe: how windows are made; or give its settings as keywords (`high=45.0`, `nyquist="skip"`, ...).
         subjects: for instance "1-10,12".
@@ -154,6 +158,8 @@ def build(
     Returns:
         what was done, with every finding of the gates.
     """
+    if isinstance(source, Mapping) or hasattr(source, "get_data"):
+        return build_raw(source if isinstance(source, Mapping) else {"0": source}, out, recipe=recipe, **settings)
     budget = Budget.make(workers, scheduler, max_memory)
     manifest = _load(source, subjects)
     recipe = recipe or _recipe(manifest, settings)
@@ -422,7 +428,7 @@ def _build_recordings(
     def create() -> None:
         recordings_store.create_recordings(out, stage, settings)
 
-    def finish(left_out: dict[str, Any]) -> None:
+    def finish(left_out: dict[str, Any], changed: bool) -> None:
         recordings_store.set_attributes(out, left_out=left_out)
         recordings_store.finish_recordings(out)
 
@@ -442,16 +448,22 @@ def _build_corpus(
     settings = recipe.model_dump(mode="json")
 
     def create() -> None:
-        if (out / "zarr.json").is_file():
-            _refuse_strangers(jobs, out, recipe)
-            store.create_corpus(
-                out, {}, store.read_corpus_attributes(out)["fingerprint"], channels=recipe.channels, samples=recipe.window
-            )
+        shape = {"channels": recipe.channels, "samples": recipe.window}
+        if not (out / "zarr.json").is_file():
+            store.create_corpus(out, settings, recipe_fingerprint(recipe), **shape)
+            return
+        found = store.read_corpus_attributes(out)["fingerprint"]
+        store.create_corpus(out, {}, found, **shape)  # checks the shape, which no recipe may change
+        if found != recipe_fingerprint(recipe):
+            _refuse_strangers(jobs, out)
             store.set_recipe(out, settings, recipe_fingerprint(recipe))
-        store.create_corpus(out, settings, recipe_fingerprint(recipe), channels=recipe.channels, samples=recipe.window)
 
-    def finish(left_out: dict[str, Any]) -> None:
-        if store.read_corpus_attributes(out).get("left_out") != left_out:
+    def finish(left_out: dict[str, Any], changed: bool) -> None:
+        node = store.read_node(out / "zarr.json")
+        same = node["attributes"].get("left_out") == left_out
+        if same and not changed and "consolidated_metadata" in node:
+            return  # nothing was done, and an earlier run finished
+        if not same:
             store.set_attributes(out, left_out=left_out)
         store.finish_corpus(out)
 
@@ -461,10 +473,8 @@ def _build_corpus(
     return summary
 
 
-def _refuse_strangers(jobs: Sequence[SubjectJob], out: Path, recipe: Recipe) -> None:
-    """Subjects in the corpus that this command does not name must fit its recipe, or the corpus would be a mixture."""
-    if store.read_corpus_attributes(out)["fingerprint"] == recipe_fingerprint(recipe):
-        return
+def _refuse_strangers(jobs: Sequence[SubjectJob], out: Path) -> None:
+    """Subjects in the corpus that this command does not name would keep the old recipe, and the corpus would be a mixture."""
     named = {job.name for job in jobs}
     others = [f"{dataset}/{subject}" for dataset, subject in recordings_store.subjects(out)]
     others = [name for name in others if name not in named]
@@ -479,7 +489,7 @@ def _run_step(
     jobs: Sequence[SubjectJob],
     out: Path,
     create: Callable[[], None],
-    finish: Callable[[dict[str, Any]], None],
+    finish: Callable[[dict[str, Any], bool], None],
     budget: Budget,
     progress: ProgressCallback | None,
 ) -> Summary:
@@ -499,7 +509,7 @@ def _run_step(
             if not existed and not recordings_store.subjects(out):
                 shutil.rmtree(out, ignore_errors=True)  # nothing came of it: leave no empty store behind
             raise
-        finish(_left_out(outcomes, before))
+        finish(_left_out(outcomes, before), bool(waiting))
         return _summarise(outcomes, out)
 
 

@@ -27,6 +27,7 @@ _NOT_EEG = re.compile(
 _ALIASES = {"t3": "t7", "t4": "t8", "t5": "p7", "t6": "p8"}
 
 
+@cache
 def canonical_name(name: str) -> str:
     """The 10-05 name that `name` means, as spelt in `standard_1005`, or the cleaned name itself.
 
@@ -44,9 +45,14 @@ def is_eeg_name(name: str, channels: Sequence[str] = ()) -> bool:
     `A1` and `A2` are earlobes, unless the recording's other names say that it is a BioSemi cap (A1 to A32, B1 ...).
     """
     short = re.sub(r"^(eeg)[ _-]+", "", name.strip().strip("."), flags=re.IGNORECASE)
-    if re.fullmatch(r"a[12]", short, re.IGNORECASE) and {"A3", "B1"} & {other.upper() for other in channels}:
+    if short.casefold() in ("a1", "a2") and {"A3", "B1"} & {other.upper() for other in channels}:
         return True
-    return re.fullmatch(_NOT_EEG, short) is None
+    return _not_eeg(short) is None
+
+
+@cache
+def _not_eeg(short: str) -> re.Match[str] | None:
+    return re.fullmatch(_NOT_EEG, short)
 
 
 def standard_positions(names: Sequence[str]) -> np.ndarray:

@@ -26,6 +26,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -460,6 +461,7 @@ def _people(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     return found
 
 
+@cache
 def _software() -> dict[str, str]:
     found = {}
     for name in _SOFTWARE:

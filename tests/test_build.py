@@ -11,16 +11,22 @@ import mne
 import numpy as np
 import pytest
 import zarr
-from eeg_files import eeg, names, write_edf, write_people
+from eeg_files import eeg, names, recording, write_edf, write_people
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 import eegprep
 from eegprep import jobs, store
 from eegprep.build import build_raw, fetch, filter_recordings, pad, plan
 from eegprep.errors import SourceError, StoreError, UsageError
+from eegprep.filters import effective_band
 from eegprep.manifests import shipped_folder
 from eegprep.pool import Budget, parse_bytes, store_lock
+from eegprep.process import cut_subject, run_subject
 from eegprep.recipe import make_recipe
 from eegprep.verify import trace, verify
+from eegprep.windows import stretch
 
 SAMPLE = shipped_folder() / "sample/MNE-eegbci-data/files/eegmmidb/1.0.0"
 
@@ -130,6 +136,59 @@ def test_raw_objects_become_a_corpus(tmp_path):
 
     assert summary.windows == 6 and set(eegprep.Corpus.open(tmp_path / "c.zarr").keys) == {"mine/0", "mine/1"}
     assert build_raw(raws, tmp_path / "c.zarr", dataset="mine").built == 0
+    assert eegprep.build(raws["0"], tmp_path / "d.zarr").windows == 3
+
+
+@given(
+    n_channels=st.integers(1, 300),
+    n_samples=st.integers(2, 3000),
+    sfreq=st.sampled_from([62.5, 128.0, 160.0, 200.0, 250.0, 256.00013, 1000.0]),
+    window=st.integers(2, 700),
+    stride=st.integers(1, 700),
+    short=st.sampled_from(["skip", "stretch"]),
+    mode=st.sampled_from(["replicate", "zeros"]),
+)
+@hypothesis_settings(max_examples=60, deadline=None)
+def test_any_recording_gives_the_windows_of_the_plain_rule(n_channels, n_samples, sfreq, window, stride, short, mode):
+    """Every channel count from 1 to 300, rate and length, against MNE, slices and one line of numpy."""
+    recipe = make_recipe(window=window, stride=stride, short=short, mode=mode)
+    signal_CT = eeg(n_channels, n_samples, sfreq, n_samples).astype(np.float32)
+    channels = [f"E{i}" for i in range(n_channels)]
+    writer = _Collect()
+    left_out = []
+
+    cut_subject(run_subject([recording(signal_CT, sfreq, channels)], recipe, left_out), recipe, writer, left_out)
+
+    if left_out:
+        codes = {finding["code"] for finding in left_out[0]["findings"] if finding["action"] == "quarantined"}
+        assert codes <= {"units", "too_short"} and ("units" in codes or (n_samples < window and short == "skip"))
+        return
+    band = effective_band(sfreq)
+    filtered_CT = mne.filter.filter_data(signal_CT.astype(float), sfreq, band.low, band.high, verbose="error")
+    rows = np.array(writer.records[0]["pad_map"])
+    starts = list(range(0, n_samples - window + 1, stride)) or [0]
+    made = np.concatenate(writer.windows)
+    assert made.shape == (len(starts), 128, window) and writer.starts == starts
+    for window_CT, start in zip(made, starts, strict=True):
+        piece = filtered_CT[:, start : start + window]
+        piece = piece if piece.shape[1] == window else stretch(piece, window)
+        expected = np.where((rows >= 0)[:, None], piece[np.maximum(rows, 0)], 0.0)
+        np.testing.assert_allclose(window_CT, expected, atol=2e-6 * max(1.0, np.abs(signal_CT).max()))
+
+
+class _Collect:
+    """Takes what a corpus would."""
+
+    def __init__(self):
+        self.records, self.windows, self.starts = [], [], []
+
+    def add_recording(self, record):
+        self.records.append(record)
+        return 0
+
+    def add(self, windows_NCT, recording, starts_N, labels_N):
+        self.windows.append(windows_NCT)
+        self.starts += starts_N.tolist()
 
 
 def test_a_balanced_draw_reaches_its_target(tmp_path, people):
