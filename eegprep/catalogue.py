@@ -5,7 +5,8 @@ Everything here is *declared*. What a recording holds is counted when it is read
 Importing MOABB takes seconds. The table is therefore kept: as a snapshot in the package for the MOABB release that it was made
 with, and in the user's cache folder for any other. Both name the MOABB version and the form of the table; a different installed
 version, or a development version, makes a new one. MOABB has no download sizes: those come from `data/catalogue_extra.csv`
-(NEMAR's own summary, as shipped in the wheel eegdash 0.9.1; PhysionetMI's is computed), like the notes on people who appear in several classes.
+(NEMAR's own summary, as shipped in the wheel eegdash 0.9.1; PhysionetMI's is computed), like the notes on people who appear in
+several classes.
 """
 
 from __future__ import annotations

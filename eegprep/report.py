@@ -1,5 +1,5 @@
-"""One self-contained page about a store: who and what is in it, how it looks before and after filtering, what was left out and why,
-and what its licences and authors ask for.
+"""One self-contained page about a store: who and what is in it, how it looks before and after filtering, what was left out and
+why, and what its licences and authors ask for.
 
 Everything comes from the records that `build` wrote; no window is read. C channels.
 """
