@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -88,6 +88,22 @@ class ClipTarget:
         tokens = SimpleTokenizer(context_length=int(self.model.context_length))(list(texts))
         vectors = self.model.encode_text(tokens.to(next(self.model.parameters()).device))
         return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu()
+
+    @torch.no_grad()
+    def text_states(self, texts: Sequence[str], padding: Literal["end", "zero"] = "end") -> Tensor:
+        """Last hidden states of the text tower, (N, 77, width) float32: the contexts that Stable Diffusion 1.x was trained on.
+
+        padding: what fills the places after the text: the end token, as in Stable Diffusion's tokenizer, or zeros (the embedded model).
+        """
+        from open_clip.tokenizer import SimpleTokenizer
+
+        tower = getattr(self.model, "text", self.model)
+        tokens = SimpleTokenizer(context_length=int(self.model.context_length))(list(texts))
+        if padding == "end":
+            after = torch.arange(tokens.shape[1]) > tokens.argmax(dim=1, keepdim=True)
+            tokens = torch.where(after, tokens.max(), tokens)
+        state_NLD = tower.token_embedding(tokens) + tower.positional_embedding
+        return tower.ln_final(tower.transformer(state_NLD, attn_mask=tower.attn_mask)).float()
 
 
 def load_clip(source: str, *, offline: bool = False) -> ClipTarget:

@@ -6,7 +6,7 @@ Shapes: B batch, L tokens, D width, K classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,17 +20,21 @@ from eegprep.settings import Settings
 class ConditionerConfig(Settings):
     """Widths come from the models that are joined: the EEG encoder, the U-Net and the CLIP tower."""
 
-    tokens_in: int = Field(128, ge=1, description="Tokens of the EEG encoder")
-    width_in: int = Field(1024, ge=1, description="Width of an EEG token")
-    tokens_mid: int = Field(64, ge=1, description="Tokens between the two mixers (authors' code: 64)")
-    tokens_out: int = Field(77, ge=1, description="Context tokens; Stable Diffusion 1.x was trained with 77")
-    context_width: int = Field(768, ge=1, description="Width of a context token")
-    clip_width: int = Field(768, ge=0, description="Width of a CLIP image vector; 0 leaves the CLIP head out")
+    tokens_in: int = Field(default=128, ge=1, description="Tokens of the EEG encoder")
+    width_in: int = Field(default=1024, ge=1, description="Width of an EEG token")
+    tokens_mid: int = Field(default=64, ge=1, description="Tokens between the two mixers (authors' code: 64)")
+    tokens_out: int = Field(default=77, ge=1, description="Context tokens; Stable Diffusion 1.x was trained with 77")
+    context_width: int = Field(default=768, ge=1, description="Width of a context token")
+    clip_width: int = Field(default=768, ge=0, description="Width of a CLIP image vector; 0 leaves the CLIP head out")
     clip_from: Literal["latent", "tau"] = Field(
-        "latent", description="h reads the encoder latent (authors' code) or tau(y) (paper, section 3.3)"
+        default="latent", description="h reads the encoder latent (authors' code) or tau(y) (paper, section 3.3)"
     )
-    time_width: int = Field(0, ge=0, description="Width of the U-Net's time embedding, for the released model's branch; 0: none")
-    classes: int = Field(0, ge=0, description="Outputs of the classifier head of `cls_tune`; 0: none")
+    time_width: int = Field(
+        default=0, ge=0, description="Width of the U-Net's time embedding, for the released model's branch; 0: none"
+    )
+    classes: int = Field(default=0, ge=0, description="Outputs of the classifier head of `cls_tune`; 0: none")
+    linear_channels: int = Field(default=0, ge=0, description="EEG channels that the linear path reads; 0: no linear path")
+    linear_bins: int = Field(default=32, ge=1, description="Time bins that the linear path averages a window into")
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,15 @@ class Conditioner(nn.Module):
             self.time_branch = nn.Sequential(
                 nn.Conv1d(config.tokens_out, half, 1), nn.Conv1d(half, 1, 1), nn.Linear(config.context_width, config.time_width)
             )
+        self.linear: LinearPath | None = None
+        self.bridge: Bridge | None = None
+        if config.linear_channels:
+            if not config.clip_width:
+                raise ModelError(
+                    "a linear path needs the CLIP head (clip_width is 0)", "set w_clip above 0, or linear_start to false"
+                )
+            self.linear = LinearPath(config.linear_channels, config.linear_bins, config.clip_width)
+            self.bridge = Bridge(config.clip_width, config.tokens_out, config.context_width)
         if config.classes:
             if not config.clip_width:
                 raise ModelError(
@@ -82,8 +95,8 @@ class Conditioner(nn.Module):
                 )
             self.classifier = nn.Linear(config.clip_width, config.classes)
 
-    def forward(self, latent_BLD: Tensor) -> Context:
-        """Latent of the EEG encoder, (B, tokens_in, width_in), to a `Context`.
+    def forward(self, latent_BLD: Tensor, eeg_BCT: Tensor | None = None) -> Context:
+        """Latent of the EEG encoder, (B, tokens_in, width_in), and (only for the linear path) its scaled input to a `Context`.
 
         Raises:
             ModelError: the latent has another shape than this conditioner was made for.
@@ -96,6 +109,9 @@ class Conditioner(nn.Module):
             )
         tokens_BLD = self.dim_mapper(self.channel_mapper(latent_BLD))
         clip_BD = self.clip_head(latent_BLD if self.config.clip_from == "latent" else tokens_BLD) if self.clip_head else None
+        if self.linear is not None and self.bridge is not None and clip_BD is not None and eeg_BCT is not None:
+            clip_BD = clip_BD + self.linear(eeg_BCT)
+            tokens_BLD = tokens_BLD + self.bridge(clip_BD)
         logits_BK = self.classifier(clip_BD) if self.classifier is not None and clip_BD is not None else None
         return Context(tokens_BLD, clip_BD, self.time_vector(tokens_BLD), logits_BK)
 
@@ -128,6 +144,80 @@ class Conditioner(nn.Module):
         scale = std / float(tokens.std().clamp_min(1e-8))
         self.dim_mapper.weight.mul_(scale)
         self.dim_mapper.bias.sub_(tokens.mean()).mul_(scale).add_(mean)
+
+
+class LinearPath(nn.Module):
+    """Scaled EEG -> CLIP's space by one linear map of channels x time bins: the baseline that any decoder has to beat. Ours."""
+
+    def __init__(self, channels: int, bins: int, clip_width: int) -> None:
+        super().__init__()
+        self.bins = bins
+        self.map = nn.Linear(channels * bins, clip_width)
+
+    def features(self, eeg_BCT: Tensor) -> Tensor:
+        """(B, C, T) -> (B, C, bins): means over time bins."""
+        return eeg_BCT.unflatten(-1, (self.bins, -1)).mean(-1)
+
+    def forward(self, eeg_BCT: Tensor) -> Tensor:
+        """(B, C, T) -> (B, clip_width)."""
+        return self.map(self.features(eeg_BCT).flatten(1))
+
+
+class Bridge(nn.Module):
+    """A direction in CLIP's space -> context tokens: a common part plus a linear map. Ours; the paper goes from the latent only."""
+
+    clip_mean_D: Tensor
+
+    def __init__(self, clip_width: int, tokens: int, width: int) -> None:
+        super().__init__()
+        self.base_LD = nn.Parameter(torch.zeros(tokens, width))
+        self.map = nn.Linear(clip_width, tokens * width, bias=False)
+        self.register_buffer("clip_mean_D", torch.zeros(clip_width))
+
+    def forward(self, clip_BD: Tensor) -> Tensor:
+        """(B, clip_width) -> (B, tokens, width)."""
+        direction_BD = F.normalize(clip_BD - self.clip_mean_D, dim=-1)
+        return self.base_LD + self.map(direction_BD).unflatten(-1, tuple(self.base_LD.shape))
+
+
+def condition(encoder: nn.Module, conditioner: Conditioner, eeg_BCT: Tensor) -> Context:
+    """EEG in uV through encoder and conditioner."""
+    scaled_BCT = cast(Any, encoder).scale(eeg_BCT) if conditioner.linear is not None else None
+    return conditioner(encoder(eeg_BCT), scaled_BCT)
+
+
+@torch.no_grad()
+def ridge(features_NF: Tensor, targets_ND: Tensor, group_N: Tensor, folds: int = 3) -> tuple[Tensor, Tensor, float]:
+    """Linear map (F, D) and offset (D) by ridge regression in the dual: weights X^T (X X^T + a I)^-1 Y of centred rows.
+
+    Args:
+        group_N: rows of one group (trials of one image) are predicted from other groups only when the penalty a is chosen;
+            otherwise repeats of an image would ask for too small a penalty.
+
+    Returns:
+        map, offset, and the share of the targets' variance that is left over in that cross-validation.
+    """
+    x, y = features_NF - features_NF.mean(0), targets_ND - targets_ND.mean(0)
+    kernel_NN, fold_N = x @ x.T, torch.unique(group_N, return_inverse=True)[1] % folds
+    left = torch.zeros(len(PENALTIES))
+    for fold in range(folds):
+        out, rest = torch.nonzero(fold_N == fold)[:, 0], torch.nonzero(fold_N != fold)[:, 0]
+        if len(out) and len(rest):
+            duals = _dual(kernel_NN[rest][:, rest], y[rest])
+            left += torch.stack([(y[out] - kernel_NN[out][:, rest] @ dual).square().sum() for dual in duals]) / y.square().sum()
+    best = int(left.argmin())
+    weights = x.T @ _dual(kernel_NN, y)[best]
+    return weights, targets_ND.mean(0) - features_NF.mean(0) @ weights, float(left[best])
+
+
+PENALTIES = (1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # relative to the mean eigenvalue of the kernel
+
+
+def _dual(kernel_NN: Tensor, y_ND: Tensor) -> list[Tensor]:
+    """(K + a I)^-1 Y for every penalty."""
+    values, vectors = torch.linalg.eigh(kernel_NN)
+    turned = vectors.T @ y_ND
+    return [vectors @ (turned / (values.clamp_min(0) + a * values.mean())[:, None]) for a in PENALTIES]
 
 
 class ClipHead(nn.Module):

@@ -166,7 +166,7 @@ class FinetuneConfig(Settings):
     lr_encoder: float = Field(default=1.0, gt=0)
     lr_conditioner: float = Field(default=1.0, gt=0)
     linear_start: bool = False
-    linear_bins: int = Field(default=64, ge=1)
+    linear_bins: int = Field(default=32, ge=1)
     caption: str = "a photo of {a} {name}"
     gradient_checkpointing: bool = False
     select: Literal["loss", "clip-accuracy", "last"] = "loss"
@@ -199,8 +199,9 @@ FINETUNE_PRESETS: dict[str, dict[str, Any]] = {
         "guidance_dropout": 0.1,
         "guidance": 3.0,
         "optim": {"lr": 1e-4, "warmup_epochs": 0.1},
-        "loop": {"epochs": 2, "max_steps": 200, "tracker": "none"},
+        "loop": {"epochs": 2, "max_steps": 120, "tracker": "none"},
         "lr_conditioner": 0.3,
+        "validate_trials": 120,
         "preview_trials": 8,
     },
     # a smoke test: seconds

@@ -28,7 +28,7 @@ from eegprep.errors import CheckpointError, DataError, ModelError, StoreError
 from eegprep.recording import ProgressCallback
 
 from .clip_target import ClipTarget, load_clip
-from .conditioner import Conditioner, ConditionerConfig, clip_loss, contrastive_loss
+from .conditioner import Conditioner, ConditionerConfig, clip_loss, condition, contrastive_loss, ridge
 from .config import FinetuneConfig
 from .encoder import EEGEncoder, weights_folder
 from .latent_cache import CachedRows, cached_rows
@@ -102,11 +102,13 @@ def prepare(
     row = np.full(len(store.image_sha256), -1)
     row[numbers] = np.arange(len(numbers))
     remarks: list[str] = []
-    clip_vectors, clip_key = None, "none"
+    clip_vectors, clip_key, texts = None, "none", None
     if wants_clip(config):
         target = load_clip(clip, offline=offline)
         remarks += target.remarks
         clip_vectors, clip_key = _clip_vectors(store, numbers, target, root, progress), target.fingerprint
+        if config.linear_start:
+            texts = Texts.of(target, store.classes, config.caption, "zero" if sd == "embedded" else "end")
         del target
         gc.collect()  # the towers are not needed again; at full size they are 1.7 GB
     model = load_stable_diffusion(sd, offline=offline)
@@ -128,7 +130,7 @@ def prepare(
         "pairs": store.fingerprint, "encoder": _encoder_identity(encoder), "sd": model.fingerprint, "clip": clip_key,
     }  # fmt: skip
     data = TrainingData(store, parts, row, moments, clip_vectors)
-    return FinetuneTask(config, data, eeg_encoder, model, size, identity, out, remarks)
+    return FinetuneTask(config, data, eeg_encoder, model, size, identity, out, remarks, texts)
 
 
 # ------------------------------------------------------------------------------------------------- data
@@ -340,6 +342,7 @@ class FinetuneTask(Task):
         identity: dict[str, Any],
         run_dir: Path,
         remarks: Sequence[str] = (),
+        texts: Texts | None = None,
     ) -> None:
         self.remarks = list(remarks)
         self.config, self.data, self.model, self.image_size = config, data, model, image_size
@@ -355,6 +358,8 @@ class FinetuneTask(Task):
             clip_from=config.clip_from,
             time_width=int(unet.config.block_out_channels[0]) * 4 if config.time_branch else 0,
             classes=len(data.pairs.classes) if config.w_class else 0,
+            linear_channels=encoder.config.channels if texts is not None else 0,
+            linear_bins=config.linear_bins,
         )
         if config.time_branch:
             accept_time_branch(unet)
@@ -365,6 +370,8 @@ class FinetuneTask(Task):
         check_fit(unet, model.vae, encoder, self.module.conditioner)
         if config.context_std is not None:
             self._calibrate(config.context_std)
+        if texts is not None:
+            self.remarks += linear_start(self.module, data, texts)
         if config.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
             encoder.gradient_checkpointing = True
@@ -416,9 +423,7 @@ class FinetuneTask(Task):
     def step(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
         """All losses of one batch; noise, time step and dropped EEG are functions of the trial and the epoch."""
         config, trained = self.config, cast(Trained, self.module)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and config.train_encoder):
-            latent_BLD = trained.encoder(batch["eeg"])
-        context = trained.conditioner(latent_BLD)
+        context = condition(trained.encoder, trained.conditioner, batch["eeg"])
         losses: dict[str, Tensor] = {}
         if context.clip_BD is not None and "clip" in batch:
             losses["clip"] = clip_loss(context.clip_BD, batch["clip"])
@@ -476,7 +481,9 @@ class FinetuneTask(Task):
         if self.data.clip_vectors is None:
             return 0.0
         trained = cast(Trained, self.module)
-        clip_BD = trained.conditioner(trained.encoder(batch["eeg"])).clip_BD
+        clip_BD = condition(trained.encoder, trained.conditioner, batch["eeg"]).clip_BD
+        if clip_BD is None:
+            return 0.0
         centres_KD = self._class_centres().to(clip_BD.device)
         nearest = (F.normalize(clip_BD.float(), dim=-1) @ centres_KD.T).argmax(dim=1)
         return float((nearest == batch["label"]).sum())
@@ -554,6 +561,90 @@ class FinetuneTask(Task):
             pipe.unet = copy.deepcopy(pipe.unet)  # the run may go on; its adapters stay apart
             merge_lora(pipe.unet)
         pipe.save_pretrained(run_dir / FOLDER)
+
+
+# --------------------------------------------------------------------------------------- the linear start
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Captions of the classes: unit vectors and last hidden states of CLIP's text tower, and the states of an empty text.
+
+    vectors_KD, states_KLD, empty_LD.
+    """
+
+    vectors_KD: Tensor
+    states_KLD: Tensor
+    empty_LD: Tensor
+
+    @classmethod
+    def of(cls, clip: ClipTarget, classes: Sequence[str], template: str, padding: Any) -> Texts:
+        """Read the captions `template` with {a} and {name} filled in."""
+        captions = [template.format(a="an" if name[:1].lower() in "aeiou" else "a", name=name.lower()) for name in classes]
+        return cls(clip.encode_text(captions), clip.text_states(captions, padding), clip.text_states([""], padding)[0])
+
+
+@torch.no_grad()
+def linear_start(module: Trained, data: TrainingData, texts: Texts, limit: int = 4000) -> list[str]:
+    """Fit the linear path and the bridge in closed form on the training trials, and let tau and the CLIP head begin at zero.
+
+    1. EEG -> CLIP: ridge regression of the image's vector on channels x time bins, after whitening over channels (the covariance is
+       the training trials' own); the penalty is chosen by cross-validation among training images.
+    2. CLIP -> context: ridge regression of text states on image vectors, over the training images; the text of an image is the caption
+       that CLIP finds nearest to it. Labels of trials are not used.
+    3. "No EEG" is the state of the empty text, which is what the U-Net knows as no condition.
+
+    Ours: with some thousand trials and minutes of time, gradient descent alone hardly finds what a linear map shows at once.
+    """
+    conditioner, encoder = module.conditioner, module.encoder
+    linear, bridge = conditioner.linear, conditioner.bridge
+    assert linear is not None and bridge is not None and data.clip_vectors is not None
+    if tuple(texts.empty_LD.shape) != tuple(conditioner.null_LD.shape):
+        raise ModelError(
+            f"CLIP's text states are {tuple(texts.empty_LD.shape)}, the U-Net reads {tuple(conditioner.null_LD.shape)}",
+            "set linear_start=false, or use the CLIP that this Stable Diffusion was trained with",
+        )
+    train = data.parts["train"]
+    chosen = train if len(train) <= limit else np.random.default_rng(0).choice(train, limit, replace=False)
+    parts = [
+        linear.features(encoder.scale(torch.from_numpy(data.pairs.eeg(part))))
+        for part in np.array_split(chosen, -(-len(chosen) // 256))
+    ]
+    features_NCW = torch.cat(parts)
+    whitener_CC = spatial_whitener(features_NCW)
+    target_ND = torch.from_numpy(data.clip_vectors.read(data.row[data.pairs.image[chosen]]))
+    weights, offset, left = ridge(
+        torch.einsum("dc,ncw->ndw", whitener_CC, features_NCW).flatten(1), target_ND, torch.as_tensor(data.pairs.image[chosen])
+    )
+    weights = torch.einsum("dc,dwk->cwk", whitener_CC, weights.unflatten(0, features_NCW.shape[1:])).flatten(0, 1)
+    linear.map.weight.copy_(weights.T)
+    linear.map.bias.copy_(offset)
+    images = np.unique(data.pairs.image[train])
+    image_MD = torch.from_numpy(data.clip_vectors.read(data.row[images]))
+    caption_M = (image_MD @ texts.vectors_KD.T).argmax(dim=1)
+    mean_D = image_MD.mean(dim=0)
+    to_states, base, _ = ridge(
+        F.normalize(image_MD - mean_D, dim=-1), texts.states_KLD[caption_M].flatten(1), torch.arange(len(images))
+    )
+    bridge.clip_mean_D.copy_(mean_D)
+    bridge.map.weight.copy_(to_states.T)
+    bridge.base_LD.copy_(base.view_as(bridge.base_LD))
+    conditioner.null_LD.copy_(texts.empty_LD)
+    for layer in (conditioner.dim_mapper, cast(Any, conditioner.clip_head).fc):
+        layer.weight.zero_()
+        layer.bias.zero_()
+    share = f"leaves {left:.0%} of the variance of the images' CLIP vectors, each image's trials predicted from those of others"
+    return [f"linear start: ridge regression on {len(chosen)} training trials {share}"]
+
+
+def spatial_whitener(features_NCW: Tensor, floor: float = 1e-4) -> Tensor:
+    """Symmetric inverse square root of the covariance over channels; directions below `floor` of the largest variance are not raised.
+
+    With replicated channels the covariance has no full rank.
+    """
+    x_CN = (features_NCW - features_NCW.mean(0)).transpose(0, 1).flatten(1).double()
+    values, vectors = torch.linalg.eigh(x_CN @ x_CN.T / x_CN.shape[1])
+    return ((vectors / values.clamp_min(floor * float(values.max())).sqrt()) @ vectors.T).float()
 
 
 def best_score(run_dir: Path) -> float | None:

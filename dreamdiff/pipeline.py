@@ -30,7 +30,7 @@ from eegprep import atomic, settings
 from eegprep.errors import CheckpointError, ModelError, UsageError
 from eegprep.settings import Settings
 
-from .conditioner import Conditioner, ConditionerConfig, Context
+from .conditioner import Conditioner, ConditionerConfig, Context, condition
 from .encoder import EEGEncoder, load_weights, read_config, save_folder
 from .latent_diffusion import file_sha256, load_part, load_scheduler, make_scheduler, vae_factor
 
@@ -182,7 +182,7 @@ class DreamDiffusionPipeline(DiffusionPipeline):
         """EEG in uV, (N, channels, samples), to what the U-Net reads."""
         place = next(self.encoder.parameters())
         eeg = torch.as_tensor(np.ascontiguousarray(eeg_NCT) if isinstance(eeg_NCT, np.ndarray) else eeg_NCT)
-        return self.conditioner(self.encoder(eeg.to(place.device, place.dtype)))
+        return condition(self.encoder, self.conditioner, eeg.to(place.device, place.dtype))
 
     @torch.no_grad()
     def __call__(
@@ -288,9 +288,11 @@ def check_fit(unet: Any, vae: Any, encoder: EEGEncoder, conditioner: Conditioner
         ModelError: naming both numbers.
     """
     config = conditioner.config
+    channels = encoder.config.channels
     time_wanted = int(unet.config.block_out_channels[0]) * 4  # the U-Net's time embedding is 4 times its first width
     for what, first, second in (
         ("tokens of the EEG encoder and of the conditioner", encoder.tokens, config.tokens_in),
+        ("channels of the EEG encoder and of the linear path", channels, config.linear_channels or channels),
         ("width of the EEG encoder and of the conditioner", encoder.width, config.width_in),
         ("context width of the conditioner and of the U-Net", config.context_width, int(unet.config.cross_attention_dim)),
         ("latent channels of the VAE and of the U-Net", int(vae.config.latent_channels), int(unet.config.in_channels)),

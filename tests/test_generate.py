@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_models import CONTEXT_WIDTH, tiny_stable_diffusion
+from tiny_pairs import CHANNELS, SAMPLES, tiny_pairs
 
 from dreamdiff import generate as gen
 from dreamdiff import latent_diffusion as ld
@@ -20,8 +22,6 @@ from dreamdiff.pipeline import DreamDiffusionPipeline, PipelineConfig, SignalCon
 from eegprep.errors import CheckpointError, DataError, ModelError, StoreError, UsageError
 from eegprep.recording import Event, Recording
 from eegprep.settings import resolve
-from tiny_models import CONTEXT_WIDTH, tiny_stable_diffusion
-from tiny_pairs import CHANNELS, SAMPLES, tiny_pairs
 
 FAST = {"steps": 2, "batch_size": 3, "device": "cpu"}
 
@@ -88,7 +88,11 @@ def test_images_do_not_depend_on_batch_size_or_selection(parts, made, tmp_path):
     """One generator per (trial, seed): alone, with other neighbours, in another order, at most one grey level of rounding."""
     numbers = sorted(Pairs.open(parts / "pairs.zarr").split()["test"].tolist())[::-1][:3]
     gen.generate_to_folder(
-        parts / "model", parts / "pairs.zarr", tmp_path, GenerateConfig(samples=1, seed=1, **{**FAST, "batch_size": 2}), trials=numbers
+        parts / "model",
+        parts / "pairs.zarr",
+        tmp_path,
+        GenerateConfig(samples=1, seed=1, **{**FAST, "batch_size": 2}),
+        trials=numbers,
     )
 
     for number in numbers:
@@ -127,7 +131,9 @@ def test_other_settings_make_the_images_again(parts, made, tmp_path):
     """A file of another sampler must not pass for this one's."""
     out = tmp_path / "out"
     shutil.copytree(made, out)
-    gen.generate_to_folder(parts / "model", parts / "pairs.zarr", out, GenerateConfig(samples=2, **{**FAST, "steps": 3}), select="test")
+    gen.generate_to_folder(
+        parts / "model", parts / "pairs.zarr", out, GenerateConfig(samples=2, **{**FAST, "steps": 3}), select="test"
+    )
 
     assert all(json.loads(file.read_text())["config"]["steps"] == 3 for file in out.glob("trial-*.json"))
 
@@ -149,7 +155,7 @@ def test_windows_of_a_corpus_are_a_source(parts, tmp_path):
 
     rng = np.random.default_rng(0)
     windows = (10 * rng.normal(size=(4, CHANNELS, SAMPLES))).astype(np.float32)
-    eegprep.from_arrays(tmp_path / "c.zarr", windows, sfreq=128.0, channels=CHANNELS, window=SAMPLES)
+    eegprep.from_arrays(tmp_path / "c.zarr", windows, sfreq=128.0, pad_to=CHANNELS)
     pipe = DreamDiffusionPipeline.from_pretrained(parts / "model")
 
     trials = gen.open_trials(tmp_path / "c.zarr", pipe)
@@ -296,7 +302,7 @@ def test_a_replay_with_other_eeg_is_refused(parts, made, tmp_path):
     """The same trial number in another store."""
     tiny_pairs(tmp_path / "p.zarr", per_class=6, seed=7)
 
-    with pytest.raises(DataError, match="the EEG of trial .* has SHA-256"):
+    with pytest.raises(DataError, match=r"the EEG of trial .* has SHA-256"):
         gen.replay(sorted(made.glob("*.json"))[0], tmp_path, eeg=str(tmp_path / "p.zarr"))
 
 
