@@ -43,5 +43,5 @@ def datasets(
     if manifest:
         from eegprep import manifests
 
-        manifests.write(manifest, found)
+        manifests.write(manifest, found, min_channels)
         note(f"{manifest}: written; next: eegprep build {manifest} --out corpus.zarr --dry-run")

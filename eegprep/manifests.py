@@ -261,8 +261,19 @@ def draw(n: int, keep: int, seed: int, key: str) -> np.ndarray:
     return np.sort(_generator(seed, key).permutation(n)[:keep])
 
 
-def render(chosen: Iterable[catalogue.Entry], *, title: str, description: str, target_windows: int | None = None) -> str:
-    """A manifest of MOABB classes as TOML text, with what each declares as a comment."""
+def render(
+    chosen: Iterable[catalogue.Entry],
+    *,
+    title: str,
+    description: str,
+    target_windows: int | None = None,
+    min_channels: int | None = None,
+) -> str:
+    """A manifest of MOABB classes as TOML text, with what each declares as a comment.
+
+    Args:
+        min_channels: recordings in which fewer EEG channels are observed are left out.
+    """
     lines = [f'title = "{title}"', f'description = """\n{description.strip()}\n"""']
     if target_windows:
         lines += [f"target_windows = {target_windows}", "seed = 0"]
@@ -272,17 +283,19 @@ def render(chosen: Iterable[catalogue.Entry], *, title: str, description: str, t
         lines += ["", "[[source]]", f'spec = "moabb:{e.name}"', f"# {', '.join(facts + ([size] if size else []))}"]
         if e.note:
             lines.append(f"# {e.note}")
+    if min_channels:
+        lines += ["", "[recipe]", f"min_channels = {min_channels}  # observed in the recording, whatever is declared"]
     return "\n".join(lines) + "\n"
 
 
-def write(path: Path, chosen: Sequence[catalogue.Entry]) -> None:
-    """Write MOABB classes as a manifest of one's own."""
+def write(path: Path, chosen: Sequence[catalogue.Entry], min_channels: int | None = None) -> None:
+    """Write MOABB classes as a manifest of one's own; `min_channels` as in `render`."""
     if path.suffix != ".toml":
         raise UsageError(f"{path} is not named like a manifest", f"write it to {path.with_suffix('.toml')}")
     if not chosen:
         raise UsageError(f"{path}: no data set fits, the manifest would be empty", "loosen the filters")
     description = f"{catalogue.totals(chosen)}."
-    write_text(path, render(chosen, title=f"{len(chosen)} data sets", description=description))
+    write_text(path, render(chosen, title=f"{len(chosen)} data sets", description=description, min_channels=min_channels))
 
 
 def _load_one(name: str, root: Path) -> Manifest:

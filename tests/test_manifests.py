@@ -58,6 +58,12 @@ def test_the_lists_are_complete_for_the_moabb_they_name() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["paper-era", "all-30ch", "open-licence"])
+def test_thirty_channels_must_be_observed_not_only_declared(name: str) -> None:
+    """Zhou2020 declares 41 channels, and eight of its people have 26."""
+    assert load(name).recipe == {"min_channels": 30}
+
+
 def test_open_means_open() -> None:
     """Nobody should have to check 80 licences again."""
     assert all(catalogue.is_open(source.licence) for source in load("open-licence").sources)
@@ -352,6 +358,17 @@ def test_a_written_manifest_reads_back(tmp_path: Path) -> None:
     manifests.write(tmp_path / "m.toml", chosen)
 
     assert [s.target for s in load(tmp_path / "m.toml").sources] == [e.name for e in chosen]
+
+
+def test_a_rendered_manifest_keeps_its_target_and_least_channels(tmp_path: Path) -> None:
+    """The shipped ones are made so."""
+    chosen = catalogue.search(min_channels=100)
+    text = manifests.render(chosen, title="t", description="d", target_windows=500, min_channels=100)
+
+    manifest = load(write(tmp_path, text))
+
+    assert (manifest.title, manifest.description.strip(), manifest.target_windows) == ("t", "d", 500)
+    assert manifest.recipe == {"min_channels": 100}
 
 
 def test_a_manifest_of_nothing_or_under_a_strange_name_is_refused(tmp_path: Path) -> None:
