@@ -125,20 +125,27 @@ def test_weights_are_half_precision_safetensors_within_the_limit() -> None:
 
 
 def test_plain_diffusers_opens_the_folder_as_stable_diffusion() -> None:
-    """`from_pretrained` of the classes named in model_index.json, no code of this project; the parts fit."""
+    """diffusers' own pipeline, given the small CLIP's text states as prompt embeddings, makes pictures; no code of this project."""
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-    pipe = StableDiffusionPipeline.from_pretrained(embedded.paths().sd, local_files_only=True, torch_dtype=torch.float32)
-    unet, vae, scheduler = pipe.unet, pipe.vae, pipe.scheduler
-    assert (type(unet), type(vae), type(scheduler)) == (UNet2DConditionModel, AutoencoderKL, DDIMScheduler)
-    assert unet.config.in_channels == vae.config.latent_channels == 4
-    context = torch.zeros(1, 77, unet.config.cross_attention_dim)
-    with torch.no_grad():
-        predicted = unet(torch.zeros(1, 4, 16, 16), 500, context).sample
-        pixels = vae.decode(predicted).sample
-    assert predicted.shape == (1, 4, 16, 16)
-    assert pixels.shape == (1, 3, 64, 64)
-    assert torch.isfinite(pixels).all()
+    from dreamdiff.embedded.train import load_clip, text_states
+
+    pipeline: Any = StableDiffusionPipeline
+    pipe = pipeline.from_pretrained(
+        embedded.paths().sd, text_encoder=None, tokenizer=None, local_files_only=True, torch_dtype=torch.float32
+    )
+    parts = (pipe.unet, pipe.vae, pipe.scheduler)
+    assert tuple(map(type, parts)) == (UNet2DConditionModel, AutoencoderKL, DDIMScheduler)
+    states = text_states(load_clip(embedded.paths().clip), ["a drawing of a banana", ""])
+    pipe.set_progress_bar_config(disable=True)
+    made = pipe(
+        prompt_embeds=states[:1], negative_prompt_embeds=states[1:], num_inference_steps=8, guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(0), output_type="np",
+    ).images  # fmt: skip
+    assert made.shape == (1, 64, 64, 3)
+    corner, middle = made[0, :4, :4].mean((0, 1)), made[0, 24:40, 24:40].mean((0, 1))
+    assert corner.min() > 0.9  # white paper
+    assert middle[0] > middle[2] + 0.15  # a banana is yellow: more red than blue
 
 
 @pytest.mark.parametrize("split", ["train", "held-out"])
@@ -183,6 +190,83 @@ def test_the_text_states_are_what_encode_text_projects() -> None:
     assert states.shape == (3, 77, 96)
     with torch.no_grad():
         torch.testing.assert_close(states[torch.arange(3), ends] @ model.text_projection, model.encode_text(tokenize(texts)))
+
+
+def test_moving_and_recolouring_by_nothing_changes_nothing() -> None:
+    """Zero shift, unit scale and zero hue are the identity, which fixes the sign and centre conventions of both."""
+    from dreamdiff.embedded.train import jitter, recolour, to_signed
+
+    x = to_signed(embedded.load_images("train").images_NHWC[:4])
+    generator = torch.Generator().manual_seed(0)
+    torch.testing.assert_close(jitter(x, generator, shift=0.0, scale=(1.0, 1.0)), x, atol=1e-4, rtol=0)
+    torch.testing.assert_close(recolour(x, generator, 0.0), x, atol=1e-5, rtol=0)
+
+
+def test_mirroring_moving_and_hue_do_what_they_say() -> None:
+    """A mirror image is the flipped tensor; white paper stays white at any strength; a turned hue keeps each pixel's grey value."""
+    from dreamdiff.embedded.train import jitter, recolour, to_signed
+
+    x = to_signed(embedded.load_images("train").images_NHWC[:8])
+    generator = torch.Generator().manual_seed(0)
+    mirrored = jitter(x, generator, shift=0.0, scale=(1.0, 1.0), flip=1.0)
+    torch.testing.assert_close(mirrored, x.flip(3), atol=1e-4, rtol=0)
+    white = torch.ones(2, 3, 8, 8)
+    torch.testing.assert_close(recolour(jitter(white, generator, shift=0.5, scale=(0.5, 2.0), turn=90), generator, 1.0), white)
+    dull = 0.3 * x
+    torch.testing.assert_close(recolour(dull, generator, 1.0).mean(1), dull.mean(1), atol=1e-5, rtol=0)
+
+
+def test_noise_schedule_and_velocity_are_those_of_diffusers() -> None:
+    """The U-Net was trained on what the shipped scheduler means by its configuration."""
+    from diffusers import DDIMScheduler
+
+    from dreamdiff.embedded.train import alphas_cumprod, mix
+
+    scheduler: Any = DDIMScheduler.from_pretrained(embedded.paths().sd / "scheduler", local_files_only=True)
+    assert scheduler.config.prediction_type == "v_prediction"
+    torch.testing.assert_close(alphas_cumprod(), scheduler.alphas_cumprod)
+    generator = torch.Generator().manual_seed(1)
+    clean, noise = torch.randn(2, 3, 4, 16, 16, generator=generator)
+    time = torch.tensor([3, 500, 999])
+    noisy, velocity = mix(clean, noise, alphas_cumprod()[time])
+    torch.testing.assert_close(noisy, scheduler.add_noise(clean, noise, time))
+    torch.testing.assert_close(velocity, scheduler.get_velocity(clean, noise, time))
+
+
+def test_a_stopped_stage_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    """Four steps at once and two plus two give the same weights, averages and learning rates to the last bit."""
+    from dreamdiff.embedded.train import Plan, Stage
+
+    def loss_of(model: Any, generator: torch.Generator, batch: int) -> torch.Tensor:
+        x = torch.randn(batch, 3, generator=generator)
+        return (model(x) - x.sum(1, keepdim=True)).square().mean()
+
+    plan = Plan(steps=4, batch=5, rate=0.1, weight_decay=0.1, warm_up=2, cool_down=0.5, average=0.5)
+
+    def fresh() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return torch.nn.Linear(3, 1)
+
+    whole = Stage("line", fresh(), plan, tmp_path / "whole", seed=3)
+    whole.run(loss_of)
+    calls = 0
+
+    def stops(model: Any, generator: torch.Generator, batch: int) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            raise KeyboardInterrupt
+        return loss_of(model, generator, batch)
+
+    first = Stage("line", fresh(), plan, tmp_path / "parts", seed=3)
+    with pytest.raises(KeyboardInterrupt):
+        first.run(stops, save_every=-1.0)
+    second = Stage("line", fresh(), plan, tmp_path / "parts", seed=3)
+    assert second.step == 2
+    second.run(loss_of)
+    for one, other in zip(whole.average.state_dict().values(), second.average.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(whole.model.weight, second.model.weight)
 
 
 @pytest.mark.slow

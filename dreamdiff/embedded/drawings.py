@@ -3,7 +3,6 @@
 Each category is one parametric drawing with several variants (colours, proportions, details), some trained on, others held out.
 View box 100 x 100, white paper.  Licence: that of the project (MIT).
 """
-# ruff: noqa: E501  a path of a drawing reads best whole
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from eegprep.atomic import open_atomic, write_json
 
 from ..classifiers import load_classifier
+from ..metrics import bootstrap_interval
 from . import Split, captions, categories, load_images, paths
 from .train import load_clip, load_vae, text_states
 
@@ -121,8 +122,10 @@ def main(arguments: list[str] | None = None) -> None:
         contact_sheet(made, names, given.images).save(file, "PNG")
     per_category = {name: float(right[truth == label].mean()) for label, name in enumerate(names)}
     settings = {key: getattr(given, key) for key in ("images", "steps", "guidance", "seed", "against")}
+    low, high = bootstrap_interval(right.astype(float), 0, groups_N=truth)  # whole categories are drawn
     write_json(
-        given.out / "measure.json", {**settings, "rate": float(right.mean()), "count": len(right), "per_category": per_category}
+        given.out / "measure.json",
+        {**settings, "rate": float(right.mean()), "interval": [low, high], "count": len(right), "per_category": per_category},
     )
 
 

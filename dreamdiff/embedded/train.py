@@ -355,6 +355,12 @@ def alphas_cumprod() -> Tensor:
     return torch.cumprod(1 - betas, 0)
 
 
+def mix(clean_BCHW: Tensor, noise_BCHW: Tensor, share_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Noisy latents and the velocity to predict (Salimans and Ho 2022, appendix D), for a signal share per row."""
+    signal, sigma = share_B.sqrt().view(-1, 1, 1, 1), (1 - share_B).sqrt().view(-1, 1, 1, 1)
+    return signal * clean_BCHW + sigma * noise_BCHW, signal * noise_BCHW - sigma * clean_BCHW
+
+
 def train_unet(work: Path, seed: int, plan: Plan, vae: Any, clip: Any, views: int = 24) -> Any:
     """Velocity prediction on precomputed latents of moved drawings; one caption in ten is empty (classifier-free guidance)."""
     from diffusers import UNet2DConditionModel
@@ -380,12 +386,12 @@ def train_unet(work: Path, seed: int, plan: Plan, vae: Any, clip: Any, views: in
         noise = torch.randn(clean.shape, generator=generator)
         # one time in each of `batch` equal slices: less noise in the gradient
         time_B = ((torch.arange(batch) + torch.rand(batch, generator=generator)) * len(share) / batch).long()
-        signal, sigma = share[time_B].sqrt().view(-1, 1, 1, 1), (1 - share[time_B]).sqrt().view(-1, 1, 1, 1)
         context = contexts[labels[picked], torch.randint(contexts.shape[1], (batch,), generator=generator)]
         dropped = torch.rand(batch, 1, 1, generator=generator) < 0.1
         context = torch.where(dropped, empty, context)
-        noisy = (signal * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
-        return F.mse_loss(model(noisy, time_B, context).sample, signal * noise - sigma * clean)
+        noisy, velocity = mix(clean, noise, share[time_B])
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
+        return F.mse_loss(model(noisy, time_B, context).sample, velocity)
 
     return Stage("unet", unet, plan, work, seed + 2).run(loss_of)
 
@@ -442,7 +448,7 @@ def export_clip(clip: Any, folder: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Train the stages asked for, in order, and write their folders."""
     parser = argparse.ArgumentParser(prog="python -m dreamdiff.embedded.train", description="Train the embedded model again.")
-    parser.add_argument("stage", choices=["vae", "clip", "decoder", "unet", "all"])
+    parser.add_argument("stage", nargs="?", default="all", choices=["vae", "clip", "decoder", "unet", "all"])
     parser.add_argument("--work", type=Path, default=Path("build/embedded-model"), help="states and logs, to go on after a stop")
     parser.add_argument("--out", type=Path, default=paths().sd.parent, help="where sd/ and clip/ are written")
     parser.add_argument("--seed", type=int, default=SEED)
