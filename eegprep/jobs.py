@@ -121,7 +121,7 @@ class FetchJob(SubjectJob):
                     writer.add(item)
                     good.append({"findings": [vars(finding) for finding in item.findings]})
             if good:
-                writer.commit(self.key([]), {"person": self.task.person, "left_out": left_out, "facts": []})
+                writer.commit(self.key([]), {**about(self.task), "left_out": left_out, "facts": []})
         return self.outcome(0, good, left_out)
 
 
@@ -136,6 +136,11 @@ class StoredJob(SubjectJob):
     @property
     def memory(self) -> int:
         return store_memory(Path(self.source) / self.dataset / self.subject)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Who it is and what to cite, as the step before wrote it."""
+        return {name: self.carried.get(name, "") for name in ("person", "citation")}
 
 
 StoredJobT = TypeVar("StoredJobT", bound=StoredJob)
@@ -160,7 +165,7 @@ class FilterJob(StoredJob):
                 good.append({"findings": [vars(finding) for finding in processed.recording.findings]})
             facts += [record["facts"] for record in left_out if "facts" in record]
             if good:
-                attributes = {"person": self.carried.get("person", ""), "left_out": left_out, "facts": facts}
+                attributes = {**self.about, "left_out": left_out, "facts": facts}
                 writer.commit(self.key(facts), attributes)
         return self.outcome(0, good, left_out, facts)
 
@@ -173,7 +178,7 @@ class PadJob(StoredJob):
         assert self.recipe is not None
         left_out: list[dict[str, Any]] = list(self.carried.get("left_out", []))
         items = recordings_store.iterate_processed(Path(self.source), self.dataset, self.subject, self.names)
-        return _write_corpus(self, items, self.carried.get("person", ""), self.recipe, left_out)
+        return _write_corpus(self, items, self.about, self.recipe, left_out)
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,7 @@ class BuildJob(SubjectJob):
         assert self.recipe is not None
         left_out: list[dict[str, Any]] = []
         items = run_subject(sources.read_task(self.task), self.recipe, left_out)
-        return _write_corpus(self, items, self.task.person, self.recipe, left_out)
+        return _write_corpus(self, items, about(self.task), self.recipe, left_out)
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,13 @@ class RawJob(SubjectJob):
         assert self.recipe is not None
         left_out: list[dict[str, Any]] = []
         items = run_subject(self.recordings, self.recipe, left_out)
-        return _write_corpus(self, items, f"{self.dataset}/{self.subject}", self.recipe, left_out)
+        about_raw = {"person": f"{self.dataset}/{self.subject}", "citation": ""}
+        return _write_corpus(self, items, about_raw, self.recipe, left_out)
+
+
+def about(task: Task) -> dict[str, str]:
+    """Who a subject is, and what to cite for it, where the manifest says so."""
+    return {"person": task.person, "citation": task.source.citation}
 
 
 def source_inputs(task: Task) -> dict[str, Any]:
@@ -218,17 +229,20 @@ def source_inputs(task: Task) -> dict[str, Any]:
         "person": task.person,
         "licence": source.licence,
         "doi": source.doi,
+        "citation": source.citation,
         "private": task.keep_private,
     }
 
 
-def _write_corpus(job: SubjectJob, items: Iterable[Any], person: str, recipe: Recipe, left_out: list[dict[str, Any]]) -> Outcome:
+def _write_corpus(
+    job: SubjectJob, items: Iterable[Any], who: Mapping[str, str], recipe: Recipe, left_out: list[dict[str, Any]]
+) -> Outcome:
     root = Path(job.root)
     with store.SubjectWriter(root, job.dataset, job.subject, channels=recipe.channels, samples=recipe.window) as writer:
         facts = cut_subject(items, recipe, writer, left_out)
         facts += [record["facts"] for record in left_out if "facts" in record]
         if writer.windows:
-            writer.commit(job.key(facts), {"person": person, "left_out": left_out, "facts": facts})
+            writer.commit(job.key(facts), {**who, "left_out": left_out, "facts": facts})
         return job.outcome(writer.windows, writer.recordings, left_out, facts)
 
 

@@ -100,6 +100,7 @@ def test_the_numbers_are_those_of_the_store(page: str, corpus: Path) -> None:
     assert "ODC-By-1.0" in page
     assert "upper edge 72 Hz instead of 95 at 160 Hz" in page
     assert opened.attributes["fingerprint"] in page
+    assert "BCI2000: A General-Purpose Brain-Computer Interface" in page  # the citation that the manifest gives
 
 
 def test_the_same_store_gives_the_same_page(page: str, corpus: Path, tmp_path: Path) -> None:
