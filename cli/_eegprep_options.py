@@ -20,6 +20,7 @@ KeepPrivate = Annotated[bool, typer.Option("--keep-private", help="Keep dates an
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes")]
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler to use instead, e.g. tcp://host:8786")]
+Lock = Annotated[Path | None, typer.Option(help="Write a lock file here, which `eegprep build` repeats")]
 MaxMemory = Annotated[str | None, typer.Option(help="For all workers together, e.g. 4GB")]
 Low = Annotated[float | None, typer.Option(help="Lower edge of the pass band, Hz [default: 5]")]
 High = Annotated[float | None, typer.Option(help="Upper edge of the pass band, Hz [default: 95]")]

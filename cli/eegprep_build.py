@@ -35,6 +35,7 @@ def build(
     min_uv: o.MinUv = None,
     max_uv: o.MaxUv = None,
     keep_private: o.KeepPrivate = False,
+    lock: o.Lock = None,
     dry_run: o.DryRun = False,
     as_json: o.Json = False,
 ) -> int:
@@ -72,6 +73,6 @@ def build(
     with progress("build") as bar:
         summary = eegprep.build(
             sources, out, subjects=subjects, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,
-            scheduler=scheduler, max_memory=max_memory, keep_private=keep_private, progress=bar, **settings,
+            scheduler=scheduler, max_memory=max_memory, keep_private=keep_private, lock=lock, progress=bar, **settings,
         )  # fmt: skip
     return finish(summary, as_json)

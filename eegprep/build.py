@@ -22,6 +22,7 @@ from . import manifests, recordings_store, sources, store
 from .atomic import write_json
 from .errors import SourceError, StoreError, ToolkitError
 from .jobs import FILTER_SETTINGS, BuildJob, FetchJob, FilterJob, Outcome, PadJob, RawJob, StoredJobT, SubjectJob, done_before
+from .lockfile import changed_software, write_lock
 from .plan import PlanRow, count_windows, make_plan
 from .pool import Budget, run_jobs, store_lock
 from .recipe import Recipe, make_recipe, recipe_fingerprint
@@ -137,6 +138,7 @@ def build(
     workers: int = 1,
     scheduler: str | None = None,
     max_memory: str | int | None = None,
+    lock: str | Path | None = None,
     progress: ProgressCallback | None = None,
     **settings: Any,
 ) -> Summary:
@@ -154,6 +156,7 @@ def build(
         keep_private: keep measurement date and subject information of the headers.
         workers: processes. scheduler: address of a Dask scheduler to use instead.
         max_memory: bytes, or text such as "4GB", for all workers together.
+        lock: write a lock file here: a manifest that names every file with its hash, every setting and every version.
 
     Returns:
         what was done, with every finding of the gates.
@@ -165,7 +168,10 @@ def build(
     recipe = recipe or _recipe(manifest, settings)
     origin = _Origin("build", _plain(source), subjects, _folder(data_dir), offline, keep_private)
     tasks = _tasks(manifest, origin, accept, progress)
-    return _build_corpus(_build_jobs(tasks, manifest, recipe, out), Path(out), recipe, budget, progress, origin)
+    summary = _build_corpus(_build_jobs(tasks, manifest, recipe, out), Path(out), recipe, budget, progress, origin)
+    if lock is not None:
+        write_lock(Path(lock), tasks, manifest, recipe, Path(out))
+    return replace(summary, findings=(*changed_software(manifest), *summary.findings))
 
 
 def plan(

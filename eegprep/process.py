@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import filters, quality, windows
-from .errors import ToolkitError
+from .errors import SignalError, ToolkitError
 from .recipe import Recipe
 from .recording import Finding, Recording
 from .sources import Unreadable
@@ -51,6 +51,8 @@ def process(recording: Recording, recipe: Recipe) -> Processed:
     try:
         band = filters.effective_band(rate, recipe.low, recipe.high, recipe.nyquist)
     except ToolkitError as error:
+        if recipe.nyquist == "error":
+            raise SignalError(f"{recording.name}: {error.problem}", error.fix) from None
         return Processed(_quarantine(recording, "nyquist", rate / 2, recipe.high, error.problem), {}, facts)
     if band is None:
         message = f"{recipe.high:g} Hz does not fit {rate:g} Hz sampling (Nyquist frequency {rate / 2:g} Hz; --nyquist skip)"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 
 import mne
@@ -17,7 +20,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import eegprep
-from eegprep import jobs, store
+from eegprep import jobs, pool, store
 from eegprep.build import build_raw, fetch, filter_recordings, pad, plan
 from eegprep.errors import SourceError, StoreError, UsageError
 from eegprep.filters import effective_band
@@ -200,6 +203,35 @@ def test_a_balanced_draw_reaches_its_target(tmp_path, people):
     assert summary.windows == 12 and summary.subjects == 4
 
 
+def test_a_lock_file_names_everything_and_repeats_the_build(tmp_path):
+    """Data set, subjects, runs, hashes, settings, versions; the second corpus has the same bytes."""
+    source = write_people(tmp_path / "people", 2, runs=2)
+
+    eegprep.build(source, tmp_path / "a.zarr", subjects="01-02", high=45.0, lock=tmp_path / "a.lock.toml")
+    summary = eegprep.build(tmp_path / "a.lock.toml", tmp_path / "b.zarr")
+
+    text = (tmp_path / "a.lock.toml").read_text()
+    for file in (tmp_path / "people").iterdir():
+        assert f'"{file.name}" = "{hashlib.sha256(file.read_bytes()).hexdigest()}"' in text
+    assert "# subject 01: 0.run-1, 0.run-2" in text and f'mne = "{mne.__version__}"' in text and "high = 45.0" in text
+    assert tree(tmp_path / "a.zarr") == tree(tmp_path / "b.zarr") and summary.exit_code == 0
+
+
+def test_a_lock_file_refuses_other_bytes_and_notes_other_versions(tmp_path):
+    """A repetition with other data is none; with other libraries it may be, but that is said."""
+    source = write_people(tmp_path / "people", 2)
+    eegprep.build(source, tmp_path / "a.zarr", lock=tmp_path / "lock.toml")
+    text = (tmp_path / "lock.toml").read_text()
+    (tmp_path / "lock.toml").write_text(text.replace(f'mne = "{mne.__version__}"', 'mne = "1.0"'))
+    write_edf(tmp_path / "people/sub-01_run-1.edf", eeg(4, 2400, 200.0, 55), 200.0)
+
+    summary = eegprep.build(tmp_path / "lock.toml", tmp_path / "b.zarr")
+
+    assert next((f.code, f.recording, f.limit) for f in summary.findings) == ("software", "mne", "1.0")
+    assert summary.exit_code == 3 and summary.recordings == 1
+    assert any("the manifest has" in finding.message for finding in summary.findings)
+
+
 # ----------------------------------------------------------------------------------------------------------- resuming
 
 
@@ -337,8 +369,10 @@ def test_two_builders_on_one_store_do_not_meet(tmp_path, people):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_same_bytes_as_one(tmp_path, people):
-    """Whoever works, the store is the same."""
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_two_processes_give_the_same_bytes_as_one(tmp_path, people, method, monkeypatch):
+    """Whoever works and however it was started, the store is the same."""
+    monkeypatch.setattr(pool, "start_method", lambda: method)
     eegprep.build(people, tmp_path / "one.zarr")
 
     summary = eegprep.build(people, tmp_path / "two.zarr", workers=2)
@@ -351,6 +385,28 @@ def test_an_error_in_a_worker_reaches_the_caller(tmp_path, people):
     """With its problem and fix, not as a traceback of a pool."""
     with pytest.raises(SourceError, match="no recording could be used"):
         eegprep.build(people, tmp_path / "c.zarr", workers=2, min_uv=1e6, max_uv=1e7)
+
+
+def test_a_process_with_other_threads_is_not_forked():
+    """A lock that another thread holds at that moment would stay shut in the copy for ever."""
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    try:
+        assert pool.start_method() == "spawn"
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_an_error_with_a_fix(tmp_path, people, monkeypatch):
+    """The kernel does so when memory runs out; what was finished is kept."""
+    monkeypatch.setattr(pool, "start_method", lambda: "fork")
+    monkeypatch.setattr(jobs.BuildJob, "run", lambda self: os.kill(os.getpid(), signal.SIGKILL))
+
+    with pytest.raises(StoreError, match="worker process was killed"):
+        eegprep.build(people, tmp_path / "c.zarr", workers=2)
 
 
 class _Job:

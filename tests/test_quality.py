@@ -9,6 +9,7 @@ import pytest
 from eeg_files import eeg, names, recording
 
 from eegprep import quality
+from eegprep.errors import SignalError
 from eegprep.process import process, run_subject
 from eegprep.recipe import make_recipe
 from eegprep.sources import joined_segments
@@ -62,7 +63,6 @@ def test_a_quiet_and_a_loud_recording_pass_the_unit_gate():
         (recording(eeg(4, 2000, 200.0)), {"min_channels": 5}, "few_channels"),
         (recording(np.zeros((3, 2000))), {}, "few_channels"),
         (recording(eeg(4, 2000, 160.0), 160.0), {"nyquist": "skip"}, "nyquist"),
-        (recording(eeg(4, 2000, 160.0), 160.0), {"nyquist": "error"}, "nyquist"),
         (recording(eeg(4, 2000, 10.0), 10.0), {}, "nyquist"),
     ],
 )
@@ -72,6 +72,12 @@ def test_what_fails_a_gate_is_left_out_with_its_findings(made, options, code):
 
     assert list(run_subject([made], make_recipe(**options), left_out)) == []
     assert code in {finding["code"] for finding in left_out[0]["findings"] if finding["action"] == "quarantined"}
+
+
+def test_the_nyquist_policy_error_stops_at_the_first_such_recording():
+    """Who asks for an error does not want a corpus with a person less."""
+    with pytest.raises(SignalError, match="made/1/0.0: a 5-95 Hz band does not fit 160 Hz sampling"):
+        process(recording(eeg(4, 2000, 160.0), 160.0), make_recipe(nyquist="error"))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from eeg_files import eeg, names, write_edf
 from eegprep import edf, sources
 from eegprep.channels import _standard_table, mne_positions
 from eegprep.errors import SourceError
+from eegprep.fetch import hash_files
 from eegprep.manifests import load, parse_source, shipped_folder
 from eegprep.sources import Unreadable, file_names, from_raw, list_tasks, moabb_events, read_source, read_task
 
@@ -344,6 +345,13 @@ def moabb_data(tmp_path_factory):
     return root
 
 
+def moabb_task(root: Path, name: str, subject: str) -> sources.Task:
+    """What `list_tasks` gives, without the process of its own in which MOABB is asked for the files."""
+    source = parse_source(f"moabb:{name}").model_copy(update={"subjects": (subject,)})
+    files = [path for path in root.rglob("*") if path.is_file() and ".eegprep" not in path.parts]
+    return sources.Task(source, subject, tuple(hash_files(files, root)), str(root), f"{name}/{subject}")
+
+
 # class: (recordings, channels, Hz, segments of the first)
 MOABB = {
     "PhysionetMI": (6, 64, 160.0, 1),
@@ -361,10 +369,7 @@ MOABB = {
 def test_real_moabb_classes_read_without_a_network(moabb_data, name):
     """EEG only, the right unit, every run, seams found, and files that name where it came from."""
     subject = "2" if name == "PhysionetMI" else "1"
-    source = parse_source(f"moabb:{name}").model_copy(update={"subjects": (subject,)})
-    (task,) = list_tasks([source], moabb_data, offline=True, accept=["all"])
-
-    made = list(read_task(task))
+    made = list(read_task(moabb_task(moabb_data, name, subject)))
 
     recordings, channels, sfreq, segments = MOABB[name]
     assert not [item for item in made if isinstance(item, Unreadable)]
@@ -390,10 +395,7 @@ def test_each_run_of_physionet_names_its_own_file(moabb_data):
 @pytest.mark.slow
 def test_the_first_event_of_a_moabb_recording_is_kept(moabb_data):
     """MOABB's default pipeline drops an event at sample 0: the first of every PhysionetMI run."""
-    source = parse_source("moabb:PhysionetMI").model_copy(update={"subjects": ("2",)})
-    (task,) = list_tasks([source], moabb_data, offline=True)
-
-    first = next(iter(read_task(task)))
+    first = next(iter(read_task(moabb_task(moabb_data, "PhysionetMI", "2"))))
 
     assert first.events[0].onset == 0.0 and len(first.events) == 6
 
@@ -404,10 +406,7 @@ def test_a_damaged_run_of_a_moabb_subject_leaves_the_others(moabb_data, tmp_path
     shutil.copytree(moabb_data / "MNE-eegbci-data", tmp_path / "MNE-eegbci-data")
     broken = tmp_path / "MNE-eegbci-data/files/eegmmidb/1.0.0/S002/S002R06.edf"
     broken.write_bytes(broken.read_bytes()[:500])
-    source = parse_source("moabb:PhysionetMI").model_copy(update={"subjects": ("2",)})
-    (task,) = list_tasks([source], tmp_path, offline=True)
-
-    made = list(read_task(task))
+    made = list(read_task(moabb_task(tmp_path, "PhysionetMI", "2")))
 
     assert [isinstance(item, Unreadable) for item in made] == [False, False, False, True, False, False]
 
