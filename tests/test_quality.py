@@ -76,7 +76,7 @@ def test_what_fails_a_gate_is_left_out_with_its_findings(made, options, code):
 
 def test_the_nyquist_policy_error_stops_at_the_first_such_recording():
     """Who asks for an error does not want a corpus with a person less."""
-    with pytest.raises(SignalError, match="made/1/0.0: a 5-95 Hz band does not fit 160 Hz sampling"):
+    with pytest.raises(SignalError, match=r"made/1/0\.0: a 5-95 Hz band does not fit 160 Hz sampling"):
         process(recording(eeg(4, 2000, 160.0), 160.0), make_recipe(nyquist="error"))
 
 
