@@ -14,7 +14,7 @@ from ._output import note, progress
 @pairs_app.command("simulate")
 def pairs_simulate(
     out: Annotated[Path, typer.Option(help="Pairs store to write, e.g. pairs.zarr")],
-    snr: Annotated[float, typer.Option(help="Evoked power over background power, 0-500 ms, all channels, dB")] = -10.0,
+    snr: Annotated[float, typer.Option(help="Evoked power over background power, 0-500 ms, all channels, dB")] = -6.0,
     people: Annotated[int, typer.Option(min=1, help="Simulated people")] = 2,
     trials: Annotated[int, typer.Option(min=3, help="Trials per category and person")] = 30,
     block_order: Annotated[Literal["random", "class"], typer.Option(help="Mixed blocks, or one category a block")] = "random",

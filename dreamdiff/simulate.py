@@ -46,7 +46,7 @@ EVOKED_WINDOW = (0.0, 0.5)  # s, where the signal-to-noise ratio is defined
 GAP = (1.0, 1.2)  # s from onset to onset: windows of neighbouring trials never overlap
 REST = 10.0  # s between blocks, as in ImageNet-EEG
 AMPLIFIER_NOISE = 1.0  # uV rms, white: what a good amplifier adds at this bandwidth
-SPECIFIC = 0.7  # size of the image-specific part of a source amplitude, against its common part of about 1
+SPECIFIC = 1.5  # size of the image-specific part of a source amplitude, against its common part of about 1
 COMPONENTS = 48  # principal components of the CLIP vectors that reach the brain
 BLOCK = 40  # trials in a block of the randomised design
 
@@ -76,7 +76,7 @@ class SimulateConfig(Settings):
     recordings that ship with the package) or "pink" (1/f noise of cortical sources).
     """
 
-    snr: float = -10.0
+    snr: float = -6.0
     people: int = 2
     trials: int = 30
     block_order: Literal["random", "class"] = "random"
@@ -203,7 +203,7 @@ def _check(config: SimulateConfig) -> None:
         if value < least:
             raise UsageError(f"--{name} {value} is too small (least {least})", f"give --{name} {least} or more")
     if not -60 <= config.snr <= 60:
-        raise UsageError(f"--snr {config.snr:g} dB is outside -60..60", "give a ratio in dB, for instance -10")
+        raise UsageError(f"--snr {config.snr:g} dB is outside -60..60", "give a ratio in dB, for instance -6")
 
 
 def _check_images(images: ImageSet) -> None:
@@ -287,7 +287,7 @@ class Person:
         self.components_NK = brain.components_NK
         self._schedule(np.random.default_rng([config.seed, 3, number]))
         n = len(self.image_N)
-        self.shift_N = rng.normal(0, 0.008, n)  # s, latency jitter
+        self.shift_N = rng.normal(0, 0.006, n)  # s, latency jitter
         self.gain_N = rng.lognormal(0, 0.2, n)  # amplitude jitter
         self._noise: dict[int, np.ndarray] = {}  # blocks kept between measuring and writing
         self.drift_BC = _drift(rng, self.n_blocks, config.drift)

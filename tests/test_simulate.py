@@ -364,7 +364,7 @@ def test_recordings_that_cannot_be_background_are_refused():
 
 @pytest.mark.slow
 def test_forty_categories_of_shipped_drawings_are_decoded_from_one_trial(tmp_path: Path):
-    """The default: 40 classes, genuine background, -10 dB, the embedded CLIP. Possible, and not trivial (chance 2.5 %)."""
+    """The default: 40 classes, genuine background, -6 dB, the embedded CLIP. Possible, and not trivial (chance 2.5 %)."""
     pairs = simulate(tmp_path / "p.zarr", SimulateConfig())
     accuracy = ridge_accuracy(
         features(pairs, (TIME > 0.02) & (TIME < 0.5)), pairs.labels, pairs.splits["train"], pairs.splits["test"]
