@@ -32,5 +32,7 @@ def inspect(
         emit_json(facts)
         return
     emit_table(str(store), facts["rows"])
+    if facts["quarantined"]:
+        emit_table("quarantined", facts["quarantined"])
     shown = ("kind", "subjects", "people", "recordings", "windows", "hours")
     note(", ".join(f"{name} {facts[name]}" for name in shown if name in facts))

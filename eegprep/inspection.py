@@ -49,9 +49,23 @@ def describe(path: str | Path, key: str | None = None) -> dict[str, Any]:
         "recordings": len(chosen),
         "hours": round(sum(row["seconds"] for row in chosen) / 3600, 3),
         "recipe": node.get("recipe"),
+        "quarantined": _quarantined(root, node),
         "rows": chosen if key else _by_dataset(chosen),
     }
     return general
+
+
+def _quarantined(root: Path, node: dict[str, Any]) -> list[dict[str, Any]]:
+    """Recordings that were left out, with the reason."""
+    entries = [record for subject in node.get("left_out", {}).values() for record in subject["recordings"]]
+    for dataset, subject in recordings_store.subjects(root):
+        entries += recordings_store.group_attributes(root, dataset, subject).get("left_out", [])
+    return [
+        {"recording": entry["recording"], "code": finding["code"], "message": finding["message"]}
+        for entry in entries
+        for finding in entry["findings"]
+        if finding["action"] == "quarantined"
+    ]
 
 
 def _choose(rows: list[dict[str, Any]], key: str | None) -> list[dict[str, Any]]:

@@ -117,6 +117,8 @@ def test_quarantined_recordings_give_exit_code_3_and_a_table(people, tmp_path, c
     assert rows[0][:2] == ["code", "recording"]
     assert any(row[0] == "unreadable" and row[5] == "quarantined" and "09" in row[1] for row in rows[1:])
     assert "1 recordings quarantined" in err
+    _, out, _ = eegprep("inspect", tmp_path / "c.zarr", capsys=capsys)
+    assert "people/09/0.run-1\tunreadable\t" in out
 
 
 def test_json_is_one_document_and_messages_are_elsewhere(people, tmp_path, capsys):
