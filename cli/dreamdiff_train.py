@@ -30,5 +30,5 @@ def msm(
     with _output.progress("train msm") as progress:
         result = pretrain(store, out, settings, progress=progress)
     state = "done" if result.finished else "stopped (run the same command again to go on)"
-    checks = " ".join(f"{name}={value:.4g}" for name, value in result.validation.items())
+    checks = " ".join(f"{name}={value:.4g}" for name, value in sorted(result.validation.items()))
     typer.echo(f"{out}: {state} at step {result.step} of {result.total_steps}, loss {result.loss:.4g}. {checks}".rstrip())

@@ -9,7 +9,7 @@ sines and cosines concatenated, LayerNorm with eps 1e-5, qkv bias, exact GELU, n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,11 +162,28 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        batch, tokens, width = x_BLD.shape
-        q, k, v = self.qkv(x_BLD).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+    def forward(self, x_BLD: Tensor, rows_BM: Tensor | None = None) -> Tensor:
+        """(B, L, D), or (B, M, D) when only the tokens `rows_BM` ask; all tokens answer."""
+        if rows_BM is None:
+            q, k, v = self._heads(self.qkv(x_BLD)).unbind(0)
+        else:
+            width = x_BLD.shape[2]
+            weight, bias = self.qkv.weight, self.qkv.bias
+            (q,) = self._heads(F.linear(take_rows(x_BLD, rows_BM), weight[:width], bias[:width])).unbind(0)
+            k, v = self._heads(F.linear(x_BLD, weight[width:], bias[width:])).unbind(0)
         mixed_BHLd = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(mixed_BHLd.transpose(1, 2).reshape(batch, tokens, width))
+        return self.proj(mixed_BHLd.transpose(1, 2).flatten(2))
+
+    def _heads(self, x_BLnD: Tensor) -> Tensor:
+        """(B, L, n x D) -> (n, B, heads, L, D / heads)."""
+        batch, tokens, width = x_BLnD.shape
+        head = self.proj.in_features // self.heads
+        return x_BLnD.view(batch, tokens, width // self.proj.in_features, self.heads, head).permute(2, 0, 3, 1, 4)
+
+
+def take_rows(x_BLD: Tensor, rows_BM: Tensor) -> Tensor:
+    """Each window's own choice of tokens: (B, M, D)."""
+    return x_BLD.gather(1, rows_BM[:, :, None].expand(-1, -1, x_BLD.shape[2]))
 
 
 class Mlp(nn.Module):
@@ -191,15 +208,22 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.mlp = Mlp(width, int(width * mlp_ratio))
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        x_BLD = x_BLD + self.attn(self.norm1(x_BLD))
-        return x_BLD + self.mlp(self.norm2(x_BLD))
+    def forward(self, x_BLD: Tensor, rows_BM: Tensor | None = None) -> Tensor:
+        """All tokens, or only the tokens `rows_BM` of each window, which is enough in the last block before a loss on them."""
+        kept = x_BLD if rows_BM is None else take_rows(x_BLD, rows_BM)
+        kept = kept + self.attn(self.norm1(x_BLD), rows_BM)
+        return kept + self.mlp(self.norm2(kept))
 
 
-def run_blocks(blocks: Iterable[nn.Module], x_BLD: Tensor, recompute: bool) -> Tensor:
-    """Apply blocks in turn; `recompute` (gradient checkpointing) makes a block's activations again in the backward pass."""
-    for block in blocks:
-        x_BLD = checkpoint(block, x_BLD, use_reentrant=False) if recompute and torch.is_grad_enabled() else block(x_BLD)
+def run_blocks(blocks: Sequence[nn.Module], x_BLD: Tensor, recompute: bool, rows_BM: Tensor | None = None) -> Tensor:
+    """Apply blocks in turn; `recompute` (gradient checkpointing) makes a block's activations again in the backward pass.
+
+    `rows_BM`: the tokens that the last block has to give.
+    """
+    for number, block in enumerate(blocks, start=1):
+        rows = rows_BM if number == len(blocks) else None
+        again = recompute and torch.is_grad_enabled()
+        x_BLD = checkpoint(block, x_BLD, rows, use_reentrant=False) if again else block(x_BLD, rows)
     return x_BLD
 
 
@@ -283,7 +307,7 @@ class EEGEncoder(nn.Module):
 
     def encode(self, tokens_BLD: Tensor) -> Tensor:
         """All blocks, without the last norm."""
-        return run_blocks(self.blocks, tokens_BLD, self.gradient_checkpointing and self.training)
+        return run_blocks(tuple(self.blocks), tokens_BLD, self.gradient_checkpointing and self.training)
 
     def forward(self, eeg_BCT: Tensor, scale_B: Tensor | None = None) -> Tensor:
         """(B, C, T) uV -> (B, L, D), or (B, 1, D) with `global_pool`.

@@ -33,6 +33,7 @@ from .encoder import (
     read_config,
     run_blocks,
     save_folder,
+    take_rows,
     to_patches,
     weights_folder,
     with_scaling,
@@ -181,15 +182,13 @@ class MaskedSignalModel(nn.Module):
     ) -> Tensor:
         """The loss of `forward`, for training: visible tokens are not rebuilt, because nobody looks at them."""
         patches_BLP, keep_BK, restore_BL = self._hide(eeg_BCT, noise, mask_ratio, scale_B)
-        hidden_BLE = self._decode(self._encode_visible(patches_BLP, keep_BK), restore_BL)
+        latent_BKD = self._encode_visible(patches_BLP, keep_BK)
         # the tokens of rank K and above in the order of noise: as many in every window
-        missing_BM = restore_BL.argsort(dim=1)[:, keep_BK.shape[1] :, None]
+        missing_BM = restore_BL.argsort(dim=1)[:, keep_BK.shape[1] :]
         if missing_BM.shape[1] == 0:
-            return hidden_BLE.sum() * 0.0
-        last_BME = hidden_BLE.gather(1, missing_BM.expand(-1, -1, hidden_BLE.shape[-1]))
-        prediction_BMP = self.decoder_pred(self.decoder_norm(last_BME))
-        target_BMP = patches_BLP.gather(1, missing_BM.expand(-1, -1, patches_BLP.shape[-1]))
-        return nn.functional.mse_loss(prediction_BMP, target_BMP)
+            return latent_BKD.sum() * 0.0
+        prediction_BMP = self.decoder_pred(self.decoder_norm(self._decode(latent_BKD, restore_BL, missing_BM)))
+        return nn.functional.mse_loss(prediction_BMP, take_rows(patches_BLP, missing_BM))
 
     def _hide(
         self, eeg_BCT: Tensor, noise_BL: Tensor | None, mask_ratio: float | None, scale_B: Tensor | None
@@ -214,22 +213,27 @@ class MaskedSignalModel(nn.Module):
 
     def _encode_visible(self, patches_BLP: Tensor, keep_BK: Tensor) -> Tensor:
         """(B, 1 + K, D): CLS, then the visible tokens. Hidden patches are never embedded."""
-        batch, _, values = patches_BLP.shape
-        visible_BKP = patches_BLP.gather(1, keep_BK[:, :, None].expand(-1, -1, values))
+        visible_BKP = take_rows(patches_BLP, keep_BK)
         position_LD = self.encoder.pos_embed[0]
         tokens_BKD = self.encoder.embed(visible_BKP, position_LD[1:][keep_BK])
-        cls_B1D = (self.encoder.cls_token + position_LD[:1]).expand(batch, -1, -1)
+        cls_B1D = (self.encoder.cls_token + position_LD[:1]).expand(len(keep_BK), -1, -1)
         return self.encoder.norm(self.encoder.encode(torch.cat([cls_B1D, tokens_BKD], dim=1)))
 
-    def _decode(self, latent_BKD: Tensor, restore_BL: Tensor) -> Tensor:
-        """(B, L, E) before the last norm: mask tokens filled in, order restored, CLS dropped after the blocks."""
+    def _decode(self, latent_BKD: Tensor, restore_BL: Tensor, missing_BM: Tensor | None = None) -> Tensor:
+        """(B, L, E) before the last norm: mask tokens filled in, order restored, CLS dropped after the blocks.
+
+        (B, M, E) when only the tokens `missing_BM` are wanted.
+        """
         visible_BKE = self.decoder_embed(latent_BKD)
-        batch, known, width = visible_BKE.shape
+        batch, known, _ = visible_BKE.shape
         filler = self.mask_token.to(visible_BKE.dtype).expand(batch, restore_BL.shape[1] + 1 - known, -1)
         shuffled_BLE = torch.cat([visible_BKE[:, 1:], filler], dim=1)
-        ordered_BLE = shuffled_BLE.gather(1, restore_BL[:, :, None].expand(-1, -1, width))
+        ordered_BLE = take_rows(shuffled_BLE, restore_BL)
         x_BLE = torch.cat([visible_BKE[:, :1], ordered_BLE], dim=1) + self.decoder_pos_embed
-        return run_blocks(self.decoder_blocks, x_BLE, self.encoder.gradient_checkpointing and self.training)[:, 1:]
+        recompute = self.encoder.gradient_checkpointing and self.training
+        if missing_BM is None:
+            return run_blocks(tuple(self.decoder_blocks), x_BLE, recompute)[:, 1:]
+        return run_blocks(tuple(self.decoder_blocks), x_BLE, recompute, rows_BM=missing_BM + 1)  # CLS is row 0
 
 
 def masked_mse(prediction_BLP: Tensor, target_BLP: Tensor, mask_BL: Tensor) -> Tensor:
