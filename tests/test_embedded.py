@@ -270,6 +270,27 @@ def test_a_stopped_stage_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_the_training_script_writes_both_folders_from_the_drawings(tmp_path: Path) -> None:
+    """Two steps of each stage: all parts appear, with the shapes of the shipped ones and no trace of where they were made."""
+    from safetensors.torch import load_file
+
+    from dreamdiff.embedded.train import main
+
+    main(["all", "--steps", "2", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "made"), "--threads", "1"])
+    shipped = sorted(path.relative_to(embedded.HERE) for path in embedded.HERE.rglob("*.safetensors"))
+    assert sorted(path.relative_to(tmp_path / "made") for path in (tmp_path / "made").rglob("*.safetensors")) == shipped
+    for name in shipped:
+        made, kept = load_file(tmp_path / "made" / name), load_file(embedded.HERE / name)
+        assert {key: value.shape for key, value in made.items()} == {key: value.shape for key, value in kept.items()}
+    configs = [*(tmp_path / "made").rglob("*.json")]
+    assert len(configs) == 5
+    for path in configs:
+        assert str(tmp_path) not in path.read_text(encoding="utf-8")
+        if path.parts[-2:] != ("vae", "config.json"):  # its scaling factor is measured
+            assert json.loads(path.read_text()) == json.loads((embedded.HERE / path.relative_to(tmp_path / "made")).read_text())
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_JUDGE, reason="the judge's weights come with the extra 'evaluation'")
 def test_generated_images_are_nearest_to_their_own_category() -> None:
     """One image a caption, seeds fixed; judge: an ImageNet classifier's features of held-out drawings, chance 2.5 %."""
@@ -282,4 +303,4 @@ def test_generated_images_are_nearest_to_their_own_category() -> None:
     assert right.mean() >= FLOOR
 
 
-FLOOR = 0.8
+FLOOR = 0.85  # measured with these seeds: 0.925; chance 0.025
