@@ -6,11 +6,11 @@ import json
 
 import pytest
 import torch
+from tiny_models import tiny_clip, tiny_stable_diffusion
+from tiny_pairs import CHANNELS, SAMPLES, tiny_pairs
 
 from cli.main import dreamdiff_app, run
 from dreamdiff.encoder import EEGEncoder, EncoderConfig
-from tiny_models import tiny_clip, tiny_stable_diffusion
-from tiny_pairs import CHANNELS, SAMPLES, tiny_pairs
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from cli.main import dreamdiff_app, run
 from test_generate import make_model
 from tiny_models import tiny_stable_diffusion
 from tiny_pairs import tiny_pairs
+
+from cli.main import dreamdiff_app, run
 
 
 @pytest.fixture(scope="module")

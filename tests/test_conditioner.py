@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dreamdiff.conditioner import Conditioner, ConditionerConfig, clip_loss, contrastive_loss
+from dreamdiff.conditioner import PENALTIES, Conditioner, ConditionerConfig, clip_loss, contrastive_loss, ridge
 from eegprep.errors import ModelError
 
 SMALL = {"tokens_in": 6, "width_in": 10, "tokens_mid": 5, "tokens_out": 7, "context_width": 8, "clip_width": 4}
@@ -129,3 +129,51 @@ def test_contrastive_loss_equals_cross_entropy_when_all_images_differ():
     wanted = (F.cross_entropy(logits, torch.arange(6)) + F.cross_entropy(logits.T, torch.arange(6))) / 2
 
     torch.testing.assert_close(contrastive_loss(eeg, target, torch.arange(6)), wanted)
+
+
+def test_ridge_is_the_textbook_formula_at_the_chosen_penalty():
+    """The dual form must equal (X^T X + a I)^-1 X^T Y of centred data for one of the penalties on offer."""
+    g = torch.Generator().manual_seed(0)
+    x, true = torch.randn(60, 5, generator=g), torch.randn(5, 3, generator=g)
+    y = x @ true + 0.1 * torch.randn(60, 3, generator=g) + 2.0
+
+    weights, offset, left = ridge(x, y, torch.arange(60))
+
+    xc, yc = (x - x.mean(0)).double(), (y - y.mean(0)).double()
+    scale = float(torch.trace(xc @ xc.T)) / 60
+    candidates = [torch.linalg.solve(xc.T @ xc + a * scale * torch.eye(5, dtype=torch.float64), xc.T @ yc) for a in PENALTIES]
+    assert min(float((weights.double() - c).abs().max()) for c in candidates) < 1e-4
+    torch.testing.assert_close((x @ weights + offset).mean(0), y.mean(0), atol=1e-4, rtol=1e-4)
+    assert left < 0.05
+
+
+def test_repeats_of_an_image_do_not_choose_the_penalty():
+    """Noise that is the same in all trials of an image looks like signal unless whole images are left out."""
+    g = torch.Generator().manual_seed(0)
+    image = torch.arange(20).repeat_interleave(6)
+    x = torch.randn(20, 40, generator=g)[image] + 0.1 * torch.randn(120, 40, generator=g)
+    y = torch.randn(20, 2, generator=g)[image]  # nothing to learn across images
+
+    assert ridge(x, y, image)[2] > 0.9
+    assert ridge(x, y, torch.arange(120))[2] < 0.3
+
+
+def test_a_linear_path_without_a_clip_head_is_refused():
+    """It ends in CLIP's space."""
+    with pytest.raises(ModelError, match="linear path needs the CLIP head"):
+        small(clip_width=0, linear_channels=3)
+
+
+def test_the_linear_path_adds_to_h_and_reaches_the_tokens():
+    """h(y) = head(latent) + map(EEG); tokens = tau(latent) + base + bridge(direction of h(y))."""
+    conditioner = small(linear_channels=3, linear_bins=4)
+    latent, eeg = torch.randn(2, 6, 10), torch.randn(2, 3, 8)
+
+    context = conditioner(latent, eeg)
+
+    features = eeg.reshape(2, 3, 4, 2).mean(-1).flatten(1)
+    clip = conditioner.clip_head(latent) + conditioner.linear.map(features)
+    torch.testing.assert_close(context.clip_BD, clip)
+    tau = conditioner.dim_mapper(conditioner.channel_mapper(latent))
+    added = conditioner.bridge.map(F.normalize(clip, dim=-1)).view(2, 7, 8) + conditioner.bridge.base_LD
+    torch.testing.assert_close(context.tokens_BLD, tau + added)

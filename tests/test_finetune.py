@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_models import tiny_clip, tiny_stable_diffusion
+from tiny_pairs import CHANNELS, SAMPLES, tiny_pairs
 
 from dreamdiff import finetune as ft
 from dreamdiff.config import FINETUNE_PRESETS, FinetuneConfig
 from dreamdiff.encoder import EEGEncoder, EncoderConfig
 from dreamdiff.latent_diffusion import NoiseSchedule, diffusion_loss, load_stable_diffusion
-from dreamdiff.loop import Draw, read_history
+from dreamdiff.loop import Draw
 from dreamdiff.pairs import Pairs
 from dreamdiff.pipeline import DreamDiffusionPipeline
 from eegprep.errors import CheckpointError, DataError, ModelError, StoreError, UsageError
 from eegprep.settings import resolve
-from tiny_models import tiny_clip, tiny_stable_diffusion
-from tiny_pairs import CHANNELS, SAMPLES, tiny_pairs
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,12 @@ def settings(*assignments):
 
 
 def prepare(parts, out, *assignments, **changes):
-    given = {"pairs": parts / "pairs.zarr", "encoder": str(parts / "encoder"), "sd": str(parts / "sd"), "clip": str(parts / "clip")}
+    given = {
+        "pairs": parts / "pairs.zarr",
+        "encoder": str(parts / "encoder"),
+        "sd": str(parts / "sd"),
+        "clip": str(parts / "clip"),
+    }
     return ft.prepare(**{**given, **changes}, out=out, config=settings(*assignments))
 
 
@@ -289,20 +294,26 @@ def test_other_settings_in_the_same_folder_are_refused(parts, tmp_path):
 
 
 def test_the_weights_that_did_best_on_validation_become_the_pipeline(parts, tmp_path):
-    """With a learning rate that destroys the model after the first epoch, the end is not what is wanted."""
-    task = prepare(parts, tmp_path / "run", "loop.epochs=4", "loop.validate_steps=1", "optim.lr=0.03")
+    """The weights are spoilt after the third validation, so that the end is not what is wanted."""
+    task = prepare(parts, tmp_path / "run", "loop.epochs=2", "loop.validate_steps=1")
+    validate, scores = task.validate, []
+
+    def spoils(device):
+        scores.append(validate(device)["loss"])
+        if len(scores) == 3:
+            for parameter in task.module.conditioner.clip_head.fc.parameters():
+                parameter.data.neg_()  # h(y) now points away from the image
+        return {"loss": scores[-1]}
+
+    task.validate = spoils
     ft.fit_task(task)
-    losses = [line["validation"]["loss"] for line in read_history(tmp_path / "run") if "validation" in line]
 
     pipe = DreamDiffusionPipeline.from_pretrained(tmp_path / "run")
-    task.module.conditioner.load_state_dict(pipe.conditioner.state_dict())
-    task.module.encoder.load_state_dict(pipe.encoder.state_dict())
-    task.module.unet.load_state_dict(pipe.unet.state_dict())
+    for part in ("conditioner", "encoder", "unet"):
+        getattr(task.module, part).load_state_dict(getattr(pipe, part).state_dict())
     shutil.rmtree(tmp_path / "run" / "best")
-
-    assert len(losses) > 3
-    assert min(losses) < losses[-1]
-    assert task.validate(torch.device("cpu"))["loss"] == pytest.approx(min(losses), rel=1e-5)
+    assert min(scores) < scores[-1]
+    assert validate(torch.device("cpu"))["loss"] == pytest.approx(min(scores), rel=1e-5)
 
 
 def test_adapters_are_merged_into_the_pipeline(parts, tmp_path):
@@ -345,6 +356,73 @@ def test_a_preview_is_drawn(parts, tmp_path):
     assert Image.open(tmp_path / "run" / "preview.png").size == (64, 64)
 
 
+# --- the linear start
+
+
+@pytest.fixture(scope="module")
+def matching(tmp_path_factory):
+    """Parts whose U-Net reads the width that the text tower writes, and plain pairs."""
+    folder = tmp_path_factory.mktemp("matching")
+    tiny_stable_diffusion(folder / "sd", context_width=16)
+    tiny_clip(folder / "clip")
+    tiny_pairs(folder / "pairs.zarr", per_class=40, noise=0.5)
+    torch.manual_seed(0)
+    EEGEncoder(EncoderConfig(channels=CHANNELS, window=SAMPLES, width=16, depth=1, heads=2)).save_pretrained(folder / "encoder")
+    return folder
+
+
+def test_the_linear_start_decodes_held_out_trials_and_not_shuffled_ones(matching, tmp_path):
+    """Far above the chance of 1 in 4 on trials that it never saw; at chance when their EEG belongs to other trials."""
+    task = prepare(matching, tmp_path, "linear_start=true", "linear_bins=16", "context_std=0.1", "validate_trials=40")
+    cpu, pairs, val = torch.device("cpu"), task.data.pairs, task.data.parts["val"]
+    task.module.eval()
+
+    right = task.validate(cpu)["clip_accuracy"]
+    batch = task.data.batch(val)
+    order = np.random.default_rng(0).permutation(len(val))
+    shuffled = task._clip_hits({**batch, "eeg": torch.from_numpy(pairs.eeg(val[order]))}) / len(val)
+
+    assert right > 0.6
+    assert shuffled < 0.45
+    assert any("linear start: ridge regression on" in line for line in task.remarks)
+
+
+def test_the_linear_start_begins_at_the_text_states(matching, tmp_path):
+    """Tokens of a training trial lie near the caption's states, and no EEG is the empty text."""
+    from dreamdiff.clip_target import load_clip
+
+    task = prepare(matching, tmp_path, "linear_start=true", "linear_bins=16", "caption=a drawing of {a} {name}")
+    clip = load_clip(str(matching / "clip"))
+    states = clip.text_states([f"a drawing of a {name}" for name in task.data.pairs.classes])
+    batch = task.data.batch(task.data.parts["train"])
+
+    with torch.no_grad():
+        tokens = ft.condition(task.module.encoder, task.module.conditioner, batch["eeg"]).tokens_BLD
+
+    torch.testing.assert_close(task.module.conditioner.null_LD, clip.text_states([""])[0])
+    away = (tokens - states.mean(0)).square().mean().sqrt()
+    assert away < 2 * (states - states.mean(0)).square().mean().sqrt()
+
+
+def test_a_linear_start_with_the_wrong_text_tower_is_refused(parts, tmp_path):
+    """Text states of 16 for a U-Net that reads 24."""
+    with pytest.raises(ModelError, match=r"text states are \(77, 16\), the U-Net reads \(77, 24\)"):
+        prepare(parts, tmp_path, "linear_start=true", "linear_bins=16")
+
+
+def test_whitening_makes_channels_independent_and_leaves_empty_directions_alone():
+    """Replicated channels have no full rank; raising an empty direction would raise rounding errors only."""
+    g = torch.Generator().manual_seed(0)
+    mix = torch.randn(4, 4, generator=g)
+    x = torch.einsum("dc,ncw->ndw", mix, torch.randn(500, 4, 8, generator=g))
+    whitener = ft.spatial_whitener(x)
+
+    white = torch.einsum("dc,ncw->ndw", whitener, x - x.mean(0)).transpose(0, 1).flatten(1)
+
+    torch.testing.assert_close(white @ white.T / white.shape[1], torch.eye(4), atol=1e-3, rtol=1e-3)
+    assert ft.spatial_whitener(torch.cat([x, x], dim=1)).abs().max() < 100
+
+
 # --- bad input
 
 
@@ -362,7 +440,9 @@ def test_eeg_in_another_unit_is_refused_for_a_scaling_that_has_one(parts, tmp_pa
     encoder = EEGEncoder(EncoderConfig(channels=CHANNELS, window=SAMPLES, width=16, depth=1, heads=2, scaling="divide-by-10"))
     encoder.save_pretrained(tmp_path / "e")
 
-    with pytest.raises(ModelError, match="a is in 'standard deviations', the encoder was trained on uV with scaling 'divide-by-10'"):
+    with pytest.raises(
+        ModelError, match="a is in 'standard deviations', the encoder was trained on uV with scaling 'divide-by-10'"
+    ):
         prepare(parts, tmp_path / "run", encoder=str(tmp_path / "e"), pairs=tmp_path / "p.zarr")
 
 
