@@ -180,13 +180,19 @@ def _signal(records_RB: np.ndarray, header: Header, rows: list[int], offset_uv: 
     first_C = first_C * scale_C + shift_C
     offsets_C = np.where(np.abs(first_C) > offset_uv, np.rint(first_C), 0.0)
     shift_C = shift_C - offsets_C
+    # a step of a power of two and no shift: float32 holds the product exactly, and nothing need pass through float64
+    exact_C = (np.frexp(scale_C)[0] == 0.5) & (shift_C == 0)
     signal_CT = np.empty((len(rows), header.records * each), np.float32)
     step = max(1, _CHUNK_BYTES // records_RB.shape[1])
     for start in range(0, header.records, step):
         block_RB = np.asarray(records_RB[start : start + step])
         for channel, row in enumerate(rows):
             digital = _digital(block_RB[:, starts[row] : starts[row] + each * width], width).reshape(-1)
-            signal_CT[channel, start * each : start * each + len(digital)] = digital * scale_C[channel] + shift_C[channel]
+            target_T = signal_CT[channel, start * each : start * each + len(digital)]
+            if exact_C[channel]:
+                np.multiply(digital, np.float32(scale_C[channel]), out=target_T, casting="unsafe", dtype=np.float32)
+            else:
+                target_T[...] = digital * scale_C[channel] + shift_C[channel]
     return signal_CT, offsets_C
 
 

@@ -59,14 +59,16 @@ def process(recording: Recording, recipe: Recipe) -> Processed:
         return Processed(_quarantine(recording, "nyquist", rate / 2, recipe.high, message), {}, facts)
     before = recording
     recording = _filter(recording, band, recipe)
-    facts["amplitude"] = quality.typical_amplitude(recording)
-    recording = quality.gate_units(recording, recipe, facts["amplitude"])
-    extra = {
+    extra: dict[str, Any] = {
         "filter": {"low": band.low, "high": band.high, "clipped": band.changed, "design": "firwin, Hamming, zero phase"},
         "summary": summarise(
             before.signal_CT, before.sfreq, recording.signal_CT, recording.sfreq, before.segments, recording.segments
         ),
     }
+    # one stretch: the summary has the deviations already
+    deviations = extra["summary"]["std"] if len(recording.segments) == 1 else []
+    facts["amplitude"] = float(np.median(deviations)) if deviations else quality.typical_amplitude(recording)
+    recording = quality.gate_units(recording, recipe, facts["amplitude"])
     return Processed(recording, plain_json(extra), plain_json(facts))
 
 
