@@ -114,19 +114,14 @@ class Corpus:
     def subjects(self) -> pd.DataFrame:
         """One row a subject: dataset, subject, person, recordings, windows; of a selection, what is left of them."""
         if "subjects" not in self._tables:
-            table = self._recordings_of_all()
-            counted = self._counted(table)
-            rows = [
-                {
-                    "dataset": attributes["dataset"],
-                    "subject": attributes["subject"],
-                    "person": attributes["person"],
-                    "recordings": int((counted["group"] == i).sum()),
-                    "windows": int(counted.loc[counted["group"] == i, "windows"].sum()),
-                }
-                for i, attributes in enumerate(map(self._attributes, self._groups))
-            ]
-            frame = pd.DataFrame(rows, columns=["dataset", "subject", "person", "recordings", "windows"])
+            counted = self._counted(self._recordings_of_all())
+            group = counted["group"].to_numpy(np.int64)
+            frame = pd.DataFrame(
+                [[a["dataset"], a["subject"], a["person"]] for a in map(self._attributes, self._groups)],
+                columns=["dataset", "subject", "person"],
+            )
+            frame["recordings"] = np.bincount(group, minlength=len(frame))
+            frame["windows"] = np.bincount(group, counted["windows"], minlength=len(frame)).astype(np.int64)
             self._tables["subjects"] = frame if self._rows is None else frame[frame["windows"] > 0].reset_index(drop=True)
         return self._tables["subjects"]
 
