@@ -189,7 +189,7 @@ def plan(
     tasks = sources.list_tasks(manifest.sources, Path(_folder(data_dir)), download=False)
     jobs = _build_jobs(tasks, manifest, recipe, out)
     done = [job.name for job in jobs if job.files and done_before(job) is not None]
-    return make_plan(tasks, recipe, done, workers)
+    return make_plan(tasks, recipe, done, workers, _caps(tasks, manifest, recipe))
 
 
 def fetch_plan(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,17 @@ def store_memory(group: Path) -> int:
     return int(_INTERPRETER["files"] + _PEAK["files"] * max(sizes, default=0.0))
 
 
-def make_plan(tasks: Sequence[Task], recipe: Recipe, done: Iterable[str] = (), workers: int = 1) -> list[PlanRow]:
+def make_plan(
+    tasks: Sequence[Task], recipe: Recipe, done: Iterable[str] = (), workers: int = 1, caps: Mapping[str, int] | None = None
+) -> list[PlanRow]:
     """A row for each data set.
 
     Args:
         done: names of subjects that are there already.
         workers: processes.
+        caps: most windows of each subject by name, where a manifest wants a balanced draw.
     """
-    finished = set(done)
+    finished, caps = set(done), caps or {}
     rows = []
     for dataset in dict.fromkeys(task.source.dataset for task in tasks):
         own = [task for task in tasks if task.source.dataset == dataset]
@@ -68,7 +71,7 @@ def make_plan(tasks: Sequence[Task], recipe: Recipe, done: Iterable[str] = (), w
         counted = [count_windows(task, recipe) for task in todo]
         undeclared = sum(1 for recordings, windows, _ in counted if recordings and not windows)
         memory = sorted((task_memory(task) for task in todo), reverse=True)[:workers]
-        windows = sum(windows for _, windows, _ in counted)
+        windows = sum(min(windows, caps.get(task.name, windows)) for task, (_, windows, _) in zip(todo, counted, strict=True))
         rows.append(
             PlanRow(
                 dataset=dataset,

@@ -198,6 +198,8 @@ def test_a_balanced_draw_reaches_its_target(tmp_path, people):
     """`target_windows` of a manifest, shared out evenly over people."""
     (tmp_path / "m.toml").write_text(f'target_windows = 12\n[[source]]\nspec = "{people}"\n')
 
+    assert plan(tmp_path / "m.toml", tmp_path / "c.zarr")[0].windows == 12
+
     summary = eegprep.build(tmp_path / "m.toml", tmp_path / "c.zarr")
 
     assert summary.windows == 12 and summary.subjects == 4
