@@ -26,7 +26,7 @@ from dreamdiff.simulate import (
     waves,
 )
 from eegprep.errors import DataError, SignalError, UsageError
-from eegprep.headmodel import standard_electrodes
+from eegprep.headmodel import known_electrodes, standard_electrodes
 from eegprep.recording import Recording
 from eegprep.sources import read_source
 
@@ -287,6 +287,22 @@ def test_background_from_recordings_keeps_their_power_spectrum():
     frequency = np.fft.rfftfreq(SAMPLES, 1 / SFREQ)
     assert spectrum[frequency > 75].sum() < 0.01 * spectrum.sum()  # 160 Hz recordings hold nothing above 72 Hz
     assert spectrum[(frequency >= 7) & (frequency <= 14)].mean() > 2 * spectrum[(frequency >= 30) & (frequency <= 60)].mean()
+
+
+def test_recorded_electrodes_keep_their_signal():
+    """A smoothing spline would remove the small-scale activity that makes single trials hard, and flatter every decoder."""
+    recording = next(iter(read_source("sample")))
+    spline_CC = GenuineBackground([recording])._filtered[0][2]
+    names = [name.rstrip(".").upper() for name in recording.channels]
+    shared = [(k, name) for k, name in enumerate(standard_electrodes().names) if name.upper() in names]
+    picks, _ = known_electrodes(recording.channels)
+    place = {names[pick]: column for column, pick in enumerate(picks)}
+
+    assert len(shared) > 55
+    for row, name in shared:
+        expected = np.zeros(len(picks))
+        expected[place[name.upper()]] = 1
+        np.testing.assert_allclose(spline_CC[row], expected, atol=0.05)
 
 
 def test_a_block_longer_than_the_recording_goes_on_in_another_stretch():
