@@ -64,7 +64,8 @@ def test_frozen_generator_image_depends_on_words_and_seed_alone(generator):
     made = generator.images(words, [1, 1, 2], steps=2)
 
     assert made.dtype == np.uint8 and made.shape == (3, 32, 32, 3)
-    np.testing.assert_array_equal(generator.images(words[1:2], [1], steps=2)[0], made[1])
+    alone = generator.images(words[1:2], [1], steps=2)[0].astype(int)
+    assert np.abs(alone - made[1]).max() <= 1  # sums are ordered differently in another batch: one grey level of rounding
     assert (made[0] != made[1]).any() and (made[0] != made[2]).any()
 
 
