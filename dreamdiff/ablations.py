@@ -29,6 +29,7 @@ from .baselines import Problem, run_baseline
 from .config import FINETUNE_PRESETS, PRETRAIN_PRESETS, FinetuneConfig, PretrainConfig
 from .encoder import EEGEncoder, parameter_count
 from .evaluate import EvaluateConfig, Evaluation, choose_trials, evaluate, load_networks, make_scorer
+from .evaluate_report import write_report
 from .finetune import finetune
 from .latent_diffusion import load_stable_diffusion
 from .metrics import bootstrap_interval
@@ -276,6 +277,7 @@ def _row_job(out: str, name: str, plain: Mapping[str, Any]) -> None:
     run = folder / "finetuned"
     finetune(str(config.pairs), encoder, config.sd, config.clip, run, finetune_config(row, config), offline=True)
     found = evaluate(run, str(config.pairs), folder / "evaluation", evaluate_config(config))
+    write_report(found, folder / "evaluation" / "report.html")
     atomic.write_json(
         folder / "row.json",
         _row_result(row, config, found, parameter_count(EEGEncoder.from_pretrained(run / "pipeline" / "encoder"))),

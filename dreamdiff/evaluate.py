@@ -199,6 +199,13 @@ class ImageScorer:
         if self.networks.lpips is not None:
             found.append(metrics.lpips(images, self.truth_NHWC, self.networks.lpips, seed=seed, groups_N=groups))
         if self.networks.classifier is not None:
+            space = "lite0" if self._lite0 else "classifier"
+            scores = self._read("classifier", images).probabilities_NK.reshape(*images.shape[:2], -1)
+            shown = self.seen["classifier"].probabilities_NK[self.image_N]
+            self._try(
+                found, f"{space}-score",
+                lambda: metrics.inception_score(scores, shown, seed=seed, name=f"{space}-score", classifier=space),
+            )  # fmt: skip
             features = self._read("classifier", images).features_ND.reshape(*images.shape[:2], -1)
             self._in_features(
                 found, features, self.seen["classifier"].features_ND[self.image_N], "Lite0" if self._lite0 else "classifier"
