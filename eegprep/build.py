@@ -104,7 +104,8 @@ def filter_recordings(
     jobs = _stored_jobs(FilterJob, Path(store_in), "fetched", Path(out), recipe)
     settings = {key: value for key, value in recipe.model_dump(mode="json").items() if key in FILTER_SETTINGS}
     origin = _Origin("filter", (str(Path(store_in).resolve()),))
-    return _build_recordings(jobs, Path(out), "filtered", settings, budget, progress, origin)
+    inherited = recordings_store.read_root(Path(store_in)).get("left_out", {})
+    return _build_recordings(jobs, Path(out), "filtered", settings, budget, progress, origin, inherited)
 
 
 def pad(
@@ -119,10 +120,11 @@ def pad(
 ) -> Summary:
     """Crop and pad filtered recordings into the corpus. Settings of the filter are taken from the store."""
     budget = Budget.make(workers, scheduler, max_memory)
-    made = recordings_store.read_root(Path(store_in))["recipe"]
-    recipe = make_recipe(**{**(recipe or Recipe()).model_dump(mode="json"), **made})
+    made = recordings_store.read_root(Path(store_in))
+    recipe = make_recipe(**{**(recipe or Recipe()).model_dump(mode="json"), **made["recipe"]})
     jobs = _stored_jobs(PadJob, Path(store_in), "filtered", Path(out), recipe)
-    return _build_corpus(jobs, Path(out), recipe, budget, progress, _Origin("pad", (str(Path(store_in).resolve()),)))
+    origin = _Origin("pad", (str(Path(store_in).resolve()),))
+    return _build_corpus(jobs, Path(out), recipe, budget, progress, origin, made.get("left_out", {}))
 
 
 def build(
@@ -430,12 +432,15 @@ def _build_recordings(
     budget: Budget,
     progress: ProgressCallback | None,
     origin: _Origin,
+    inherited: Mapping[str, Any] | None = None,
 ) -> Summary:
+    """`inherited`: what an earlier step left out, which no later one can see."""
+
     def create() -> None:
         recordings_store.create_recordings(out, stage, settings)
 
     def finish(left_out: dict[str, Any], changed: bool) -> None:
-        recordings_store.set_attributes(out, left_out=left_out)
+        recordings_store.set_attributes(out, left_out={**(inherited or {}), **left_out})
         recordings_store.finish_recordings(out)
 
     summary = _run_step(jobs, out, create, finish, budget, progress)
@@ -450,6 +455,7 @@ def _build_corpus(
     budget: Budget,
     progress: ProgressCallback | None,
     origin: _Origin | None,
+    inherited: Mapping[str, Any] | None = None,
 ) -> Summary:
     settings = recipe.model_dump(mode="json")
 
@@ -465,6 +471,7 @@ def _build_corpus(
             store.set_recipe(out, settings, recipe_fingerprint(recipe))
 
     def finish(left_out: dict[str, Any], changed: bool) -> None:
+        left_out = {**(inherited or {}), **left_out}
         node = store.read_node(out / "zarr.json")
         same = node["attributes"].get("left_out") == left_out
         if same and not changed and "consolidated_metadata" in node:

@@ -20,7 +20,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import eegprep
-from eegprep import jobs, pool, store
+from eegprep import edf, jobs, pool, store
 from eegprep.build import build_raw, fetch, filter_recordings, pad, plan
 from eegprep.errors import SourceError, StoreError, UsageError
 from eegprep.filters import effective_band
@@ -309,6 +309,37 @@ def test_one_bad_recording_never_loses_the_others(tmp_path):
     dataset = only_dataset(tmp_path / "c.zarr")
     assert group(tmp_path / "c.zarr", f"{dataset}/01")["left_out"][0]["findings"][0]["code"] == "unreadable"
     assert f"{dataset}/03" in json.loads((tmp_path / "c.zarr/zarr.json").read_text())["attributes"]["left_out"]
+
+
+def test_what_an_early_step_left_out_is_known_to_the_last(tmp_path):
+    """The corpus lists everybody who is missing, whichever step it was."""
+    source = write_people(tmp_path / "p", 2)
+    (tmp_path / "p/sub-03_run-1.edf").write_bytes(b"broken")
+
+    assert fetch(source, tmp_path / "r.zarr").exit_code == 3
+    filter_recordings(tmp_path / "r.zarr", tmp_path / "f.zarr")
+    pad(tmp_path / "f.zarr", tmp_path / "c.zarr")
+
+    left_out = json.loads((tmp_path / "c.zarr/zarr.json").read_text())["attributes"]["left_out"]
+    assert list(left_out) == ["p/03"] and "not an EDF" in left_out["p/03"]["recordings"][0]["findings"][0]["message"]
+    eegprep.build(source, tmp_path / "b.zarr")
+    assert list(json.loads((tmp_path / "b.zarr/zarr.json").read_text())["attributes"]["left_out"]) == ["p/03"]
+
+
+def test_a_disk_that_cannot_be_read_costs_that_file_only(tmp_path, monkeypatch):
+    """Unlike a disk that cannot be written: that stops the run."""
+    source = write_people(tmp_path / "p", 2)
+    read = edf.read
+
+    def failing(path, offset_uv):
+        if "sub-01" in path.name:
+            raise OSError(errno.EIO, "injected", str(path))
+        return read(path, offset_uv)
+
+    monkeypatch.setattr(edf, "read", failing)
+    summary = eegprep.build(source, tmp_path / "c.zarr")
+
+    assert summary.exit_code == 3 and summary.recordings == 1 and "injected" in summary.findings[0].message
 
 
 @pytest.mark.parametrize("command", [eegprep.build, fetch])
