@@ -53,10 +53,9 @@ def compile_blocks(model: MaskedSignalModel) -> None:
         block.compile()
 
 
-def speed(preset: str, batch: int, steps: int) -> None:
+def speed(preset: str, batch: int, steps: int, compiled: bool) -> None:
     """Whole training steps (forward, backward, AdamW) of both, in turn."""
     ours, theirs = twins(masked_signal_preset(preset, "none"))
-    compiled = any(shutil.which(name) for name in ("g++", "clang++"))
     if compiled:
         compile_blocks(ours)
     device = torch.device("cpu")
@@ -95,7 +94,7 @@ def speed(preset: str, batch: int, steps: int) -> None:
     ratio = statistics.median(theirs_s / ours_s for ours_s, theirs_s in wall)
     print(
         f"speed: {preset}, batch {batch}, {parameter_count(ours) / 1e6:.2f} M parameters, {torch.get_num_threads()} threads, "
-        f"{'compiled blocks' if compiled else 'no compiler: not compiled'}, fused AdamW\n"
+        f"{'compiled blocks' if compiled else 'not compiled'}, fused AdamW\n"
         f"  ours {batch / statistics.median(w[0] for w in wall):.1f} windows/s, timm build "
         f"{batch / statistics.median(w[1] for w in wall):.1f} windows/s: {ratio:.2f}x in wall time, "
         f"{statistics.median(processor):.2f}x in processor time; first losses differ by {gap:.1e}"
@@ -214,10 +213,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--stride", type=int, default=64, help="samples between windows of the sample corpus in `learn`")
+    parser.add_argument("--no-compile", action="store_true", help="leave out the compiled variant of `speed`")
     given = parser.parse_args()
     chosen = given.parts or parts
     if "speed" in chosen:
-        speed(given.preset, given.batch, given.steps)
+        for compiled in (False, True) if any(shutil.which(name) for name in ("g++", "clang++")) else (False,):
+            if not (compiled and given.no_compile):
+                speed(given.preset, given.batch, given.steps, compiled)
     if "ratio" in chosen:
         ratio(given.preset, given.batch, max(3, given.steps // 3))
     if "memory" in chosen:

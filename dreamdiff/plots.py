@@ -47,7 +47,7 @@ def loss_curve(history: Sequence[Mapping[str, Any]], file: Path) -> None:
     top.plot(step_N, smooth(loss_N), color=TRAIN, linewidth=1.6, label="training")
     if checks:
         valid_N = [line["validation"]["loss"] for line in checks]
-        top.plot([line["step"] for line in checks], valid_N, "o-", color=VALID, markersize=3.5, label="held-out people")
+        top.plot([line["step"] for line in checks], valid_N, "o-", color=VALID, markersize=3.5, label="held out")
     if np.all(loss_N > 0) and loss_N.max() > 5 * loss_N.min():
         top.set_yscale("log")
     top.set_ylabel("loss")

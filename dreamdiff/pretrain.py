@@ -217,7 +217,8 @@ def draw_reconstruction(
 def source_channels(corpus: Corpus, index: int) -> list[str]:
     """Names of the channels a window really has, before padding repeats them."""
     record = corpus.record(index)
-    return [record["channels"][source] for source in record["pad_map"][: record["n_channels"]] if source >= 0]
+    names = [record["channels"][source] for source in record["pad_map"][: record["n_channels"]] if source >= 0]
+    return [name.rstrip(".") for name in names]  # EDF files of eegmmidb fill names up with dots
 
 
 def read_validation(run_dir: Path) -> dict[str, Any]:
