@@ -20,7 +20,7 @@ def pairs_import(
     out: Annotated[Path, typer.Option(help="Pairs store to write, e.g. pairs.zarr")],
     images: Annotated[Path | None, typer.Option(help="Folder of the images (ImageNet, THINGS, or what the table names)")] = None,
     splits: Annotated[Path | None, typer.Option(help="imagenet-eeg: block_splits_by_image_*.pth")] = None,
-    subjects: Annotated[str | None, typer.Option(help="Only these, e.g. 4 or 01,02")] = None,
+    subjects: Annotated[str | None, typer.Option(help="Only these, e.g. 4 or 01-03,07")] = None,
     window: Annotated[str, typer.Option(help="imagenet-eeg: samples START:STOP that are stretched to 512")] = "20:460",
     repetitions: Annotated[
         Literal["keep", "average"], typer.Option(help="things-eeg2: trials of their own, or averaged")
@@ -36,10 +36,11 @@ def pairs_import(
 ) -> None:
     """Bring EEG-image pairs into a pairs store. Images stay where they are and are checked when they are read. Run again to finish."""
     from dreamdiff.pairs_import import ImportConfig, import_pairs, parse_window
+    from eegprep.manifests import parse_subjects
 
     config = ImportConfig(
         kind=kind, images=str(images) if images else None, splits=str(splits) if splits else None,
-        subjects=tuple(subjects.split(",")) if subjects else None, window=parse_window(window), repetitions=repetitions,
+        subjects=parse_subjects(subjects) if subjects else None, window=parse_window(window), repetitions=repetitions,
         low=low, high=high, nyquist=nyquist, resample=resample, offset=offset, licence=licence, split_by=split_by, seed=seed,
     )  # fmt: skip
     with progress("import") as update:
