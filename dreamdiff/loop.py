@@ -42,7 +42,7 @@ from typing import Any, Protocol
 import accelerate
 import torch
 from accelerate.state import AcceleratorState
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
@@ -195,7 +195,7 @@ def fit(
         CheckpointError: the folder holds a run with another identity (the differences are listed), is in use, or is damaged.
         ModelError: the loss is not a finite number.
     """
-    accelerator = _accelerator(config, run_dir)
+    accelerator = _accelerator(config, run_dir, task.unused_parameters)
     with _only_one(run_dir, accelerator), _Stop(accelerator) as stop:
         run = _Run(task, config, optim, run_dir, accelerator, progress or _quiet)
         try:
@@ -541,7 +541,7 @@ def precision_for(config: LoopConfig) -> str:
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
-def _accelerator(config: LoopConfig, run_dir: Path) -> accelerate.Accelerator:
+def _accelerator(config: LoopConfig, run_dir: Path, unused: bool) -> accelerate.Accelerator:
     precision = precision_for(config)
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
     if precision == "fp16" and on_cpu:
@@ -554,6 +554,7 @@ def _accelerator(config: LoopConfig, run_dir: Path) -> accelerate.Accelerator:
     AcceleratorState._reset_state()
     return accelerate.Accelerator(
         mixed_precision=precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
         cpu=config.device == "cpu",
         log_with=None if config.tracker == "none" else config.tracker,
         project_config=ProjectConfiguration(project_dir=str(run_dir), logging_dir=str(run_dir / "logs")),
