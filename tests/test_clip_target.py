@@ -103,7 +103,7 @@ def test_quick_gelu_that_does_not_belong_is_refused(folder, architecture, tmp_pa
     """OpenAI's weights were trained with another GELU; the wrong one shifts every vector and raises no error in open_clip."""
     quick = edit(folder, tmp_path / "quick", quick_gelu=True)
 
-    with pytest.raises(ModelError, match="trained with quick_gelu = True.*Tiny has False"):
+    with pytest.raises(ModelError, match=r"trained with quick_gelu = True.*Tiny has False"):
         load_clip(f"Tiny:{quick / 'open_clip_model.safetensors'}")
     assert load_clip(f"Tiny-quickgelu:{quick / 'open_clip_model.safetensors'}").checked
 
