@@ -389,7 +389,7 @@ def order_of(table: Sequence[Mapping[str, Any]], metric: str = ACCURACY) -> dict
     rows = [row for row in table if row["paper"] is not None and metric in row["measured"]]
     full = next((row for row in rows if row["row"] == "full"), None)
     rank = None
-    if len(rows) > 2:
+    if len(rows) > 2 and len({r["measured"][metric]["value"] for r in rows}) > 1:
         rank = float(spearmanr([r["paper"] for r in rows], [r["measured"][metric]["value"] for r in rows]).statistic)
     against = []
     for row in rows:
