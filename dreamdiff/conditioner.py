@@ -35,6 +35,7 @@ class ConditionerConfig(Settings):
     classes: int = Field(default=0, ge=0, description="Outputs of the classifier head of `cls_tune`; 0: none")
     linear_channels: int = Field(default=0, ge=0, description="EEG channels that the linear path reads; 0: no linear path")
     linear_bins: int = Field(default=32, ge=1, description="Time bins that the linear path averages a window into")
+    captions: int = Field(default=0, ge=0, description="Captions that the linear path's bridge holds")
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Conditioner(nn.Module):
                     "a linear path needs the CLIP head (clip_width is 0)", "set w_clip above 0, or linear_start to false"
                 )
             self.linear = LinearPath(config.linear_channels, config.linear_bins, config.clip_width)
-            self.bridge = Bridge(config.clip_width, config.tokens_out, config.context_width)
+            self.bridge = Bridge(config.captions, config.clip_width, config.tokens_out, config.context_width)
         if config.classes:
             if not config.clip_width:
                 raise ModelError(
@@ -164,20 +165,26 @@ class LinearPath(nn.Module):
 
 
 class Bridge(nn.Module):
-    """A direction in CLIP's space -> context tokens: a common part plus a linear map. Ours; the paper goes from the latent only."""
+    """A direction in CLIP's space -> context tokens, by attention over captions: their text states, weighted by how near each one is.
+
+    A linear map instead would mix the states of all captions that the EEG leaves open, and the U-Net knows no such mixtures.
+    Ours; the paper goes from the latent only. Keys and states are trained further like any other parameter.
+    """
 
     clip_mean_D: Tensor
+    SHARPNESS = 16.0  # ours: cosines of single trials differ by some tenths between the right caption and the others
 
-    def __init__(self, clip_width: int, tokens: int, width: int) -> None:
+    def __init__(self, captions: int, clip_width: int, tokens: int, width: int) -> None:
         super().__init__()
-        self.base_LD = nn.Parameter(torch.zeros(tokens, width))
-        self.map = nn.Linear(clip_width, tokens * width, bias=False)
+        self.keys_KD = nn.Parameter(torch.zeros(captions, clip_width))
+        self.states_KLD = nn.Parameter(torch.zeros(captions, tokens, width))
         self.register_buffer("clip_mean_D", torch.zeros(clip_width))
 
     def forward(self, clip_BD: Tensor) -> Tensor:
         """(B, clip_width) -> (B, tokens, width)."""
         direction_BD = F.normalize(clip_BD - self.clip_mean_D, dim=-1)
-        return self.base_LD + self.map(direction_BD).unflatten(-1, tuple(self.base_LD.shape))
+        weight_BK = (self.SHARPNESS * direction_BD @ F.normalize(self.keys_KD, dim=-1).T).softmax(dim=-1)
+        return torch.einsum("bk,kld->bld", weight_BK, self.states_KLD)
 
 
 def condition(encoder: nn.Module, conditioner: Conditioner, eeg_BCT: Tensor) -> Context:

@@ -34,6 +34,7 @@ from .pairs import Pairs
 from .pretrain import pretrain, read_validation
 
 MANIFEST = "sample.toml"
+STRIDE = 64  # samples; overlapping windows: ten minutes of EEG are little to learn from
 MARKER = ".dreamdiff-demo"  # says that a folder is ours to write into
 SIMULATED = (
     "The recordings, the corpus and the pre-training on this page are genuine. The EEG-image pairs are simulated: public EEG with "
@@ -52,7 +53,7 @@ class DemoConfig(Settings):
     people: int = 2
     trials: int = 20
     snr: float = simulate.SimulateConfig().snr
-    pretrain: tuple[str, ...] = ("loop.epochs=60", "loop.tracker=none")
+    pretrain: tuple[str, ...] = ("data.validation=recording", "loop.tracker=none")
     finetune: tuple[str, ...] = ()
     shown: int = 40
     samples: int = 2
@@ -134,7 +135,7 @@ def prepare(folders: Folders, config: DemoConfig, progress: ProgressCallback | N
     """The steps up to a fine-tuned model: corpus, pre-training, pairs, fine-tuning."""
     say = _steps(progress)
     say("corpus from the sample recordings")
-    eegprep.build(MANIFEST, folders.corpus, offline=True, progress=progress)
+    eegprep.build(MANIFEST, folders.corpus, offline=True, stride=STRIDE, progress=progress)
     say("masked-signal pre-training")
     pretraining = resolve(PretrainConfig, presets=PRETRAIN_PRESETS, preset="tiny", assignments=config.pretrain)
     _finished(pretrain(folders.corpus, folders.pretrained, pretraining, progress=progress))
@@ -296,8 +297,10 @@ def _pairs_part(page: Page, pairs: Pairs) -> None:
 def _images_part(page: Page, folders: Folders, config: DemoConfig, pairs: Pairs, chosen: np.ndarray) -> None:
     page.heading("5. Fine-tuning")
     page.text(
-        "EEG encoder, projector and cross-attention are trained; the rest of the generator and CLIP stay as they are. The generator is "
-        "the small embedded model, not Stable Diffusion: it draws 64-pixel icons of 40 categories."
+        "EEG encoder, projector and cross-attention are trained; the rest of the generator and CLIP stay as they are. The projector starts "
+        "from a linear map that is fitted in closed form on the training trials, EEG to CLIP vectors of the drawings, and attends from there to "
+        "captions of the 40 category names. This start is ours, not the paper's, and does most of the decoding. The generator is the small embedded model, not Stable Diffusion: it draws "
+        "64-pixel icons of 40 categories."
     )
     page.png((folders.finetuned / "loss.png").read_bytes(), "Training and validation loss.")
     page.heading("6. Images for held-out trials")
@@ -350,7 +353,7 @@ def _rows(table: Any) -> list[dict[str, Any]]:
 
 def _commands(config: DemoConfig) -> str:
     return (
-        "eegprep build sample.toml --out corpus.zarr\n"
+        f"eegprep build sample.toml --out corpus.zarr --stride {STRIDE}\n"
         f"dreamdiff train msm --store corpus.zarr --out pretrained --preset tiny {' '.join('--set ' + a for a in config.pretrain)}\n"
         f"dreamdiff pairs simulate --out pairs.zarr --people {config.people} --trials {config.trials} --seed {config.seed}\n"
         "dreamdiff train finetune --pairs pairs.zarr --encoder pretrained --sd embedded --clip embedded --out finetuned --preset demo\n"

@@ -360,6 +360,7 @@ class FinetuneTask(Task):
             classes=len(data.pairs.classes) if config.w_class else 0,
             linear_channels=encoder.config.channels if texts is not None else 0,
             linear_bins=config.linear_bins,
+            captions=len(texts.vectors_KD) if texts is not None else 0,
         )
         if config.time_branch:
             accept_time_branch(unet)
@@ -591,8 +592,9 @@ def linear_start(module: Trained, data: TrainingData, texts: Texts, limit: int =
 
     1. EEG -> CLIP: ridge regression of the image's vector on channels x time bins, after whitening over channels (the covariance is
        the training trials' own); the penalty is chosen by cross-validation among training images.
-    2. CLIP -> context: ridge regression of text states on image vectors, over the training images; the text of an image is the caption
-       that CLIP finds nearest to it. Labels of trials are not used.
+    2. CLIP -> context: attention over the captions of the class names. The key of a caption is the mean direction of the training
+       images that CLIP finds nearest to it (its own direction, if there is none), its value are its text states. Labels of trials are
+       not used, but the names of the classes are, and for drawings the nearest caption is nearly always that of the label.
     3. "No EEG" is the state of the empty text, which is what the U-Net knows as no condition.
 
     Ours: with some thousand trials and minutes of time, gradient descent alone hardly finds what a linear map shows at once.
@@ -624,12 +626,13 @@ def linear_start(module: Trained, data: TrainingData, texts: Texts, limit: int =
     image_MD = torch.from_numpy(data.clip_vectors.read(data.row[images]))
     caption_M = (image_MD @ texts.vectors_KD.T).argmax(dim=1)
     mean_D = image_MD.mean(dim=0)
-    to_states, base, _ = ridge(
-        F.normalize(image_MD - mean_D, dim=-1), texts.states_KLD[caption_M].flatten(1), torch.arange(len(images))
-    )
+    direction_MD = F.normalize(image_MD - mean_D, dim=-1)
+    keys_KD = F.normalize(texts.vectors_KD - texts.vectors_KD.mean(dim=0), dim=-1)
+    for caption in caption_M.unique():
+        keys_KD[caption] = direction_MD[caption_M == caption].mean(dim=0)
     bridge.clip_mean_D.copy_(mean_D)
-    bridge.map.weight.copy_(to_states.T)
-    bridge.base_LD.copy_(base.view_as(bridge.base_LD))
+    bridge.keys_KD.copy_(keys_KD)
+    bridge.states_KLD.copy_(texts.states_KLD)
     conditioner.null_LD.copy_(texts.empty_LD)
     for layer in (conditioner.dim_mapper, cast(Any, conditioner.clip_head).fc):
         layer.weight.zero_()

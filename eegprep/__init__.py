@@ -2,8 +2,8 @@
 
 from .build import build as build
 from .exports import from_arrays as from_arrays
-from .reader import Corpus as Corpus
 from .filters import band_pass as band_pass
+from .reader import Corpus as Corpus
 from .sources import from_raw as from_raw
 from .windows import crop as crop
 from .windows import pad_channels as pad_channels

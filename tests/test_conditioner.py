@@ -165,8 +165,10 @@ def test_a_linear_path_without_a_clip_head_is_refused():
 
 
 def test_the_linear_path_adds_to_h_and_reaches_the_tokens():
-    """h(y) = head(latent) + map(EEG); tokens = tau(latent) + base + bridge(direction of h(y))."""
-    conditioner = small(linear_channels=3, linear_bins=4)
+    """h(y) = head(latent) + map(EEG); tokens = tau(latent) + text states of the captions, weighted by their nearness to h(y)."""
+    conditioner = small(linear_channels=3, linear_bins=4, captions=5)
+    torch.nn.init.normal_(conditioner.bridge.keys_KD)
+    torch.nn.init.normal_(conditioner.bridge.states_KLD)
     latent, eeg = torch.randn(2, 6, 10), torch.randn(2, 3, 8)
 
     context = conditioner(latent, eeg)
@@ -175,5 +177,7 @@ def test_the_linear_path_adds_to_h_and_reaches_the_tokens():
     clip = conditioner.clip_head(latent) + conditioner.linear.map(features)
     torch.testing.assert_close(context.clip_BD, clip)
     tau = conditioner.dim_mapper(conditioner.channel_mapper(latent))
-    added = conditioner.bridge.map(F.normalize(clip, dim=-1)).view(2, 7, 8) + conditioner.bridge.base_LD
+    nearness = F.cosine_similarity(clip[:, None], conditioner.bridge.keys_KD[None], dim=-1)
+    weights = torch.exp(16 * nearness) / torch.exp(16 * nearness).sum(dim=1, keepdim=True)
+    added = sum(weights[:, k, None, None] * conditioner.bridge.states_KLD[k] for k in range(5))
     torch.testing.assert_close(context.tokens_BLD, tau + added)
