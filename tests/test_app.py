@@ -103,7 +103,7 @@ def test_broken_and_strange_uploads_are_explained(studio, recording, tmp_path):
     (tmp_path / "broken_raw.fif").write_bytes(b"not a recording")
     (tmp_path / "model.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
 
-    with pytest.raises(SourceError, match="broken_raw.fif"):
+    with pytest.raises(SourceError, match=r"broken_raw\.fif"):
         studio.upload([tmp_path / "broken_raw.fif"])
     with pytest.raises(UsageError, match=r"model\.pkl: not a kind of file"):
         studio.upload([tmp_path / "model.pkl"])
