@@ -32,6 +32,20 @@ def test_later_sources_win_and_leave_the_rest_alone(tmp_path):
     assert got == Train(optim=Optim(lr=0.2, betas=(0.5, 0.6)), epochs=3, name="mine")
 
 
+def test_assignments_do_not_reach_into_presets():
+    """A preset changed by one run would silently be another preset for the next run in the same process."""
+    presets = {"deep": {"outer": {"optim": {"lr": 0.5}}}}
+
+    class Outer(Settings):
+        optim: Optim = Optim()
+
+    class Deep(Settings):
+        outer: Outer = Outer()
+
+    assert resolve(Deep, presets=presets, preset="deep", assignments=["outer.optim.lr=9"]).outer.optim.lr == 9
+    assert resolve(Deep, presets=presets, preset="deep").outer.optim.lr == 0.5
+
+
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
