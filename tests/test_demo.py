@@ -60,12 +60,18 @@ def test_accuracy_stands_beside_floor_interval_and_controls(demo):
 @pytest.mark.slow
 def test_a_second_run_repeats_nothing(demo):
     """Run again after a kill, the demo must not train again what is trained."""
-    weights = Folders(demo).finetuned / "pipeline" / "encoder" / "model.safetensors"
-    before = weights.stat().st_mtime_ns
+    folders = Folders(demo)
+    kept = [
+        folders.pretrained / "history.jsonl",
+        folders.finetuned / "history.jsonl",
+        folders.finetuned / "pipeline" / "encoder" / "model.safetensors",
+        folders.evaluation / "report.json",
+    ]
+    before = [file.read_bytes() for file in kept]
 
     run(demo, SMALL)
 
-    assert weights.stat().st_mtime_ns == before
+    assert [file.read_bytes() for file in kept] == before
 
 
 @pytest.mark.slow
