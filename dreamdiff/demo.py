@@ -58,7 +58,7 @@ class DemoConfig(Settings):
     shown: int = 40
     samples: int = 2
     evaluated: int = 160
-    controlled: int = 80
+    controlled: int = 40
     steps: int = 20
     seed: int = 0
 
