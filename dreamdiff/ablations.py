@@ -211,7 +211,7 @@ def prepare(place: Place, config: AblateConfig, progress: ProgressCallback | Non
 
 def _corpus_of(pairs: Pairs, config: AblateConfig, out: Path) -> None:
     """The EEG of training trials, one subject each, without labels: what pre-training may see of this data set."""
-    parts, _ = choose_trials(pairs, EvaluateConfig(split=config.split), config.seed)
+    parts, _ = choose_trials(pairs, EvaluateConfig(split=config.split))
     subjects = [
         {"windows": pairs.eeg(parts["train"][pairs.person[parts["train"]] == number]), "subject": name}
         for number, name in enumerate(pairs.subjects)
@@ -336,7 +336,7 @@ def table1(
     config = prepare(place, config, progress)
     store = Pairs.open(str(config.pairs))
     judging = evaluate_config(config)
-    parts, chosen = choose_trials(store, judging, config.seed)
+    parts, chosen = choose_trials(store, judging)
     sd = load_stable_diffusion(config.sd, offline=True)
     size = sd.image_size
     systems: dict[str, list[dict[str, Any]]] = {"DreamDiffusion": full["measurements"]}

@@ -6,7 +6,6 @@ Legend: N trials, S samples per trial, K classes of a classifier, C categories o
 from __future__ import annotations
 
 import copy
-import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +39,7 @@ from .classifiers import (
     load_lpips,
 )
 from .clip_target import ClipTarget, load_clip
-from .config import GenerateConfig, LoopConfig
+from .config import GenerateConfig
 from .controls import DecodingControls, GenerationControl, decoding_controls, extract_features, generation_controls
 from .generate import generate_to_folder, generator_for, load_pipeline, render
 from .latent_diffusion import load_stable_diffusion
@@ -495,7 +494,7 @@ def evaluate(
         batch_size=config.batch_size,
     )  # fmt: skip
     pipeline = load_pipeline(model, making)
-    parts, chosen = choose_trials(store, config, split_seed(model))
+    parts, chosen = choose_trials(store, config)
     networks = load_networks(config, clip_width(pipeline))
     generate_to_folder(
         model, pairs, out / "images", making, trials=[int(i) for i in store.indices[chosen]], images=images, progress=progress
@@ -545,32 +544,10 @@ def split_name(text: str) -> tuple[str, str]:
     return name or "default", part
 
 
-def split_seed(model: str | Path) -> int:
-    """Seed with which the run made its split, so that `block/test` means the same trials here as in training."""
-    file = Path(model) / "run.json"
-    if file.is_file():
-        content = json.loads(file.read_text(encoding="utf-8"))
-        found = _find(content, "loop")
-        if isinstance(found, dict) and "seed" in found:
-            return int(found["seed"])
-    return LoopConfig().seed
-
-
-def _find(content: Any, key: str) -> Any:
-    if isinstance(content, dict):
-        if key in content:
-            return content[key]
-        for value in content.values():
-            found = _find(value, key)
-            if found is not None:
-                return found
-    return None
-
-
-def choose_trials(store: Pairs, config: EvaluateConfig, seed: int) -> tuple[dict[str, Ints], Ints]:
+def choose_trials(store: Pairs, config: EvaluateConfig) -> tuple[dict[str, Ints], Ints]:
     """Positions of all parts, and those to evaluate: all of the part, or `trials` of them, evenly from all classes."""
     name, part = split_name(config.split)
-    parts = store.split(name, seed=seed)
+    parts = store.split(name)  # a name means the same trials here as in training
     if part not in parts or len(parts[part]) == 0:
         raise DataError(
             f"{store.path}: split {config.split!r} has no trials (parts: {', '.join(f'{k} {len(v)}' for k, v in parts.items())})",

@@ -206,7 +206,7 @@ def split_parts(pairs: Pairs, config: FinetuneConfig) -> dict[str, np.ndarray]:
     Raises:
         DataError: an empty part, or parts that share a trial.
     """
-    parts = pairs.split(config.split, seed=config.loop.seed)
+    parts = pairs.split(config.split)  # the same trials under this name for generate and evaluate, whatever the training seed
     if len(parts["train"]) == 0:
         raise DataError(f"{pairs.path}: split {config.split!r} has no training trials", "choose another --set split=NAME")
     if len(parts["val"]) == 0 and config.select != "last":

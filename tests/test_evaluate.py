@@ -176,19 +176,21 @@ def test_trials_are_taken_evenly_from_all_classes():
     assert e.evenly(np.arange(5), labels, None, seed=0).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_split_is_named_as_in_generate_and_made_with_the_runs_own_seed(tmp_path):
+def test_a_split_has_one_meaning_in_training_generation_and_evaluation():
     """A split that is made anew with another seed would test on training trials."""
     store = Pairs.open(tiny_pairs())
     assert e.split_name("test") == ("default", "test") and e.split_name("block/val") == ("block", "val")
 
-    (tmp_path / "run.json").write_text(json.dumps({"identity": {"config": {"loop": {"seed": 7}}}}))
-    assert e.split_seed(tmp_path) == 7 and e.split_seed(tmp_path / "absent") == 2022
+    from dreamdiff.config import FinetuneConfig, FinetuneLoop
+    from dreamdiff.finetune import split_parts
 
-    parts, chosen = e.choose_trials(store, e.EvaluateConfig(split="trial/test"), 7)
-    np.testing.assert_array_equal(chosen, store.split("trial", seed=7)["test"])
+    parts, chosen = e.choose_trials(store, e.EvaluateConfig(split="trial/test", seed=3))
+    trained = split_parts(store, FinetuneConfig(split="trial", loop=FinetuneLoop(seed=7)))
+    np.testing.assert_array_equal(chosen, store.select(split="trial/test").indices)
+    np.testing.assert_array_equal(parts["train"], trained["train"])
     assert len(np.intersect1d(chosen, parts["train"])) == 0
     with pytest.raises(DataError, match="split 'holdout' has no trials"):
-        e.choose_trials(store, e.EvaluateConfig(split="holdout"), 7)
+        e.choose_trials(store, e.EvaluateConfig(split="holdout"))
 
 
 def test_another_split_than_in_training_is_warned_of(tmp_path):
