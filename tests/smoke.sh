@@ -15,9 +15,9 @@ group = next(g for _, g in zarr.open_group("corpus.zarr", mode="r").groups())
 windows = next(g for _, g in group.groups())["windows"]
 assert windows.shape[1:] == (128, 512) and str(windows.dtype) == "float32", windows
 PY
-dreamdiff train msm --store corpus.zarr --out msm --preset tiny --set loop.epochs=2
-dreamdiff pairs simulate --out pairs.zarr --people 1 --trials 80
+dreamdiff train msm --store corpus.zarr --out msm --preset tiny --set loop.max_steps=20
+dreamdiff pairs simulate --out pairs.zarr --people 1 --trials 6
 dreamdiff pairs audit pairs.zarr --split trial || test $? = 3
-dreamdiff train finetune --pairs pairs.zarr --encoder msm --sd embedded --clip embedded --out finetuned --preset demo --set loop.epochs=1
+dreamdiff train finetune --pairs pairs.zarr --encoder msm --sd embedded --clip embedded --out finetuned --preset demo --set loop.max_steps=4
 dreamdiff generate --model finetuned --eeg pairs.zarr --out images --select test --samples 1 --steps 4
 test -n "$(ls images/*.png)" && test -n "$(ls images/*.json)"
