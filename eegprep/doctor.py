@@ -21,9 +21,9 @@ import numpy as np
 from packaging.requirements import Requirement
 
 from . import catalogue
-from .fetch import default_data_dir
 from .filters import band_pass
 from .loader_check import check_reader
+from .sources import default_data_dir
 
 DISTRIBUTION = "eeg-dreamdiff"
 PATIENCE_S = 60.0  # a reader that has not answered by then hangs

@@ -48,7 +48,7 @@ from .recording import ProgressCallback, SourceFile
 from .settings import fingerprint
 
 __all__ = [
-    "PlanRow", "check", "data_folder_lock", "default_data_dir", "ensure", "environment", "hash_files", "no_network", "plan",
+    "PlanRow", "check", "data_folder_lock", "ensure", "environment", "hash_files", "no_network", "plan",
     "require_licences",
 ]  # fmt: skip
 STATE_FORM = 1
@@ -87,11 +87,6 @@ class PlanRow:
             "from": self.provider,
             "doi": self.doi,
         }
-
-
-def default_data_dir() -> Path:
-    """`MNE_DATA` if set, else `~/mne_data`, as MOABB does."""
-    return Path(os.environ.get("MNE_DATA") or Path.home() / "mne_data")
 
 
 def plan(sources: Sequence[Source], data_dir: Path, subjects: Sequence[str] | None = None) -> list[PlanRow]:
