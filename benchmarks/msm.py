@@ -1,7 +1,7 @@
 """Masked signal modelling: as exact as, and faster than, a straightforward build from timm blocks; and does it learn?
 
     python benchmarks/msm.py                       all parts that this machine can run
-    python benchmarks/msm.py speed ratio           some of: speed ratio memory learn gpu
+    python benchmarks/msm.py speed ratio           some of: speed half ratio memory learn gpu
 
 Times are compared within one run, step by step in turn, so that a busy machine slows both sides. The bars:
 speed >= 1.3x in fp32 on a CPU at equal loss; memory of `paper` at batch 32 below 12 GB; `learn` well below both simple guesses.
@@ -47,24 +47,18 @@ def twins(config: MaskedSignalConfig) -> tuple[MaskedSignalModel, TimmMAE]:
     return ours, theirs
 
 
-def compile_blocks(model: MaskedSignalModel) -> None:
-    """What `loop.compile` does for this stage."""
-    for block in (*model.encoder.blocks, *model.decoder_blocks):
-        block.compile()
-
-
 def speed(preset: str, batch: int, steps: int, compiled: bool) -> None:
-    """Whole training steps (forward, backward, AdamW) of both, in turn."""
-    ours, theirs = twins(masked_signal_preset(preset, "none"))
-    if compiled:
-        compile_blocks(ours)
+    """Whole training steps (forward, backward, AdamW) of both, in turn, and the share of the machine's rate of matrix products."""
+    config = masked_signal_preset(preset, "none")
+    ours, theirs = twins(config)
+    loss_of = torch.compile(ours.loss) if compiled else ours.loss  # what `loop.compile` does
     device = torch.device("cpu")
     ours_optimizer = adamw(parameter_groups(ours, 0.05), OptimConfig(), device)
     theirs_optimizer = torch.optim.AdamW(theirs.parameters(), lr=2.5e-4, betas=(0.9, 0.95), weight_decay=0.05)
     eeg_BCT = torch.randn(batch, 128, 512)
 
     def our_step(noise_BL: torch.Tensor) -> float:
-        loss = ours.loss(eeg_BCT, noise=noise_BL)
+        loss = loss_of(eeg_BCT, noise=noise_BL)
         loss.backward()
         ours_optimizer.step()
         ours_optimizer.zero_grad()
@@ -92,13 +86,47 @@ def speed(preset: str, batch: int, steps: int, compiled: bool) -> None:
         wall.append((times[0][0], times[1][0]))
         processor.append(times[1][1] / times[0][1])
     ratio = statistics.median(theirs_s / ours_s for ours_s, theirs_s in wall)
+    rate = batch / statistics.median(w[0] for w in wall)
+    share = 6 * work(config, config.mask_ratio) * rate / product_rate()
     print(
         f"speed: {preset}, batch {batch}, {parameter_count(ours) / 1e6:.2f} M parameters, {torch.get_num_threads()} threads, "
-        f"{'compiled blocks' if compiled else 'not compiled'}, fused AdamW\n"
-        f"  ours {batch / statistics.median(w[0] for w in wall):.1f} windows/s, timm build "
+        f"{'compiled' if compiled else 'not compiled'}, fused AdamW\n"
+        f"  ours {rate:.1f} windows/s, timm build "
         f"{batch / statistics.median(w[1] for w in wall):.1f} windows/s: {ratio:.2f}x in wall time, "
-        f"{statistics.median(processor):.2f}x in processor time; first losses differ by {gap:.1e}"
+        f"{statistics.median(processor):.2f}x in processor time; first losses differ by {gap:.1e}; {share:.0%} of the rate of large matrix products"
     )
+
+
+def product_rate() -> float:
+    """Floating point operations a second of a large fp32 matrix product on this machine."""
+    left, right, n = torch.randn(2048, 1024), torch.randn(1024, 2048), []
+    for _ in range(10):
+        start = time.perf_counter()
+        left @ right
+        n.append(time.perf_counter() - start)
+    return 2 * 2048 * 1024 * 2048 / min(n)
+
+
+def half(preset: str, batch: int, steps: int) -> None:
+    """bf16 autocast against fp32 on this CPU, in turn: whether `loop.precision=bf16` is worth setting."""
+    models = [MaskedSignalModel(masked_signal_preset(preset, "none")) for _ in range(2)]
+    optimizers = [adamw(parameter_groups(model, 0.05), OptimConfig(), torch.device("cpu")) for model in models]
+    eeg_BCT, times = torch.randn(batch, 128, 512), []
+    for _ in range(steps + 1):
+        pair = []
+        for number in (0, 1):
+            start = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=number == 1):
+                loss = models[number].loss(eeg_BCT)
+            loss.backward()
+            optimizers[number].step()
+            optimizers[number].zero_grad()
+            pair.append(time.perf_counter() - start)
+        times.append(pair)
+    ratio = statistics.median(fp32 / bf16 for fp32, bf16 in times[1:])
+    flags = Path("/proc/cpuinfo")
+    units = {"avx512_bf16", "amx_bf16"} & set(flags.read_text().split() if flags.exists() else [])
+    print(f"half: {preset}, batch {batch}: bf16 {ratio:.2f}x the rate of fp32 (this CPU multiplies bf16: {', '.join(units) or 'no'})")
 
 
 def work(config: MaskedSignalConfig, ratio: float) -> float:
@@ -183,7 +211,7 @@ def gpu(preset: str, batch: int, steps: int) -> None:
     config = masked_signal_preset(preset, "none")
     for number, dtype in enumerate((torch.float32, torch.bfloat16)):
         model = MaskedSignalModel(config).to(device)
-        compile_blocks(model)
+        loss_of = torch.compile(model.loss)
         optimizer = adamw(parameter_groups(model, 0.05), OptimConfig(), device)
         eeg_BCT = torch.randn(batch, 128, 512, device=device)
         for step in range(steps + 5):
@@ -191,7 +219,7 @@ def gpu(preset: str, batch: int, steps: int) -> None:
                 torch.cuda.synchronize()
                 start = time.perf_counter()
             with torch.autocast("cuda", dtype, enabled=number == 1):
-                loss = model.loss(eeg_BCT)
+                loss = loss_of(eeg_BCT)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -206,22 +234,26 @@ def gpu(preset: str, batch: int, steps: int) -> None:
 
 
 def main() -> None:
-    parts = ("speed", "ratio", "memory", "learn", "gpu")
+    parts = ("speed", "half", "ratio", "memory", "learn", "gpu")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="which parts to run; all when left out")
-    parser.add_argument("--preset", default="small", help="size for speed and ratio")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--preset", nargs="+", default=["tiny", "small"], help="sizes for speed; half and ratio take the last")
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--stride", type=int, default=64, help="samples between windows of the sample corpus in `learn`")
     parser.add_argument("--no-compile", action="store_true", help="leave out the compiled variant of `speed`")
     given = parser.parse_args()
     chosen = given.parts or parts
     if "speed" in chosen:
-        for compiled in (False, True) if any(shutil.which(name) for name in ("g++", "clang++")) else (False,):
-            if not (compiled and given.no_compile):
-                speed(given.preset, given.batch, given.steps, compiled)
+        compiler = any(shutil.which(name) for name in ("g++", "clang++")) and not given.no_compile
+        for preset in given.preset:
+            for compiled in (False, True) if compiler else (False,):
+                speed(preset, given.batch, given.steps, compiled)
+    if "half" in chosen:
+        half(given.preset[-1], given.batch, given.steps)
+        half("released", 8, 2)
     if "ratio" in chosen:
-        ratio(given.preset, given.batch, max(3, given.steps // 3))
+        ratio(given.preset[-1], given.batch, max(3, given.steps // 3))
     if "memory" in chosen:
         memory("paper", 32)
     if "learn" in chosen:

@@ -377,6 +377,12 @@ class FinetuneTask(Task):
             unet.enable_gradient_checkpointing()
             encoder.gradient_checkpointing = True
 
+    def compile(self) -> None:
+        trained = cast(Trained, self.module)
+        for block in trained.encoder.blocks:
+            block.compile()
+        cast(Any, trained.unet).compile_repeated_blocks()  # its transformer blocks: the layers around them hardly gain
+
     # --- what trains
 
     def _freeze(self) -> None:

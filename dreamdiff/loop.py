@@ -121,9 +121,6 @@ class Task:
     module: nn.Module
     """One root module. Parameters with requires_grad are trained and saved (with persistent buffers); frozen ones are neither."""
 
-    compiled: tuple[nn.Module, ...] = ()
-    """Parts that `loop.compile` compiles in place."""
-
     unused_parameters: bool = False
     """True when a step may leave trainable parameters without a gradient (slower with several processes)."""
 
@@ -134,6 +131,10 @@ class Task:
     def stream(self, rank: int, world_size: int) -> Stream:
         """Training batches for this process."""
         raise NotImplementedError
+
+    def compile(self) -> None:
+        """Compile what is worth it, in place, before the first step (`loop.compile`)."""
+        raise UsageError(f"stage {self.name!r} has nothing to compile", "set loop.compile=false")
 
     def step(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
         """Losses of one batch, whose tensors are already on the device. `loss` is minimised, all are logged.
@@ -323,8 +324,7 @@ class _Run:
             raise UsageError("nothing is to be trained", "let some parameters require gradients")
         if self.config.compile:
             _check_compiler(self.device)
-            for part in self.task.compiled:
-                part.compile()
+            self.task.compile()
         self.average = MovingAverage(self.task.module, self.config.ema) if self.config.ema else None
         optimizer = adamw(groups, self.optim, self.device)
         self.stepper, self.optimizer = self.accelerator.prepare(_Stepper(self.task), optimizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -174,6 +175,17 @@ def test_gradient_checkpointing_changes_memory_not_gradients(parts, tmp_path):
 
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
+def test_compiled_blocks_give_the_same_loss(parts, tmp_path):
+    """`loop.compile` changes the speed and the last digits, and no name in the weights."""
+    task = prepare(parts, tmp_path)
+    names, plain = list(task.module.state_dict()), float(one_step(task)["loss"].detach())
+    task.compile()
+    assert float(one_step(task)["loss"].detach()) == pytest.approx(plain, rel=1e-4)
+    assert list(task.module.state_dict()) == names
 
 
 def test_tokens_start_with_the_spread_that_the_unet_reads(parts, tmp_path):

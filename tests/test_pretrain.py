@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,20 @@ pretrain({str(tmp_path / "c.zarr")!r}, {str(tmp_path / "killed")!r}, PretrainCon
     assert losses[0] == losses[1]
     weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("killed", "whole")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
+def test_compiled_training_gives_the_same_losses(tmp_path) -> None:
+    """`loop.compile` changes the speed and the last digits."""
+    corpus_of(tmp_path / "c.zarr")
+    for name, on in (("plain", False), ("compiled", True)):
+        pretrain(tmp_path / "c.zarr", tmp_path / name, config_of(loop={"compile": on, "max_steps": 6}))
+    plain, compiled = (
+        [line["loss"] for line in read_history(tmp_path / run) if "loss" in line] for run in ("plain", "compiled")
+    )
+    assert compiled == pytest.approx(plain, rel=1e-4)
+    MaskedSignalModel.from_pretrained(tmp_path / "compiled")
 
 
 def test_another_corpus_or_architecture_is_refused_with_the_difference(tmp_path) -> None:
