@@ -126,7 +126,9 @@ def half(preset: str, batch: int, steps: int) -> None:
     ratio = statistics.median(fp32 / bf16 for fp32, bf16 in times[1:])
     flags = Path("/proc/cpuinfo")
     units = {"avx512_bf16", "amx_bf16"} & set(flags.read_text().split() if flags.exists() else [])
-    print(f"half: {preset}, batch {batch}: bf16 {ratio:.2f}x the rate of fp32 (this CPU multiplies bf16: {', '.join(units) or 'no'})")
+    print(
+        f"half: {preset}, batch {batch}: bf16 {ratio:.2f}x the rate of fp32 (this CPU multiplies bf16: {', '.join(units) or 'no'})"
+    )
 
 
 def work(config: MaskedSignalConfig, ratio: float) -> float:

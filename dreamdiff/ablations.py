@@ -136,7 +136,7 @@ ABLATE_PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     # ours: two cores, half an hour
     "quick": {
-        "pretrain_steps": 250, "finetune_epochs": 8, "trials": 80, "samples": 1, "steps": 10, "baseline_epochs": 8,
+        "pretrain_steps": 600, "finetune_epochs": 8, "trials": 80, "samples": 1, "steps": 10, "baseline_epochs": 8,
         "simulate": {"people": 1, "trials": 20, "snr": 0.0}, "workers": 2,
     },
     # the paper's sizes and epochs; for graphics cards, with --store, --sd and --clip
@@ -246,8 +246,16 @@ def pretrain_config(mask: float, size: Size, config: AblateConfig) -> PretrainCo
 def finetune_config(row: Row, config: AblateConfig) -> FinetuneConfig:
     """Fine-tuning of a row: the paper's losses and what they train, switched off where the row says so."""
     base: dict[str, Any] = {"loop": {"seed": config.seed, "tracker": "none"}, "preview_trials": 0, "select": "loss"}
-    if config.scale == "small":  # ours: few steps on a small generator need larger ones
-        base |= {"batch_size": 32, "optim": {"lr": 1e-3, "clip": 1.0}}
+    if config.scale == "small":
+        # ours: hundreds of steps have to do for the paper's 500 epochs, so they are many and large; h reads tau(y), as the paper's
+        # section 3.3 has it, which brings L_clip to the tokens; and guidance makes up for a U-Net that has just begun to listen
+        base |= {
+            "batch_size": 8,
+            "optim": {"lr": 1e-3, "clip": 1.0},
+            "clip_from": "tau",
+            "guidance_dropout": 0.1,
+            "guidance": 3.0,
+        }
     if config.finetune_epochs is not None:
         base["loop"]["epochs"] = config.finetune_epochs
     switches: dict[str, Any] = {"split": config.split.rpartition("/")[0] or "default"}

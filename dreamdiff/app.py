@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from eegprep.errors import DataError, ToolkitError, UsageError
 from eegprep.pictures import head_map, traces
-from eegprep.sources import read_file
+from eegprep.raws import read_file
 from eegprep.windows import pad_map
 
 from .config import GenerateConfig

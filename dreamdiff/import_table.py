@@ -13,9 +13,9 @@ import pandas as pd
 from eegprep.errors import DataError
 from eegprep.process import process
 from eegprep.quality import quarantined
+from eegprep.raws import Origin, read_file
 from eegprep.recipe import Recipe
 from eegprep.recording import Recording
-from eegprep.sources import Origin, read_file
 from eegprep.splits import PARTS
 from eegprep.windows import Cut, make_windows, plan_channels
 

@@ -25,8 +25,9 @@ from .jobs import FILTER_SETTINGS, BuildJob, FetchJob, FilterJob, Outcome, PadJo
 from .lockfile import changed_software, write_lock
 from .plan import PlanRow, count_windows, make_plan
 from .pool import Budget, run_jobs, store_lock
+from .raws import from_raw
 from .recipe import Recipe, make_recipe, recipe_fingerprint
-from .recording import Finding, ProgressCallback, SourceFile
+from .recording import Finding, ProgressCallback, SourceFile, natural_key
 from .sources import Task
 
 if TYPE_CHECKING:
@@ -213,9 +214,7 @@ def build_raw(
     jobs = []
     for subject, given in raws.items():
         runs = list(given) if isinstance(given, list | tuple) else [given]
-        recordings = tuple(
-            sources.from_raw(raw, dataset=dataset, subject=subject, run=str(number)) for number, raw in enumerate(runs)
-        )
+        recordings = tuple(from_raw(raw, dataset=dataset, subject=subject, run=str(number)) for number, raw in enumerate(runs))
         digests = tuple(
             SourceFile(item.name, item.signal_CT.nbytes, hashlib.sha256(item.signal_CT.tobytes()).hexdigest())
             for item in recordings
@@ -415,7 +414,7 @@ def _stored_jobs(kind: type[StoredJobT], root: Path, stage: str, out: Path, reci
         raise StoreError(f"{out}: input and output are the same store", "choose another output")
     jobs = []
     for dataset, subject in recordings_store.subjects(root):
-        arrays = tuple(sorted(recordings_store.array_names(root, dataset, subject), key=sources.natural_key))
+        arrays = tuple(sorted(recordings_store.array_names(root, dataset, subject), key=natural_key))
         carried = recordings_store.group_attributes(root, dataset, subject)
         made = SourceFile("store", 0, carried["commit"]["key"])  # a subject of another store stands for its files
         jobs.append(kind(str(out), dataset, subject, recipe, (made,), str(root.resolve()), arrays, carried))

@@ -11,8 +11,8 @@ import numpy as np
 from . import recordings_store, store
 from .errors import StoreError, UsageError
 from .reader import Corpus
+from .recording import natural_key
 from .settings import suggest
-from .sources import natural_key
 
 
 def describe(path: str | Path, key: str | None = None) -> dict[str, Any]:

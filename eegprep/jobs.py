@@ -10,10 +10,11 @@ from typing import Any, ClassVar, TypeVar
 from . import filters, recordings_store, sources, store
 from .plan import store_memory, task_memory
 from .process import cut_subject, quarantine_record, run_subject
+from .raws import Unreadable
 from .recipe import ALGORITHM, Recipe
 from .recording import Recording, SourceFile
 from .settings import fingerprint
-from .sources import Task, Unreadable
+from .sources import Task
 
 # settings that `filter` uses; the others are those of `pad`
 FILTER_SETTINGS = ("low", "high", "nyquist", "resample", "notch", "min_channels", "min_uv", "max_uv")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from . import catalogue
+from .raws import open_raw, quiet_mne
 from .recipe import Recipe
-from .sources import Task, open_raw, quiet_mne
+from .sources import Task
 from .store import read_node
 
 # ours, measured on one core of a shared machine: source samples (float64 bytes) that one worker turns into windows in a second

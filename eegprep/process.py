@@ -13,9 +13,9 @@ import numpy as np
 
 from . import filters, quality, windows
 from .errors import SignalError, ToolkitError
+from .raws import Unreadable
 from .recipe import Recipe
 from .recording import Finding, Recording
-from .sources import Unreadable
 from .store import plain_json
 from .summary import summarise
 from .windows import ChannelPlan, Cut

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -106,3 +107,13 @@ class Recording:
             **({"offsets": list(self.offsets)} if self.offsets else {}),
             **({"header": self.header} if self.header else {}),
         }
+
+
+def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
+    """Sorts "2" before "10"."""
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.findall(r"\d+|\D+", text))
+
+
+def path_part(text: str) -> str:
+    """`text` as part of a zarr path."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-") or "0"

@@ -122,9 +122,7 @@ def test_compiled_training_gives_the_same_losses(tmp_path) -> None:
     corpus_of(tmp_path / "c.zarr")
     for name, on in (("plain", False), ("compiled", True)):
         pretrain(tmp_path / "c.zarr", tmp_path / name, config_of(loop={"compile": on, "max_steps": 6}))
-    plain, compiled = (
-        [line["loss"] for line in read_history(tmp_path / run) if "loss" in line] for run in ("plain", "compiled")
-    )
+    plain, compiled = ([line["loss"] for line in read_history(tmp_path / run) if "loss" in line] for run in ("plain", "compiled"))
     assert compiled == pytest.approx(plain, rel=1e-4)
     MaskedSignalModel.from_pretrained(tmp_path / "compiled")
 

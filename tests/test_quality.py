@@ -10,9 +10,9 @@ from eeg_files import eeg, names, recording
 
 from eegprep import quality
 from eegprep.errors import SignalError
+from eegprep.moabb_source import joined_segments
 from eegprep.process import process, run_subject
 from eegprep.recipe import make_recipe
-from eegprep.sources import joined_segments
 
 
 def codes(made):

@@ -15,12 +15,14 @@ import pytest
 from edfio import Edf, EdfSignal
 from eeg_files import eeg, names, write_edf
 
-from eegprep import edf, sources
+from eegprep import edf, moabb_source
 from eegprep.channels import _standard_table, mne_positions
 from eegprep.errors import SourceError
 from eegprep.fetch import hash_files
 from eegprep.manifests import load, parse_source, shipped_folder
-from eegprep.sources import Unreadable, file_names, from_raw, list_tasks, moabb_events, read_source, read_task
+from eegprep.moabb_source import moabb_events
+from eegprep.raws import Unreadable, file_names, from_raw, read_file
+from eegprep.sources import Task, list_tasks, read_source, read_task
 
 SAMPLE = shipped_folder() / "sample/MNE-eegbci-data/files/eegmmidb/1.0.0"
 
@@ -106,9 +108,9 @@ def test_the_short_way_reads_edf_as_mne_python_does(tmp_path, case, monkeypatch)
         write_edf(path, signal_CT, 200.0, events=events)
     assert edf.read(path, 1000.0) is not None
 
-    short = sources.read_file(path)
+    short = read_file(path)
     monkeypatch.setattr(edf, "read", lambda *_: None)
-    long = sources.read_file(path)
+    long = read_file(path)
 
     np.testing.assert_allclose(short.signal_CT, long.signal_CT, rtol=1e-6, atol=1e-6)
     left_short, left_long = (replace(made, signal_CT=None, positions_C3=None) for made in (short, long))
@@ -131,7 +133,7 @@ def test_unusual_edf_is_left_to_mne_python(tmp_path, case):
     Edf(signals).write(tmp_path / "a.edf")
 
     assert edf.read(tmp_path / "a.edf", 1000.0) is None
-    assert sources.read_file(tmp_path / "a.edf").channels
+    assert read_file(tmp_path / "a.edf").channels
 
 
 def test_the_table_of_places_is_that_of_mne_python():
@@ -345,11 +347,11 @@ def moabb_data(tmp_path_factory):
     return root
 
 
-def moabb_task(root: Path, name: str, subject: str) -> sources.Task:
+def moabb_task(root: Path, name: str, subject: str) -> Task:
     """What `list_tasks` gives, without the process of its own in which MOABB is asked for the files."""
     source = parse_source(f"moabb:{name}").model_copy(update={"subjects": (subject,)})
     files = [path for path in root.rglob("*") if path.is_file() and ".eegprep" not in path.parts]
-    return sources.Task(source, subject, tuple(hash_files(files, root)), str(root), f"{name}/{subject}")
+    return Task(source, subject, tuple(hash_files(files, root)), str(root), f"{name}/{subject}")
 
 
 # class: (recordings, channels, Hz, segments of the first)
@@ -428,7 +430,7 @@ def test_what_a_loader_only_logs_is_heard():
     """A dozen loaders catch the error of a file, log it, and return the rest."""
     import logging
 
-    with sources._LoaderLog() as said:
+    with moabb_source._LoaderLog() as said:
         logging.getLogger("moabb.datasets.made").warning("Failed to load session 2: truncated")
         logging.getLogger("moabb.datasets.made").warning("Trials demeaned and stacked")
 
