@@ -163,12 +163,25 @@ def _start_worker() -> None:
 def _run_dask(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | None) -> list[Any]:
     from dask.distributed import Client, as_completed
 
+    _require_memory(jobs, budget)
     results: list[Any] = [None] * len(jobs)
     with Client(budget.scheduler, set_as_default=False) as client:
-        futures = {client.submit(run_job, job, pure=False, retries=2): index for index, job in enumerate(jobs)}
-        for done, future in enumerate(as_completed(list(futures), loop=client.loop), start=1):
-            index = futures[future]
+        waiting = list(range(len(jobs)))
+        running: dict[Any, int] = {}
+        arriving = as_completed(loop=client.loop)
+
+        def submit() -> None:
+            while waiting and (index := _next(jobs, waiting, running.values(), budget)) is not None:
+                waiting.remove(index)
+                future = client.submit(run_job, jobs[index], pure=False, retries=2)
+                running[future] = index
+                arriving.add(future)
+
+        submit()
+        for done, future in enumerate(arriving, start=1):
+            index = running.pop(future)
             results[index] = future.result()
+            submit()
             _tell(progress, done, len(jobs), jobs[index].name)
     return results
 
