@@ -311,6 +311,22 @@ def test_one_bad_recording_never_loses_the_others(tmp_path):
     assert f"{dataset}/03" in json.loads((tmp_path / "c.zarr/zarr.json").read_text())["attributes"]["left_out"]
 
 
+def test_a_data_set_that_is_left_out_whole_does_not_stop_the_others(tmp_path):
+    """No empty folder stays behind; the corpus opens, and says who is missing."""
+    good = write_people(tmp_path / "good", 2)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/sub-01_run-1.edf").write_bytes(b"broken")
+
+    summary = eegprep.build([good, f"files:{tmp_path}/bad/*.edf"], tmp_path / "c.zarr")
+
+    assert summary.exit_code == 3
+    corpus = eegprep.Corpus.open(tmp_path / "c.zarr")
+    assert set(corpus.subjects["dataset"]) == {"good"} and len(corpus) == summary.windows
+    assert not (tmp_path / "c.zarr/bad").exists()
+    assert list(json.loads((tmp_path / "c.zarr/zarr.json").read_text())["attributes"]["left_out"]) == ["bad/01"]
+    assert verify(tmp_path / "c.zarr").problems == ()
+
+
 def test_what_an_early_step_left_out_is_known_to_the_last(tmp_path):
     """The corpus lists everybody who is missing, whichever step it was."""
     source = write_people(tmp_path / "p", 2)
@@ -411,6 +427,24 @@ def test_two_processes_give_the_same_bytes_as_one(tmp_path, people, method, monk
     summary = eegprep.build(people, tmp_path / "two.zarr", workers=2)
 
     assert summary.built == 4 and tree(tmp_path / "one.zarr") == tree(tmp_path / "two.zarr")
+
+
+@pytest.mark.slow
+def test_joined_recordings_give_the_same_bytes_however_they_are_built(tmp_path):
+    """Each piece between two seams is filtered on its own, here in one process and in two."""
+    (tmp_path / "j").mkdir()
+    for person in (1, 2):
+        pieces = [
+            mne.io.RawArray(eeg(8, n, 200.0, seed=10 * person + n) * 1e-6, mne.create_info(8, 200.0, "eeg")) for n in (1100, 1700)
+        ]
+        mne.concatenate_raws(pieces).save(tmp_path / f"j/sub-0{person}_raw.fif", verbose="error")
+
+    trees = []
+    for count in (1, 2):
+        summary = eegprep.build(f"files:{tmp_path}/j/*.fif", tmp_path / f"{count}.zarr", workers=count)
+        assert "joined" in {finding.code for finding in summary.findings}
+        trees.append(tree(tmp_path / f"{count}.zarr"))
+    assert trees[0] == trees[1]
 
 
 @pytest.mark.slow
