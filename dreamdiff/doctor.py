@@ -62,8 +62,9 @@ def versions() -> dict[str, str | None]:
 def devices() -> list[dict[str, Any]]:
     """What torch can compute on."""
     found: list[dict[str, Any]] = [
-        {"device": "cpu", "name": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
-    ]
+        {"device": "cpu", "name": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
+         "bf16": cpu_multiplies_bf16()}
+    ]  # fmt: skip
     for number in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(number)
         found.append(
@@ -73,6 +74,12 @@ def devices() -> list[dict[str, Any]]:
     if torch.backends.mps.is_available():
         found.append({"device": "mps", "name": "Apple GPU"})
     return found
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether the processor has bf16 products (AVX512-BF16 or AMX): then `loop.precision=bf16` pays for wide encoders."""
+    facts = Path("/proc/cpuinfo")
+    return facts.is_file() and bool({"avx512_bf16", "amx_bf16"} & set(facts.read_text(encoding="utf-8").split()))
 
 
 def check_stream(timeout: float = 60.0) -> list[Check]:
