@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT / "tests"))  # the second implementation, from timm 
 from timm_mae import TimmMAE  # noqa: E402
 
 from dreamdiff.config import PRETRAIN_PRESETS, OptimConfig, PretrainConfig  # noqa: E402
+from dreamdiff.doctor import cpu_multiplies_bf16  # noqa: E402
 from dreamdiff.encoder import parameter_count  # noqa: E402
 from dreamdiff.mae import MaskedSignalConfig, MaskedSignalModel, masked_signal_preset  # noqa: E402
 from dreamdiff.optim import adamw, parameter_groups  # noqa: E402
@@ -124,11 +125,8 @@ def half(preset: str, batch: int, steps: int) -> None:
             pair.append(time.perf_counter() - start)
         times.append(pair)
     ratio = statistics.median(fp32 / bf16 for fp32, bf16 in times[1:])
-    flags = Path("/proc/cpuinfo")
-    units = {"avx512_bf16", "amx_bf16"} & set(flags.read_text().split() if flags.exists() else [])
-    print(
-        f"half: {preset}, batch {batch}: bf16 {ratio:.2f}x the rate of fp32 (this CPU multiplies bf16: {', '.join(units) or 'no'})"
-    )
+    has = "has" if cpu_multiplies_bf16() else "has no"
+    print(f"half: {preset}, batch {batch}: bf16 {ratio:.2f}x the rate of fp32 (this CPU {has} bf16 products)")
 
 
 def work(config: MaskedSignalConfig, ratio: float) -> float:

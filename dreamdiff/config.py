@@ -35,7 +35,7 @@ class LoopConfig(Settings):
 
     max_steps: stop after so many optimiser steps even if `epochs` asks for more; the schedule then ends there too.
     precision: `auto` is fp32 on a CPU, bf16 on a GPU that has it, else fp16. On a CPU with bf16 products (see `dreamdiff doctor`)
-        bf16 takes a third of the time off at `released` size, and adds a third at `tiny`.
+        bf16 takes four tenths of the time off at `released` size, and adds a third at `tiny`.
     ema: decay of the moving average of weights that is validated and exported; 0 turns it off.
     checkpoint_minutes, checkpoint_steps: whichever comes first; neither changes what is learned.
     validate_steps: 0 validates once per epoch (and always at the end).
