@@ -4,8 +4,9 @@
     python benchmarks/ingest.py --recordings FOLDER          # any folder of EDF files, e.g. all of eegmmidb's subject 1
     python benchmarks/ingest.py --large --scale              # also 128 channels x 1 kHz x 10 min, and 4 to 400 subjects
 
-Everything runs on one thread of arithmetic. Rounds alternate between the competitors and the best round of each counts, so that
-a busy neighbour disturbs both alike; read the ratios. CPU seconds are printed beside the wall-clock ones.
+Everything runs on one thread of arithmetic. Rounds alternate between the competitors, so that a busy neighbour disturbs both alike; the
+ratios are those of the medians over rounds, and those of the best rounds stand beside them (the best round of a script that writes
+twice the bytes is one in which the system did not have to write them yet). What an earlier round left is removed before the clock starts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import h5py
 import mne
@@ -33,7 +36,7 @@ import eegprep
 from eegprep.manifests import shipped_folder
 
 mne.set_log_level("error")
-ROUNDS = 5
+ROUNDS = 7
 
 
 def lab_script(files: list[Path], out: Path, low: float = 5.0, high: float = 95.0) -> None:
@@ -62,22 +65,37 @@ def measure(work: Callable[[], None]) -> tuple[float, float]:
     return time.perf_counter() - wall, cpu_seconds() - cpu
 
 
-def best(competitors: dict[str, Callable[[], None]], rounds: int = ROUNDS) -> dict[str, tuple[float, float]]:
-    """Best wall-clock and best CPU seconds of each, in alternating rounds."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in competitors}
+@dataclass(frozen=True)
+class Times:
+    """Seconds of all rounds of one competitor."""
+
+    wall: list[float]
+    cpu: list[float]
+
+
+def in_turn(
+    competitors: dict[str, Callable[[], None]], rounds: int = ROUNDS, clear: Callable[[], None] = lambda: None
+) -> dict[str, Times]:
+    """Times of each competitor, in alternating rounds; `clear` removes what the round before left."""
+    found = {name: Times([], []) for name in competitors}
     for _ in range(rounds):
         for name, work in competitors.items():
-            times[name].append(measure(work))
-    return {name: (min(t[0] for t in found), min(t[1] for t in found)) for name, found in times.items()}
+            clear()
+            wall, cpu = measure(work)
+            found[name].wall.append(wall)
+            found[name].cpu.append(cpu)
+    return found
 
 
-def show(title: str, times: dict[str, tuple[float, float]], base: str) -> None:
+def show(title: str, times: dict[str, Times], base: str) -> None:
     """A table with ratios to `base`: above 1 is faster."""
-    print(f"\n{title}")
-    for name, (wall, cpu) in times.items():
-        print(
-            f"  {name:42s} {wall:8.3f} s wall {cpu:8.3f} s CPU   x{times[base][0] / wall:5.2f} wall   x{times[base][1] / cpu:5.2f} CPU"
-        )
+    print(f"\n{title}; median seconds of {len(times[base].wall)} rounds, ratio of the medians (of the best rounds)")
+    for name, found in times.items():
+        cells = []
+        for unit, mine, theirs in (("wall", found.wall, times[base].wall), ("CPU", found.cpu, times[base].cpu)):
+            ratio, best = median(theirs) / median(mine), min(theirs) / min(mine)
+            cells.append(f"{median(mine):8.3f} s {unit} x{ratio:5.2f} (x{best:5.2f})")
+        print(f"  {name:42s} {'   '.join(cells)}")
 
 
 def filters(n_channels: int, sfreq: float, seconds: float) -> None:
@@ -88,7 +106,7 @@ def filters(n_channels: int, sfreq: float, seconds: float) -> None:
     def floor() -> None:
         scipy.fft.irfft(scipy.fft.rfft(signal, axis=1), signal.shape[1], axis=1)
 
-    times = best(
+    times = in_turn(
         {
             "mne.filter.filter_data": lambda: _drop(mne.filter.filter_data(double, sfreq, 5.0, 95.0)),
             "eegprep.band_pass": lambda: _drop(eegprep.band_pass(signal, sfreq, 5.0, 95.0)),
@@ -96,7 +114,8 @@ def filters(n_channels: int, sfreq: float, seconds: float) -> None:
         }
     )
     show(f"filter, {n_channels} channels x {sfreq:g} Hz x {seconds:g} s", times, "mne.filter.filter_data")
-    print(f"  eegprep takes {times['eegprep.band_pass'][0] / times['floor: float32 FFT and back'][0]:.2f} x the floor (bar: 3)")
+    share = median(times["eegprep.band_pass"].wall) / median(times["floor: float32 FFT and back"].wall)
+    print(f"  eegprep takes {share:.2f} x the floor (bar: 3)")
     theirs, ours = mne.filter.filter_data(double, sfreq, 5.0, 95.0), eegprep.band_pass(signal, sfreq, 5.0, 95.0)
     print(f"  largest difference {np.abs(ours - theirs).max() / theirs.std():.1e} of the standard deviation (bar: 1e-6)")
 
@@ -110,13 +129,15 @@ def chain(files: list[Path], pattern: str, title: str, rounds: int = ROUNDS) -> 
     with tempfile.TemporaryDirectory() as folder:
         h5, zarr = Path(folder) / "a.h5", Path(folder) / "a.zarr"
 
-        def ours(count: int) -> None:
-            shutil.rmtree(zarr, ignore_errors=True)
-            eegprep.build(f"files:{pattern}", zarr, workers=count)
+        def ours() -> None:
+            eegprep.build(f"files:{pattern}", zarr)
 
-        times = best({"lab script": lambda: lab_script(files, h5), "eegprep.build": lambda: ours(1)}, rounds)
-        show(title, times, "lab script")
-        ours(1)
+        def clear() -> None:
+            shutil.rmtree(zarr, ignore_errors=True)
+            h5.unlink(missing_ok=True)
+
+        ours()  # hashes the files, which is remembered
+        show(title, in_turn({"lab script": lambda: lab_script(files, h5), "eegprep.build": ours}, rounds, clear), "lab script")
         stored = sum(path.stat().st_size for path in zarr.rglob("*") if path.is_file())
         corpus = eegprep.Corpus.open(zarr)
         print(f"  store: {stored / (len(corpus) * 128 * 512 * 4):.3f} x the raw bytes of {len(corpus)} windows (bar: 0.6)")
@@ -128,13 +149,16 @@ def workers(pattern: str, title: str, rounds: int) -> None:
         zarr = Path(folder) / "a.zarr"
 
         def build(count: int) -> None:
-            shutil.rmtree(zarr, ignore_errors=True)
             eegprep.build(f"files:{pattern}", zarr, workers=count)
 
         build(1)  # hashes the files, which is remembered
-        times = best({"one worker": lambda: build(1), "two workers": lambda: build(2)}, rounds)
+        times = in_turn(
+            {"one worker": lambda: build(1), "two workers": lambda: build(2)},
+            rounds,
+            lambda: shutil.rmtree(zarr, ignore_errors=True),
+        )
         show(title, times, "one worker")
-        share = times["one worker"][1] / times["two workers"][1]
+        share = median(times["one worker"].cpu) / median(times["two workers"].cpu)
         print(f"  two workers on two free cores: at most x{2 * share:.2f}, from the CPU seconds of all processes (bar: 1.7)")
 
 
@@ -209,12 +233,12 @@ def main() -> None:
     files = sorted(options.recordings.rglob("*.edf"))
     with tempfile.TemporaryDirectory() as folder:
         one, many = Path(folder) / "one", Path(folder) / "many"
-        for number in range(len(files) * 4):  # one person with all runs; and enough people for two workers to share
+        for number in range(len(files) * 13):  # one person with all runs; and enough people for two workers to share
             target = one / f"sub-1_run-{number}.edf" if number < len(files) else many / f"sub-{number:03d}.edf"
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(files[number % len(files)], target)
         chain(sorted(one.glob("*.edf")), f"{one}/*.edf", f"{len(files)} genuine EDF files", options.rounds)
-        workers(f"{many}/*.edf", f"the same recordings as {3 * len(files)} people, workers", options.rounds)
+        workers(f"{many}/*.edf", f"the same recordings as {12 * len(files)} people, workers", options.rounds)
         if options.large:
             large = large_recording(Path(folder) / "large")
             chain([large], f"{large.parent}/*.edf", "one recording of 128 channels x 1 kHz x 10 min", 2)
