@@ -51,6 +51,7 @@ def test_training_says_where_it_ended_and_the_same_command_again_is_harmless(sto
     assert first.exit_code == 0, first.output
     assert "done at step 3 of 3" in first.stdout and "loss_visible_mean=" in first.stdout
     assert again.stdout == first.stdout
+    assert "knows no EEG yet\nfix: train longer" in first.stderr  # three steps on white noise
     probed = call("probe", "--model", tmp_path / "run", "--store", store, "--json")
     assert probed.exit_code == 0, probed.output
     report = json.loads(probed.stdout)

@@ -17,7 +17,7 @@ from dreamdiff.config import PRETRAIN_PRESETS, Augmentation, PretrainConfig, Pre
 from dreamdiff.encoder import EEGEncoder
 from dreamdiff.loop import Draw, read_history
 from dreamdiff.mae import MaskedSignalModel
-from dreamdiff.pretrain import augment, pretrain, recording_scales, split_corpus
+from dreamdiff.pretrain import augment, has_learned, pretrain, recording_scales, split_corpus
 from dreamdiff.reconstruction import Score, band_pass, hidden_error, hidden_samples, interpolation, visible_mean
 from eegprep import settings
 from eegprep.errors import CheckpointError, DataError, ModelError
@@ -195,6 +195,14 @@ def test_presets_are_valid_and_differ_as_their_sources_do() -> None:
     )
     assert (released.model.mask_ratio, released.model.encoder.scaling) == (0.1, "divide-by-10")
     assert (paper.optim.lr, paper.optim.betas, paper.optim.clip, paper.optim.weight_decay) == (2.5e-4, (0.9, 0.95), 0.8, 0.05)
+
+
+@pytest.mark.parametrize(("loss", "learned"), [(0.95, True), (1.235, False), (1.9, False)])
+def test_a_loss_at_the_level_of_a_guess_is_nothing_learned(loss: float, learned: bool) -> None:
+    """Collapsed training ends within thousandths of the mean's loss; interpolation can be worse or better than the mean."""
+    assert has_learned({"loss": loss, "loss_visible_mean": 1.236, "loss_interpolation": 1.886}) is learned
+    assert has_learned({"loss": loss, "loss_visible_mean": 1.886, "loss_interpolation": 1.236}) is learned
+    assert has_learned({})
 
 
 def test_the_simple_guesses_are_what_their_names_say() -> None:
