@@ -6,6 +6,7 @@ Legend: N trials, S samples per trial, K classes of a classifier, C categories o
 from __future__ import annotations
 
 import copy
+import hashlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -138,6 +139,21 @@ def load_networks(config: EvaluateConfig, clip_width: int | None) -> Networks:
     )
 
 
+_KEPT: dict[tuple[str, ...], Array] = {}
+
+
+def _features_once(classifier: ImageClassifier, images_MHWC: Array) -> Array:
+    """(M, D) features of training images: the rows of a table ask for the same ones again, so the last are kept."""
+    if not classifier.files:  # nothing says which weights these are
+        return classifier.read(images_MHWC).features_ND
+    digest = hashlib.sha256(images_MHWC.tobytes()).hexdigest()
+    key = (classifier.name, *sorted(classifier.files.values()), digest)
+    if key not in _KEPT:
+        _KEPT.clear()
+        _KEPT[key] = classifier.read(images_MHWC).features_ND
+    return _KEPT[key]
+
+
 class ImageScorer:
     """All image metrics for one set of trials. What was shown is read once; `measure` takes any generated images for it.
 
@@ -166,7 +182,7 @@ class ImageScorer:
         self.clip_GD = None if networks.clip is None else np.asarray(networks.clip.encode_images(list(shown_GHWC)))
         if networks.classifier is not None:
             try:
-                features = networks.classifier.read(reference_MHWC).features_ND
+                features = _features_once(networks.classifier, reference_MHWC)
                 self.judge = CentroidJudge(features, reference_labels_M, len(self.classes))
             except DataError as error:
                 self.not_computed["centroid judge"] = error.problem
