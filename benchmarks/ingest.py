@@ -180,11 +180,13 @@ def large_recording(folder: Path, n_channels: int = 128, sfreq: int = 1000, minu
 
 def peak_memory(pattern: str) -> None:
     """Peak resident memory of a process that builds, above one that only has its libraries, against float64 size."""
+    # VmHWM and not getrusage, which still counts what the parent had before it started this process
     code = (
-        "import resource, sys, eegprep, mne; mne.io.read_raw_edf; import mne.io.edf.edf\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "import sys, eegprep, mne; mne.io.read_raw_edf; import mne.io.edf.edf\n"
+        "peak = lambda: next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
+        "before = peak()\n"
         "eegprep.build(sys.argv[1], sys.argv[2])\n"
-        "print(before * 1024, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+        "print(before * 1024, peak() * 1024)\n"
     )
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", code, f"files:{pattern}", f"{folder}/c.zarr"]
