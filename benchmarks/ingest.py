@@ -238,9 +238,8 @@ def main() -> None:
         for number in range(len(files) * 13):  # one person with all runs; and enough people for two workers to share
             target = one / f"sub-1_run-{number}.edf" if number < len(files) else many / f"sub-{number:03d}.edf"
             target.parent.mkdir(exist_ok=True)
-            shutil.copy2(
-                files[number % len(files)], target
-            )  # with its time of change: hashes of files that changed just now are not remembered
+            # with its time of change: hashes of files that changed just now are not remembered
+            shutil.copy2(files[number % len(files)], target)
         chain(sorted(one.glob("*.edf")), f"{one}/*.edf", f"{len(files)} genuine EDF files", options.rounds)
         workers(f"{many}/*.edf", f"the same recordings as {12 * len(files)} people, workers", options.rounds)
         if options.large:

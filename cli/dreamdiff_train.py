@@ -23,7 +23,7 @@ def msm(
 ) -> None:
     """Pre-train by masked signal modelling. Kill it at any moment and run it again: the result is the same."""
     from dreamdiff.config import PRETRAIN_PRESETS, PretrainConfig
-    from dreamdiff.pretrain import has_learned, pretrain
+    from dreamdiff.pretrain import has_learned, pretrain, simple_guess
     from eegprep.settings import resolve
 
     settings = resolve(PretrainConfig, presets=PRETRAIN_PRESETS, preset=preset, file=config, assignments=set_ or ())
@@ -33,7 +33,7 @@ def msm(
     checks = " ".join(f"{name}={value:.4g}" for name, value in sorted(result.validation.items()))
     typer.echo(f"{out}: {state} at step {result.step} of {result.total_steps}, loss {result.loss:.4g}. {checks}".rstrip())
     if not has_learned(result.validation):
-        guess = min(result.validation["loss_visible_mean"], result.validation["loss_interpolation"])
+        guess = simple_guess(result.validation)
         _output.note(
             f"held-out loss {result.validation['loss']:.4g} is not well below {guess:.4g}, that of a predictor that learns nothing: "
             "this encoder knows no EEG yet\nfix: train longer (loop.epochs), or change optim.lr; wide encoders need a lower one"

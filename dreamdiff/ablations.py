@@ -23,7 +23,7 @@ from eegprep import atomic
 from eegprep.errors import UsageError
 from eegprep.exports import from_arrays
 from eegprep.recording import ProgressCallback
-from eegprep.settings import Settings, build, fingerprint, resolve
+from eegprep.settings import Settings, build, fingerprint, merge, resolve
 
 from .baselines import Problem, run_baseline
 from .config import FINETUNE_PRESETS, PRETRAIN_PRESETS, FinetuneConfig, PretrainConfig
@@ -572,16 +572,8 @@ def _steps(steps: int | None) -> dict[str, Any]:
 def _merged(schema: Any, *parts: Mapping[str, Any]) -> Any:
     merged: dict[str, Any] = {}
     for part in parts:
-        _merge(merged, part)
+        merge(merged, part)
     return build(schema, merged)
-
-
-def _merge(target: dict[str, Any], extra: Mapping[str, Any]) -> None:
-    for key, value in extra.items():
-        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
-            _merge(target[key], value)
-        else:
-            target[key] = dict(value) if isinstance(value, Mapping) else value
 
 
 def _toml(value: Any) -> str:

@@ -233,7 +233,12 @@ def has_learned(validation: Mapping[str, float]) -> bool:
     """Whether held-out loss is below that of both predictors that learn nothing; also without held-out windows, where nobody knows."""
     if "loss" not in validation:
         return True
-    return validation["loss"] < LEARNED * min(validation["loss_visible_mean"], validation["loss_interpolation"])
+    return validation["loss"] < LEARNED * simple_guess(validation)
+
+
+def simple_guess(validation: Mapping[str, float]) -> float:
+    """The lower loss of the two predictors that learn nothing."""
+    return min(validation["loss_visible_mean"], validation["loss_interpolation"])
 
 
 def read_validation(run_dir: Path) -> dict[str, Any]:

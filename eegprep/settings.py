@@ -63,16 +63,16 @@ def resolve(
     """
     merged: dict[str, Any] = {}
     if base:
-        _merge(merged, base)
+        merge(merged, base)
     if preset is not None:
         known = presets or {}
         if preset not in known:
             raise UsageError(
                 f"there is no preset {preset!r}{suggest(preset, known)}", f"choose one of: {', '.join(sorted(known))}"
             )
-        _merge(merged, known[preset])
+        merge(merged, known[preset])
     if file is not None:
-        _merge(merged, read_toml(file))
+        merge(merged, read_toml(file))
     for text in assignments:
         _assign(merged, text)
     return build(schema, merged)
@@ -107,10 +107,11 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise UsageError(f"{file}: not a TOML file ({error})", "mend the line that is named") from None
 
 
-def _merge(target: dict[str, Any], extra: Mapping[str, Any]) -> None:
+def merge(target: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    """Put `extra` over `target`, section by section."""
     for key, value in extra.items():
         if isinstance(value, Mapping) and isinstance(target.get(key), dict):
-            _merge(target[key], value)
+            merge(target[key], value)
         else:
             target[key] = deepcopy(value)  # presets are shared: what is assigned later must not reach them
 
