@@ -28,7 +28,7 @@ build: .venv/.test-ready
 	$(BIN)/python -m build
 
 embedded-model: .venv/.test-ready
-	$(BIN)/python -m dreamdiff.embedded.train
+	$(BIN)/python -m tools.embedded_model.train
 
 benchmarks: .venv/.bench-ready
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

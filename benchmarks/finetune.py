@@ -22,11 +22,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dreamdiff.clip_target import load_clip
-from dreamdiff.config import FINETUNE_PRESETS, FinetuneConfig
-from dreamdiff.finetune import FinetuneTask, image_moments, prepare
-from dreamdiff.loop import Draw
-from dreamdiff.pairs import PairsWriter
+from dreamdiff.diffusion.clip import load_clip
+from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
+from dreamdiff.finetuning.data import image_moments
+from dreamdiff.finetuning.prepare import prepare
+from dreamdiff.finetuning.task import FinetuneTask
+from dreamdiff.pairs.writer import PairsWriter
+from dreamdiff.training.task import Draw
 from eegprep.settings import resolve
 
 

@@ -22,11 +22,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from dreamdiff.config import FINETUNE_PRESETS, FinetuneConfig
-from dreamdiff.finetune import prepare
-from dreamdiff.latent_diffusion import SD15_CONFIG, load_scheduler
-from dreamdiff.loop import Draw
-from dreamdiff.pairs import PairsWriter
+from dreamdiff.diffusion.noise import load_scheduler
+from dreamdiff.diffusion.stable_diffusion import SD15_CONFIG
+from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
+from dreamdiff.finetuning.prepare import prepare
+from dreamdiff.pairs.writer import PairsWriter
+from dreamdiff.training.task import Draw
 from eegprep.settings import resolve
 
 

@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dreamdiff.conditioner import Conditioner, ConditionerConfig
-from dreamdiff.config import GenerateConfig
-from dreamdiff.encoder import EEGEncoder
-from dreamdiff.generate import render
-from dreamdiff.latent_diffusion import load_stable_diffusion, make_scheduler
-from dreamdiff.pipeline import DreamDiffusionPipeline
+from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
+from dreamdiff.diffusion.noise import make_scheduler
+from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
+from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
+from dreamdiff.encoders.encoder import EEGEncoder
+from dreamdiff.generation.config import GenerateConfig
+from dreamdiff.generation.generate import render
 
 
 def build(model: str, work: Path) -> DreamDiffusionPipeline:

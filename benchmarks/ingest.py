@@ -33,7 +33,7 @@ import numpy as np
 import scipy.fft
 
 import eegprep
-from eegprep.manifests import shipped_folder
+from eegprep.catalogue.manifests import shipped_folder
 
 mne.set_log_level("error")
 ROUNDS = 7
@@ -137,7 +137,11 @@ def chain(files: list[Path], pattern: str, title: str, rounds: int = ROUNDS) -> 
             h5.unlink(missing_ok=True)
 
         ours()  # hashes the files, which is remembered
-        show(title, in_turn({"lab script": lambda: lab_script(files, h5), "eegprep.build": ours}, rounds, clear), "lab script")
+        show(
+            title,
+            in_turn({"lab script": lambda: lab_script(files, h5), "eegprep.steps.build": ours}, rounds, clear),
+            "lab script",
+        )
         stored = sum(path.stat().st_size for path in zarr.rglob("*") if path.is_file())
         corpus = eegprep.Corpus.open(zarr)
         print(f"  store: {stored / (len(corpus) * 128 * 512 * 4):.3f} x the raw bytes of {len(corpus)} windows (bar: 0.6)")
@@ -185,7 +189,7 @@ def peak_memory(pattern: str) -> None:
         "import sys, eegprep, mne; mne.io.read_raw_edf; import mne.io.edf.edf\n"
         "peak = lambda: next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
         "before = peak()\n"
-        "eegprep.build(sys.argv[1], sys.argv[2])\n"
+        "eegprep.steps.build(sys.argv[1], sys.argv[2])\n"
         "print(before * 1024, peak() * 1024)\n"
     )
     with tempfile.TemporaryDirectory() as folder:

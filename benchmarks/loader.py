@@ -35,7 +35,7 @@ import numpy as np
 import torch
 
 import eegprep
-from dreamdiff.stream import WindowStream
+from dreamdiff.pretraining.stream import WindowStream
 
 BATCH = 64
 Reader = Callable[[np.ndarray], torch.Tensor]
@@ -453,7 +453,7 @@ def bench_processes(folder: Path, rounds: int) -> dict[str, object]:
 
 def many_times(corpus: Path, target: Path, times: int) -> None:
     """The same corpus `times` over, its shards linked and not copied."""
-    from eegprep.store import finish_corpus
+    from eegprep.store.root import finish_corpus
 
     target.mkdir()
     shutil.copy(corpus / "zarr.json", target / "zarr.json")
@@ -468,7 +468,7 @@ def many_times(corpus: Path, target: Path, times: int) -> None:
 # VmHWM and not getrusage: the latter still counts what the parent had before it started this process
 _MEMORY = """
 import sys
-from dreamdiff.stream import WindowStream
+from dreamdiff.pretraining.stream import WindowStream
 peak = lambda: next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 before = peak()
 stream = WindowStream(sys.argv[1], 64)
@@ -493,7 +493,8 @@ def bench_memory(folder: Path) -> dict[str, object]:
 
 def bench_open(folder: Path) -> dict[str, float]:
     """Opening 400 subjects of 12 recordings with 64 channels each."""
-    from eegprep.store import SubjectWriter, create_corpus, finish_corpus
+    from eegprep.store.root import create_corpus, finish_corpus
+    from eegprep.store.writer import SubjectWriter
 
     root, window = folder / "many.zarr", np.zeros((12, 8, 16), np.float32)
     create_corpus(root, {}, "bench", channels=8, samples=16)
@@ -526,7 +527,7 @@ def bench_open(folder: Path) -> dict[str, float]:
 
 def bench_train(folder: Path, rounds: int, steps: int = 6) -> dict[str, object]:
     """Steps of the smallest preset on fresh batches against steps on one cached batch, in turns."""
-    from dreamdiff.mae import MaskedSignalModel
+    from dreamdiff.encoders.mae import MaskedSignalModel
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)

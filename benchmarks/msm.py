@@ -25,13 +25,14 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # the second implementation, from timm blocks
 
-from timm_mae import TimmMAE  # noqa: E402
+from timm_mae import TimmMAE
 
-from dreamdiff.config import PRETRAIN_PRESETS, OptimConfig, PretrainConfig  # noqa: E402
-from dreamdiff.doctor import cpu_multiplies_bf16  # noqa: E402
-from dreamdiff.encoder import parameter_count  # noqa: E402
-from dreamdiff.mae import MaskedSignalConfig, MaskedSignalModel, masked_signal_preset  # noqa: E402
-from dreamdiff.optim import adamw, parameter_groups  # noqa: E402
+from dreamdiff.encoders.encoder import parameter_count
+from dreamdiff.encoders.mae import MaskedSignalConfig, MaskedSignalModel, masked_signal_preset
+from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
+from dreamdiff.programs.doctor import cpu_multiplies_bf16
+from dreamdiff.training.config import OptimConfig
+from dreamdiff.training.optim import adamw, parameter_groups
 
 PEAK_TFLOPS = {"H100": (67.0, 989.0), "H200": (67.0, 989.0), "A100": (19.5, 312.0)}  # dense fp32, bf16; vendor's data sheets
 
@@ -164,7 +165,7 @@ def ratio(preset: str, batch: int, steps: int) -> None:
 def memory(preset: str, batch: int) -> None:
     """Largest resident memory of a process that makes two whole steps."""
     script = (
-        "import torch; from dreamdiff.mae import MaskedSignalModel; from dreamdiff.optim import *; from dreamdiff.config import *\n"
+        "import torch; from dreamdiff.encoders.mae import MaskedSignalModel; from dreamdiff.training.optim import *; from dreamdiff.training.config import *\n"
         f"m = MaskedSignalModel.from_preset({preset!r}); o = adamw(parameter_groups(m, .05), OptimConfig(), torch.device('cpu'))\n"
         f"x = torch.randn({batch}, 128, 512)\n"
         "for _ in range(2): m.loss(x).backward(); o.step(); o.zero_grad()\n"
@@ -177,7 +178,7 @@ def memory(preset: str, batch: int) -> None:
 def learn(stride: int) -> None:
     """The tiny preset on the sample recordings, one run held out."""
     import eegprep
-    from dreamdiff.pretrain import pretrain
+    from dreamdiff.pretraining.pretrain import pretrain
     from eegprep import settings
 
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,8 @@ import numpy as np
 import zarr
 
 import eegprep
-from eegprep.store import SubjectWriter, create_corpus
+from eegprep.store.root import create_corpus
+from eegprep.store.writer import SubjectWriter
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,1 +1,1 @@
-"""Thin Typer shells. Relative imports only: the folder is `cli` in a checkout and `dreamdiff_cli` when installed."""
+"""The command line: two Typer apps, their shared output, and the only place that turns an error into an exit code."""

@@ -1,31 +1,40 @@
-"""One import per command file: importing it registers the command."""
+"""Registers the commands: importing a command file adds its command to the app."""
 
 from __future__ import annotations
 
-from . import (  # noqa: F401
-    dreamdiff_ablate,
-    dreamdiff_app,
-    dreamdiff_convert,
-    dreamdiff_demo,
-    dreamdiff_doctor,
-    dreamdiff_evaluate,
-    dreamdiff_finetune,
-    dreamdiff_generate,
-    dreamdiff_probe,
-    dreamdiff_train,
-    eegprep_build,
-    eegprep_datasets,
-    eegprep_doctor,
-    eegprep_export,
-    eegprep_fetch,
-    eegprep_filter,
-    eegprep_inspect,
-    eegprep_merge,
-    eegprep_pad,
-    eegprep_report,
-    eegprep_verify,
-    pairs_audit,
-    pairs_import,
-    pairs_simulate,
-    version,
+from importlib import import_module
+
+from . import version  # noqa: F401
+
+CORPUS = (
+    "build",
+    "datasets",
+    "doctor",
+    "export",
+    "fetch",
+    "filter",
+    "inspect",
+    "merge",
+    "pad",
+    "report",
+    "verify",
 )
+MODEL = (
+    "ablate",
+    "app",
+    "convert",
+    "demo",
+    "doctor",
+    "evaluate",
+    "generate",
+    "pairs_audit",
+    "pairs_import",
+    "pairs_simulate",
+    "probe",
+    "train_finetune",
+    "train_msm",
+)
+
+for _room, _names in (("corpus", CORPUS), ("model", MODEL)):
+    for _name in _names:
+        import_module(f"{__package__}.{_room}.{_name}")

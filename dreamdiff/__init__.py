@@ -9,20 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .encoder import EEGEncoder
-    from .mae import MaskedSignalModel
-    from .pairs import Pairs
-    from .pipeline import DreamDiffusionPipeline
-    from .stream import WindowStream
+    from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
+    from dreamdiff.encoders.encoder import EEGEncoder
+    from dreamdiff.encoders.mae import MaskedSignalModel
+    from dreamdiff.pairs.reader import Pairs
+    from dreamdiff.pretraining.stream import WindowStream
 
 __all__ = ["DreamDiffusionPipeline", "EEGEncoder", "MaskedSignalModel", "Pairs", "WindowStream"]
 
 _HOME = {
-    "DreamDiffusionPipeline": "pipeline",
-    "EEGEncoder": "encoder",
-    "MaskedSignalModel": "mae",
-    "Pairs": "pairs",
-    "WindowStream": "stream",
+    "DreamDiffusionPipeline": "diffusion.pipeline",
+    "EEGEncoder": "encoders.encoder",
+    "MaskedSignalModel": "encoders.mae",
+    "Pairs": "pairs.reader",
+    "WindowStream": "pretraining.stream",
 }
 
 

@@ -1,9 +1,9 @@
-"""Recordings in, a verified zarr corpus out."""
+"""Builds, verifies and reads harmonised EEG corpora."""
 
-from .build import build as build
-from .exports import from_arrays as from_arrays
-from .filters import band_pass as band_pass
-from .raws import from_raw as from_raw
-from .reader import Corpus as Corpus
-from .windows import crop as crop
-from .windows import pad_channels as pad_channels
+from eegprep.corpus.export import from_arrays as from_arrays
+from eegprep.corpus.reader import Corpus as Corpus
+from eegprep.signals.filters import band_pass as band_pass
+from eegprep.signals.windows import crop as crop
+from eegprep.signals.windows import pad_channels as pad_channels
+from eegprep.sources.raws import from_raw as from_raw
+from eegprep.steps.build import build as build

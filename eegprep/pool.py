@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
 import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from .errors import StoreError, UsageError
-from .recording import ProgressCallback
+from eegprep.errors import StoreError, UsageError
+from eegprep.recording import ProgressCallback
 
 
 @dataclass(frozen=True)
@@ -186,28 +183,27 @@ def _run_dask(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | 
     return results
 
 
-@contextmanager
-def store_lock(root: Path) -> Iterator[None]:
-    """Hold the store `root` for this process: a lock on the folder itself, so that nothing is left beside or in it.
+def free_processors(limit: int) -> int:
+    """Processors that this process may use, up to `limit`."""
+    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(limit, free))
 
-    The system lets go of the lock when the process dies, however it dies.
 
-    Raises:
-        StoreError: another process holds it.
-    """
-    if root.exists() and not root.is_dir():
-        raise StoreError(f"{root}: is a file, not a folder", "choose another output")
-    root.mkdir(parents=True, exist_ok=True)
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(
-                f"{root}: another process is writing into this store", "wait until it is done, or choose another output"
-            ) from None
-        except OSError:  # a network file system without locks: one writer is then the person's own care
-            pass
-        yield
-    finally:
-        os.close(handle)
+class _Threads:
+    """A pool that belongs to one process: a forked child makes its own."""
+
+    def __init__(self) -> None:
+        self._pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+
+    def pool(self, count: int) -> ThreadPoolExecutor:
+        key = (os.getpid(), count)
+        if key not in self._pools:
+            self._pools = {known: pool for known, pool in self._pools.items() if known[0] == key[0]}
+            self._pools[key] = ThreadPoolExecutor(count, thread_name_prefix="corpus")
+        return self._pools[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._pools = {}

@@ -2,12 +2,73 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+
+from eegprep.errors import SourceError, ToolkitError
+
+
+@dataclass(frozen=True)
+class Processed:
+    """A recording after gates and filters.
+
+    extra: JSON values that go into the corpus with it (filter, summary). facts: what decides which settings touch it.
+    """
+
+    recording: Recording
+    extra: dict[str, Any]
+    facts: dict[str, Any]
+
+    @property
+    def usable(self) -> bool:
+        return not quarantined(self.recording)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known about a recording besides its signal."""
+
+    dataset: str
+    subject: str
+    session: str = "0"
+    run: str = "0"
+    person: str = ""
+    licence: str = "unknown"
+    doi: str = ""
+    reference: str = ""
+    line_freq: float | None = None
+    sources: tuple[SourceFile, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A recording that could not be read, and why."""
+
+    name: str
+    error: ToolkitError
+    sources: tuple[SourceFile, ...] = ()
+
+    @property
+    def finding(self) -> Finding:
+        """The row for the table of findings."""
+        return Finding("unreadable", self.name, None, None, None, "quarantined", self.error.problem)
+
+    @classmethod
+    def because(cls, origin: Origin, error: BaseException) -> Unreadable:
+        """What `error` says of the recording of `origin`."""
+        name = f"{origin.dataset}/{origin.subject}/{origin.session}.{origin.run}"
+        if isinstance(error, MemoryError):
+            error = SourceError(f"{name}: not enough memory to read it", "use fewer --workers or raise --max-memory")
+        if not isinstance(error, ToolkitError):
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            error = SourceError(f"{name}: cannot be read ({reason})", "leave the recording out, or mend its file")
+        return cls(name, error, origin.sources)
+
 
 # called with (done, total, message); the command line draws a bar or prints lines, a library caller may ignore it
 ProgressCallback = Callable[[int, int, str], None]
@@ -117,3 +178,40 @@ def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
 def path_part(text: str) -> str:
     """`text` as part of a zarr path."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-") or "0"
+
+
+def recording_from(
+    stored: Mapping[str, Any], signal_CT: np.ndarray, dataset: str, subject: str, session: str, run: str
+) -> Recording:
+    """The inverse of `Recording.describe`."""
+    positions = [[math.nan if value is None else value for value in row] for row in stored["positions"]]
+    low, high = stored["band"]
+    return Recording(
+        signal_CT=signal_CT,
+        sfreq=stored["sfreq"],
+        channels=tuple(stored["channels"]),
+        dataset=dataset,
+        subject=subject,
+        session=session,
+        run=run,
+        positions_C3=np.array(positions, float).reshape(len(stored["channels"]), 3),
+        original_sfreq=stored["original_sfreq"],
+        events=tuple(Event(*event) for event in stored["events"]),
+        segments=tuple((first, last) for first, last in stored["segments"]),
+        sources=tuple(SourceFile(**source) for source in stored["sources"]),
+        licence=stored["licence"],
+        doi=stored["doi"],
+        reference=stored["reference"],
+        line_freq=stored["line_freq"],
+        band=(low, math.inf if high is None else high),
+        person=stored["person"],
+        findings=tuple(Finding(**finding) for finding in stored["findings"]),
+        software=dict(stored["software"]),
+        offsets=tuple(stored.get("offsets", ())),
+        header=dict(stored.get("header", {})),
+    )
+
+
+def quarantined(recording: Recording) -> bool:
+    """Whether a gate keeps this recording out."""
+    return any(finding.action == "quarantined" for finding in recording.findings)

@@ -6,8 +6,6 @@ Used by `eegprep` (recipes) and by `dreamdiff` (training, generation, evaluation
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -16,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from .errors import UsageError
+from eegprep.errors import UsageError
 
 
 class Settings(BaseModel):
@@ -32,12 +30,6 @@ def suggest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def fingerprint(content: BaseModel | Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of a configuration: equal settings, equal fingerprint."""
-    plain = content.model_dump(mode="json") if isinstance(content, BaseModel) else content
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def resolve(

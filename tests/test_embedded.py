@@ -128,7 +128,7 @@ def test_plain_diffusers_opens_the_folder_as_stable_diffusion() -> None:
     """diffusers' own pipeline, given the small CLIP's text states as prompt embeddings, makes pictures; no code of this project."""
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-    from dreamdiff.embedded.train import load_clip, text_states
+    from tools.embedded_model.train import load_clip, text_states
 
     pipeline: Any = StableDiffusionPipeline
     pipe = pipeline.from_pretrained(
@@ -151,7 +151,7 @@ def test_plain_diffusers_opens_the_folder_as_stable_diffusion() -> None:
 @pytest.mark.parametrize("split", ["train", "held-out"])
 def test_the_autoencoder_rebuilds_drawings(split: embedded.Split) -> None:
     """Peak signal-to-noise ratio; white paper alone would give about 11 dB, a 16 x 16 copy about 20 dB."""
-    from dreamdiff.embedded.train import load_vae, to_signed
+    from tools.embedded_model.train import load_vae, to_signed
 
     vae, x = load_vae(embedded.paths().sd), to_signed(embedded.load_images(split).images_NHWC[::4])
     with torch.no_grad():
@@ -181,7 +181,7 @@ def test_plain_open_clip_opens_the_folder_and_reads_held_out_drawings(tmp_path: 
 
 def test_the_text_states_are_what_encode_text_projects() -> None:
     """The U-Net's context is the text tower's last hidden state: projected at the end token it is open_clip's own vector."""
-    from dreamdiff.embedded.train import load_clip, text_states, tokenize
+    from tools.embedded_model.train import load_clip, text_states, tokenize
 
     model = load_clip(embedded.paths().clip)
     texts = ["a drawing of a banana", "iron", ""]
@@ -194,7 +194,7 @@ def test_the_text_states_are_what_encode_text_projects() -> None:
 
 def test_moving_and_recolouring_by_nothing_changes_nothing() -> None:
     """Zero shift, unit scale and zero hue are the identity, which fixes the sign and centre conventions of both."""
-    from dreamdiff.embedded.train import jitter, recolour, to_signed
+    from tools.embedded_model.train import jitter, recolour, to_signed
 
     x = to_signed(embedded.load_images("train").images_NHWC[:4])
     generator = torch.Generator().manual_seed(0)
@@ -204,7 +204,7 @@ def test_moving_and_recolouring_by_nothing_changes_nothing() -> None:
 
 def test_mirroring_moving_and_hue_do_what_they_say() -> None:
     """A mirror image is the flipped tensor; white paper stays white at any strength; a turned hue keeps each pixel's grey value."""
-    from dreamdiff.embedded.train import jitter, recolour, to_signed
+    from tools.embedded_model.train import jitter, recolour, to_signed
 
     x = to_signed(embedded.load_images("train").images_NHWC[:8])
     generator = torch.Generator().manual_seed(0)
@@ -220,7 +220,7 @@ def test_noise_schedule_and_velocity_are_those_of_diffusers() -> None:
     """The U-Net was trained on what the shipped scheduler means by its configuration."""
     from diffusers import DDIMScheduler
 
-    from dreamdiff.embedded.train import alphas_cumprod, mix
+    from tools.embedded_model.train import alphas_cumprod, mix
 
     scheduler: Any = DDIMScheduler.from_pretrained(embedded.paths().sd / "scheduler", local_files_only=True)
     assert scheduler.config.prediction_type == "v_prediction"
@@ -235,7 +235,7 @@ def test_noise_schedule_and_velocity_are_those_of_diffusers() -> None:
 
 def test_a_stopped_stage_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     """Four steps at once and two plus two give the same weights, averages and learning rates to the last bit."""
-    from dreamdiff.embedded.train import Plan, Stage
+    from tools.embedded_model.train import Plan, Stage
 
     def loss_of(model: Any, generator: torch.Generator, batch: int) -> torch.Tensor:
         x = torch.randn(batch, 3, generator=generator)
@@ -274,7 +274,7 @@ def test_the_training_script_writes_both_folders_from_the_drawings(tmp_path: Pat
     """Two steps of each stage: all parts appear, with the shapes of the shipped ones and no trace of where they were made."""
     from safetensors.torch import load_file
 
-    from dreamdiff.embedded.train import main
+    from tools.embedded_model.train import main
 
     main(["all", "--steps", "2", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "made"), "--threads", "1"])
     shipped = sorted(path.relative_to(embedded.HERE) for path in embedded.HERE.rglob("*.safetensors"))
@@ -294,8 +294,8 @@ def test_the_training_script_writes_both_folders_from_the_drawings(tmp_path: Pat
 @pytest.mark.skipif(not HAS_JUDGE, reason="the judge's weights come with the extra 'evaluation'")
 def test_generated_images_are_nearest_to_their_own_category() -> None:
     """One image a caption, seeds fixed; judge: an ImageNet classifier's features of held-out drawings, chance 2.5 %."""
-    from dreamdiff.classifiers import load_classifier
-    from dreamdiff.embedded.measure import centroids, generate, nearest_category
+    from dreamdiff.metrics.judges import load_classifier
+    from tools.embedded_model.measure import centroids, generate, nearest_category
 
     judge: Any = load_classifier()
     made = generate(embedded.captions(), range(40))

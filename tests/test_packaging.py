@@ -12,7 +12,10 @@ PACKAGE_DIR = PROJECT["tool"]["setuptools"]["package-dir"]
 
 def folder(package: str) -> Path:
     """Where a declared package lies in the checkout."""
-    return ROOT / PACKAGE_DIR.get(package, package.replace(".", "/"))
+    top, _, below = package.partition(".")
+    return ROOT / PACKAGE_DIR.get(
+        package, "/".join([PACKAGE_DIR.get(top, top), *below.split(".")]) if below else PACKAGE_DIR.get(top, top)
+    )
 
 
 def test_every_folder_with_python_files_is_declared():

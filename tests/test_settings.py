@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from eegprep.errors import UsageError
-from eegprep.settings import Settings, fingerprint, resolve
+from eegprep.provenance import fingerprint
+from eegprep.settings import Settings, resolve
 
 
 class Optim(Settings):

@@ -13,12 +13,15 @@ import torch
 from safetensors.torch import save_file
 from tiny_models import CLIP_WIDTH, CONTEXT_WIDTH, tiny_clip, tiny_stable_diffusion
 
-from dreamdiff.conditioner import Conditioner, ConditionerConfig
-from dreamdiff.encoder import EEGEncoder, EncoderConfig
-from dreamdiff.latent_diffusion import load_stable_diffusion, make_scheduler
-from dreamdiff.pairs import Pairs
-from dreamdiff.pipeline import DreamDiffusionPipeline, PipelineConfig
-from dreamdiff.simulate import ImageSet, SimulateConfig, simulate
+from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
+from dreamdiff.diffusion.noise import make_scheduler
+from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig
+from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
+from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
+from dreamdiff.pairs.reader import Pairs
+from dreamdiff.simulation.images import ImageSet
+from dreamdiff.simulation.people import SimulateConfig
+from dreamdiff.simulation.simulate import simulate
 
 CLASSES = ("banana", "daisy", "pizza", "canoe", "iron", "broom")
 

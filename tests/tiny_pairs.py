@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dreamdiff.pairs import PairsWriter
+from dreamdiff.pairs.writer import PairsWriter
 
 CLASSES, CHANNELS, SAMPLES, SIZE = 4, 6, 64, 32
 

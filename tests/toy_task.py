@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dreamdiff.config import LoopConfig, OptimConfig
-from dreamdiff.loop import Task, fit
+from dreamdiff.training.config import LoopConfig, OptimConfig
+from dreamdiff.training.loop import fit
+from dreamdiff.training.task import Task
 
 SAMPLES = 22
 

@@ -1,0 +1,1 @@
+"""Commands of `eegprep`, one file each."""

@@ -1,0 +1,45 @@
+"""What the working commands of `eegprep` say at their end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._output import emit_json, emit_table, note
+
+_COLUMNS = ("code", "recording", "channel", "value", "limit", "action", "message")
+
+
+def finish(summary: Any, as_json: bool) -> int:
+    """Print a summary with its findings; the exit code of the command."""
+    findings = [vars(finding) for finding in summary.findings]
+    if as_json:
+        emit_json(
+            {
+                "out": str(summary.out), "subjects": summary.subjects, "built": summary.built, "skipped": summary.skipped,
+                "recordings": summary.recordings, "windows": summary.windows, "quarantined": list(summary.quarantined),
+                "findings": findings, "exit_code": summary.exit_code,
+            }
+        )  # fmt: skip
+    elif findings:
+        emit_table("findings", findings, _COLUMNS)
+    note(summary.text)
+    return int(summary.exit_code)
+
+
+def show_plan(rows: list[Any], totals: dict[str, Any], as_json: bool) -> int:
+    """Print what a command would do."""
+    lines = [vars(row) for row in rows]
+    if as_json:
+        emit_json({"plan": lines, "totals": totals})
+        return 0
+    emit_table("plan", lines)
+    shown = [f"{totals['subjects']} subjects ({totals['done']} are there already)"]
+    if "windows" in totals:
+        shown += [
+            f"{totals['recordings']} recordings",
+            f"{totals['windows']:,} windows",
+            f"{totals['bytes_out'] / 1e9:.2f} GB of windows",
+        ]
+        shown += [f"about {totals['minutes']:g} minutes", f"{totals['memory'] / 1e9:.1f} GB of memory"]
+    note("plan: " + ", ".join(shown))
+    return 0

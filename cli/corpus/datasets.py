@@ -1,0 +1,47 @@
+"""`eegprep datasets`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .._app import eegprep_app
+from . import _options as o
+
+
+@eegprep_app.command()
+def datasets(
+    min_channels: Annotated[int, typer.Option(min=0, help="At least so many declared EEG channels")] = 30,
+    max_channels: Annotated[int | None, typer.Option(min=1, help="At most so many")] = None,
+    min_rate: Annotated[float, typer.Option(min=0, help="At least so many samples a second, Hz")] = 0.0,
+    max_rate: Annotated[float | None, typer.Option(min=0, help="At most so many")] = None,
+    paradigm: Annotated[Literal["cvep", "imagery", "p300", "rstate", "ssvep"] | None, typer.Option(help="One paradigm")] = None,
+    licence: Annotated[
+        list[str] | None, typer.Option(help="SPDX id in any spelling, or 'open'; may be given several times")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Part of the class name")] = "",
+    manifest: Annotated[Path | None, typer.Option(help="Also write the list as a manifest (.toml) to build from")] = None,
+    notes: Annotated[bool, typer.Option("--notes", help="Also what is known to be odd about each")] = False,
+    as_json: o.Json = False,
+) -> None:
+    """What MOABB offers, from its own metadata: declared, not measured; nothing is downloaded."""
+    from eegprep.catalogue import moabb as catalogue
+
+    from .._output import emit_json, emit_table, note
+
+    found = catalogue.search(
+        min_channels=min_channels, max_channels=max_channels, min_rate=min_rate, max_rate=max_rate, paradigm=paradigm,
+        licences=licence or (), name=name,
+    )  # fmt: skip
+    if as_json:
+        emit_json([entry.record() for entry in found])
+    else:
+        emit_table("data sets", [entry.row() for entry in found], [*catalogue.COLUMNS, *(["note"] if notes else [])])
+    note(catalogue.totals(found))
+    if manifest:
+        from eegprep.catalogue import manifests
+
+        manifests.write(manifest, found, min_channels)
+        note(f"{manifest}: written; next: eegprep build {manifest} --out corpus.zarr --dry-run")

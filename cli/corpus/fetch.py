@@ -1,0 +1,40 @@
+"""`eegprep fetch`."""
+
+from __future__ import annotations
+
+from .._app import eegprep_app
+from . import _options as o
+
+
+@eegprep_app.command()
+def fetch(
+    sources: o.Sources,
+    out: o.Out,
+    subjects: o.Subjects = None,
+    data_dir: o.DataDir = None,
+    accept: o.Accept = None,
+    offline: o.Offline = False,
+    workers: o.Workers = 1,
+    scheduler: o.Scheduler = None,
+    max_memory: o.MaxMemory = None,
+    keep_private: o.KeepPrivate = False,
+    dry_run: o.DryRun = False,
+    as_json: o.Json = False,
+) -> int:
+    """Bring source files here and turn each run into one array of a recordings store."""
+    from eegprep.steps.build import fetch as step
+    from eegprep.steps.build import fetch_plan
+
+    from .._output import progress
+    from ._show import finish, show_plan
+
+    if dry_run:
+        rows = fetch_plan(sources, subjects=subjects, data_dir=data_dir)
+        totals = {"subjects": sum(row.subjects for row in rows), "done": sum(row.subjects_on_disk for row in rows)}
+        return show_plan(rows, totals, as_json)
+    with progress("fetch") as bar:
+        summary = step(
+            sources, out, subjects=subjects, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,
+            scheduler=scheduler, max_memory=max_memory, keep_private=keep_private, progress=bar,
+        )  # fmt: skip
+    return finish(summary, as_json)

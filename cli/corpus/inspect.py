@@ -1,0 +1,38 @@
+"""`eegprep inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._app import eegprep_app
+from . import _options as o
+
+
+@eegprep_app.command()
+def inspect(
+    store: Annotated[Path, typer.Argument(help="Corpus or recordings store")],
+    key: Annotated[str | None, typer.Argument(help="DATASET[/SUBJECT[/...]]; with --plot also the number of a window")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw one window, or a recording, into this PNG")] = None,
+    as_json: o.Json = False,
+) -> None:
+    """What is in a store; one window as a picture."""
+    from eegprep.inspection.describe import describe
+    from eegprep.inspection.describe import plot as draw
+
+    from .._output import emit_json, emit_table, note
+
+    if plot is not None:
+        note(f"{plot}: {draw(store, plot, key)}")
+        return
+    facts = describe(store, key)
+    if as_json:
+        emit_json(facts)
+        return
+    emit_table(str(store), facts["rows"])
+    if facts["quarantined"]:
+        emit_table("quarantined", facts["quarantined"])
+    shown = ("kind", "subjects", "people", "recordings", "windows", "hours")
+    note(", ".join(f"{name} {facts[name]}" for name in shown if name in facts))

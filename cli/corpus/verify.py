@@ -1,0 +1,43 @@
+"""`eegprep verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._app import eegprep_app
+from . import _options as o
+
+
+@eegprep_app.command()
+def verify(
+    store: Annotated[Path, typer.Argument(help="Corpus or recordings store")],
+    fast: Annotated[bool, typer.Option("--fast", help="Presence and sizes only")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Make the damaged subjects again from their sources")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Make every window again from its sources and compare bit for bit")
+    ] = False,
+    source: Annotated[list[str] | None, typer.Option(help="SOURCE to use [default: what the store was built from]")] = None,
+    data_dir: o.DataDir = None,
+    offline: o.Offline = False,
+    as_json: o.Json = False,
+) -> int:
+    """Every window present and unchanged."""
+    from eegprep.inspection.verify import verify as check
+
+    from .._output import emit_json, emit_table, note, progress
+
+    with progress("verify") as bar:
+        found = check(store, fast=fast, repair=repair, deep=deep, source=source, data_dir=data_dir, offline=offline, progress=bar)
+    problems = [vars(problem) for problem in found.problems]
+    if as_json:
+        emit_json({"path": str(found.path), "checked": found.checked, "files": found.files, "bytes": found.bytes,
+                   "problems": problems, "repaired": list(found.repaired), "exit_code": found.exit_code})  # fmt: skip
+    elif problems:
+        emit_table("problems", problems)
+    note(found.text)
+    if problems:
+        note("  fix: run `eegprep verify --repair`, which makes just these subjects again")
+    return found.exit_code

@@ -1,0 +1,1 @@
+"""Commands of `dreamdiff`, one file each."""

@@ -1,0 +1,52 @@
+"""`dreamdiff ablate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._app import dreamdiff_app
+from .._output import emit_json, note, progress
+
+
+@dreamdiff_app.command("ablate")
+def ablate(
+    out: Annotated[Path, typer.Option(help="Folder for the runs and the tables")],
+    rows: Annotated[str | None, typer.Option(help="Rows of Table 2, e.g. 1,5,13,full; default all")] = None,
+    table: Annotated[int, typer.Option(min=1, max=2, help="2: the rows; 1: the full model beside Brain2Image")] = 2,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The embedded model and simulated pairs, two cores, half an hour")
+    ] = False,
+    preset: Annotated[str | None, typer.Option(help="default (one machine over night), quick, or paper")] = None,
+    pairs: Annotated[str | None, typer.Option(help="Pairs store; default simulated pairs")] = None,
+    store: Annotated[str | None, typer.Option(help="Corpus for pre-training; default the EEG of the training trials")] = None,
+    sd: Annotated[str | None, typer.Option(help="Stable Diffusion: embedded, a folder or a file")] = None,
+    clip: Annotated[str | None, typer.Option(help="CLIP: embedded, a folder, or ARCHITECTURE:FILE")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Rows at a time")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler, e.g. tcp://HOST:8786, instead of local processes")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set finetune_epochs=20 (repeat)")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON")] = False,
+) -> None:
+    """Run rows of the paper's tables and print them beside what the paper has. Run again to finish."""
+    from dreamdiff.programs.ablations import ABLATE_PRESETS, AblateConfig, table1
+    from dreamdiff.programs.ablations import ablate as run
+    from dreamdiff.programs.tables import TABLE2, table1_text, table2_text
+    from eegprep.settings import resolve
+
+    options = {"pairs": pairs, "store": store, "sd": sd, "clip": clip, "workers": workers, "scheduler": scheduler}
+    chosen = [f"{name}={value}" for name, value in options.items() if value is not None]
+    name = preset or ("quick" if quick else "default")
+    settings = resolve(AblateConfig, presets=ABLATE_PRESETS, preset=name, file=config, assignments=[*(set_ or ()), *chosen])
+    wanted = [part.strip() for part in rows.split(",")] if rows else list(TABLE2)
+    with progress("ablation") as report:
+        found = table1(out, settings, progress=report) if table == 1 else run(out, wanted, settings, progress=report)
+    if json:
+        emit_json(found)
+    else:
+        typer.echo(table1_text(found) if table == 1 else table2_text(found))
+    note(f"table: {out / f'table{table}.md'}")

@@ -1,0 +1,34 @@
+"""`dreamdiff app`: the web page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._app import dreamdiff_app
+from .._output import note, progress
+
+
+@dreamdiff_app.command()
+def app(
+    model: Annotated[
+        Path | None, typer.Option(help="Run of `train finetune` or pipeline folder; default: that of the demo")
+    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Pairs store to choose trials from; default: that of the demo")] = None,
+    host: Annotated[str, typer.Option(help="Address to serve on; the default is reachable from this machine only")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; default: the first free from 7860")] = None,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser")] = False,
+) -> None:
+    """Choose a trial or upload a recording, and see the images that a model makes of it."""
+    from dreamdiff.programs import demo
+    from dreamdiff.programs.app import Studio, launch
+
+    if model is None:
+        with progress("preparing the demo's model") as bar:
+            model, demo_pairs = demo.model_and_pairs(progress=bar)
+        pairs = pairs or demo_pairs
+    studio = Studio(model, pairs)
+    note("serving; stop with Ctrl-C")
+    launch(studio, host=host, port=port, open_browser=open_browser)

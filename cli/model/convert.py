@@ -1,0 +1,40 @@
+"""`dreamdiff convert`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import _output
+from .._app import dreamdiff_app
+
+
+class ScalingName(StrEnum):
+    """Input scalings of the encoder."""
+
+    none = "none"
+    divide_by_10 = "divide-by-10"
+    robust = "robust"
+
+
+@dreamdiff_app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, help="The authors' .pth file; or a folder of ours, to go back")],
+    out: Annotated[Path, typer.Option(help="Folder to write; or the .pth file, when CHECKPOINT is a folder of ours")],
+    scaling: Annotated[
+        ScalingName | None, typer.Option(help="Input scaling; default: what the authors' data loader does for that stage")
+    ] = None,
+    encoder_only: Annotated[bool, typer.Option("--encoder-only", help="Take just the EEG encoder")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print what was found as JSON")] = False,
+) -> None:
+    """Read a checkpoint of the authors' code without executing it; pre-training and fine-tuned ones are told apart."""
+    from dreamdiff.programs.convert import convert_any
+
+    found = convert_any(checkpoint, out, scaling=scaling.value if scaling else None, encoder_only=encoder_only)
+    if json_:
+        _output.emit_json(found)
+    else:
+        _output.emit_table(str(out), [{"item": name, "value": value} for name, value in found.items()])

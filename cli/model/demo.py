@@ -1,0 +1,26 @@
+"""`dreamdiff demo`: everything in a row on what ships with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._app import dreamdiff_app
+from .._output import progress
+
+
+@dreamdiff_app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the demo; run again to go on where it stopped")] = Path("demo"),
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A size, e.g. --set trials=10 (repeat)")] = None,
+) -> None:
+    """Genuine recordings to corpus to models to images to one page, in less than ten minutes on two cores."""
+    from dreamdiff.programs.demo import run
+    from dreamdiff.programs.demo_page import DemoConfig
+    from eegprep.settings import resolve
+
+    with progress("demo") as bar:
+        page = run(out, resolve(DemoConfig, assignments=set_ or ()), progress=bar)
+    typer.echo(f"open this page in a browser: {page}")

@@ -1,0 +1,65 @@
+"""`dreamdiff evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._app import dreamdiff_app
+from .._output import emit_json, emit_table, note, progress
+
+
+@dreamdiff_app.command("evaluate")
+def evaluate(
+    model: Annotated[str, typer.Option(help="Run of `dreamdiff train finetune`, or a pipeline folder")],
+    pairs: Annotated[Path, typer.Option(help="Store of EEG-image pairs")],
+    out: Annotated[Path, typer.Option(help="Folder for report.json, report.html and the images")],
+    split: Annotated[str | None, typer.Option(help="Part of a split: test, val, or NAME/test")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Images per trial; numbers are their mean")] = None,
+    trials: Annotated[int | None, typer.Option(min=2, help="At most so many trials, evenly from all classes")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of images, draws and intervals")] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Run the controls: what else could have produced the result")
+    ] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also measure what it has to beat: Brain2Image, linear maps, oracles, no EEG")
+    ] = False,
+    classifier: Annotated[
+        str | None,
+        typer.Option(help="efficientnet-lite0, or vit_h_14:FILE for the paper's protocol, or another torchvision NAME:FILE"),
+    ] = None,
+    inception: Annotated[str | None, typer.Option(help="Weight file of the Inception network, for FID, KID and IS")] = None,
+    lpips: Annotated[str | None, typer.Option(help="Weight file of torchvision's AlexNet, for LPIPS")] = None,
+    clip: Annotated[str | None, typer.Option(help="CLIP that judges: embedded, a folder, ARCHITECTURE:FILE, or none")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pairs' image files, if they have moved")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set n_way=40 (repeat)")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON")] = False,
+) -> None:
+    """Generate for held-out trials and measure, with intervals, floors, controls and an audit. Run again to finish."""
+    from dreamdiff.evaluation.evaluate import evaluate as run
+    from dreamdiff.evaluation.report import write_report
+    from dreamdiff.evaluation.scorer import EvaluateConfig
+    from eegprep.settings import resolve
+
+    options = {
+        "split": split, "samples": samples, "trials": trials, "steps": steps, "seed": seed, "controls": controls or None,
+        "classifier": classifier, "inception": inception, "lpips": lpips, "clip": clip,
+    }  # fmt: skip
+    chosen = [f"{name}={str(value).lower() if value is True else value}" for name, value in options.items() if value is not None]
+    chosen += ['baselines=["all"]'] if baselines else []
+    settings = resolve(EvaluateConfig, file=config, assignments=[*(set_ or ()), *chosen])
+    with progress("evaluating") as report:
+        found = run(model, pairs, out, settings, images=images, progress=report)
+    write_report(found, out / "report.html")
+    if json:
+        emit_json(found.to_json())
+        return
+    note(found.first_line)
+    note(found.second_line)
+    rows = [{**m.to_json(), "interval": f"{m.low:.4g} to {m.high:.4g}"} for m in found.measurements]
+    emit_table("measurements", rows, ["name", "value", "interval", "floor", "n", "unit", "protocol"])
+    note(f"report: {out / 'report.html'}")

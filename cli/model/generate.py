@@ -1,0 +1,76 @@
+"""`dreamdiff generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._app import dreamdiff_app
+from .._output import emit_json, note, progress
+
+
+@dreamdiff_app.command("generate")
+def generate(
+    model: Annotated[str | None, typer.Option(help="Run of `dreamdiff train finetune`, or a pipeline folder")] = None,
+    eeg: Annotated[str | None, typer.Option(help="Pairs store, corpus, or EEG file with events")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for images, sidecars and contact sheet")] = None,
+    select: Annotated[
+        str | None, typer.Option(help="Part of a split (test, val, block/test, ...) or, for corpora and files, a label")
+    ] = None,
+    trials: Annotated[str | None, typer.Option(help="Numbers of trials, e.g. 0,7,12")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Images per trial")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the first image of each trial")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="dpm-solver++, pndm (the paper's PLMS), ddim, ..., or a diffusers class")
+    ] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; default the model's own")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pairs' image files, if they have moved")] = None,
+    preset: Annotated[str, typer.Option(help="default, or paper (250 PLMS steps, 5 samples)")] = "default",
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set precision=bf16 (repeat)")] = None,
+    replay: Annotated[Path | None, typer.Option(help="Sidecar (.json) of an image to make again")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON")] = False,
+) -> int:
+    """Make images from EEG: a PNG and a JSON sidecar each, and a contact sheet. Run again to finish or to add."""
+    from dreamdiff.generation.config import GENERATE_PRESETS, GenerateConfig
+    from dreamdiff.generation.files import generate_to_folder
+    from eegprep.settings import resolve
+
+    if replay is not None:
+        return _again(replay, out, model, eeg, images)
+    if model is None or eeg is None or out is None:
+        raise typer.BadParameter("--model, --eeg and --out are needed, or --replay FILE")
+    options = {
+        "samples": samples, "steps": steps, "seed": seed, "scheduler": scheduler, "guidance": guidance, "batch_size": batch_size,
+    }  # fmt: skip
+    chosen = [f"{name}={value}" for name, value in options.items() if value is not None]
+    settings = resolve(GenerateConfig, presets=GENERATE_PRESETS, preset=preset, file=config, assignments=[*(set_ or ()), *chosen])
+    with progress("generating") as report:
+        sheets = generate_to_folder(
+            model, eeg, out, settings, select=select, trials=_numbers(trials), images=images, progress=report
+        )  # fmt: skip
+    if json:
+        emit_json({"out": str(out), "contact_sheets": [str(sheet) for sheet in sheets]})
+    else:
+        note(f"contact sheet: {sheets[0]}")
+    return 0
+
+
+def _again(sidecar: Path, out: Path | None, model: str | None, eeg: str | None, images: Path | None) -> int:
+    from dreamdiff.generation.files import replay
+
+    file, same = replay(sidecar, out, model=model, eeg=eeg, images=images)
+    verdict = "the same image, pixel for pixel" if same else "differs; compare software and threads with the sidecar"
+    note(f"{file}: {verdict}")
+    return 0 if same else 1
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    try:
+        return None if text is None else [int(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"--trials {text!r} is not a list of numbers such as 0,7,12") from None

@@ -1,0 +1,51 @@
+"""`dreamdiff pairs import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from .._app import pairs_app
+from .._output import note, progress
+
+
+@pairs_app.command("import")
+def pairs_import(
+    source: Annotated[
+        Path, typer.Argument(help="eeg_5_95_std.pth or its folder; the folder of sub-01, ...; a CSV or Parquet table")
+    ],
+    kind: Annotated[Literal["imagenet-eeg", "things-eeg2", "table"], typer.Option(help="What SOURCE is")],
+    out: Annotated[Path, typer.Option(help="Pairs store to write, e.g. pairs.zarr")],
+    images: Annotated[Path | None, typer.Option(help="Folder of the images (ImageNet, THINGS, or what the table names)")] = None,
+    splits: Annotated[Path | None, typer.Option(help="imagenet-eeg: block_splits_by_image_*.pth")] = None,
+    subjects: Annotated[str | None, typer.Option(help="Only these, e.g. 4 or 01-03,07")] = None,
+    window: Annotated[str, typer.Option(help="imagenet-eeg: samples START:STOP that are stretched to 512")] = "20:460",
+    repetitions: Annotated[
+        Literal["keep", "average"], typer.Option(help="things-eeg2: trials of their own, or averaged")
+    ] = "keep",
+    low: Annotated[float, typer.Option(help="table: lower edge of the pass band, Hz")] = 5.0,
+    high: Annotated[float, typer.Option(help="table: upper edge of the pass band, Hz")] = 95.0,
+    nyquist: Annotated[Literal["clip", "highpass", "error"], typer.Option(help="table: when --high does not fit")] = "clip",
+    resample: Annotated[float | None, typer.Option(help="table: common sampling rate, Hz")] = None,
+    offset: Annotated[float, typer.Option(help="table: start of a window after the onset, s, e.g. -0.2")] = 0.0,
+    licence: Annotated[str, typer.Option(help="table: licence of the data")] = "unknown",
+    split_by: Annotated[str, typer.Option(help="Split where the source has none: stimulus, trial, person, concept")] = "stimulus",
+    seed: Annotated[int, typer.Option(help="Seed of that split")] = 0,
+) -> None:
+    """Bring EEG-image pairs into a pairs store. Images stay where they are and are checked when they are read. Run again to finish."""
+    from dreamdiff.pairs.importers.importer import ImportConfig
+    from dreamdiff.pairs.importers.run import import_pairs, parse_window
+    from eegprep.catalogue.manifests import parse_subjects
+
+    config = ImportConfig(
+        kind=kind, images=str(images) if images else None, splits=str(splits) if splits else None,
+        subjects=parse_subjects(subjects) if subjects else None, window=parse_window(window), repetitions=repetitions,
+        low=low, high=high, nyquist=nyquist, resample=resample, offset=offset, licence=licence, split_by=split_by, seed=seed,
+    )  # fmt: skip
+    with progress("import") as update:
+        pairs = import_pairs(source, out, config, progress=update)
+    parts = ", ".join(f"{len(indices)} {name}" for name, indices in pairs.splits.items())
+    note(f"{out}: {len(pairs)} trials of {len(pairs.subjects)} people, {len(pairs.image_names)} images ({parts})")
+    note("next: dreamdiff pairs audit, which says what this split can and cannot show")

@@ -1,0 +1,42 @@
+"""`dreamdiff probe`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import _output
+from .._app import dreamdiff_app
+
+
+class HoldOutName(StrEnum):
+    """What test windows share with no training window."""
+
+    person = "person"
+    recording = "recording"
+
+
+@dreamdiff_app.command()
+def probe(
+    model: Annotated[Path, typer.Option(exists=True, help="Run of `dreamdiff train msm`, or an encoder folder")],
+    store: Annotated[str, typer.Option(help="Corpus with labels")],
+    hold_out: Annotated[HoldOutName, typer.Option(help="What is held out together")] = HoldOutName.person,
+    labels: Annotated[str | None, typer.Option(help="Labels to tell apart, separated by commas; default all")] = None,
+    seed: Annotated[int, typer.Option(help="Of folds, resampling and the random encoder")] = 0,
+    json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON")] = False,
+) -> None:
+    """How much of the labels a frozen encoder knows, next to a random encoder, band power and chance."""
+    from dreamdiff.pretraining import probe as probing
+
+    wanted = labels.split(",") if labels else None
+    with _output.progress("probe") as progress:
+        report = probing.probe(model, store, labels=wanted, hold_out=hold_out.value, seed=seed, progress=progress)
+    if json_:
+        _output.emit_json(report.to_dict())
+        return
+    title = f"balanced accuracy, {report.windows} windows, {report.groups} x {report.hold_out}, chance {report.chance:.3f}"
+    _output.note(f"{title}; intervals 95 % over {report.interval_over}; labels: {', '.join(report.labels)}")
+    _output.emit_table(title, [vars(row) for row in report.rows])

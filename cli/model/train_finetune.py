@@ -1,0 +1,46 @@
+"""`dreamdiff train finetune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._app import train_app
+from .._output import emit_json, emit_table, note, progress
+
+
+@train_app.command("finetune")
+def finetune(
+    pairs: Annotated[Path, typer.Option(help="Store of EEG-image pairs, e.g. pairs.zarr")],
+    encoder: Annotated[str, typer.Option(help="Run of `dreamdiff train msm`, encoder folder, or random:PRESET for none")],
+    out: Annotated[Path, typer.Option(help="Run folder; made, or continued when it holds this run")],
+    sd: Annotated[
+        str, typer.Option(help="Stable Diffusion: diffusers folder, .ckpt or .safetensors file, hub name")
+    ] = "embedded",
+    clip: Annotated[str, typer.Option(help="CLIP: open_clip folder, ARCHITECTURE:FILE, ARCHITECTURE:TAG")] = "embedded",
+    preset: Annotated[str, typer.Option(help="Starting point of all settings")] = "paper",
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set loop.epochs=10 (repeat)")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Download nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Load, check and show what would be trained, then stop")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON")] = False,
+) -> None:
+    """Fine-tune Stable Diffusion on EEG-image pairs (paper, sections 3.2 and 3.3). Run again to continue."""
+    from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
+    from dreamdiff.finetuning.prepare import fit_task, prepare
+    from eegprep.settings import resolve
+
+    settings = resolve(FinetuneConfig, presets=FINETUNE_PRESETS, preset=preset, file=config, assignments=set_ or ())
+    with progress("fine-tuning") as report:
+        task = prepare(pairs, encoder, sd, clip, out, settings, progress=report, offline=offline)
+        for line in task.remarks:
+            note(line)
+        if not json:
+            emit_table("what is trained", task.trainable_table())
+        result = None if dry_run else fit_task(task, progress=report)
+    if json:
+        emit_json({"trained": task.trainable_table(), "remarks": task.remarks, "result": vars(result) if result else None})
+    elif result:
+        note(f"{out}: step {result.step} of {result.total_steps}, loss {result.loss:.4g}, validation {result.validation}")

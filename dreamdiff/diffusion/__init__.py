@@ -1,0 +1,1 @@
+"""From tokens to images: conditioner, CLIP, Stable Diffusion, noise schedules, sampling, the pipeline."""

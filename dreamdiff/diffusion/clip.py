@@ -1,0 +1,267 @@
+"""The frozen CLIP image tower: load it from local files, check its preprocessing, turn images into vectors.
+
+Shapes: N images, H W image pixels, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dreamdiff.untrusted.checkpoints import read_tensors
+from eegprep.errors import CheckpointError, ModelError
+from eegprep.provenance import file_sha256
+from eegprep.settings import suggest
+
+EMBEDDED = Path(__file__).parents[1] / "embedded" / "clip"
+
+CONFIG_FILE = "open_clip_config.json"
+
+_PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
+
+
+@dataclass(frozen=True)
+class ClipTarget:
+    """E_I of the paper (section 3.3), frozen, with the preprocessing that its weights were trained with.
+
+    preprocess: size, mean, std, interpolation, resize mode. checked: whether a file beside the weights states that preprocessing;
+    if not, open_clip's values for the architecture are assumed. files: weight file -> SHA-256.
+    """
+
+    model: Any
+    name: str
+    preprocess: dict[str, Any]
+    checked: bool
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        """D, the width of an image vector."""
+        return int(getattr(self.model.visual, "output_dim", 0) or self.encode_images(np.zeros((1, 32, 32, 3), np.uint8)).shape[1])
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know: weights by SHA-256, and where the preprocessing comes from."""
+        lines = [f"CLIP {name}: SHA-256 {digest}" for name, digest in self.files.items()]
+        values = ", ".join(f"{key} {value}" for key, value in self.preprocess.items())
+        return [
+            *lines,
+            f"CLIP preprocessing ({'stated with the weights' if self.checked else 'assumed, nothing states it'}): {values}",
+        ]
+
+    @property
+    def fingerprint(self) -> str:
+        """One digest of weights and preprocessing; two that are equal give equal vectors."""
+        content = {
+            "files": sorted(self.files.values()),
+            "preprocess": self.preprocess,
+            "quick_gelu": _uses_quick_gelu(self.model),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @torch.no_grad()
+    def encode_images(self, images_NHWC: np.ndarray | Sequence[np.ndarray], batch: int = 32) -> Tensor:
+        """Unit vectors (N, D) float32 of uint8 RGB images, through the tower's own preprocessing."""
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
+        transform = image_transform_v2(PreprocessCfg(**self.preprocess), is_train=False)
+        device = next(self.model.parameters()).device
+        parts = []
+        for start in range(0, len(images_NHWC), batch):
+            pixels = torch.stack([transform(Image.fromarray(image)) for image in images_NHWC[start : start + batch]])
+            vectors = self.model.encode_image(pixels.to(device, next(self.model.parameters()).dtype))
+            parts.append(torch.nn.functional.normalize(vectors.float(), dim=-1).cpu())
+        return torch.cat(parts) if parts else torch.empty(0, self.width)
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors (N, D) float32 of short texts, from the text tower."""
+        from open_clip.tokenizer import SimpleTokenizer
+
+        tokens = SimpleTokenizer(context_length=int(self.model.context_length))(list(texts))
+        vectors = self.model.encode_text(tokens.to(next(self.model.parameters()).device))
+        return torch.nn.functional.normalize(vectors.float(), dim=-1).cpu()
+
+    @torch.no_grad()
+    def text_states(self, texts: Sequence[str], padding: Literal["end", "zero"] = "end") -> Tensor:
+        """Last hidden states of the text tower, (N, 77, width) float32: the contexts that Stable Diffusion 1.x was trained on.
+
+        padding: what fills the places after the text: the end token, as in Stable Diffusion's tokenizer, or zeros (the embedded model).
+        """
+        from open_clip.tokenizer import SimpleTokenizer
+
+        tower = getattr(self.model, "text", self.model)
+        tokens = SimpleTokenizer(context_length=int(self.model.context_length))(list(texts))
+        if padding == "end":
+            after = torch.arange(tokens.shape[1]) > tokens.argmax(dim=1, keepdim=True)
+            tokens = torch.where(after, tokens.max(), tokens)
+        state_NLD = tower.token_embedding(tokens) + tower.positional_embedding
+        return tower.ln_final(tower.transformer(state_NLD, attn_mask=tower.attn_mask)).float()
+
+
+def load_clip(source: str, *, offline: bool = False) -> ClipTarget:
+    """Load a CLIP model, frozen; a local source opens no network connection.
+
+    Args:
+        source: "embedded"; a folder with open_clip_config.json and weights; `ARCHITECTURE:FILE`, for instance
+            `ViT-L-14-quickgelu:/models/clip.safetensors`; or `ARCHITECTURE:TAG` (tag "openai" if none is given), which downloads.
+        offline: refuse to download.
+
+    Raises:
+        ModelError: unknown name, or weights and preprocessing that do not fit together.
+        CheckpointError: a damaged or unsafe file.
+    """
+    if source == "embedded" and not EMBEDDED.is_dir():
+        raise ModelError("the embedded CLIP is not in this installation", "install the package again, or name another --clip")
+    folder = EMBEDDED if source == "embedded" else Path(source).expanduser()
+    if folder.is_dir():
+        return _from_folder(folder, source)
+    architecture, _, rest = source.partition(":")
+    file = Path(rest).expanduser()
+    if rest and file.is_file():
+        return _from_file(architecture, file, source)
+    if rest and ("/" in rest or "\\" in rest or file.suffix):
+        raise ModelError(
+            f"--clip {source}: there is no file {rest}",
+            "give ARCHITECTURE:FILE, for instance ViT-L-14-quickgelu:clip.safetensors",
+        )
+    return _from_tag(architecture, rest or "openai", source, offline)
+
+
+def _from_folder(folder: Path, source: str) -> ClipTarget:
+    try:
+        content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = content["model_cfg"]
+    except FileNotFoundError:
+        raise ModelError(f"{folder}: no {CONFIG_FILE} in it", "give an open_clip folder, or ARCHITECTURE:FILE") from None
+    except (ValueError, KeyError, TypeError):
+        raise ModelError(
+            f"{folder / CONFIG_FILE}: not an open_clip configuration", "copy or download that folder again"
+        ) from None
+    weights = [
+        folder / name for name in ("open_clip_model.safetensors", "open_clip_pytorch_model.bin") if (folder / name).is_file()
+    ]
+    if not weights:
+        raise ModelError(f"{folder}: no open_clip_model.safetensors in it", "copy or download that folder again")
+    stated = {key: content.get("preprocess_cfg", {})[key] for key in _PREPROCESS_KEYS if key in content.get("preprocess_cfg", {})}
+    return _build(config, weights[0], stated, source)
+
+
+def _from_file(architecture: str, file: Path, source: str) -> ClipTarget:
+    config = _architecture(architecture)
+    beside = file.parent / CONFIG_FILE
+    stated: dict[str, Any] = {}
+    if beside.is_file():
+        content = json.loads(beside.read_text(encoding="utf-8"))
+        stated = {key: value for key, value in content.get("preprocess_cfg", {}).items() if key in _PREPROCESS_KEYS}
+        asked, found = bool(config.get("quick_gelu")), bool(content.get("model_cfg", {}).get("quick_gelu"))
+        if asked != found:
+            raise ModelError(
+                f"{source}: the weights were trained with quick_gelu = {found} ({beside}), {architecture} has {asked}",
+                f"use the architecture {architecture + '-quickgelu' if found else architecture.removesuffix('-quickgelu')}",
+            )
+    return _build(config, file, stated, source)
+
+
+def _from_tag(architecture: str, tag: str, source: str, offline: bool) -> ClipTarget:
+    from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
+
+    config = _architecture(architecture)
+    known = get_pretrained_cfg(architecture, tag)
+    if not known:
+        tags = list_pretrained_tags_by_model(architecture)
+        raise ModelError(
+            f"--clip {source}: open_clip has no weights {tag!r} for {architecture}{suggest(tag, tags)}",
+            f"use {architecture}:FILE with a local file, or one of: {', '.join(tags) or 'none'}",
+        )
+    if offline:
+        raise ModelError(
+            f"--clip {source} names weights on the network, and this run is offline", f"use {architecture}:FILE with a local file"
+        )
+    try:
+        file = Path(download_pretrained(known))
+    except Exception as error:  # HTTP libraries, the hub client and the operating system each raise their own kind
+        raise ModelError(
+            f"--clip {source}: the weights could not be downloaded ({str(error).strip()[:200]})",
+            f"use {architecture}:FILE with a local file",
+        ) from None
+    config["quick_gelu"] = bool(known.get("quick_gelu", False))
+    return _build(config, file, {key: known[key] for key in _PREPROCESS_KEYS if key in known}, source)
+
+
+def _architecture(name: str) -> dict[str, Any]:
+    from open_clip.factory import get_model_config, list_models
+
+    config = get_model_config(name)
+    if config is None:
+        raise ModelError(
+            f"open_clip knows no architecture {name!r}{suggest(name, list_models())}",
+            "see open_clip.list_models(), or give an open_clip folder",
+        )
+    return dict(config)
+
+
+def _build(config: dict[str, Any], file: Path, stated: dict[str, Any], source: str) -> ClipTarget:
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import CLIP, CustomTextCLIP
+    from open_clip.transform import PreprocessCfg
+
+    settings = dict(config)
+    kind = CustomTextCLIP if settings.pop("custom_text", False) else CLIP
+    tensors = {name.removeprefix("module."): value for name, value in read_tensors(file).items()}
+    _check_image_size(config, tensors, source)
+    try:
+        with torch.device("meta"):
+            kind(**settings)
+    except TypeError as error:
+        raise ModelError(
+            f"{source}: not an open_clip configuration ({error})", "compare it with open_clip.get_model_config(...)"
+        ) from None
+    model = kind(**settings)
+    try:
+        model.load_state_dict(convert_state_dict(model, tensors), strict=True)
+    except (RuntimeError, KeyError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise CheckpointError(
+            f"{file}: its tensors do not fit this architecture ({(lines[1] if len(lines) > 1 else lines[0])[:200]})",
+            "name the architecture that the weights belong to",
+        ) from None
+    defaults = PreprocessCfg()
+    preprocess = {
+        "size": config["vision_cfg"]["image_size"],
+        **{key: getattr(defaults, key) for key in _PREPROCESS_KEYS},
+        **stated,
+    }
+    preprocess = {key: list(value) if isinstance(value, tuple) else value for key, value in preprocess.items()}
+    checked = all(key in stated for key in ("mean", "std"))
+    return ClipTarget(model.eval().requires_grad_(False), source, preprocess, checked, {file.name: file_sha256(file)})
+
+
+def _check_image_size(config: dict[str, Any], tensors: dict[str, Tensor], source: str) -> None:
+    """A position table of another size would be stretched silently; the vectors would then not be the weights' own."""
+    table, vision = tensors.get("visual.positional_embedding"), config.get("vision_cfg", {})
+    size, patch = vision.get("image_size"), vision.get("patch_size")
+    if table is None or not isinstance(size, int) or not isinstance(patch, int):
+        return
+    wanted, found = (size // patch) ** 2 + 1, len(table)
+    if wanted != found:
+        side = round((found - 1) ** 0.5) * patch
+        raise ModelError(
+            f"{source}: the weights were trained on images of {side} pixels, the configuration says {size}",
+            f"use the configuration for {side} pixels; another size would change every vector",
+        )
+
+
+def _uses_quick_gelu(model: Any) -> bool:
+    from open_clip.transformer import QuickGELU
+
+    return any(isinstance(module, QuickGELU) for module in model.modules())

@@ -1,0 +1,84 @@
+"""Draws images with a frozen text-to-image model from captions or text states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dreamdiff.arrays import Array
+from dreamdiff.diffusion.clip import ClipTarget
+from dreamdiff.diffusion.noise import make_scheduler
+from dreamdiff.diffusion.stable_diffusion import StableDiffusion
+from eegprep.errors import ModelError
+
+GUIDANCE = 3.0  # of the frozen generator; the embedded model's own
+
+
+# words into the frozen generator
+
+
+class FrozenGenerator:
+    """The generator before any EEG: CLIP's text states in, images out, with classifier-free guidance.
+
+    Text states are what Stable Diffusion's text encoder gives: the last hidden state of every token of CLIP's text tower. For
+    Stable Diffusion 1.5 that is CLIP ViT-L/14, for the embedded model the embedded CLIP.
+    """
+
+    def __init__(self, sd: StableDiffusion, clip: ClipTarget) -> None:
+        self.sd, self.clip = sd, clip
+        self.padding: Literal["end", "zero"] = "zero" if sd.source == "embedded" else "end"
+        width = self.text_states([""]).shape[2]
+        if width != sd.context_width:
+            raise ModelError(
+                f"the text states of {clip.name} have width {width}, the generator reads {sd.context_width}",
+                "give the CLIP whose text tower the generator was trained with",
+            )
+
+    def text_states(self, texts: Sequence[str]) -> Tensor:
+        """(N, L, D)."""
+        return self.clip.text_states(texts, self.padding)
+
+    @torch.no_grad()
+    def images(
+        self, texts: Sequence[str], seeds: Sequence[int], *, steps: int = 20, guidance: float = GUIDANCE, batch: int = 16
+    ) -> Array:
+        """(N, H, W, 3) uint8, one image per text; image k depends on its text and its seed alone."""
+        known = dict(zip(sorted(set(texts)), self.text_states(sorted(set(texts))), strict=True))
+        empty = self.text_states([""])
+        sampler = make_scheduler("dpm-solver++", self.sd.scheduler.config)
+        parts = []
+        for start in range(0, len(texts), batch):
+            context = torch.stack([known[text] for text in texts[start : start + batch]])
+            shape = (int(self.sd.unet.config.in_channels), *2 * [int(self.sd.unet.config.sample_size)])
+            noise = [torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in seeds[start : start + batch]]
+            sampler.set_timesteps(steps)
+            state = torch.stack(noise) * sampler.init_noise_sigma
+            for step in sampler.timesteps:
+                both = torch.cat([sampler.scale_model_input(state, step)] * 2)
+                words = torch.cat([empty.expand_as(context), context])
+                without, with_words = self.sd.unet(both, step, words).sample.chunk(2)
+                state = sampler.step(without + guidance * (with_words - without), step, state).prev_sample
+            decoded = self.sd.vae.decode(state / self.sd.vae.config.scaling_factor).sample
+            parts.append(((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+        return np.concatenate(parts)
+
+
+def caption(name: str) -> str:
+    """What the frozen generator is told of a class."""
+    plain = name.replace("_", " ")
+    return f"a drawing of {'an' if plain[:1].lower() in 'aeiou' else 'a'} {plain.lower()}"
+
+
+def resized(images_NHWC: Array, size: int) -> Array:
+    """(N, size, size, 3) uint8."""
+    if images_NHWC.shape[1:3] == (size, size):
+        return images_NHWC
+    pixels = torch.from_numpy(np.ascontiguousarray(images_NHWC)).permute(0, 3, 1, 2).float()
+    small = size < images_NHWC.shape[1]
+    scaled = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False, antialias=small)
+    return np.asarray(scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))

@@ -1,0 +1,123 @@
+"""Builds noise schedules and samplers, and computes the diffusion loss."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eegprep.errors import CheckpointError, ModelError, UsageError
+from eegprep.settings import suggest
+
+
+def load_scheduler(folder: Path) -> Any:
+    """A noise schedule of the class that its configuration names."""
+    try:
+        content = json.loads((folder / "scheduler_config.json").read_text())
+    except (OSError, ValueError):
+        raise CheckpointError(f"{folder}: no readable scheduler_config.json", "copy or download that folder again") from None
+    return make_scheduler(str(content.get("_class_name", "PNDMScheduler")), content)
+
+
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpm-solver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True, "steps_offset": 1, "set_alpha_to_one": False}),
+    "ddim": ("DDIMScheduler", {"steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
+}
+
+_SCHEDULE_KEYS = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "prediction_type", "trained_betas")
+
+
+def make_scheduler(name: str, base: Mapping[str, Any]) -> Any:
+    """A sampler over the noise schedule of `base`.
+
+    Args:
+        name: a short name of `SCHEDULERS`, or any diffusers scheduler class. "pndm" is the paper's PLMS sampler.
+        base: configuration of the schedule that the model was trained with (its betas and prediction type are kept).
+    """
+    import diffusers
+
+    class_name, options = SCHEDULERS.get(name.lower(), (name, {}))
+    kind = getattr(diffusers, class_name, None)
+    if kind is None or not class_name.endswith("Scheduler"):
+        raise UsageError(
+            f"there is no scheduler {name!r}{suggest(name, SCHEDULERS)}",
+            f"use one of {', '.join(SCHEDULERS)}, or a diffusers scheduler class",
+        )
+    kept = dict(base) if class_name == base.get("_class_name") else {key: base[key] for key in _SCHEDULE_KEYS if key in base}
+    return kind.from_config({**kept, **options})
+
+
+# ------------------------------------------------------------------------------------------------ one loss
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """alpha_bar_t of the forward process q(z_t | z_0) = N(sqrt(alpha_bar_t) z_0, (1 - alpha_bar_t) I)  (DDPM, equation 4)."""
+
+    alpha_bar_S: Tensor
+    prediction: str
+
+    @classmethod
+    def of(cls, scheduler: Any) -> NoiseSchedule:
+        """The schedule of any diffusers scheduler."""
+        return cls(scheduler.alphas_cumprod.detach().clone().float(), str(scheduler.config.get("prediction_type", "epsilon")))
+
+    def __len__(self) -> int:
+        return len(self.alpha_bar_S)
+
+    def to(self, device: torch.device) -> NoiseSchedule:
+        """The same, on another device."""
+        return NoiseSchedule(self.alpha_bar_S.to(device), self.prediction)
+
+    def noisy(self, clean_BCHW: Tensor, noise_BCHW: Tensor, step_B: Tensor) -> Tensor:
+        """z_t = sqrt(alpha_bar_t) z_0 + sqrt(1 - alpha_bar_t) eps."""
+        alpha = self.alpha_bar_S[step_B].view(-1, 1, 1, 1)
+        return alpha.sqrt() * clean_BCHW + (1 - alpha).sqrt() * noise_BCHW
+
+    def target(self, clean_BCHW: Tensor, noise_BCHW: Tensor, step_B: Tensor) -> Tensor:
+        """What the U-Net is asked for: eps, or v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) z_0 (Salimans and Ho 2022)."""
+        if self.prediction == "epsilon":
+            return noise_BCHW
+        if self.prediction == "v_prediction":
+            alpha = self.alpha_bar_S[step_B].view(-1, 1, 1, 1)
+            return alpha.sqrt() * noise_BCHW - (1 - alpha).sqrt() * clean_BCHW
+        raise ModelError(
+            f"prediction_type {self.prediction!r} is not one that trains here", "use a model with 'epsilon' or 'v_prediction'"
+        )
+
+    def weight(self, step_B: Tensor, min_snr_gamma: float | None) -> Tensor:
+        """Min-SNR weights: min(SNR, gamma) / SNR for eps, / (SNR + 1) for v (Hang et al. 2023); ones without gamma."""
+        if min_snr_gamma is None:
+            return torch.ones_like(step_B, dtype=torch.float32)
+        alpha = self.alpha_bar_S[step_B]
+        snr = alpha / (1 - alpha)
+        return snr.clamp(max=min_snr_gamma) / (snr if self.prediction == "epsilon" else snr + 1)
+
+
+def diffusion_loss(
+    unet: Any, schedule: NoiseSchedule, clean_BCHW: Tensor, context_BLD: Tensor, noise_BCHW: Tensor, step_B: Tensor,
+    *, time_BD: Tensor | None = None, min_snr_gamma: float | None = None,
+) -> Tensor:  # fmt: skip
+    """L_SD = E || eps - eps_theta(z_t, t, tau(y)) ||^2  (paper, section 3.2), a scalar.
+
+    Args:
+        clean_BCHW: scaled latents z_0; noise_BCHW: eps; step_B: t; context_BLD: tau(y).
+        time_BD: added to the time embedding (the released model's second way in), or None.
+        min_snr_gamma: weight of each step; None for the paper's plain mean.
+    """
+    predicted = unet(
+        schedule.noisy(clean_BCHW, noise_BCHW, step_B), step_B, encoder_hidden_states=context_BLD, class_labels=time_BD
+    ).sample
+    error_B = (predicted.float() - schedule.target(clean_BCHW, noise_BCHW, step_B).float()).square().mean(dim=(1, 2, 3))
+    return (schedule.weight(step_B, min_snr_gamma) * error_B).mean()

@@ -1,0 +1,236 @@
+"""Stable Diffusion: load it from wherever it lies, freeze it, choose by module what trains, and one loss.
+
+Shapes: B batch, C latent channels, H W latent pixels, L context tokens, D context width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from dreamdiff.diffusion.noise import load_scheduler
+from dreamdiff.untrusted.checkpoints import read_tensors
+from eegprep.errors import CheckpointError, ModelError
+from eegprep.provenance import file_sha256
+
+SD15_CONFIG = Path(__file__).parent / "sd15"
+
+EMBEDDED = Path(__file__).parents[1] / "embedded" / "sd"
+
+
+# SHA-256 of files that are known by content, as published beside each download
+KNOWN_WEIGHTS = {
+    "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa": "Stable Diffusion 1.5, pruned, EMA only (safetensors)",
+    "1a189f0be69d6106a48548e7626207dddd7042a418dbf372cefd05e0cdba61b6": "Stable Diffusion 1.5, pruned (safetensors)",
+    "cc6cb27103417325ff94f52b7a5d2dde45a7515b25c255d8e396c90014281516": "Stable Diffusion 1.5, pruned, EMA only (ckpt)",
+    "e1441589a6f3c5a53f5f54d0975a18a7feb7cdf0b0dee276dfc3331ae376a053": "Stable Diffusion 1.5, pruned (ckpt, the paper's)",
+    "19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1": "Stable Diffusion 1.5, U-Net of the diffusers folder",
+    "1b134cded8eb78b184aefb8805b6b572f36fa77b255c483665dda931fa0130c5": "Stable Diffusion 1.5, VAE of the diffusers folder",
+}
+
+SingleFileKind = Literal["unet", "vae"]
+
+_PREFIX: dict[SingleFileKind, str] = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
+
+
+@dataclass(frozen=True)
+class StableDiffusion:
+    """The parts of a latent diffusion model that this project uses; the text encoder is not one of them.
+
+    files: path inside the source -> SHA-256; `known` names those whose content is known.
+    """
+
+    unet: Any
+    vae: Any
+    scheduler: Any
+    source: str
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def known(self) -> dict[str, str]:
+        """Path -> what that file is, for the files whose SHA-256 is in `KNOWN_WEIGHTS`."""
+        return {name: KNOWN_WEIGHTS[digest] for name, digest in self.files.items() if digest in KNOWN_WEIGHTS}
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know: weight files by SHA-256, and which of them are known."""
+        return [
+            f"{name}: SHA-256 {digest} ({KNOWN_WEIGHTS.get(digest, 'not a file known here')})"
+            for name, digest in self.files.items()
+        ]
+
+    @property
+    def context_width(self) -> int:
+        """D, the width of a token that cross-attention reads."""
+        return int(self.unet.config.cross_attention_dim)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels along the side of an image at the size that the U-Net was made for."""
+        return int(self.unet.config.sample_size) * vae_factor(self.vae)
+
+    @property
+    def fingerprint(self) -> str:
+        """One digest of all weight files."""
+        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
+
+
+def vae_factor(vae: Any) -> int:
+    """Image pixels per latent pixel."""
+    return int(2 ** (len(vae.config.block_out_channels) - 1))
+
+
+# ------------------------------------------------------------------------------------------------ loading
+
+
+def load_stable_diffusion(
+    source: str | Path, *, config: Path | None = None, offline: bool = False, dtype: torch.dtype = torch.float32
+) -> StableDiffusion:
+    """Load U-Net, VAE and noise schedule; a local source opens no network connection.
+
+    Args:
+        source: "embedded", a diffusers folder, one `.ckpt` or `.safetensors` file in CompVis names, or a hub name `owner/model`.
+        config: folder with `unet/`, `vae/` and `scheduler/` configurations for a single file; default Stable Diffusion 1.5's.
+        offline: for a hub name, use only what was downloaded before.
+        dtype: of the weights in memory.
+
+    Raises:
+        ModelError: nothing there, or parts that do not fit together.
+        CheckpointError: a damaged or unsafe file.
+    """
+    text = str(source)
+    path = EMBEDDED if text == "embedded" else Path(text).expanduser()
+    if path.is_file():
+        loaded = _load_single_file(path, config or SD15_CONFIG, dtype)
+    elif path.is_dir():
+        loaded = _load_folder(path, text, dtype)
+    elif text == "embedded":
+        raise ModelError(
+            "the embedded Stable Diffusion is not in this installation", "install the package again, or name another --sd"
+        )
+    elif _is_hub_name(text):
+        loaded = _load_folder(_hub_snapshot(text, offline), text, dtype)
+    else:
+        raise ModelError(
+            f"{text}: no such folder or file, and not a hub name (owner/model)",
+            "give a diffusers folder, a .ckpt or .safetensors file, a hub name, or 'embedded'",
+        )
+    _check_parts(loaded)
+    return loaded
+
+
+def _is_hub_name(text: str) -> bool:
+    owner, slash, name = text.partition("/")
+    return bool(slash and owner and name) and "/" not in name and not text.startswith((".", "~", "/")) and "\\" not in text
+
+
+def _hub_snapshot(name: str, offline: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = [f"{part}/{kind}" for part in ("unet", "vae") for kind in ("config.json", "diffusion_pytorch_model*.safetensors*")]
+    try:
+        return Path(snapshot_download(
+            name, allow_patterns=["model_index.json", "scheduler/*.json", *wanted],
+            ignore_patterns=["*.fp16.*", "*.non_ema.*"], local_files_only=offline,
+        ))  # fmt: skip
+    except Exception as error:  # the hub client raises many kinds, of its own, of HTTP libraries and of the operating system
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{name}: the hub could not provide this model ({reason[:200]})",
+            "check the name and the connection, or download the model and give the path of its folder or file",
+        ) from None
+
+
+def _load_folder(folder: Path, source: str, dtype: torch.dtype) -> StableDiffusion:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    for part in ("unet", "vae", "scheduler"):
+        if not (folder / part).is_dir():
+            raise ModelError(
+                f"{source}: no {part}/ folder in it, so this is not a diffusers model",
+                "give the folder that holds model_index.json",
+            )
+    files = {
+        f"{part}/{file.name}": file_sha256(file)
+        for part in ("unet", "vae") for file in sorted((folder / part).glob("*.safetensors"))
+    }  # fmt: skip
+    unet = load_part(UNet2DConditionModel, folder / "unet", dtype)
+    vae = load_part(AutoencoderKL, folder / "vae", dtype)
+    return StableDiffusion(unet, vae, load_scheduler(folder / "scheduler"), source, files)
+
+
+def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """One diffusers model from a local folder of safetensors; damage and wrong shapes become one line."""
+    import contextlib
+    import io
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return kind.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, torch_dtype=dtype, low_cpu_mem_usage=True
+            )  # fmt: skip
+    except Exception as error:  # safetensors, JSON, missing files and wrong shapes each raise their own kind
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{folder}: not a readable {kind.__name__} ({reason[:200]})",
+            "copy or download that folder again, and check its SHA-256",
+        ) from None
+
+
+def _load_single_file(path: Path, config: Path, dtype: torch.dtype) -> StableDiffusion:
+    tensors = read_tensors(path)
+    digest = file_sha256(path)
+    unet, vae = (from_compvis(kind, tensors, config, str(path), dtype) for kind in ("unet", "vae"))
+    return StableDiffusion(unet, vae, load_scheduler(config / "scheduler"), str(path), {path.name: digest})
+
+
+def from_compvis(kind: SingleFileKind, tensors: Mapping[str, Tensor], config: Path, source: str, dtype: torch.dtype) -> Any:
+    """Build a diffusers U-Net or VAE from tensors in CompVis names.
+
+    The renaming is diffusers' own; every tensor must find its place and its shape.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+
+    part = {name: value for name, value in tensors.items() if name.startswith(_PREFIX[kind])}
+    if not part:
+        raise ModelError(
+            f"{source}: no tensor is called {_PREFIX[kind]}*", "give a full Stable Diffusion checkpoint, not a part of one"
+        )
+    settings = json.loads((config / kind / "config.json").read_text())
+    model_class = UNet2DConditionModel if kind == "unet" else AutoencoderKL
+    with torch.device("meta"):
+        model = model_class.from_config(settings)
+    try:
+        renamed: dict[str, Tensor] = (
+            convert_ldm_unet_checkpoint(part, settings) if kind == "unet" else convert_ldm_vae_checkpoint(part, settings)
+        )
+        if len(renamed) != len(part):
+            raise KeyError(f"{len(part)} tensors, of which {len(renamed)} have a place")
+        model.load_state_dict(
+            {name: value.to(dtype).clone() if value.dtype == dtype else value.to(dtype) for name, value in renamed.items()},
+            strict=True, assign=True,
+        )  # fmt: skip
+    except (RuntimeError, KeyError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ModelError(
+            f"{source}: its {kind} does not have the shape of {config} ({(lines[1] if len(lines) > 1 else lines[0])[:200]})",
+            "give the configuration folder that belongs to this checkpoint",
+        ) from None
+    return model.requires_grad_(True).eval()
+
+
+def _check_parts(loaded: StableDiffusion) -> None:
+    wanted, found = int(loaded.unet.config.in_channels), int(loaded.vae.config.latent_channels)
+    if wanted != found:
+        raise ModelError(
+            f"{loaded.source}: its U-Net reads {wanted} latent channels, its VAE writes {found}",
+            "use a U-Net and a VAE of the same model",
+        )

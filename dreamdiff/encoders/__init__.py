@@ -1,0 +1,1 @@
+"""From EEG to tokens: the encoder, its transformer, the masked autoencoder, and their weights on disk."""

@@ -1,0 +1,211 @@
+"""The EEG encoder of masked signal modelling: one Conv1d patch embedding over all channels, then pre-norm transformer blocks.
+
+Shapes: B batch, C channels, T samples, L tokens (T / patch), D width, P values in a patch (patch x C).
+
+Source: DreamDiffusion, section 3.1. What the paper leaves open follows the authors' published code: fixed position table with
+sines and cosines concatenated, LayerNorm with eps 1e-5, qkv bias, exact GELU, no CLS token outside the autoencoder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from dreamdiff.encoders.transformer import Block, PatchEmbed, init_weights, position_table, run_blocks, to_patches
+from dreamdiff.encoders.weights import config_section, load_weights, read_config, save_folder, weights_folder
+from eegprep import settings
+from eegprep.errors import ModelError, UsageError
+
+Scaling = Literal["none", "divide-by-10", "robust"]
+
+
+ROBUST_LIMIT = (
+    20.0  # ours: scaled values beyond +-20 robust standard deviations are electrode pops, not brain; they would own the loss
+)
+
+ROBUST_FLOOR_UV = 1e-3  # ours: a flat window is not divided by zero
+
+MAD_TO_STD = 1.4826  # standard deviation of a normal variable, per median absolute value
+
+
+class EncoderConfig(settings.Settings):
+    """Shape of the encoder, and how its input in uV is scaled (`scaling`), so that weights and scaling never part.
+
+    scaling: `none`; `divide-by-10`, what the authors' pre-training data loader does; `robust`, see `scale_input`.
+    """
+
+    channels: int = Field(default=128, ge=1)
+    window: int = Field(default=512, ge=1)  # samples
+    patch: int = Field(default=4, ge=1)  # samples per token
+    width: int = Field(default=1024, ge=2)
+    depth: int = Field(default=24, ge=1)
+    heads: int = Field(default=16, ge=1)
+    mlp_ratio: float = Field(default=1.0, gt=0)
+    global_pool: bool = False  # mean over tokens before the last norm: (B, 1, D)
+    scaling: Scaling = "robust"
+
+    @model_validator(mode="after")
+    def _fits(self) -> EncoderConfig:
+        if self.window % self.patch:
+            raise ValueError(f"a window of {self.window} samples cannot be cut into patches of {self.patch}")
+        if self.width % self.heads or self.width % 2:
+            raise ValueError(f"a width of {self.width} cannot be divided among {self.heads} heads (and must be even)")
+        return self
+
+    @property
+    def tokens(self) -> int:
+        """L, tokens per window."""
+        return self.window // self.patch
+
+
+# name -> encoder; counts in the docstring of `preset`
+ENCODER_PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"width": 1024, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
+    "released": {"width": 1024, "depth": 24, "heads": 16, "mlp_ratio": 1.0},
+    "w256": {"width": 256, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
+    "w512": {"width": 512, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
+    "w768": {"width": 768, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
+    "w1280": {"width": 1280, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
+    "shallow2": {"width": 1024, "depth": 2, "heads": 16, "mlp_ratio": 2.0},
+    "small": {"width": 256, "depth": 6, "heads": 8, "mlp_ratio": 4.0},
+    "tiny": {"width": 64, "depth": 2, "heads": 4, "mlp_ratio": 2.0},
+}
+
+
+def encoder_preset(name: str, scaling: Scaling | None = None) -> EncoderConfig:
+    """A named encoder shape.
+
+    Trainable parameters: paper 302.84 M; released 151.77 M (depth 24, width 1024, MLP ratio 1: what the authors' checkpoint
+    holds); w256 19.09 M, w512 75.92 M, w768 170.51 M, w1280 472.92 M (sizes of Table 2 to within 6 %: the paper does not say
+    how they were made); shallow2 17.33 M (two layers; the paper's 18.3 M); small 4.87 M and tiny 0.10 M: ours, for laptops and tests.
+    """
+    if name not in ENCODER_PRESETS:
+        raise UsageError(
+            f"there is no preset {name!r}{settings.suggest(name, ENCODER_PRESETS)}",
+            f"choose one of: {', '.join(ENCODER_PRESETS)}",
+        )
+    extra = {} if scaling is None else {"scaling": scaling}
+    return settings.build(EncoderConfig, {**ENCODER_PRESETS[name], **extra})
+
+
+def robust_scale(eeg_BCT: Tensor) -> Tensor:
+    """Robust standard deviation of each window over all channels and samples, uV: (B,).
+
+    1.4826 x median |x|: band-passed EEG has no offset, so the median is taken about zero.
+    """
+    magnitude_BN = eeg_BCT.abs().flatten(1)
+    return (magnitude_BN.median(dim=1).values * MAD_TO_STD).clamp_min(ROBUST_FLOOR_UV)
+
+
+def scale_input(eeg_BCT: Tensor, scaling: Scaling, scale_B: Tensor | None = None) -> Tensor:
+    """uV to the units the encoder works in.
+
+    Args:
+        eeg_BCT: (B, C, T), uV.
+        scaling: `none`: unchanged. `divide-by-10`: x / 10. `robust`: divided by a robust standard deviation, limited to +-20.
+        scale_B: for `robust`, the standard deviation of the recording each window came from, uV. Where the recording is unknown
+            (a window alone) leave it out: each window is then divided by its own. Pre-training measures it per recording.
+    """
+    if scaling == "none":
+        return eeg_BCT
+    if scaling == "divide-by-10":
+        return eeg_BCT / 10.0
+    scale = robust_scale(eeg_BCT) if scale_B is None else scale_B.to(eeg_BCT).clamp_min(ROBUST_FLOOR_UV)
+    return (eeg_BCT / scale[:, None, None]).clamp(-ROBUST_LIMIT, ROBUST_LIMIT)
+
+
+class EEGEncoder(nn.Module):
+    """EEG window -> one vector per token of `patch` samples.
+
+    `encoder(eeg_BCT)` takes uV, applies the configured input scaling, and uses no CLS token, as the authors' fine-tuning encoder
+    does; `embed` and `encode` are what the masked autoencoder calls, which does use one.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        self.patch_embed = PatchEmbed(config.channels, config.patch, config.width)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, config.width))
+        self.pos_embed: Tensor
+        self.register_buffer("pos_embed", position_table(config.tokens, config.width))
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.mlp_ratio) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+        init_weights(self)
+        nn.init.normal_(self.cls_token, std=0.02)
+
+    @classmethod
+    def from_preset(cls, name: str, scaling: Scaling | None = None) -> EEGEncoder:
+        """A randomly initialised encoder of a named shape, see `encoder_preset`."""
+        return cls(encoder_preset(name, scaling))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, scaling: Scaling | None = None) -> EEGEncoder:
+        """Read an encoder, or the encoder part of a masked autoencoder, from config.json and model.safetensors.
+
+        Args:
+            folder: a run of `dreamdiff train msm`, finished or not, one of its checkpoints, or what `save_pretrained` wrote.
+            scaling: overrules the input scaling in config.json.
+        """
+        source = weights_folder(Path(folder))
+        content = read_config(source)
+        encoder = cls(with_scaling(settings.build(EncoderConfig, config_section(content, "encoder", source)), scaling))
+        load_weights(encoder, source, prefix="encoder." if "decoder" in content else "")
+        return encoder
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors; each appears under its name only when complete."""
+        content = {"architecture": "EEGEncoder", "version": 1, "encoder": self.config.model_dump()}
+        save_folder(Path(folder), content, self.state_dict())
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that `forward` returns."""
+        return 1 if self.config.global_pool else self.config.tokens
+
+    @property
+    def width(self) -> int:
+        """Size of each token."""
+        return self.config.width
+
+    def scale(self, eeg_BCT: Tensor, scale_B: Tensor | None = None) -> Tensor:
+        """uV to the encoder's units, after checking the shape."""
+        expected = (self.config.channels, self.config.window)
+        if eeg_BCT.ndim != 3 or tuple(eeg_BCT.shape[1:]) != expected:
+            raise ModelError(
+                f"EEG of shape {tuple(eeg_BCT.shape)} does not fit a model for (batch, {expected[0]}, {expected[1]})",
+                "crop and pad with eegprep.crop and eegprep.pad_channels, or set model.encoder.channels and model.encoder.window",
+            )
+        return scale_input(eeg_BCT, self.config.scaling, scale_B)
+
+    def embed(self, patches_BLP: Tensor, position_BLD: Tensor) -> Tensor:
+        """Tokens of the given patches with their positions added."""
+        return self.patch_embed(patches_BLP) + position_BLD
+
+    def encode(self, tokens_BLD: Tensor) -> Tensor:
+        """All blocks, without the last norm."""
+        return run_blocks(tuple(self.blocks), tokens_BLD, self.gradient_checkpointing and self.training)
+
+    def forward(self, eeg_BCT: Tensor, scale_B: Tensor | None = None) -> Tensor:
+        """(B, C, T) uV -> (B, L, D), or (B, 1, D) with `global_pool`.
+
+        The configured scaling is applied first; with `scaling="none"` this is the authors' `eeg_encoder` to rounding.
+        """
+        patches_BLP = to_patches(self.scale(eeg_BCT, scale_B), self.config.patch)
+        tokens_BLD = self.encode(self.embed(patches_BLP, self.pos_embed[:, 1:]))
+        if self.config.global_pool:
+            tokens_BLD = tokens_BLD.mean(dim=1, keepdim=True)
+        return self.norm(tokens_BLD)
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Parameters of a module; the fixed position tables are buffers and do not count."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def with_scaling(config: EncoderConfig, scaling: Scaling | None) -> EncoderConfig:
+    return config if scaling is None else settings.build(EncoderConfig, {**config.model_dump(), "scaling": scaling})

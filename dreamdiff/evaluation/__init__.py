@@ -1,0 +1,1 @@
+"""Evaluates a model on held-out trials: scores, controls, baselines, report."""

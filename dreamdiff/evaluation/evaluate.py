@@ -1,0 +1,280 @@
+"""Generated images and the images that were shown -> a report: numbers with intervals and floors, controls, audit, and what made them.
+
+Legend: N trials, S samples per trial, K classes of a classifier, C categories or channels, D features, H W pixels.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dreamdiff.arrays import Array, Ints
+from dreamdiff.diffusion.frozen_generator import FrozenGenerator
+from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
+from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
+from dreamdiff.evaluation.baselines import NAMES, run_baseline
+from dreamdiff.evaluation.decoding_controls import DecodingControls, decoding_controls
+from dreamdiff.evaluation.features import Problem, extract_features
+from dreamdiff.evaluation.generation_controls import GenerationControl, generation_controls
+from dreamdiff.evaluation.result import BaselineResult, Evaluation, Material
+from dreamdiff.evaluation.scorer import EvaluateConfig, ImageScorer, Networks, clip_width, load_networks
+from dreamdiff.generation.config import GenerateConfig
+from dreamdiff.generation.files import generate_to_folder
+from dreamdiff.generation.generate import generator_for, load_pipeline, render
+from dreamdiff.metrics import accuracy
+from dreamdiff.metrics import similarity as metrics
+from dreamdiff.metrics.measurement import Measurement
+from dreamdiff.pairs.audit import Audit, audit
+from dreamdiff.pairs.reader import Pairs
+from eegprep import atomic
+from eegprep.errors import DataError, ModelError, ToolkitError
+from eegprep.provenance import fingerprint
+from eegprep.recording import ProgressCallback
+
+
+def evaluate(
+    model: str | Path, pairs: str | Path, out: Path, config: EvaluateConfig | None = None, *, images: Path | None = None,
+    progress: ProgressCallback | None = None,
+) -> Evaluation:  # fmt: skip
+    """Generate for the trials of a part of a split, measure, control and audit. Images that are there already are kept.
+
+    Args:
+        model: run of `dreamdiff train finetune`, or a pipeline folder.
+        pairs: store. images: folder of its image files, if they have moved.
+        out: folder; generated images go to `images/`.
+
+    Raises:
+        DataError: the part holds no trials. ModelError, StoreError: what does not fit.
+    """
+    config = config or EvaluateConfig()
+    store = Pairs.open(pairs, images=images)
+    making = GenerateConfig(
+        steps=config.steps, samples=config.samples, seed=config.seed, scheduler=config.scheduler, guidance=config.guidance,
+        batch_size=config.batch_size,
+    )  # fmt: skip
+    pipeline = load_pipeline(model, making)
+    parts, chosen = choose_trials(store, config)
+    networks = load_networks(config, clip_width(pipeline))
+    generate_to_folder(
+        model, pairs, out / "images", making, trials=[int(i) for i in store.indices[chosen]], images=images, progress=progress
+    )
+    size = pipeline.image_size
+    made = read_images(out / "images", store.indices[chosen], making, size)
+    scorer = make_scorer(store, parts["train"], chosen, size, networks, config)
+    measured = scorer.measure(made)
+    vectors = eeg_vectors(pipeline, store, chosen)
+    neighbours = None
+    if vectors is not None and scorer.clip_GD is not None and vectors.shape[1] == scorer.clip_GD.shape[1]:
+        measured += scorer.retrieval(vectors)
+        neighbours = np.argsort(-metrics.cosine_similarity(vectors[:, None], scorer.clip_GD)[:, 0], axis=1)[:, :5]
+    else:
+        scorer.not_computed["retrieval"] = "the model has no CLIP head, or the CLIP that judges has another width"
+    report = audit(store.trials, parts["train"], chosen, split=split_name(config.split)[0])
+    decoding: DecodingControls | None = None
+    generation: tuple[GenerationControl, ...] = ()
+    if config.controls:
+        decoding = run_decoding_controls(store, parts["train"], chosen, report, config.seed, progress)
+        generation = tuple(run_generation_controls(pipeline, store, chosen, scorer, networks, making, config, progress))
+    beside = tuple(run_baselines(store, parts["train"], chosen, scorer, pipeline, config, progress)) if config.baselines else ()
+    judged = scorer.judge_scores(made) if scorer.judge is not None else None
+    material = Material(
+        scorer.truth_NHWC,
+        made,
+        scorer.labels_N,
+        store.classes,
+        _names(store, chosen),
+        _quality(scorer, made),
+        judged,
+        neighbours,
+        scorer.shown_GHWC,
+        scorer.image_N,
+    )
+    found = Evaluation(
+        identity(model, pipeline, store, parts, chosen, networks, config), tuple(measured), scorer.not_computed, report, decoding,
+        generation, material, None if judged is None else accuracy.confusion(judged, scorer.labels_N), beside,
+    )  # fmt: skip
+    atomic.write_json(out / "report.json", found.to_json())
+    return found
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """`test` -> (default, test); `block/test` -> (block, test)."""
+    name, _, part = text.rpartition("/")
+    return name or "default", part
+
+
+def choose_trials(store: Pairs, config: EvaluateConfig) -> tuple[dict[str, Ints], Ints]:
+    """Positions of all parts, and those to evaluate: all of the part, or `trials` of them, evenly from all classes."""
+    name, part = split_name(config.split)
+    parts = store.split(name)  # a name means the same trials here as in training
+    if part not in parts or len(parts[part]) == 0:
+        raise DataError(
+            f"{store.path}: split {config.split!r} has no trials (parts: {', '.join(f'{k} {len(v)}' for k, v in parts.items())})",
+            "use --split test, val, or NAME/test",
+        )
+    return parts, evenly(parts[part], store.labels, config.trials, config.seed)
+
+
+def evenly(positions: Ints, labels_N: Array, limit: int | None, seed: int) -> Ints:
+    """At most `limit` positions, one from each class in turn, in the order of the store."""
+    if limit is None or limit >= len(positions):
+        return np.asarray(positions)
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(positions)
+    turn = np.zeros(len(shuffled), int)
+    for label in np.unique(labels_N[shuffled]):
+        here = labels_N[shuffled] == label
+        turn[here] = np.arange(here.sum())
+    return np.sort(shuffled[np.argsort(turn, kind="stable")][:limit])
+
+
+def make_scorer(store: Pairs, train: Ints, chosen: Ints, size: int, networks: Networks, config: EvaluateConfig) -> ImageScorer:
+    """A scorer for these trials, at `size` pixels; the centroid judge sees images of training trials only."""
+    shown, member = np.unique(store.image[chosen], return_inverse=True)
+    taught, first = np.unique(store.image[train], return_index=True)
+    return ImageScorer(
+        store.load_images(shown, size=size), member, store.labels[chosen], store.classes, networks,
+        reference_MHWC=store.load_images(taught, size=size), reference_labels_M=store.labels[train][first], config=config,
+    )  # fmt: skip
+
+
+def read_images(folder: Path, numbers: Array, making: GenerateConfig, size: int) -> Array:
+    """(N, S, H, W, 3) of the PNG files that `generate` wrote."""
+    out = np.empty((len(numbers), making.samples, size, size, 3), np.uint8)
+    for row, number in enumerate(numbers):
+        for sample in range(making.samples):
+            with Image.open(folder / f"trial-{int(number):06d}_seed-{making.seed + sample}.png") as image:
+                out[row, sample] = np.asarray(image.convert("RGB"))
+    return out
+
+
+def eeg_vectors(pipeline: DreamDiffusionPipeline, store: Pairs, chosen: Ints, batch: int = 32) -> Array | None:
+    """(N, D): h(y) of the trials, or None without a CLIP head."""
+    if clip_width(pipeline) is None:
+        return None
+    parts = []
+    for start in range(0, len(chosen), batch):
+        vectors = pipeline.encode(store.eeg(chosen[start : start + batch])).clip_BD
+        assert vectors is not None
+        parts.append(vectors.float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def run_decoding_controls(
+    store: Pairs, train: Ints, test: Ints, report: Audit, seed: int, progress: ProgressCallback | None
+) -> DecodingControls:
+    """Decoding controls of a store: `extract_features` with its rate, its first sample and its real channels."""
+    attributes = store.attributes[store.subjects[0]]
+    channels = min(int(store.attributes[name].get("n_channels", store.eeg_shape[0])) for name in store.subjects)
+    features = extract_features(
+        store.eeg, store.trials, train, sfreq=float(attributes.get("sfreq") or 512.0), t0=float(attributes.get("t0") or 0.0),
+        real_channels=min(channels, store.eeg_shape[0]),
+    )  # fmt: skip
+    return decoding_controls(
+        features, store.trials, train, test, classes=len(store.classes), audit=report, seed=seed, progress=progress
+    )
+
+
+def run_generation_controls(
+    pipeline: DreamDiffusionPipeline, store: Pairs, chosen: Ints, scorer: ImageScorer, networks: Networks, making: GenerateConfig,
+    config: EvaluateConfig, progress: ProgressCallback | None,
+) -> list[GenerationControl]:  # fmt: skip
+    """Images from altered EEG for some of the trials, one sample each, and from the EEG as it is for comparison."""
+    some = evenly(chosen, store.labels, config.control_trials, config.seed)
+    if len(np.unique(store.labels[some])) < 2 or networks.classifier is None:
+        scorer.not_computed["generation controls"] = "they need a classifier and at least 2 classes"
+        return []
+    own = scorer.only(np.searchsorted(chosen, some))
+    eeg = store.eeg(some)
+
+    def generate(signal_NCT: Array) -> Array:
+        parts = []
+        for start in range(0, len(signal_NCT), making.batch_size):
+            rows = range(start, min(start + making.batch_size, len(signal_NCT)))
+            generators = [generator_for(int(store.indices[some[row]]), making.seed) for row in rows]
+            parts.append(render(pipeline, signal_NCT[start : start + making.batch_size], generators, making))
+        return np.concatenate(parts)[:, None]
+
+    def score(images_NSHWC: Array) -> list[Measurement]:
+        return [*own.accuracies(images_NSHWC), own.similarity(images_NSHWC)]
+
+    real = GenerationControl("eeg", "the EEG of the trial itself", "the result, on these trials", tuple(score(generate(eeg))))
+    return [real, *generation_controls(generate, score, eeg, store.labels[some], seed=config.seed, progress=progress)]
+
+
+def run_baselines(
+    store: Pairs, train: Ints, chosen: Ints, scorer: ImageScorer, pipeline: DreamDiffusionPipeline, config: EvaluateConfig,
+    progress: ProgressCallback | None,
+) -> list[BaselineResult]:  # fmt: skip
+    """Baselines on the same trials with the same scorer; those whose parts are not there are listed as not computed."""
+    names = NAMES if "all" in config.baselines else config.baselines
+    problem = Problem(store, train, chosen, pipeline.image_size, samples=config.samples, seed=config.seed, steps=config.steps)
+    clip, generator = scorer.networks.clip, None
+    source = str(pipeline.details.training.get("sd", "")) if config.sd == "auto" else config.sd
+    try:
+        generator = None if clip is None or not source else FrozenGenerator(load_stable_diffusion(source, offline=True), clip)
+    except ToolkitError as error:
+        scorer.not_computed["frozen generator"] = error.problem
+    found = []
+    for name in names:
+        try:
+            made = run_baseline(name, problem, generator=generator, clip=clip, epochs=config.baseline_epochs, progress=progress)
+        except ModelError as error:
+            scorer.not_computed[f"baseline {name}"] = error.problem
+            continue
+        found.append(BaselineResult(made.name, made.told, tuple(scorer.measure(made.images_NSHWC))))
+    return found
+
+
+def identity(
+    model: str | Path, pipeline: DreamDiffusionPipeline, store: Pairs, parts: Mapping[str, Ints], chosen: Ints, networks: Networks,
+    config: EvaluateConfig,
+) -> dict[str, Any]:  # fmt: skip
+    """What identifies the run: model, data, split, networks, settings, software."""
+    numbers = [int(i) for i in store.indices[chosen]]
+    trained_on = pipeline.details.training
+    warnings = []
+    if trained_on.get("pairs") not in (None, store.fingerprint):
+        warnings.append("the model was trained on another store than the one it is judged on")
+    elif trained_on.get("split") not in (None, split_name(config.split)[0]):
+        warnings.append(
+            f"the model was trained on split {trained_on.get('split')!r} and is judged on {config.split!r}: "
+            "trials judged here may have been trained on"
+        )
+    if store.provenance == "simulated":
+        warnings.append("the EEG is simulated: these numbers say that the software works, and nothing about brains")
+    return {
+        "model": {"path": Path(model).name, "fingerprint": pipeline.fingerprint, "training": trained_on},
+        "pairs": {
+            "path": store.path.name, "fingerprint": store.fingerprint, "provenance": store.provenance, "licence": store.licence,
+            "people": len(store.subjects), "classes": len(store.classes),
+        },
+        "split": {
+            "name": config.split, **{f"n_{name}": len(rows) for name, rows in parts.items()}, "n_evaluated": len(numbers),
+            "trials_sha256": fingerprint({"trials": numbers}),
+        },
+        "networks": networks.files,
+        "config": config.model_dump(mode="json"),
+        "warnings": warnings,
+        "software": {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("eeg-dreamdiff", "torch", "diffusers", "torchmetrics", "numpy")},
+        },
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+    }  # fmt: skip
+
+
+def _names(store: Pairs, chosen: Ints) -> list[str]:
+    return [f"{store.subjects[p]} trial {t}" for p, t in zip(store.person[chosen], store.trial[chosen], strict=True)]
+
+
+def _quality(scorer: ImageScorer, made: Array) -> Array:
+    """By what trials are ordered into best, median and worst: feature similarity, mean over samples."""
+    return scorer.similarity(made).values_N

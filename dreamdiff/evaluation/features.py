@@ -1,0 +1,200 @@
+"""Extracts the parts of an EEG trial that a decoder may see: spectra, time courses, slow drifts, stretches before the stimulus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.fft import irfft, rfft, rfftfreq
+
+from dreamdiff.arrays import Array, Ints
+from dreamdiff.pairs.reader import Pairs
+from dreamdiff.pairs.splits import Trials
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Images of one baseline, and in words what it knew."""
+
+    name: str
+    told: str
+    images_NSHWC: Array
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Training and test trials of a store, with what baselines need of them.
+
+    size: pixels of the generated images. samples: images per trial. labels and pictures of test trials are for the oracle only.
+    """
+
+    store: Pairs
+    train: Ints
+    test: Ints
+    size: int
+    samples: int = 1
+    seed: int = 0
+    steps: int = 20
+
+    @property
+    def labels_train(self) -> Ints:
+        """(N,)"""
+        return np.asarray(self.store.labels[self.train], np.int64)
+
+    def features(self) -> tuple[Array, Array]:
+        """Whitened time courses of training and test trials, the input of all linear baselines."""
+        everything = np.concatenate([self.train, self.test])
+        attributes = self.store.attributes[self.store.subjects[0]]
+        channels = min(int(self.store.attributes[s].get("n_channels", self.store.eeg_shape[0])) for s in self.store.subjects)
+        found = extract_features(
+            lambda rows: self.store.eeg(everything[rows]), self.store.trials.take(everything), np.arange(len(self.train)),
+            sfreq=float(attributes.get("sfreq") or 512.0), t0=float(attributes.get("t0") or 0.0),
+            real_channels=min(channels, self.store.eeg_shape[0]),
+        ).sets["eeg"]  # fmt: skip
+        return found[: len(self.train)], found[len(self.train) :]
+
+
+BANDS_HZ = (
+    (1.0, 4.0),
+    (4.0, 8.0),
+    (8.0, 13.0),
+    (13.0, 31.0),
+    (31.0, 70.0),
+    (70.0, 120.0),
+)  # delta ... gamma, as the paper names them
+
+SLOW_HZ = 5.0  # the paper's lower edge; below is drift
+
+PRESTIMULUS_SAMPLES = 16
+
+
+# what a decoder may see
+
+
+@dataclass(frozen=True)
+class Features:
+    """Feature sets of all trials, (N, D) each, and why others could not be made."""
+
+    sets: Mapping[str, Array]
+    left_out: Mapping[str, str]
+    window: float  # s, length of a trial
+
+
+def extract_features(
+    read: Callable[[Ints], Array], trials: Trials, train: Array, *, sfreq: float, t0: float, real_channels: int, batch: int = 256
+) -> Features:
+    """All feature sets in one pass over the EEG.
+
+    Args:
+        read: indices -> (n, C, T) float32, uV.
+        trials, train: table of all trials, and which of them are training trials.
+        sfreq: Hz. t0: time of the first sample after image onset, s; negative when there is EEG before it.
+        real_channels: channels before padding; copies of a channel say nothing new.
+
+    The decoder of the result sees channels whitened by the covariance of the person's training trials (multivariate noise
+    normalisation, Guggenmos et al. 2018); without it a linear decoder of few trials drowns in background.
+    """
+    before = int(np.clip(np.floor(-t0 * sfreq + 1e-6), 0, None))
+    whitening = _whitening(read, trials.person, np.asarray(train), real_channels)
+    parts: dict[str, list[Array]] = {}
+    samples = 0
+    for start in range(0, len(trials), batch):
+        rows = np.arange(start, min(start + batch, len(trials)))
+        eeg = np.asarray(read(rows), np.float32)[:, :real_channels]
+        samples = eeg.shape[2]
+        white = np.stack([whitening[person] @ one for person, one in zip(trials.person[rows], eeg[:, :, before:], strict=True)])
+        found = {
+            "eeg": time_course(white),
+            "band power": band_power(eeg, sfreq),
+            "channel means": channel_means(eeg),
+            "below 5 Hz": slow_part(eeg, sfreq),
+        }
+        if before >= PRESTIMULUS_SAMPLES:
+            early = eeg[:, :, :before]
+            found["pre-stimulus"] = np.concatenate([band_power(early, sfreq), time_course(early, bins=8)], axis=1)
+        for name, values in found.items():
+            parts.setdefault(name, []).append(values.astype(np.float32))
+    left_out = {}
+    if before < PRESTIMULUS_SAMPLES:
+        left_out["pre-stimulus"] = f"the store holds {before} samples before image onset ({PRESTIMULUS_SAMPLES} are needed)"
+    return Features({name: np.concatenate(values) for name, values in parts.items()}, left_out, samples / sfreq)
+
+
+def _whitening(read: Callable[[Ints], Array], person_N: Array, train: Array, channels: int, most: int = 200) -> dict[int, Array]:
+    """Person -> (C, C) inverse square root of the channel covariance, from up to `most` training trials of the person.
+
+    A person without training trials gets that of all training trials; weak directions are held at a thousandth of the strongest.
+    """
+    found = {}
+    for person in np.unique(person_N):
+        mine = train[person_N[train] == person]
+        mine = train if len(mine) < 2 else mine
+        chosen = mine[np.linspace(0, len(mine) - 1, min(most, len(mine))).astype(int)]
+        eeg = np.asarray(read(chosen), np.float32)[:, :channels]
+        covariance = np.einsum("nct,ndt->cd", eeg, eeg, optimize=True) / (eeg.shape[0] * eeg.shape[2])
+        values, vectors = np.linalg.eigh(covariance.astype(float))
+        values = np.maximum(values, 1e-3 * max(float(values.max()), 1e-30))
+        found[int(person)] = ((vectors / np.sqrt(values)) @ vectors.T).astype(np.float32)
+    return found
+
+
+def time_course(eeg_NCT: Array, bins: int = 64) -> Array:
+    """(N, C * bins): mean of each channel in equal stretches of time, uV."""
+    n, c, t = eeg_NCT.shape
+    bins = min(bins, t)
+    edges = np.linspace(0, t, bins + 1).astype(int)
+    return np.asarray(np.add.reduceat(eeg_NCT, edges[:-1], axis=2) / np.diff(edges)).reshape(n, c * bins)
+
+
+def band_power(eeg_NCT: Array, sfreq: float) -> Array:
+    """(N, C * bands): log power of each channel in the classical bands; bands that a window cannot resolve are left out."""
+    t = eeg_NCT.shape[2]
+    hann = np.hanning(t).astype(np.float32)
+    power = np.abs(rfft((eeg_NCT - eeg_NCT.mean(2, keepdims=True)) * hann, axis=2)) ** 2
+    freqs = rfftfreq(t, 1 / sfreq)
+    inside = [(freqs >= low) & (freqs < high) for low, high in BANDS_HZ]
+    found = [np.log(power[:, :, band].mean(2) + 1e-6) for band in inside if band.any()]
+    return np.concatenate(found, axis=1)
+
+
+def channel_means(eeg_NCT: Array) -> Array:
+    """(N, C): mean of each channel over the window, uV: electrode offset and nothing else."""
+    return np.asarray(eeg_NCT.mean(2))
+
+
+def slow_part(eeg_NCT: Array, sfreq: float, below_hz: float = SLOW_HZ) -> Array:
+    """(N, C * 16): each channel without anything at or above `below_hz`, in 16 stretches."""
+    t = eeg_NCT.shape[2]
+    spectrum = rfft(eeg_NCT, axis=2)
+    spectrum[:, :, rfftfreq(t, 1 / sfreq) >= below_hz] = 0
+    return time_course(irfft(spectrum, n=t, axis=2), bins=16)
+
+
+def neighbours(trials: Trials, window: float) -> Ints | None:
+    """(N, 2): the nearest earlier and later trial of the same recording that does not overlap this one; -1 for none.
+
+    What drifts is the same in neighbours, and the response to this trial's image is not in them: the features of neighbours
+    name the class only where class and time go together. None when times are not recorded.
+    """
+    if np.isnan(trials.time).any():
+        return None
+    recording = trials.person.astype(np.int64) * 100_000 + trials.session
+    out = np.full((len(trials), 2), -1, np.int64)
+    for name in np.unique(recording):
+        here = np.flatnonzero(recording == name)
+        here = here[np.argsort(trials.time[here], kind="stable")]
+        times = trials.time[here]
+        earlier = np.searchsorted(times, times - window + 1e-9, side="right") - 1
+        later = np.searchsorted(times, times + window - 1e-9, side="left")
+        out[here, 0] = np.where(earlier >= 0, here[np.maximum(earlier, 0)], -1)
+        out[here, 1] = np.where(later < len(here), here[np.minimum(later, len(here) - 1)], -1)
+    return out
+
+
+def mean_of(values_ND: Array, rows_N2: Ints) -> Array:
+    """Mean of the rows that are there; the overall mean where there is none."""
+    known = (rows_N2 >= 0)[:, :, None]
+    total = np.where(known, values_ND[rows_N2], 0).sum(1)
+    count = known.sum(1)
+    return np.asarray(np.where(count > 0, total / np.maximum(count, 1), values_ND.mean(0)), np.float32)

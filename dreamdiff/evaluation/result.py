@@ -1,0 +1,118 @@
+"""Records of an evaluation and their JSON form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamdiff.arrays import Array, Ints
+from dreamdiff.evaluation.decoding_controls import DecodingControls
+from dreamdiff.evaluation.generation_controls import GenerationControl
+from dreamdiff.metrics.measurement import Measurement
+from dreamdiff.pairs.audit import Audit
+
+FORMAT, VERSION = "dreamdiff-evaluation", 1
+
+SCHEMA = Path(__file__).parent / "templates" / "evaluate.schema.json"
+
+
+# one evaluation
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the report shows besides numbers: images and scores of the evaluated trials."""
+
+    truth_NHWC: Array
+    images_NSHWC: Array
+    labels_N: Ints
+    classes: list[str]
+    names_N: list[str]
+    quality_N: Array
+    judged_NSC: Array | None
+    neighbours_NK: Ints | None
+    gallery_GHWC: Array
+    image_N: Ints
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """A baseline, measured like the model on the same trials."""
+
+    name: str
+    told: str
+    measurements: tuple[Measurement, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"name": self.name, "told": self.told, "measurements": [m.to_json() for m in self.measurements]}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything an evaluation found."""
+
+    identity: dict[str, Any]
+    measurements: tuple[Measurement, ...]
+    not_computed: dict[str, str]
+    audit: Audit
+    controls: DecodingControls | None
+    generation: tuple[GenerationControl, ...]
+    material: Material
+    confusion: Array | None
+    baselines: tuple[BaselineResult, ...] = ()
+
+    @property
+    def first_line(self) -> str:
+        """What to know before any number."""
+        if self.controls is not None:
+            return self.controls.sentence
+        text = {
+            "leaks": f"NOT EVIDENCE OF DECODING: {self.audit.leaks[0] if self.audit.leaks else ''}",
+            "unknown": f"UNKNOWN whether this is decoding: {self.audit.unknown[0] if self.audit.unknown else ''}",
+            "clean": "the audit of the split found no leak",
+        }[self.audit.verdict]
+        return f"{text}; controls were not run (--controls)"
+
+    @property
+    def second_line(self) -> str:
+        """The model's own result: the strictest accuracy that was measured, against its floor."""
+        accuracies = [
+            m for m in self.measurements if m.name.endswith("-top-1") and m.unit == "share" and "retrieval" not in m.name
+        ]
+        if not accuracies:
+            return "the accuracy of the generated images was not measured: there was no classifier"
+        m = accuracies[-1]
+        says = "above" if m.above_floor else "not above"
+        return (
+            f"the generated images: {m.name} {m.value:.1%} [{m.low:.1%}, {m.high:.1%}], {says} the {m.floor:.1%} of a guesser "
+            f"without EEG (n = {m.n})"
+        )
+
+    def __getitem__(self, name: str) -> Measurement:
+        for found in self.measurements:
+            if found.name == name:
+                return found
+        raise KeyError(name)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of report.json; see templates/evaluate.schema.json."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "first_line": self.first_line,
+            "second_line": self.second_line,
+            "identity": self.identity,
+            "measurements": [m.to_json() for m in self.measurements],
+            "not_computed": self.not_computed,
+            "audit": self.audit.to_dict(),
+            "controls": None if self.controls is None else self.controls.to_json(),
+            "generation_controls": [g.to_json() for g in self.generation],
+            "baselines": [b.to_json() for b in self.baselines],
+            "confusion": None
+            if self.confusion is None
+            else {"classes": self.material.classes, "rows": np.round(self.confusion, 6).tolist()},
+        }

@@ -1,0 +1,1 @@
+"""Fine-tunes the conditioner and the U-Net on EEG-image pairs."""

@@ -1,0 +1,139 @@
+"""What a frozen network says about an image, computed once: rows in a zarr store, keyed by image SHA-256 and preprocessing.
+
+Layout: group `/<kind>-<key>/<segment>` with an array `rows` (n, ...) and the attribute `images` (SHA-256 of each row's image).
+A segment is written under a hidden name and renamed when complete, so a killed run leaves whole segments only; new images
+add a segment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import zarr
+from filelock import FileLock
+
+from eegprep.atomic import partial_path, publish_folder
+from eegprep.errors import StoreError
+from eegprep.recording import ProgressCallback
+
+MEMORY_LIMIT = 1 << 30  # bytes; up to here all rows are held in memory, beyond they are read as asked for
+
+
+Compute = Callable[[Sequence[int]], np.ndarray]
+
+
+class CachedRows:
+    """One row per image, in the order asked for; from memory or from the store."""
+
+    def __init__(self, arrays: Sequence[zarr.Array], where: Sequence[tuple[int, int]]) -> None:
+        self._arrays, self._where = list(arrays), np.asarray(where, dtype=np.int64).reshape(-1, 2)
+        row_bytes = int(np.prod(self.row_shape)) * self._arrays[0].dtype.itemsize if self._arrays else 0
+        self._held = self._gather(np.arange(len(self._where))) if row_bytes * len(self._where) <= MEMORY_LIMIT else None
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return tuple(self._arrays[0].shape[1:]) if self._arrays else ()
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Rows of these images, float32."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return self._held[chosen] if self._held is not None else self._gather(chosen)
+
+    def _gather(self, chosen: np.ndarray) -> np.ndarray:
+        out = np.empty((len(chosen), *self.row_shape), np.float32)
+        for number, array in enumerate(self._arrays):
+            mine = np.flatnonzero(self._where[chosen, 0] == number)
+            if len(mine):
+                rows, back = np.unique(self._where[chosen[mine], 1], return_inverse=True)
+                out[mine] = np.asarray(array.oindex[rows])[back]
+        return out
+
+
+def cached_rows(
+    root: Path, kind: str, key: str, digests: Sequence[str], compute: Compute,
+    *, batch: int = 16, progress: ProgressCallback | None = None,
+) -> CachedRows:  # fmt: skip
+    """Rows for the images with these digests; what is missing is computed, `batch` rows (one file) at a time, and added.
+
+    Args:
+        root: the store; made when absent. kind: for instance "latents". key: digest of weights and preprocessing.
+        digests: SHA-256 of each image, repeats allowed. compute: indices into `digests` -> rows (n, ...) float32.
+
+    Raises:
+        StoreError: no space for the rows, or something else is at `root`.
+    """
+    if root.exists() and not root.is_dir():
+        raise StoreError(f"{root}: not a folder", "give another --set cache=FOLDER")
+    group = root / f"{kind}-{key[:16]}"
+    group.mkdir(parents=True, exist_ok=True)
+    with FileLock(group / ".lock"):
+        arrays, where = _index(group)
+        first: dict[str, int] = {}
+        for index, digest in enumerate(digests):
+            if digest not in where:
+                first.setdefault(digest, index)
+        if first:
+            _add_segment(group, kind, key, first, compute, batch, progress)
+            arrays, where = _index(group)
+    return CachedRows(arrays, [where[digest] for digest in digests])
+
+
+def _index(group: Path) -> tuple[list[zarr.Array], dict[str, tuple[int, int]]]:
+    arrays: list[zarr.Array] = []
+    where: dict[str, tuple[int, int]] = {}
+    for folder in sorted(path for path in group.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        try:
+            segment = zarr.open_group(folder, mode="r")
+            rows, images = segment["rows"], segment.attrs["images"]
+        except (OSError, KeyError, ValueError) as error:
+            raise StoreError(
+                f"{folder}: not a segment of an image cache ({error})", "remove that folder; it will be computed again"
+            ) from None
+        if not isinstance(rows, zarr.Array) or not isinstance(images, list):
+            raise StoreError(f"{folder}: not a segment of an image cache", "remove that folder; it will be computed again")
+        where.update({str(digest): (len(arrays), row) for row, digest in enumerate(images)})
+        arrays.append(rows)
+    return arrays, where
+
+
+def _add_segment(
+    group: Path, kind: str, key: str, first: dict[str, int], compute: Compute, batch: int, progress: ProgressCallback | None
+) -> None:
+    digests, indices = list(first), list(first.values())
+    final = group / hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+    partial = partial_path(final)
+    shutil.rmtree(partial, ignore_errors=True)
+    array: zarr.Array | None = None
+    segment = zarr.open_group(
+        partial, mode="w", attributes={"format": "dreamdiff-image-cache", "version": 1, "kind": kind, "key": key}
+    )
+    for start in range(0, len(indices), batch):
+        rows = np.asarray(compute(indices[start : start + batch]), np.float32)
+        if array is None:
+            _need_space(group, rows[0].nbytes * len(indices), kind)
+            array = segment.create_array(
+                "rows", shape=(len(indices), *rows.shape[1:]), dtype="float32", chunks=(1, *rows.shape[1:]),
+                shards=(batch, *rows.shape[1:]), compressors=None,
+            )  # fmt: skip
+        array[start : start + len(rows)] = rows
+        if progress:
+            progress(min(start + batch, len(indices)), len(indices), f"{kind} of images")
+    segment.attrs["images"] = digests
+    publish_folder(partial, final)
+
+
+def _need_space(folder: Path, wanted: int, kind: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise StoreError(
+            f"{folder}: the {kind} of the images need {wanted / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free",
+            "free disk space, or put the cache elsewhere with --set cache=FOLDER",
+        )

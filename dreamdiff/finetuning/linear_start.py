@@ -1,0 +1,114 @@
+"""Starts the conditioner from a closed-form linear fit, and computes its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dreamdiff.diffusion.clip import ClipTarget
+from dreamdiff.finetuning.data import TrainingData
+from dreamdiff.finetuning.trained import Trained
+from dreamdiff.linear import ridge, spatial_whitener
+from eegprep.errors import ModelError
+
+
+def clip_loss(clip_BD: Tensor, target_BD: Tensor) -> Tensor:
+    """L_clip = 1 - cos(E_I(I), h(tau(y))), mean over the batch (paper, section 3.3)."""
+    return 1 - F.cosine_similarity(clip_BD.float(), target_BD.float(), dim=-1).mean()
+
+
+def contrastive_loss(clip_BD: Tensor, target_BD: Tensor, image_B: Tensor, temperature: float = 0.07) -> Tensor:
+    """Symmetric InfoNCE between EEG and image vectors (Radford et al. 2021); trials of the same image are all positives.
+
+    Args:
+        clip_BD: from EEG. target_BD: from the images. image_B: number of each trial's image. temperature: CLIP's start value.
+    """
+    eeg_BD, target_BD = F.normalize(clip_BD.float(), dim=-1), F.normalize(target_BD.float(), dim=-1)
+    similarity_BB = eeg_BD @ target_BD.T / temperature
+    same_BB = (image_B[:, None] == image_B[None]).float()
+    positive_BB = same_BB / same_BB.sum(1, keepdim=True)
+    rows = -(positive_BB * similarity_BB.log_softmax(1)).sum(1).mean()
+    columns = -(positive_BB * similarity_BB.log_softmax(0)).sum(0).mean()
+    return (rows + columns) / 2
+
+
+# --------------------------------------------------------------------------------------- the linear start
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Captions of the classes: unit vectors and last hidden states of CLIP's text tower, and the states of an empty text.
+
+    vectors_KD, states_KLD, empty_LD.
+    """
+
+    vectors_KD: Tensor
+    states_KLD: Tensor
+    empty_LD: Tensor
+
+    @classmethod
+    def of(cls, clip: ClipTarget, classes: Sequence[str], template: str, padding: Any) -> Texts:
+        """Read the captions `template` with {a} and {name} filled in."""
+        captions = [template.format(a="an" if name[:1].lower() in "aeiou" else "a", name=name.lower()) for name in classes]
+        return cls(clip.encode_text(captions), clip.text_states(captions, padding), clip.text_states([""], padding)[0])
+
+
+@torch.no_grad()
+def linear_start(module: Trained, data: TrainingData, texts: Texts, limit: int = 4000) -> list[str]:
+    """Fit the linear path and the bridge in closed form on the training trials, and let tau and the CLIP head begin at zero.
+
+    1. EEG -> CLIP: ridge regression of the image's vector on channels x time bins, after whitening over channels (the covariance is
+       the training trials' own); the penalty is chosen by cross-validation among training images.
+    2. CLIP -> context: attention over the captions of the class names. The key of a caption is the mean direction of the training
+       images that CLIP finds nearest to it (its own direction, if there is none), its value are its text states. Labels of trials are
+       not used, but the names of the classes are, and for drawings the nearest caption is nearly always that of the label.
+    3. "No EEG" is the state of the empty text, which is what the U-Net knows as no condition.
+
+    Ours: with some thousand trials and minutes of time, gradient descent alone hardly finds what a linear map shows at once.
+    """
+    conditioner, encoder = module.conditioner, module.encoder
+    linear, bridge = conditioner.linear, conditioner.bridge
+    assert linear is not None and bridge is not None and data.clip_vectors is not None
+    if tuple(texts.empty_LD.shape) != tuple(conditioner.null_LD.shape):
+        raise ModelError(
+            f"CLIP's text states are {tuple(texts.empty_LD.shape)}, the U-Net reads {tuple(conditioner.null_LD.shape)}",
+            "set linear_start=false, or use the CLIP that this Stable Diffusion was trained with",
+        )
+    train = data.parts["train"]
+    chosen = train if len(train) <= limit else np.random.default_rng(0).choice(train, limit, replace=False)
+    parts = [
+        linear.features(encoder.scale(torch.from_numpy(data.pairs.eeg(part))))
+        for part in np.array_split(chosen, -(-len(chosen) // 256))
+    ]
+    features_NCW = torch.cat(parts)
+    whitener_CC = spatial_whitener(features_NCW)
+    target_ND = torch.from_numpy(data.clip_vectors.read(data.row[data.pairs.image[chosen]]))
+    weights, offset, left = ridge(
+        torch.einsum("dc,ncw->ndw", whitener_CC, features_NCW).flatten(1), target_ND, torch.as_tensor(data.pairs.image[chosen])
+    )
+    weights = torch.einsum("dc,dwk->cwk", whitener_CC, weights.unflatten(0, features_NCW.shape[1:])).flatten(0, 1)
+    linear.map.weight.copy_(weights.T)
+    linear.map.bias.copy_(offset)
+    images = np.unique(data.pairs.image[train])
+    image_MD = torch.from_numpy(data.clip_vectors.read(data.row[images]))
+    caption_M = (image_MD @ texts.vectors_KD.T).argmax(dim=1)
+    mean_D = image_MD.mean(dim=0)
+    direction_MD = F.normalize(image_MD - mean_D, dim=-1)
+    keys_KD = F.normalize(texts.vectors_KD - texts.vectors_KD.mean(dim=0), dim=-1)
+    for caption in caption_M.unique():
+        keys_KD[caption] = direction_MD[caption_M == caption].mean(dim=0)
+    bridge.clip_mean_D.copy_(mean_D)
+    bridge.keys_KD.copy_(keys_KD)
+    bridge.states_KLD.copy_(texts.states_KLD)
+    conditioner.null_LD.copy_(texts.empty_LD)
+    for layer in (conditioner.dim_mapper, cast(Any, conditioner.clip_head).fc):
+        layer.weight.zero_()
+        layer.bias.zero_()
+    share = f"leaves {left:.0%} of the variance of the images' CLIP vectors, each image's trials predicted from those of others"
+    return [f"linear start: ridge regression on {len(chosen)} training trials {share}"]

@@ -1,0 +1,196 @@
+"""Prepares a fine-tuning run: loads the parts, encodes images once, builds the task, trains it."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from dreamdiff.diffusion.clip import ClipTarget, load_clip
+from dreamdiff.diffusion.stable_diffusion import StableDiffusion, load_stable_diffusion, vae_factor
+from dreamdiff.encoders.encoder import EEGEncoder
+from dreamdiff.encoders.weights import weights_folder
+from dreamdiff.finetuning.config import FinetuneConfig
+from dreamdiff.finetuning.data import TrainingData, image_moments, split_parts
+from dreamdiff.finetuning.latent_cache import CachedRows, cached_rows
+from dreamdiff.finetuning.linear_start import Texts
+from dreamdiff.finetuning.task import FinetuneTask
+from dreamdiff.pairs.reader import Pairs
+from dreamdiff.training.loop import fit
+from dreamdiff.training.task import FitResult
+from eegprep.errors import ModelError, StoreError
+from eegprep.provenance import file_sha256
+from eegprep.recording import ProgressCallback
+
+
+def finetune(
+    pairs: str | Path,
+    encoder: str,
+    sd: str,
+    clip: str,
+    out: Path,
+    config: FinetuneConfig,
+    *,
+    progress: ProgressCallback | None = None,
+    offline: bool = False,
+) -> FitResult:
+    """Fine-tune and write `out/pipeline`; run again with the same arguments to continue.
+
+    Args:
+        pairs: store of EEG-image pairs. encoder: run of `dreamdiff train msm`, encoder folder, or `random:PRESET` for none.
+        sd, clip: see `load_stable_diffusion` and `load_clip`. offline: refuse to download.
+    """
+    return fit_task(prepare(pairs, encoder, sd, clip, out, config, progress=progress, offline=offline), progress=progress)
+
+
+def fit_task(task: FinetuneTask, *, progress: ProgressCallback | None = None) -> FitResult:
+    """Train what `prepare` made, to its end."""
+    return fit(task, task.config.loop, task.config.optim, task.run_dir, progress=progress)
+
+
+def prepare(
+    pairs: str | Path,
+    encoder: str,
+    sd: str,
+    clip: str,
+    out: Path,
+    config: FinetuneConfig,
+    *,
+    progress: ProgressCallback | None = None,
+    offline: bool = False,
+) -> FinetuneTask:
+    """Load, check and cache everything that training needs, cheapest checks first.
+
+    Raises:
+        ModelError, DataError, CheckpointError, StoreError: what does not fit, before time is spent.
+    """
+    store = Pairs.open(pairs)
+    eeg_encoder = load_encoder(encoder)
+    check_eeg(store, eeg_encoder)
+    parts = split_parts(store, config)
+    root = Path(config.cache) if config.cache else default_cache(store.path, out)
+    numbers = np.unique(store.image[np.concatenate([parts["train"], parts["val"]])])  # images of test trials are never read
+    row = np.full(len(store.image_sha256), -1)
+    row[numbers] = np.arange(len(numbers))
+    remarks: list[str] = []
+    clip_vectors, clip_key, texts = None, "none", None
+    if wants_clip(config):
+        target = load_clip(clip, offline=offline)
+        remarks += target.remarks
+        clip_vectors, clip_key = _clip_vectors(store, numbers, target, root, progress), target.fingerprint
+        if config.linear_start:
+            texts = Texts.of(target, store.classes, config.caption, "zero" if sd == "embedded" else "end")
+        del target
+        gc.collect()  # the towers are not needed again; at full size they are 1.7 GB
+    model = load_stable_diffusion(sd, offline=offline)
+    remarks += model.remarks
+    need_space(out, model)
+    size = config.image_size or model.image_size
+    if size % vae_factor(model.vae):
+        raise ModelError(
+            f"images of {size} pixels do not fit a VAE that divides by {vae_factor(model.vae)}", "set image_size to a multiple"
+        )
+    moments = _moments(store, numbers, model, size, root, progress)
+    exclude = {
+        "loop": {"checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "tracker"},
+        "cache": True,
+        "preview_trials": True,
+    }
+    identity = {
+        "config": config.model_dump(mode="json", exclude=cast(Any, exclude)),
+        "pairs": store.fingerprint, "encoder": _encoder_identity(encoder), "sd": model.fingerprint, "clip": clip_key,
+    }  # fmt: skip
+    data = TrainingData(store, parts, row, moments, clip_vectors)
+    return FinetuneTask(config, data, eeg_encoder, model, size, identity, out, remarks, texts)
+
+
+def check_eeg(pairs: Pairs, encoder: EEGEncoder) -> None:
+    """Trials must have the shape and the unit that the encoder was trained with.
+
+    Raises:
+        ModelError: naming both.
+    """
+    wanted, found = (encoder.config.channels, encoder.config.window), pairs.eeg_shape
+    if wanted != found:
+        raise ModelError(
+            f"{pairs.path}: trials of {found[0]} channels and {found[1]} samples, the encoder reads {wanted[0]} and {wanted[1]}",
+            "make the pairs with that window, or use another --encoder",
+        )
+    for subject in pairs.subjects:
+        unit = pairs.attributes[subject].get("unit", "uV")
+        if unit != "uV" and encoder.config.scaling != "robust":
+            raise ModelError(
+                f"{pairs.path}: {subject} is in {unit!r}, the encoder was trained on uV with scaling {encoder.config.scaling!r}",
+                "use pairs in uV, or an encoder with scaling 'robust', which has no unit",
+            )
+
+
+def load_encoder(source: str) -> EEGEncoder:
+    """A pre-trained encoder, or a fresh one for `random:PRESET` (rows 1 to 4 of Table 2)."""
+    if source.startswith("random:"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return EEGEncoder.from_preset(source.removeprefix("random:"))
+    return EEGEncoder.from_pretrained(source)
+
+
+def _encoder_identity(source: str) -> str:
+    return source if source.startswith("random:") else file_sha256(weights_folder(Path(source)) / "model.safetensors")
+
+
+def default_cache(pairs: Path, out: Path) -> Path:
+    """Beside the pairs, so that several runs share it; in the run where that folder cannot be written."""
+    beside = pairs.resolve().parent
+    return beside / f"{pairs.name.removesuffix('.zarr')}.cache.zarr" if os.access(beside, os.W_OK) else out / "cache.zarr"
+
+
+def need_space(out: Path, model: StableDiffusion) -> None:
+    """The pipeline and three checkpoints have to fit.
+
+    Raises:
+        StoreError: naming what is needed and what is free.
+    """
+    folder = next(parent for parent in (out, *out.resolve().parents) if parent.exists())
+    wanted = sum(p.numel() * p.element_size() for part in (model.unet, model.vae) for p in part.parameters()) * 2
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        raise StoreError(
+            f"{out}: checkpoints and pipeline need about {wanted / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free",
+            "free disk space, or choose another --out",
+        )
+
+
+def wants_clip(config: FinetuneConfig) -> bool:
+    """Whether anything in this configuration reads CLIP vectors."""
+    return bool(config.w_clip or config.w_contrastive or config.w_class or config.select == "clip-accuracy")
+
+
+def _clip_vectors(
+    pairs: Pairs, numbers: np.ndarray, clip: ClipTarget, root: Path, progress: ProgressCallback | None
+) -> CachedRows:
+    def compute(chosen: Sequence[int]) -> np.ndarray:
+        return clip.encode_images([pairs.load_images([numbers[row]])[0] for row in chosen]).numpy()
+
+    digests = [pairs.image_sha256[number] for number in numbers]
+    rows = cached_rows(root, "clip", clip.fingerprint, digests, compute, progress=progress)
+    return rows
+
+
+def _moments(
+    pairs: Pairs, numbers: np.ndarray, model: StableDiffusion, size: int, root: Path, progress: ProgressCallback | None
+) -> CachedRows:
+    @torch.no_grad()
+    def compute(chosen: Sequence[int]) -> np.ndarray:
+        return image_moments(model.vae, pairs.load_images(numbers[np.asarray(chosen)], size=size)).numpy()
+
+    vae_files = {name: digest for name, digest in model.files.items() if name.startswith("vae/")} or model.files
+    key = f"{'-'.join(digest[:12] for digest in vae_files.values())}-{size}"
+    digests = [pairs.image_sha256[number] for number in numbers]
+    return cached_rows(root, "latents", hashlib.sha256(key.encode()).hexdigest(), digests, compute, batch=4, progress=progress)

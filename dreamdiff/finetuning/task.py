@@ -1,0 +1,275 @@
+"""Fine-tuning on EEG-image pairs (paper, sections 3.2 and 3.3): the task that `loop.fit` trains, and what it needs on disk.
+
+Shapes: N trials, B batch, C channels, T samples, L tokens, D width, H W pixels.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors import torch as safetensors_torch
+from torch import Tensor
+
+from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig, condition
+from dreamdiff.diffusion.noise import NoiseSchedule, diffusion_loss, make_scheduler
+from dreamdiff.diffusion.pipeline import FOLDER, DreamDiffusionPipeline, PipelineConfig, SignalConfig, check_fit
+from dreamdiff.diffusion.stable_diffusion import StableDiffusion
+from dreamdiff.diffusion.trainable import accept_time_branch, choose_trainable, merge_lora
+from dreamdiff.encoders.encoder import EEGEncoder
+from dreamdiff.finetuning.config import FinetuneConfig
+from dreamdiff.finetuning.data import PairStream, TrainingData, draw_latents
+from dreamdiff.finetuning.linear_start import Texts, clip_loss, contrastive_loss, linear_start
+from dreamdiff.finetuning.trained import Trained, best_score, load_trained, trainable_table
+from dreamdiff.training.task import Batch, Draw, Task, mix
+from eegprep import atomic
+
+CONTEXT_TOKENS = 77  # what Stable Diffusion 1.x was trained with
+
+
+class FinetuneTask(Task):
+    """L = w_sd L_SD + w_clip L_clip + w_contrastive L_contrastive + w_class cross-entropy (paper: 1, 1, 0, 0)."""
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        data: TrainingData,
+        encoder: EEGEncoder,
+        model: StableDiffusion,
+        image_size: int,
+        identity: dict[str, Any],
+        run_dir: Path,
+        remarks: Sequence[str] = (),
+        texts: Texts | None = None,
+    ) -> None:
+        self.remarks = list(remarks)
+        self.config, self.data, self.model, self.image_size = config, data, model, image_size
+        self.run_dir, self._identity = run_dir, identity
+        self.schedule = NoiseSchedule.of(model.scheduler)
+        unet = cast(Any, model.unet)
+        wanted = ConditionerConfig(
+            tokens_in=encoder.tokens,
+            width_in=encoder.width,
+            tokens_out=CONTEXT_TOKENS,
+            context_width=model.context_width,
+            clip_width=data.clip_vectors.row_shape[0] if data.clip_vectors is not None else 0,
+            clip_from=config.clip_from,
+            time_width=int(unet.config.block_out_channels[0]) * 4 if config.time_branch else 0,
+            classes=len(data.pairs.classes) if config.w_class else 0,
+            linear_channels=encoder.config.channels if texts is not None else 0,
+            linear_bins=config.linear_bins,
+            captions=len(texts.vectors_KD) if texts is not None else 0,
+        )
+        if config.time_branch:
+            accept_time_branch(unet)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix(config.loop.seed, "new layers"))
+            self.module = Trained(encoder, Conditioner(wanted), unet)
+            self._freeze()
+        check_fit(unet, model.vae, encoder, self.module.conditioner)
+        if config.context_std is not None:
+            self._calibrate(config.context_std)
+        if texts is not None:
+            self.remarks += linear_start(self.module, data, texts)
+        if config.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+            encoder.gradient_checkpointing = True
+
+    def compile(self) -> None:
+        trained = cast(Trained, self.module)
+        for block in trained.encoder.blocks:
+            block.compile()
+        cast(Any, trained.unet).compile_repeated_blocks()  # its transformer blocks: the layers around them hardly gain
+
+    # --- what trains
+
+    def _freeze(self) -> None:
+        """Everything first, then what is chosen."""
+        trained, config = cast(Trained, self.module), self.config
+        trained.requires_grad_(False)
+        cast(Any, self.model.vae).requires_grad_(False).eval()
+        choose_trainable(trained.unet, config.trains, config.lora_rank)
+        if config.train_encoder:
+            trained.encoder.requires_grad_(True)
+            trained.encoder.cls_token.requires_grad_(False)  # not used outside pre-training
+        trained.conditioner.requires_grad_(True)
+        trained.conditioner.null_LD.requires_grad_(config.guidance_dropout > 0)
+
+    def _calibrate(self, std: float) -> None:
+        trained = cast(Trained, self.module)
+        some = self.data.parts["train"][:32]
+        with torch.no_grad():
+            trained.conditioner.calibrate(trained.encoder(torch.from_numpy(self.data.pairs.eeg(some))), 0.0, std)
+
+    def trainable_table(self) -> list[dict[str, Any]]:
+        """Part, parameters, of which trained, share."""
+        return trainable_table(self.module)
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """AdamW groups: encoder, conditioner and U-Net with their own rates; vectors and scalars are not decayed."""
+        groups = []
+        for name, scale in (("encoder", self.config.lr_encoder), ("conditioner", self.config.lr_conditioner), ("unet", 1.0)):
+            params = [p for p in getattr(self.module, name).parameters() if p.requires_grad]
+            for chosen, decay in (([p for p in params if p.ndim > 1], weight_decay), ([p for p in params if p.ndim <= 1], 0.0)):
+                if chosen:
+                    groups.append({"params": chosen, "weight_decay": decay, "lr_scale": scale, "name": name})
+        return groups
+
+    # --- loop.Task
+
+    def identity(self) -> dict[str, Any]:
+        """Configuration and digests of all inputs."""
+        return self._identity
+
+    def stream(self, rank: int, world_size: int) -> PairStream:
+        """Training trials."""
+        return PairStream(self.data, self.config.batch_size, self.config.loop.seed, rank, world_size)
+
+    def step(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
+        """All losses of one batch; noise, time step and dropped EEG are functions of the trial and the epoch."""
+        config, trained = self.config, cast(Trained, self.module)
+        context = condition(trained.encoder, trained.conditioner, batch["eeg"])
+        losses: dict[str, Tensor] = {}
+        if context.clip_BD is not None and "clip" in batch:
+            losses["clip"] = clip_loss(context.clip_BD, batch["clip"])
+            if config.w_contrastive:
+                losses["contrastive"] = contrastive_loss(context.clip_BD, batch["clip"], batch["image"])
+        if context.logits_BK is not None:
+            losses["class"] = F.cross_entropy(context.logits_BK.float(), batch["label"])
+        if config.w_sd:
+            if config.guidance_dropout:
+                context = trained.conditioner.drop(context, draw.uniform("guidance") < config.guidance_dropout)
+            shape = (batch["moments"].shape[1] // 2, *batch["moments"].shape[2:])
+            clean_BCHW = draw_latents(
+                batch["moments"], draw.normal("latent", *shape), float(self.model.vae.config.scaling_factor)
+            )
+            schedule = self._schedule(clean_BCHW.device)
+            losses["sd"] = diffusion_loss(
+                trained.unet, schedule, clean_BCHW, context.tokens_BLD, draw.normal("noise", *shape),
+                draw.integers("step", len(schedule)), time_BD=context.time_BD, min_snr_gamma=config.min_snr_gamma,
+            )  # fmt: skip
+        weights = {"sd": config.w_sd, "clip": config.w_clip, "contrastive": config.w_contrastive, "class": config.w_class}
+        total = sum((weights[name] * value for name, value in losses.items()), torch.zeros((), device=batch["eeg"].device))
+        return {"loss": total, **losses}
+
+    def _schedule(self, device: torch.device) -> NoiseSchedule:
+        if self.schedule.alpha_bar_S.device != device:
+            self.schedule = self.schedule.to(device)
+        return self.schedule
+
+    @torch.no_grad()
+    def validate(self, device: torch.device) -> dict[str, float]:
+        """Losses on validation trials with noise that never changes, and how often h(y) is nearest to its own class's images.
+
+        When these weights are the best so far they are kept in `best/`. Test trials are never read.
+        """
+        positions = self.data.parts["val"][: self.config.validate_trials]
+        if len(positions) == 0:
+            return {}
+        sums: dict[str, float] = {}
+        hits = 0.0
+        for start in range(0, len(positions), self.config.batch_size):
+            chosen = positions[start : start + self.config.batch_size]
+            batch = {name: value.to(device) for name, value in self.data.batch(chosen).items()}
+            losses = self.step(batch, Draw(self.config.loop.seed, -1, batch["index"], device))
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(chosen)
+            hits += self._clip_hits(batch)
+        numbers = {name: value / len(positions) for name, value in sums.items()}
+        if self.data.clip_vectors is not None:
+            numbers["clip_accuracy"] = hits / len(positions)
+        self._keep_best(numbers)
+        return numbers
+
+    def _clip_hits(self, batch: Batch) -> float:
+        """Trials whose h(y) lies, seen from the mean over classes, nearest to the mean vector of their class's training images."""
+        if self.data.clip_vectors is None:
+            return 0.0
+        trained = cast(Trained, self.module)
+        clip_BD = condition(trained.encoder, trained.conditioner, batch["eeg"]).clip_BD
+        if clip_BD is None:
+            return 0.0
+        centres_KD = self._class_centres().to(clip_BD.device)
+        mean_D = centres_KD.mean(dim=0)  # all images share a large part; a cautious h(y) differs little from it
+        toward_BD, centres_KD = F.normalize(clip_BD.float() - mean_D, dim=-1), F.normalize(centres_KD - mean_D, dim=-1)
+        return float(((toward_BD @ centres_KD.T).argmax(dim=1) == batch["label"]).sum())
+
+    def _class_centres(self) -> Tensor:
+        pairs, train = self.data.pairs, self.data.parts["train"]
+        assert self.data.clip_vectors is not None
+        centres = torch.zeros(len(pairs.classes), self.data.clip_vectors.row_shape[0])
+        for label in range(len(pairs.classes)):
+            images = np.unique(pairs.image[train][pairs.labels[train] == label])
+            if len(images):
+                vectors = torch.from_numpy(self.data.clip_vectors.read(self.data.row[images]))
+                centres[label] = F.normalize(vectors.mean(dim=0), dim=-1)
+        return centres
+
+    def _keep_best(self, numbers: dict[str, float]) -> None:
+        if self.config.select == "last":
+            return
+        score = -numbers["clip_accuracy"] if self.config.select == "clip-accuracy" else numbers["loss"]
+        best = best_score(self.run_dir)
+        if best is None or score < best:
+            state = {name: p.detach().cpu().contiguous() for name, p in self.module.named_parameters() if p.requires_grad}
+            metadata = {"score": repr(score), "select": self.config.select, **{f"val_{k}": repr(v) for k, v in numbers.items()}}
+            atomic.write_bytes(self.run_dir / "best" / "model.safetensors", safetensors_torch.save(state, metadata=metadata))
+
+    def pictures(self, run_dir: Path, device: torch.device) -> None:
+        """`preview.png`: a few validation trials, the image seen on the left, the image generated on the right."""
+        positions = self.data.parts["val"] if len(self.data.parts["val"]) else self.data.parts["train"]
+        positions = positions[np.linspace(0, len(positions) - 1, self.config.preview_trials).astype(int)]
+        if len(positions) == 0:
+            return
+        pipe = self.pipeline()
+        pipe.set_progress_bar_config(disable=True)
+        vae = cast(Any, self.model.vae)
+        vae.to(device)
+        generators = [torch.Generator().manual_seed(int(p)) for p in positions]
+        made = pipe(
+            self.data.pairs.eeg(positions), num_inference_steps=10, guidance_scale=1.0, generator=generators, output_type="np"
+        ).images
+        seen = self.data.pairs.images(positions, size=self.image_size)
+        rows = [np.concatenate([a, (b * 255).round().astype(np.uint8)], axis=1) for a, b in zip(seen, made, strict=True)]
+        with atomic.open_atomic(run_dir / "preview.png") as file:
+            Image.fromarray(np.concatenate(rows)).save(file, format="PNG")
+
+    def pipeline(self) -> DreamDiffusionPipeline:
+        """The current weights as a pipeline (sharing them)."""
+        config, trained, pairs = self.config, cast(Trained, self.module), self.data.pairs
+        attributes = pairs.attributes[pairs.subjects[0]]
+        details = PipelineConfig(
+            guidance=config.guidance if config.guidance_dropout else 1.0,
+            guidance_trained=config.guidance_dropout > 0,
+            image_size=self.image_size,
+            signal=SignalConfig(
+                sfreq=attributes.get("sfreq"),
+                t0=attributes.get("t0"),
+                band=tuple(attributes["band"]) if attributes.get("band") else None,
+                unit=attributes.get("unit", "uV"),
+            ),
+            classes=tuple(pairs.classes),
+            training={"pairs": pairs.fingerprint, "provenance": pairs.provenance, "split": config.split, "trains": config.trains,
+                      "train_encoder": config.train_encoder, "sd": self.model.source, "select": config.select},
+        )  # fmt: skip
+        scheduler = make_scheduler("dpm-solver++", cast(Any, self.model.scheduler).config)
+        return DreamDiffusionPipeline(
+            cast(Any, trained.unet), self.model.vae, scheduler, trained.encoder, trained.conditioner, details
+        )
+
+    def export(self, run_dir: Path) -> None:
+        """Write `pipeline/`, with the weights that did best on the validation trials."""
+        best = run_dir / "best" / "model.safetensors"
+        if self.config.select != "last" and best.is_file():
+            load_trained(self.module, best)
+        pipe = self.pipeline()
+        if self.config.trains == "lora":
+            pipe.unet = copy.deepcopy(pipe.unet)  # the run may go on; its adapters stay apart
+            merge_lora(pipe.unet)
+        pipe.save_pretrained(run_dir / FOLDER)

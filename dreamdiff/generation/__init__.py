@@ -1,0 +1,1 @@
+"""From trials to PNG files with a sidecar each, and contact sheets."""

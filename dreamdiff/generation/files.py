@@ -1,0 +1,195 @@
+"""Writes images, their sidecars and contact sheets to a folder, and replays a sidecar."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, PngImagePlugin
+
+from dreamdiff.generation.config import GenerateConfig
+from dreamdiff.generation.generate import generate, generator_for, load_pipeline, render
+from dreamdiff.generation.trials import TrialSet, open_trials
+from eegprep import atomic
+from eegprep.errors import CheckpointError, DataError, StoreError, UsageError
+from eegprep.provenance import array_sha256, fingerprint
+from eegprep.recording import ProgressCallback
+from eegprep.settings import build
+
+SIDECAR_VERSION = 1
+
+SHEET_ROWS = 40  # trials on one contact sheet
+
+SHEET_CELL = 128  # pixels
+
+
+# ---------------------------------------------------------------------------------------------- on disk
+
+
+def generate_to_folder(
+    model: str | Path,
+    eeg: str | Path,
+    out: Path,
+    config: GenerateConfig,
+    *,
+    select: str | None = None,
+    trials: Sequence[int] | None = None,
+    images: Path | None = None,
+    progress: ProgressCallback | None = None,
+) -> list[Path]:
+    """Generate, write a PNG and a JSON sidecar per image and contact sheets; images that are there already are kept.
+
+    Args:
+        model: run of `dreamdiff train finetune` or pipeline folder. eeg, select, images: see `open_trials`.
+        trials: numbers of trials in the source; default all that `select` leaves.
+
+    Returns:
+        The contact sheets.
+    """
+    pipeline = load_pipeline(model, config)
+    chosen = open_trials(eeg, pipeline, select, images)
+    if trials is not None:
+        chosen = _numbered(chosen, trials)
+    recipe = {"config": config.model_dump(mode="json", exclude={"samples", "seed"}), "model": pipeline.fingerprint}
+    key = fingerprint(recipe)
+    _need_space(out, len(chosen) * config.samples, pipeline.image_size)
+
+    def there(trial: int, seed: int) -> bool:
+        content = _sidecar_or_none(out / f"trial-{trial:06d}_seed-{seed}.json")
+        return content is not None and content.get("fingerprint") == key and content.get("eeg", {}).get("source") == str(eeg)
+
+    for image in generate(pipeline, chosen, config, skip=there, progress=progress):
+        content = {
+            "format": "dreamdiff-image", "version": SIDECAR_VERSION, "fingerprint": key, "trial": image.trial, "seed": image.seed,
+            "name": image.name, "label": image.label, "image_sha256": array_sha256(image.image),
+            "batch": {"size": config.batch_size, "row": image.row, "threads": torch.get_num_threads()},
+            "config": config.model_dump(mode="json"),
+            "model": {"path": str(model), "fingerprint": pipeline.fingerprint},
+            "eeg": {"source": str(eeg), "kind": chosen.kind, "select": select, "sha256": image.eeg_sha256},
+            "software": {name: metadata.version(name) for name in ("eeg-dreamdiff", "diffusers", "torch")},
+        }  # fmt: skip
+        write_png(out / f"{image.stem}.png", image.image, {"dreamdiff": f"{image.stem}.json"})
+        atomic.write_json(out / f"{image.stem}.json", content)  # last: an image counts when its sidecar is there
+    return contact_sheets(out, chosen, config)
+
+
+def _numbered(trials: TrialSet, wanted: Sequence[int]) -> TrialSet:
+    place = {int(number): position for position, number in enumerate(trials.numbers)}
+    missing = [number for number in wanted if number not in place]
+    if missing:
+        raise UsageError(
+            f"--trials names {missing[0]}, which is not among the {len(trials)} trials of {trials.source}",
+            f"use numbers such as {', '.join(str(n) for n in trials.numbers[:5])}",
+        )
+    return trials.take([place[number] for number in wanted])
+
+
+def replay(
+    sidecar: Path, out: Path | None = None, *, model: str | None = None, eeg: str | None = None, images: Path | None = None
+) -> tuple[Path, bool]:
+    """Make the image of a sidecar again.
+
+    Args:
+        sidecar: JSON file beside a PNG. out: folder; default the sidecar's own.
+        model, eeg: where they are now, if they have moved.
+
+    Returns:
+        The new PNG, and whether its pixels are the same as then.
+
+    Raises:
+        CheckpointError: the model is another one. DataError: the EEG is another.
+    """
+    content = _sidecar_or_none(sidecar)
+    if content is None:
+        raise CheckpointError(f"{sidecar}: not a sidecar of `dreamdiff generate`", "give the .json file beside an image")
+    config = build(GenerateConfig, content["config"])
+    pipeline = load_pipeline(model or content["model"]["path"], config)
+    if pipeline.fingerprint != content["model"]["fingerprint"]:
+        raise CheckpointError(
+            f"{sidecar}: the image was made by model {content['model']['fingerprint'][:12]}, this is {pipeline.fingerprint[:12]}",
+            "give the folder of that model with --model",
+        )
+    trials = open_trials(eeg or content["eeg"]["source"], pipeline, content["eeg"]["select"], images)
+    trials = _numbered(trials, [int(content["trial"])])
+    eeg_NCT = trials.read([0])
+    found = array_sha256(eeg_NCT[0])
+    if found != content["eeg"]["sha256"]:
+        raise DataError(
+            f"{sidecar}: the EEG of trial {content['trial']} has SHA-256 {found[:12]}, it was {content['eeg']['sha256'][:12]}",
+            "give the store that the image was made from with --eeg",
+        )
+    size = int(content["batch"]["size"])
+    generators = [generator_for(int(content["trial"]), int(content["seed"])) for _ in range(size)]
+    image = render(pipeline, np.repeat(eeg_NCT, size, axis=0), generators, config)[int(content["batch"]["row"])]
+    target = (out or sidecar.parent) / f"{sidecar.stem}.replay.png"
+    write_png(target, image, {"dreamdiff": sidecar.name})
+    return target, array_sha256(image) == content["image_sha256"]
+
+
+def _sidecar_or_none(file: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.get("format") != "dreamdiff-image" or content.get("version") != SIDECAR_VERSION:
+        return None
+    return content
+
+
+def write_png(file: Path, image_HWC: np.ndarray, notes: dict[str, str]) -> None:
+    """A PNG with text notes in it, whole or not at all."""
+    info = PngImagePlugin.PngInfo()
+    for name, text in notes.items():
+        info.add_text(name, text)
+    buffer = io.BytesIO()
+    Image.fromarray(image_HWC).save(buffer, format="PNG", pnginfo=info)
+    atomic.write_bytes(file, buffer.getvalue())
+
+
+def contact_sheets(out: Path, trials: TrialSet, config: GenerateConfig) -> list[Path]:
+    """One row per trial: the image that was seen, if known, then the generated ones, with the label above."""
+    sheets = []
+    for number, start in enumerate(range(0, len(trials), SHEET_ROWS)):
+        rows = [_sheet_row(out, trials, position, config) for position in range(start, min(start + SHEET_ROWS, len(trials)))]
+        file = out / ("contact-sheet.png" if number == 0 else f"contact-sheet-{number + 1}.png")
+        write_png(file, np.concatenate(rows), {})
+        sheets.append(file)
+    return sheets
+
+
+def _sheet_row(out: Path, trials: TrialSet, position: int, config: GenerateConfig) -> np.ndarray:
+    cells = [] if trials.seen is None else [("seen", Image.fromarray(trials.seen([position], SHEET_CELL)[0]))]
+    stem = f"trial-{int(trials.numbers[position]):06d}_seed-"
+    for k in range(config.samples):
+        with Image.open(out / f"{stem}{config.seed + k}.png") as image:
+            cells.append(
+                (f"seed {config.seed + k}", image.convert("RGB").resize((SHEET_CELL, SHEET_CELL), Image.Resampling.NEAREST))
+            )
+    gap, head = 4, 28
+    row = Image.new("RGB", (len(cells) * (SHEET_CELL + gap) + gap, SHEET_CELL + head + gap), "white")
+    draw = ImageDraw.Draw(row)
+    title = f"{trials.names[position]}{': ' + str(trials.labels[position]) if trials.labels[position] else ''}"
+    draw.text((gap, 2), title, fill="black")
+    for column, (text, cell) in enumerate(cells):
+        x = gap + column * (SHEET_CELL + gap)
+        draw.text((x, 14), text, fill="grey")
+        row.paste(cell, (x, head))
+    return np.asarray(row)
+
+
+def _need_space(out: Path, images: int, size: int) -> None:
+
+    folder = next(parent for parent in (out.resolve(), *out.resolve().parents) if parent.exists())
+    wanted, free = images * size * size * 3, shutil.disk_usage(folder).free
+    if free < wanted:
+        raise StoreError(
+            f"{out}: {images} images may need {wanted / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free",
+            "free disk space, generate fewer images, or choose another --out",
+        )

@@ -1,0 +1,1 @@
+"""Arrays in, a `Measurement` out; and the frozen networks that judge images."""

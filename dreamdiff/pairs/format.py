@@ -1,0 +1,33 @@
+"""The on-disk format of a pairs store: names, columns, attributes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import zarr
+
+FORMAT, VERSION = "dreamdiff-pairs", 1
+
+COLUMNS = ("image", "label", "block", "session", "trial")
+
+SHARD = 256  # windows per file: 67 MB of float32 before compression
+
+_SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+Provenance = Literal["recorded", "simulated"]
+
+
+def group_attributes(folder: Path) -> dict[str, Any]:
+    """Attributes of a zarr group on disk, empty if there is none."""
+    try:
+        return dict(zarr.open_group(folder, mode="r").attrs)
+    except (FileNotFoundError, ValueError, KeyError, NotADirectoryError):
+        return {}
+
+
+def plain_attributes(node: zarr.Group | zarr.Array[Any]) -> dict[str, Any]:
+    """Attributes as plain values."""
+    return dict(cast("Mapping[str, Any]", node.attrs.asdict()))

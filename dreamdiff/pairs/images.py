@@ -1,0 +1,82 @@
+"""Reads, decodes and hashes the images of a pairs store."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import zarr
+from PIL import Image, UnidentifiedImageError
+
+from dreamdiff.pairs.format import plain_attributes
+from eegprep.errors import DataError
+
+
+def read_image_file(folder: Path, name: str) -> bytes:
+    file = folder / name
+    if not file.is_file():
+        raise DataError(f"image {name!r} is missing from {folder}", "put it there, or name the folder that holds the images")
+    return file.read_bytes()
+
+
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"image {name!r} cannot be read ({error})", "replace the file by the original image") from None
+
+
+def pixels_sha256(pixels: np.ndarray) -> str:
+    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def image_count(root: zarr.Group) -> int:
+    return len(plain_attributes(root["images"])["names"])
+
+
+class StoredImages:
+    """The images of a store, checked against their SHA-256 when they are read."""
+
+    def __init__(self, path: Path, root: zarr.Group, folder: str | os.PathLike[str] | None) -> None:
+        node = root["images"]
+        self.path = path
+        self.names: list[str] = plain_attributes(node)["names"]
+        self.sha256: list[str] = plain_attributes(node)["sha256"]
+        self._array = node if isinstance(node, zarr.Array) else None
+        self._folder: Path | None = None
+        if self._array is None:
+            self._folder = Path(folder) if folder else path.resolve().parent / str(plain_attributes(node)["folder"])
+
+    @property
+    def paths(self) -> list[Path] | None:
+        return None if self._folder is None else [self._folder / name for name in self.names]
+
+    def read(self, number: int, size: int | None) -> np.ndarray:
+        if not 0 <= number < len(self.names):
+            raise DataError(f"{self.path}: image {number} is outside 0..{len(self.names) - 1}", "ask for an image that is there")
+        name = self.names[number]
+        if self._array is not None:
+            try:
+                pixels = np.asarray(self._array[number])
+            except (RuntimeError, ValueError, OSError) as error:
+                raise DataError(f"{self.path}: image {name!r} is damaged ({error})", "make the store again") from error
+            self._compare(name, pixels_sha256(pixels), self.sha256[number])
+        else:
+            assert self._folder is not None
+            content = read_image_file(self._folder, name)
+            self._compare(name, hashlib.sha256(content).hexdigest(), self.sha256[number])
+            pixels = decode_image(content, name)
+        if size is None or pixels.shape[:2] == (size, size):
+            return pixels
+        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
+
+    def _compare(self, name: str, found: str, wanted: str) -> None:
+        if found != wanted:
+            raise DataError(
+                f"image {name!r} is not the one the store was made with (SHA-256 {found[:12]}, wanted {wanted[:12]})",
+                "restore the original image, or make the store again",
+            )

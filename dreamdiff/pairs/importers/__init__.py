@@ -1,0 +1,1 @@
+"""Imports other people's EEG-image pairs and one's own into a pairs store."""

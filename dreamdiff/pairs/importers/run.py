@@ -1,0 +1,88 @@
+"""Other people's EEG-image pairs, and one's own, into a pairs store.
+
+- `imagenet-eeg`: `eeg_5_95_std.pth` and its kin (Spampinato et al. 2017; the reference code's data), with its split files and an
+  ImageNet folder. As in the reference code, samples 20 to 460 are stretched to 512 and trials of 450 to 600 samples are kept.
+- `things-eeg2`: the preprocessed dictionaries of Gifford et al. 2022 (conditions, repetitions, channels, times).
+- `table`: a CSV or Parquet table of recording, onset, image, label; any recording that `eegprep` reads, 8 to 256 channels, through
+  the same gates, filters and padding as a corpus.
+
+Pickles are read by machines that execute nothing (`safe_pickle`, `npy_dict`). A missing image is an error. What a data set does not
+say (blocks, sessions, times) is stored as unknown. Shapes: N trials, R repetitions, C channels, T samples.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from dreamdiff.pairs.importers.imagenet import ImageNetEEG
+from dreamdiff.pairs.importers.importer import ImportConfig, Reader
+from dreamdiff.pairs.importers.table import OwnTable
+from dreamdiff.pairs.importers.things import ThingsEEG2
+from dreamdiff.pairs.reader import Pairs
+from dreamdiff.pairs.writer import PairsWriter
+from eegprep.errors import UsageError
+from eegprep.provenance import fingerprint
+from eegprep.recording import ProgressCallback
+
+
+def import_pairs(
+    source: str | os.PathLike[str], out: str | os.PathLike[str], config: ImportConfig, *, progress: ProgressCallback | None = None
+) -> Pairs:
+    """Import pairs. Run again to finish what was interrupted; a finished store of the same sources is left alone.
+
+    Args:
+        source: the data file or its folder; the table.
+        out: the store.
+        config: the kind and its settings.
+
+    Raises:
+        DataError: parts that do not fit together, or a missing image.
+        CheckpointError: a pickle that is damaged, or asks for more than plain data.
+    """
+    reader = {"imagenet-eeg": ImageNetEEG, "things-eeg2": ThingsEEG2, "table": OwnTable}[config.kind](Path(source), config)
+    recipe = {"kind": config.kind, "settings": _relevant(config), "sources": reader.sources}
+    with PairsWriter(
+        out, recipe=recipe, classes=reader.classes, class_ids=reader.class_ids, provenance="recorded", licence=reader.licence
+    ) as writer:
+        if not writer.complete:
+            splits = reader.splits()  # first, so that a list that does not fit costs no time
+            writer.set_image_files(reader.image_folder, reader.image_names)
+            key = fingerprint(recipe)
+            for number, subject in enumerate(reader.subjects):
+                if not writer.done(subject, key):
+                    _write_subject(writer, reader, subject, key, (number, len(reader.subjects)), progress)
+            writer.finish(splits)
+    return Pairs.open(out, images=reader.image_folder)
+
+
+def parse_window(text: str) -> tuple[int, int]:
+    """`20:460` -> (20, 460)."""
+    first, _, last = text.partition(":")
+    if not (first.strip().isdigit() and last.strip().isdigit()):
+        raise UsageError(f"--window {text!r} is not START:STOP in samples", "give for instance --window 20:460")
+    return int(first), int(last)
+
+
+def _write_subject(
+    writer: PairsWriter, reader: Reader, subject: str, key: str, place: tuple[int, int], progress: ProgressCallback | None
+) -> None:
+    attributes: dict[str, Any] = {}
+    with writer.subject(subject, key, attributes) as target:
+        for batch in reader.batches(subject):
+            target.add(batch.eeg_NCT, **batch.columns)  # type: ignore[arg-type]
+            if progress is not None:
+                progress(target.n, reader.total(subject), f"subject {subject} ({place[0] + 1} of {place[1]})")
+        attributes.update(reader.attributes(subject))
+
+
+def _relevant(config: ImportConfig) -> dict[str, Any]:
+    """The settings that this kind of source looks at; folders do not count."""
+    common = {"kind", "subjects", "split_by", "seed"}
+    own = {
+        "imagenet-eeg": {"window", "min_samples", "max_samples"},
+        "things-eeg2": {"repetitions"},
+        "table": {"low", "high", "nyquist", "resample", "offset", "licence"},
+    }[config.kind]
+    return config.model_dump(mode="json", include=common | own)

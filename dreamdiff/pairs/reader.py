@@ -1,0 +1,364 @@
+"""EEG-image pairs: the zarr store, its writer and its reader.
+
+Layout (zarr format 3, readable with plain `zarr.open_group`):
+
+    /                 attributes: format "dreamdiff-pairs", version, complete, classes, splits, licence, provenance ("recorded" or
+                      "simulated"), subjects (the order in which trials are numbered), trials, recipe, fingerprint, software
+    /images           uint8 (m, h, w, 3), or a group of references: attributes kind, folder, names, sha256 (one per image)
+    /<subject>/eeg    float32 (n, 128, 512), uV unless attribute `unit` says otherwise, one window per inner chunk with a crc32c, as in a corpus
+    /<subject>/image, label, block, session, trial    int32 (n,), -1 where unknown
+    /<subject>/onset  float64 (n,), s from the start of the session, NaN where unknown
+                      attributes: sfreq Hz, t0 s (first sample, after image onset), channels, n_channels, pad_map, band Hz,
+                      unit, blocks ("recorded", "documented", "unknown"), sources, key
+
+`splits` maps a name to a list of trial numbers; trials are counted through the subjects in order. "train", "val" and "test" are
+the default split, "NAME/train" and so on another one.
+
+A store is prepared as `.NAME.partial` beside its final name. Finished subjects in it are kept when the same command runs again;
+the root attributes are written last, then the folder gets its name. An image that is missing or altered is an error.
+Shapes: N trials, C channels, T samples, H W pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+
+from dreamdiff.pairs.audit import Audit, audit
+from dreamdiff.pairs.format import COLUMNS, FORMAT, SHARD, VERSION, Provenance, group_attributes, plain_attributes
+from dreamdiff.pairs.images import StoredImages, image_count
+from dreamdiff.pairs.splits import FACTORS, PARTS, Trials, split
+from eegprep.atomic import partial_path
+from eegprep.corpus.files import LocalFiles, Shard
+from eegprep.corpus.shards import Shards
+from eegprep.errors import DataError, StoreError, UsageError
+from eegprep.settings import suggest
+
+
+class Pairs:
+    """EEG-image pairs of a store, or some of them (`select`). Trials are numbered through the subjects in order.
+
+    `class_ids`: other names of the classes (synsets), or None.
+    Per trial, as numpy arrays: `person` (index into `subjects`), `image`, `labels`, `block`, `session`, `trial`, `onset`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        root: zarr.Group,
+        images: StoredImages,
+        shards: Shards,
+        columns: Mapping[str, np.ndarray],
+        indices: np.ndarray,
+    ) -> None:
+        """Use `Pairs.open`."""
+        self.path, self.indices = path, indices
+        self._root, self._images, self._shards, self._all = root, images, shards, columns
+        attributes = plain_attributes(root)
+        self.classes: list[str] = list(attributes["classes"])
+        self.class_ids: list[str] | None = attributes.get("class_ids")
+        self.subjects: list[str] = list(attributes["subjects"])
+        self.provenance: Provenance = attributes["provenance"]
+        self.licence: str = attributes["licence"]
+        self.recipe: dict[str, Any] = dict(attributes["recipe"])
+        self.fingerprint: str = attributes["fingerprint"]
+        self.attributes: dict[str, dict[str, Any]] = {name: plain_attributes(root[name]) for name in self.subjects}
+        self._stored_splits: dict[str, np.ndarray] = {
+            name: np.asarray(numbers, dtype=np.int64) for name, numbers in attributes["splits"].items()
+        }
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, images: str | os.PathLike[str] | None = None) -> Pairs:
+        """Open a finished store.
+
+        Args:
+            path: the store.
+            images: folder with the image files, if they are not where they were when the store was made.
+
+        Raises:
+            StoreError: missing, unfinished, or not a pairs store of a version that can be read.
+        """
+        path = Path(path)
+        attributes = group_attributes(path)
+        if not attributes:
+            unfinished = partial_path(path).exists()
+            raise StoreError(
+                f"{path}: {'the store was not finished' if unfinished else 'there is no zarr store'}",
+                "run the command that makes it again" if unfinished else "check the path; `dreamdiff pairs simulate` makes one",
+            )
+        if attributes.get("format") != FORMAT or not attributes.get("complete"):
+            raise StoreError(
+                f"{path}: not a pairs store (format {attributes.get('format')!r}, wanted {FORMAT!r})",
+                "give a store made by `dreamdiff pairs import` or `dreamdiff pairs simulate`",
+            )
+        if attributes["version"] > VERSION:
+            raise StoreError(
+                f"{path}: has version {attributes['version']}, this release reads up to {VERSION}",
+                "install a newer eeg-dreamdiff",
+            )
+        root = zarr.open_group(path, mode="r")
+        columns = _read_columns(path, root, attributes)
+        shards = _find_shards(path, root, attributes["subjects"])
+        return cls(path, root, StoredImages(path, root, images), shards, columns, np.arange(attributes["trials"]))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def person(self) -> np.ndarray:
+        """(n,) index into `subjects`."""
+        return self._all["person"][self.indices]
+
+    @property
+    def image(self) -> np.ndarray:
+        """(n,) index of the image of each trial, for `load_images` and `image_names`."""
+        return self._all["image"][self.indices]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) index into `classes`."""
+        return self._all["label"][self.indices]
+
+    @property
+    def block(self) -> np.ndarray:
+        """(n,) block within person and session, -1 unknown."""
+        return self._all["block"][self.indices]
+
+    @property
+    def session(self) -> np.ndarray:
+        """(n,) session within person, -1 unknown."""
+        return self._all["session"][self.indices]
+
+    @property
+    def trial(self) -> np.ndarray:
+        """(n,) number of the trial in its source."""
+        return self._all["trial"][self.indices]
+
+    @property
+    def onset(self) -> np.ndarray:
+        """(n,) s from the start of the session, NaN unknown."""
+        return self._all["onset"][self.indices]
+
+    @property
+    def trials(self) -> Trials:
+        """What `eegprep.splits` needs to know."""
+        return Trials(self.person, self.session, self.block, self.image, self.labels, self.onset)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per trial."""
+        named = {
+            "subject": np.asarray(self.subjects)[self.person],
+            "image": np.asarray(self.image_names)[self.image],
+            "label": np.asarray(self.classes)[self.labels],
+        }
+        counted = {"session": self.session, "block": self.block, "trial": self.trial, "onset": self.onset}
+        return pd.DataFrame({**named, **counted})
+
+    @property
+    def eeg_shape(self) -> tuple[int, int]:
+        """(channels, samples) of one trial."""
+        shape = self._root[f"{self.subjects[0]}/eeg"].shape  # type: ignore[union-attr]
+        return int(shape[1]), int(shape[2])
+
+    @property
+    def splits(self) -> dict[str, np.ndarray]:
+        """Named lists of positions in this object; of a selection, what is left of them."""
+        if len(self.indices) == len(self._all["person"]) and np.array_equal(self.indices, np.arange(len(self.indices))):
+            return dict(self._stored_splits)
+        place = {int(index): position for position, index in enumerate(self.indices)}
+        return {
+            name: np.array([place[int(number)] for number in numbers if int(number) in place], dtype=np.int64)
+            for name, numbers in self._stored_splits.items()
+        }
+
+    def split(self, name: str = "default", *, seed: int = 0) -> dict[str, np.ndarray]:
+        """train, val and test positions of the stored split `name`, or of one made now by "person", "stimulus", ...
+
+        Raises:
+            UsageError: neither stored nor something to split by.
+        """
+        stored = self.splits
+        prefix = "" if name == "default" else f"{name}/"
+        if all(f"{prefix}{part}" in stored for part in PARTS):
+            return {part: stored[f"{prefix}{part}"] for part in PARTS}
+        if all(factor in FACTORS for factor in name.split("+")):
+            return split(self.trials, name, seed=seed)
+        known = [*FACTORS, *sorted({"default" if "/" not in key else key.rpartition("/")[0] for key in stored})]
+        raise UsageError(f"{self.path}: there is no split {name!r}{suggest(name, known)}", f"use one of: {', '.join(known)}")
+
+    def audit(self, name: str = "default", *, seed: int = 0) -> Audit:
+        """What a split leaks; see `eegprep.splits.audit`.
+
+        Args:
+            name: as in `split`, or one stored list, which is then compared with "train".
+            seed: of a split that is made now, and of the permutations.
+
+        Sentences about the design of the experiment that a store carries are added to the notes.
+        """
+        stored = self.splits
+        if name in stored and "/" not in name and name != "train" and "train" in stored:
+            train, test = stored["train"], stored[name]
+        else:
+            parts = self.split(name, seed=seed)
+            train, test = parts["train"], parts["test"]
+        result = audit(self.trials, train, test, split=name, seed=seed)
+        notes = [text for subject in self.subjects for text in self.attributes[subject].get("design", ())]
+        return replace(result, notes=(*result.notes, *dict.fromkeys(notes)))
+
+    def select(
+        self,
+        *,
+        split: str | None = None,
+        subjects: Sequence[str] | None = None,
+        labels: Sequence[int] | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+    ) -> Pairs:
+        """A view of some trials: those of a named split list, of some subjects, of some labels, or at some positions.
+
+        Raises:
+            UsageError: an unknown split or subject.
+        """
+        keep = np.ones(len(self), dtype=bool)
+        if split is not None:
+            keep &= self._member(split)
+        if subjects is not None:
+            for name in subjects:
+                if name not in self.subjects:
+                    raise UsageError(
+                        f"{self.path}: there is no subject {name!r}{suggest(name, self.subjects)}",
+                        f"use one of: {', '.join(self.subjects)}",
+                    )
+            keep &= np.isin(self.person, [self.subjects.index(name) for name in subjects])
+        if labels is not None:
+            keep &= np.isin(self.labels, labels)
+        positions = np.flatnonzero(keep)
+        if indices is not None:
+            wanted = self._positions(indices)
+            positions = wanted[keep[wanted]]
+        return Pairs(self.path, self._root, self._images, self._shards, self._all, self.indices[positions])
+
+    def eeg(self, indices: Sequence[int] | np.ndarray | int | None = None) -> np.ndarray:
+        """(n, C, T) float32 of the trials at these positions, in this order; all when None.
+
+        Raises:
+            StoreError: a trial is missing from the store or damaged.
+        """
+        numbers = self.indices[self._positions(indices)]
+        out = np.empty((len(numbers), *self.eeg_shape), dtype=np.float32)
+        try:
+            if len(numbers):
+                self._shards.read(numbers, out, np.arange(len(numbers)))
+        except StoreError as error:
+            raise StoreError(f"{self.path}: {error.problem}", "make the store again") from error
+        return out
+
+    def images(self, indices: Sequence[int] | np.ndarray | int | None = None, *, size: int | None = None) -> np.ndarray:
+        """(n, h, w, 3) uint8 images of the trials at these positions.
+
+        Args:
+            indices: positions; all when None.
+            size: height and width, pixels; resized without keeping the aspect, as the reference code does. None keeps the size.
+        """
+        return self.load_images(self.image[self._positions(indices)], size=size)
+
+    def load_images(self, images: Sequence[int] | np.ndarray, *, size: int | None = None) -> np.ndarray:
+        """(n, h, w, 3) uint8 by image number instead of trial; each distinct image is read once.
+
+        Raises:
+            DataError: an image is missing or altered, or sizes differ and `size` is None.
+        """
+        wanted = np.asarray(images, dtype=np.int64).reshape(-1)
+        distinct, back = np.unique(wanted, return_inverse=True)
+        loaded = [self._images.read(int(number), size) for number in distinct]
+        shapes = {image.shape for image in loaded}
+        if len(shapes) > 1:
+            raise DataError(f"{self.path}: images have {len(shapes)} different sizes", "give size=, for instance size=512")
+        return np.stack(loaded)[back.reshape(-1)] if loaded else np.zeros((0, size or 0, size or 0, 3), dtype=np.uint8)
+
+    @property
+    def image_names(self) -> list[str]:
+        """Name of every image of the store, by image number."""
+        return self._images.names
+
+    @property
+    def image_sha256(self) -> list[str]:
+        """SHA-256 of every image, by image number: of the file for references, of shape and pixels else. A key for caches."""
+        return self._images.sha256
+
+    @property
+    def image_paths(self) -> list[Path] | None:
+        """File of every image, by image number; None when the store holds the pixels."""
+        return self._images.paths
+
+    def _member(self, name: str) -> np.ndarray:
+        stored = self.splits
+        if name in stored:
+            positions = stored[name]
+        else:
+            set_name, _, part = name.rpartition("/")
+            if part not in PARTS or not set_name:
+                raise UsageError(
+                    f"{self.path}: there is no split list {name!r}{suggest(name, stored)}",
+                    f"use one of: {', '.join(sorted(stored))}, or FACTOR/train, FACTOR/val, FACTOR/test",
+                )
+            positions = self.split(set_name)[part]
+        member = np.zeros(len(self), dtype=bool)
+        member[positions] = True
+        return member
+
+    def _positions(self, indices: Sequence[int] | np.ndarray | int | None) -> np.ndarray:
+        if indices is None:
+            return np.arange(len(self))
+        array = np.atleast_1d(np.asarray(indices))
+        if array.dtype == bool:
+            return np.flatnonzero(array)
+        array = array.astype(np.int64)
+        if len(array) and (array.min() < -len(self) or array.max() >= len(self)):
+            worst = int(array.max() if array.max() >= len(self) else array.min())
+            raise UsageError(f"{self.path}: trial {worst} is outside 0..{len(self) - 1}", "ask for trials that are there")
+        return np.where(array < 0, array + len(self), array)
+
+
+def _find_shards(path: Path, root: zarr.Group, subjects: Sequence[str]) -> Shards:
+    """The files that hold the EEG of all subjects, in order, for the fast reader of the corpus."""
+    found = []
+    for name in subjects:
+        n = int(plain_attributes(root[name])["n"])
+        for number, first in enumerate(range(0, n, SHARD)):
+            relative = f"{name}/eeg/c/{number}/0/0"
+            try:
+                size = (path / relative).stat().st_size
+            except OSError:
+                raise StoreError(
+                    f"{path}: trials {first} and on of subject {name!r} are missing", "make the store again"
+                ) from None
+            found.append(Shard(relative, min(SHARD, n - first), SHARD, size, ""))
+    return Shards(found, LocalFiles(path))
+
+
+def _read_columns(path: Path, root: zarr.Group, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*COLUMNS, "onset", "person", "row")}
+    for person, name in enumerate(attributes["subjects"]):
+        if name not in root:
+            raise StoreError(f"{path}: subject {name!r} is missing", "make the store again")
+        n = int(plain_attributes(root[name])["n"])
+        for column in (*COLUMNS, "onset"):
+            parts[column].append(np.asarray(root[f"{name}/{column}"][:]))  # type: ignore[index]
+        parts["person"].append(np.full(n, person, dtype=np.int64))
+        parts["row"].append(np.arange(n))
+    columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    lengths = {name: len(values) for name, values in columns.items()}
+    if set(lengths.values()) != {attributes["trials"]}:
+        raise StoreError(f"{path}: {attributes['trials']} trials are announced, columns hold {lengths}", "make the store again")
+    for name, limit in (("label", len(attributes["classes"])), ("image", image_count(root))):
+        if (columns[name] < 0).any() or (columns[name] >= limit).any():
+            raise StoreError(f"{path}: column {name!r} names something outside 0..{limit - 1}", "make the store again")
+    return columns

@@ -1,0 +1,316 @@
+"""Writes a pairs store: subject by subject, to be taken up where it was killed. The layout is described in `pairs`.
+
+Shapes: N trials, C channels, T samples, H W pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from dreamdiff.pairs.format import _SUBJECT, COLUMNS, FORMAT, SHARD, VERSION, Provenance, group_attributes
+from dreamdiff.pairs.images import decode_image, pixels_sha256, read_image_file
+from eegprep.atomic import partial_path, publish_folder
+from eegprep.errors import DataError, StoreError
+from eegprep.provenance import fingerprint
+
+
+class PairsWriter:
+    """Write a pairs store; use as a context manager and end with `finish`.
+
+    Args:
+        path: final name of the store.
+        recipe: plain JSON values that say what is written; a store of the same recipe is taken up again, another is an error.
+        classes: names of the labels 0, 1, ...
+        provenance: "recorded", or "simulated" for pairs with a known answer.
+        licence: of the EEG and the images, as text.
+        class_ids: other names of the classes, for instance WordNet synsets.
+
+    `complete` is True when the store is already there, finished, from the same recipe: nothing needs to be done.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        recipe: Mapping[str, Any],
+        classes: Sequence[str],
+        provenance: Provenance,
+        licence: str,
+        class_ids: Sequence[str] | None = None,
+        channels: int = 128,
+        samples: int = 512,
+    ) -> None:
+        self.path = Path(path)
+        self.partial = partial_path(self.path)
+        self.channels, self.samples = channels, samples
+        self._root: dict[str, Any] = {
+            "classes": list(classes), "class_ids": None if class_ids is None else list(class_ids), "licence": licence,
+            "provenance": provenance, "recipe": dict(recipe), "fingerprint": fingerprint(recipe),
+        }  # fmt: skip
+        self._subjects: dict[str, int] = {}
+        self._n_images = -1
+        self.complete = self._already_there()
+        if not self.complete:
+            self._begin()
+
+    def __enter__(self) -> PairsWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave what is finished for the next run; nothing to close."""
+
+    def set_images(self, images_NHWC: np.ndarray, names: Sequence[str]) -> None:
+        """Store the pixels of all images: (m, h, w, 3) uint8, with a name each."""
+        if images_NHWC.dtype != np.uint8 or images_NHWC.ndim != 4 or images_NHWC.shape[3] != 3:
+            raise DataError(
+                f"images of shape {images_NHWC.shape} and type {images_NHWC.dtype} do not fit (n, h, w, 3) uint8",
+                "convert them to 8-bit RGB of one size, or store references to files",
+            )
+        self._check_names(names, len(images_NHWC))
+        group = self._fresh("images")
+        array = group.create_array(
+            "images", shape=images_NHWC.shape, dtype="uint8", chunks=(1, *images_NHWC.shape[1:]),
+            shards=(_whole(len(images_NHWC)), *images_NHWC.shape[1:]), compressors=ZstdCodec(level=3, checksum=True),
+            dimension_names=("image", "y", "x", "colour"),
+            attributes={"kind": "pixels", "names": list(names), "sha256": [pixels_sha256(image) for image in images_NHWC]},
+        )  # fmt: skip
+        array[:] = images_NHWC
+        self._publish("images")
+        self._n_images = len(images_NHWC)
+
+    def set_image_files(self, folder: str | os.PathLike[str], names: Sequence[str]) -> None:
+        """Store references: file names below `folder`, each with its size and SHA-256. Every file is read once, here.
+
+        The folder is kept relative to the store, so that both can be moved together.
+
+        Raises:
+            DataError: a file is missing or is not an image.
+        """
+        self._check_names(names, len(names))
+        digests, sizes = [], []
+        for name in names:
+            content = read_image_file(Path(folder), name)
+            decode_image(content, name)
+            digests.append(hashlib.sha256(content).hexdigest())
+            sizes.append(len(content))
+        relative = os.path.relpath(Path(folder).resolve(), self.path.resolve().parent)
+        group = self._fresh("images")
+        group.create_group("images", attributes={
+            "kind": "files", "folder": Path(relative).as_posix(), "names": list(names), "bytes": sizes, "sha256": digests,
+        })  # fmt: skip
+        self._publish("images")
+        self._n_images = len(names)
+
+    def done(self, subject: str, key: str) -> bool:
+        """Whether an earlier run of this command finished this subject from the same sources (then it is kept)."""
+        attributes = group_attributes(self.partial / subject)
+        if attributes.get("key") != key:
+            return False
+        self._subjects[subject] = int(attributes["n"])
+        return True
+
+    @contextmanager
+    def subject(self, subject: str, key: str, attributes: Mapping[str, Any]) -> Iterator[SubjectPairs]:
+        """Write one subject; it counts only when the block ends without an error.
+
+        Args:
+            subject: name of the group.
+            key: fingerprint of what it is made from; `done(subject, key)` is then True in the next run.
+            attributes: sfreq, t0, channels, pad_map, band, blocks, sources, ... (see the layout); may be filled inside the block.
+        """
+        if not _SUBJECT.fullmatch(subject) or subject == "images" or subject in self._subjects:
+            raise DataError(
+                f"subject {subject!r} cannot be a group of this store", "use a new name of letters, digits, '.', '_' and '-'"
+            )
+        if self._n_images < 0:
+            raise StoreError(f"{self.path}: the images have to be written before subject {subject!r}", "call set_images first")
+        parent = self._fresh(subject)
+        target = SubjectPairs(
+            parent.create_group(subject), self.channels, self.samples, self._n_images, len(self._root["classes"])
+        )
+        yield target
+        target.close({"blocks": "unknown", "unit": "uV", **attributes, "key": key})
+        self._publish(subject)
+        self._subjects[subject] = target.n
+
+    def finish(self, splits: Mapping[str, Sequence[int] | np.ndarray]) -> None:
+        """Write the root attributes and give the store its name.
+
+        Raises:
+            DataError: no trial, or a split names a trial that is not there, or twice.
+        """
+        total = sum(self._subjects.values())
+        if total == 0:
+            raise DataError(f"{self.path}: no trial was written", "check the input: every trial was left out")
+        lists = {name: _split_list(name, indices, total) for name, indices in splits.items()}
+        for leftover in self.partial.iterdir():  # subjects of an earlier, wider run
+            if leftover.is_dir() and leftover.name not in {*self._subjects, "images"}:
+                shutil.rmtree(leftover)
+        root = zarr.open_group(self.partial, mode="r+")
+        root.attrs.put({
+            "format": FORMAT, "version": VERSION, "complete": True, **self._root, "splits": lists,
+            "subjects": list(self._subjects), "trials": total,
+            "software": {name: metadata.version(name) for name in ("eeg-dreamdiff", "zarr", "numpy")},
+        })  # fmt: skip
+        publish_folder(self.partial, self.path)
+        self.complete = True
+
+    def _already_there(self) -> bool:
+        if not self.path.exists():
+            return False
+        attributes = group_attributes(self.path)
+        if attributes.get("format") != FORMAT:
+            raise StoreError(f"{self.path}: exists and is not a pairs store", "choose another name for --out, or remove it")
+        if attributes.get("fingerprint") != self._root["fingerprint"]:
+            raise StoreError(
+                f"{self.path}: holds pairs of another recipe (fingerprint {str(attributes.get('fingerprint'))[:12]}, "
+                f"wanted {self._root['fingerprint'][:12]})",
+                "choose another name for --out, or remove the store",
+            )
+        return bool(attributes.get("complete"))
+
+    def _begin(self) -> None:
+        """Take up the folder of an interrupted run of the same recipe, or start a new one."""
+        if group_attributes(self.partial).get("fingerprint") != self._root["fingerprint"]:
+            shutil.rmtree(self.partial, ignore_errors=True)
+            self.partial.parent.mkdir(parents=True, exist_ok=True)
+            root = zarr.open_group(self.partial, mode="w", zarr_format=3)
+            root.attrs.put({"format": FORMAT, "complete": False, "fingerprint": self._root["fingerprint"]})
+
+    def _fresh(self, name: str) -> zarr.Group:
+        """An empty folder beside the group `name`, in which it is prepared."""
+        hidden = self.partial / f".{name}.partial"
+        shutil.rmtree(hidden, ignore_errors=True)
+        return zarr.open_group(hidden, mode="w", zarr_format=3)
+
+    def _publish(self, name: str) -> None:
+        hidden = self.partial / f".{name}.partial"
+        publish_folder(hidden / name, self.partial / name)
+        shutil.rmtree(hidden)
+
+    def _check_names(self, names: Sequence[str], count: int) -> None:
+        if len(names) != count or len(set(names)) != len(names):
+            raise DataError(
+                f"{count} images have {len(names)} names, {len(set(names))} of them distinct",
+                "give every image a name of its own",
+            )
+
+
+class SubjectPairs:
+    """The trials of one subject, added in batches of any size; whole shards are written as they fill."""
+
+    def __init__(self, group: zarr.Group, channels: int, samples: int, n_images: int, n_classes: int) -> None:
+        self.n = 0
+        self._group, self._shape = group, (channels, samples)
+        self._limits = {"image": n_images, "label": n_classes}
+        self._eeg = group.create_array(
+            "eeg", shape=(0, channels, samples), dtype="float32", chunks=(1, channels, samples),
+            shards=(SHARD, channels, samples), compressors=[ZstdCodec(level=-1), Crc32cCodec()], fill_value=float("nan"),
+            dimension_names=("trial", "channel", "time"),
+        )  # fmt: skip
+        self._buffer = np.empty((SHARD, channels, samples), dtype=np.float32)
+        self._filled = 0
+        self._columns: dict[str, list[np.ndarray]] = {name: [] for name in (*COLUMNS, "onset")}
+
+    def add(
+        self,
+        eeg_NCT: np.ndarray,
+        *,
+        image: np.ndarray,
+        label: np.ndarray,
+        block: np.ndarray | None = None,
+        session: np.ndarray | None = None,
+        trial: np.ndarray | None = None,
+        onset: np.ndarray | None = None,
+    ) -> None:
+        """Append trials; what is None is unknown, but for `trial`, which then counts on.
+
+        Raises:
+            DataError: shapes that do not fit, values that are not finite, images or labels that are not there.
+        """
+        n = len(eeg_NCT)
+        if eeg_NCT.shape[1:] != self._shape:
+            raise DataError(
+                f"trials of shape {eeg_NCT.shape[1:]} do not fit a store of {self._shape} (channels, samples)",
+                "crop and pad them with eegprep first",
+            )
+        if not np.isfinite(eeg_NCT).all():
+            bad = int(np.flatnonzero(~np.isfinite(eeg_NCT).all(axis=(1, 2)))[0])
+            raise DataError(f"trial {self.n + bad} holds values that are not finite", "leave it out or mend it")
+        counted = np.arange(self.n, self.n + n) if trial is None else trial
+        columns = {"image": image, "label": label, "block": block, "session": session, "trial": counted}
+        for name, values in columns.items():
+            array = np.full(n, -1, dtype=np.int32) if values is None else np.asarray(values, dtype=np.int32)
+            self._check(name, array, n)
+            self._columns[name].append(array)
+        times = np.full(n, np.nan) if onset is None else np.asarray(onset, dtype=np.float64)
+        self._check("onset", times, n)
+        self._columns["onset"].append(times)
+        self._append(eeg_NCT)
+
+    def close(self, attributes: Mapping[str, Any]) -> None:
+        """Write what is still in memory, the columns, and the attributes last."""
+        self._flush()
+        for name, parts in self._columns.items():
+            dtype = "float64" if name == "onset" else "int32"
+            values = np.concatenate(parts) if parts else np.zeros(0, dtype=dtype)
+            array = self._group.create_array(
+                name, shape=values.shape, dtype=dtype, chunks=(max(len(values), 1),), dimension_names=("trial",),
+                fill_value=float("nan") if name == "onset" else -1,
+            )  # fmt: skip
+            array[:] = values
+        self._group.attrs.put({**attributes, "n": self.n})
+
+    def _check(self, name: str, values: np.ndarray, n: int) -> None:
+        if values.shape != (n,):
+            raise DataError(f"column {name!r} has shape {values.shape} for {n} trials", "give one value per trial")
+        limit = self._limits.get(name)
+        if limit is not None and n and (values.min() < 0 or values.max() >= limit):
+            worst = int(values.min() if values.min() < 0 else values.max())
+            raise DataError(
+                f"{name} {worst} is outside 0..{limit - 1}", f"every trial needs one of the {limit} {name}s of the store"
+            )
+
+    def _append(self, eeg_NCT: np.ndarray) -> None:
+        taken = 0
+        while taken < len(eeg_NCT):
+            step = min(SHARD - self._filled, len(eeg_NCT) - taken)
+            self._buffer[self._filled : self._filled + step] = eeg_NCT[taken : taken + step]
+            self._filled += step
+            taken += step
+            self.n += step
+            if self._filled == SHARD:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._filled:
+            start = self.n - self._filled
+            self._eeg.resize((self.n, *self._shape))
+            self._eeg[start : self.n] = self._buffer[: self._filled]
+            self._filled = 0
+
+
+def _whole(n: int) -> int:
+    return max(1, min(n, SHARD))
+
+
+def _split_list(name: str, indices: Sequence[int] | np.ndarray, total: int) -> list[int]:
+    numbers = [int(index) for index in indices]
+    if len(set(numbers)) != len(numbers) or (numbers and (min(numbers) < 0 or max(numbers) >= total)):
+        raise DataError(
+            f"split {name!r} names trials {min(numbers)}..{max(numbers)} ({len(numbers) - len(set(numbers))} twice), "
+            f"the store has 0..{total - 1}",
+            "make the split for the trials of this store",
+        )
+    return sorted(numbers)

@@ -1,0 +1,1 @@
+"""Masked signal modelling: the window stream, the task, its scores, and a probe of the encoder."""

@@ -1,0 +1,221 @@
+"""What an encoder knows: simple classifiers on its frozen features, on people or recordings it never saw.
+
+A number means little alone, so each comes with its interval, with the same classifiers on a randomly initialised encoder of the same
+shape and on band power (what a paper from 1995 would use), and with chance.
+
+Shapes: N windows, C channels, T samples, L tokens, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
+from torch import nn
+
+from dreamdiff.encoders.encoder import EEGEncoder
+from dreamdiff.pretraining.pretrain import recording_names, recording_scales
+from dreamdiff.pretraining.reconstruction import BANDS, band_pass
+from eegprep.corpus.reader import Corpus
+from eegprep.errors import DataError
+from eegprep.recording import ProgressCallback
+
+HoldOut = Literal["person", "recording"]
+
+FOLDS = 5
+
+RESAMPLES = 500
+
+INTERVAL = (2.5, 97.5)  # percent: 95 % intervals throughout
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """Balanced accuracy of one classifier on one kind of features.
+
+    low, high: 95 % bootstrap interval over held-out groups (over windows when there are fewer than 5 groups).
+    chance_low, chance_high: where 95 % of scores lie when the labels are shuffled within each group.
+    """
+
+    features: str
+    classifier: str
+    balanced_accuracy: float
+    low: float
+    high: float
+    chance_low: float
+    chance_high: float
+
+
+@dataclass(frozen=True)
+class ProbeReport:
+    """All rows, and what they were measured on."""
+
+    rows: tuple[ProbeRow, ...]
+    labels: tuple[str, ...]
+    windows: int
+    groups: int
+    hold_out: HoldOut
+    interval_over: str
+
+    @property
+    def chance(self) -> float:
+        """Balanced accuracy of a guess."""
+        return 1.0 / len(self.labels)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "chance": self.chance}
+
+
+def probe(
+    model: str | Path | nn.Module,
+    store: str | Path | Corpus,
+    *,
+    labels: Sequence[str] | None = None,
+    hold_out: HoldOut = "person",
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: ProgressCallback | None = None,
+) -> ProbeReport:
+    """Judge a frozen encoder by the labels a corpus carries.
+
+    Args:
+        model: folder of an encoder or a pre-training run; or an encoder, (B, C, T) uV -> (B, L, D).
+        store: a corpus with labels.
+        labels: which to tell apart; all that occur when left out. Windows with other labels or none are left out.
+        hold_out: what the test windows share with no training window: people, or recordings.
+        seed: of the random encoder, the folds and the resampling.
+        progress: called with (done, total, message).
+
+    Raises:
+        DataError: fewer than two labels, or fewer than two groups to hold out.
+    """
+    corpus = store if isinstance(store, Corpus) else Corpus.open(str(store))
+    encoder = model if isinstance(model, nn.Module) else EEGEncoder.from_pretrained(model)
+    corpus, label_N, group_N = _labelled(corpus, labels, hold_out)
+    kinds = {
+        "this encoder": lambda: encoder_features(encoder, corpus, device),
+        "random encoder": lambda: encoder_features(_untrained(encoder, seed), corpus, device),
+        "band power": lambda: band_power(corpus),
+    }
+    rows: list[ProbeRow] = []
+    interval_over = "groups" if len(set(group_N)) >= FOLDS else "windows"
+    for number, (name, make) in enumerate(kinds.items()):
+        features_ND = make()
+        for title, classifier in _classifiers().items():
+            if progress:
+                progress(len(rows), 2 * len(kinds), f"{name}, {title}")
+            guess_N = held_out_guesses(classifier, features_ND, label_N, group_N, seed)
+            rng = np.random.default_rng([seed, number])
+            rows.append(ProbeRow(name, title, *_judge(label_N, guess_N, group_N, interval_over, rng)))
+    names = tuple(sorted(set(label_N)))
+    return ProbeReport(tuple(rows), names, len(label_N), len(set(group_N)), hold_out, interval_over)
+
+
+@torch.no_grad()
+def encoder_features(encoder: nn.Module, corpus: Corpus, device: str | torch.device = "cpu", batch_size: int = 64) -> np.ndarray:
+    """Mean and standard deviation over tokens of what the encoder says about each window: (N, 2 D)."""
+    encoder = encoder.to(device).eval()
+    robust = getattr(getattr(encoder, "config", None), "scaling", "none") == "robust"
+    scale_N = recording_scales(corpus) if robust else None
+    rows = []
+    for first in range(0, len(corpus), batch_size):
+        index_B = np.arange(first, min(first + batch_size, len(corpus)))
+        eeg_BCT = torch.from_numpy(corpus.read(index_B)).to(device)
+        tokens_BLD = encoder(eeg_BCT) if scale_N is None else encoder(eeg_BCT, scale_B=scale_N[index_B].to(device))
+        rows.append(torch.cat([tokens_BLD.mean(1), tokens_BLD.std(1, correction=0)], dim=1).float().cpu().numpy())
+    return np.concatenate(rows)
+
+
+def band_power(corpus: Corpus, batch_size: int = 64) -> np.ndarray:
+    """Logarithm of the power of each channel in each band: (N, bands x C)."""
+    rows = []
+    for first in range(0, len(corpus), batch_size):
+        index_B = np.arange(first, min(first + batch_size, len(corpus)))
+        eeg_BCT = corpus.read(index_B)
+        sfreq_B = np.array([corpus.record(int(i))["sfreq"] for i in index_B])
+        powers = [np.square(band_pass(eeg_BCT, sfreq_B, low, high)).mean(axis=-1) for low, high in BANDS.values()]
+        rows.append(np.log(np.concatenate(powers, axis=1) + 1e-6))
+    return np.concatenate(rows).astype(np.float32)
+
+
+def held_out_guesses(classifier: Any, features_ND: np.ndarray, label_N: np.ndarray, group_N: np.ndarray, seed: int) -> np.ndarray:
+    """Each window's label as guessed by a classifier that was fitted without the window's group."""
+    guess_N = np.empty_like(label_N)
+    folds = GroupKFold(n_splits=min(FOLDS, len(set(group_N))), shuffle=True, random_state=seed)
+    for train, test in folds.split(features_ND, label_N, group_N):
+        guess_N[test] = classifier.fit(features_ND[train], label_N[train]).predict(features_ND[test])
+    return guess_N
+
+
+def balanced_accuracy(label_N: np.ndarray, guess_N: np.ndarray) -> float:
+    """Mean over labels of the share of its windows that were recognised."""
+    return float(np.mean([np.mean(guess_N[label_N == label] == label) for label in np.unique(label_N)]))
+
+
+def _judge(
+    label_N: np.ndarray, guess_N: np.ndarray, group_N: np.ndarray, over: str, rng: np.random.Generator
+) -> tuple[float, float, float, float, float]:
+    units = [np.flatnonzero(group_N == group) for group in np.unique(group_N)]
+    resampled, shuffled = [], []
+    for _ in range(RESAMPLES):
+        if over == "groups":
+            chosen = np.concatenate([units[i] for i in rng.integers(0, len(units), len(units))])
+        else:
+            chosen = rng.integers(0, len(label_N), len(label_N))
+        resampled.append(balanced_accuracy(label_N[chosen], guess_N[chosen]))
+        permuted_N = label_N.copy()
+        for members in units:
+            permuted_N[members] = rng.permutation(label_N[members])
+        shuffled.append(balanced_accuracy(permuted_N, guess_N))
+    low, high = np.percentile(resampled, INTERVAL)
+    chance_low, chance_high = np.percentile(shuffled, INTERVAL)
+    return balanced_accuracy(label_N, guess_N), float(low), float(high), float(chance_low), float(chance_high)
+
+
+def _classifiers() -> dict[str, Any]:
+    linear = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)
+    neighbours = KNeighborsClassifier(n_neighbors=15, weights="distance")
+    return {
+        "linear": make_pipeline(StandardScaler(), linear),
+        "15 neighbours": make_pipeline(StandardScaler(), Normalizer(), neighbours),
+    }
+
+
+def _labelled(corpus: Corpus, labels: Sequence[str] | None, hold_out: HoldOut) -> tuple[Corpus, np.ndarray, np.ndarray]:
+    """The windows that count, their labels, and what is held out together."""
+    label_N = corpus.labels
+    keep = np.array([label is not None and (labels is None or label in labels) for label in label_N])
+    names = sorted({str(label) for label in label_N[keep]})
+    if len(names) < 2:
+        raise DataError(
+            f"{corpus.url}: a probe needs two labels, there are {len(names)} ({', '.join(names) or 'no labelled windows'})",
+            "use a corpus with labels, such as PhysionetMI's, or name two that it has",
+        )
+    chosen = corpus.take(np.flatnonzero(keep))
+    if hold_out == "recording":
+        group_N = recording_names(chosen).astype(str)
+    else:
+        table = chosen.subjects
+        person_of = dict(zip(table["dataset"] + "/" + table["subject"], table["person"], strict=True))
+        group_N = np.array([person_of[chosen.keys[group]] for group in chosen.group_of(np.arange(len(chosen)))]).astype(str)
+    if len(set(group_N)) < 2:
+        raise DataError(
+            f"{corpus.url}: one {hold_out} cannot be held out and trained on", "add data, or --hold-out recording, or both"
+        )
+    return chosen, label_N[keep].astype(str), group_N
+
+
+def _untrained(encoder: nn.Module, seed: int) -> nn.Module:
+    """An encoder of the same shape that has learned nothing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return type(encoder)(encoder.config)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Whole jobs behind one command: demo, ablations, app, convert, doctor."""

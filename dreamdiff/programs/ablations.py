@@ -1,0 +1,443 @@
+"""Tables 1 and 2 of the paper as runs: each row a configuration, resumable, side by side with what the paper printed.
+
+A row is pre-training (shared by all rows with the same mask ratio and size), fine-tuning, and evaluation on held-out trials. It is
+done when its `row.json` is there with the fingerprint of its settings; run the same command again to do the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
+from dreamdiff.encoders.encoder import EEGEncoder, parameter_count
+from dreamdiff.evaluation.baselines import run_baseline
+from dreamdiff.evaluation.evaluate import choose_trials, evaluate, make_scorer
+from dreamdiff.evaluation.features import Problem
+from dreamdiff.evaluation.report import write_report
+from dreamdiff.evaluation.result import Evaluation
+from dreamdiff.evaluation.scorer import EvaluateConfig, load_networks
+from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
+from dreamdiff.finetuning.prepare import finetune
+from dreamdiff.pairs.reader import Pairs
+from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
+from dreamdiff.pretraining.pretrain import pretrain
+from dreamdiff.programs.tables import (
+    ACCURACY,
+    ROWS,
+    TABLE2,
+    Row,
+    Size,
+    measured_names,
+    order_of,
+    table1_rows,
+    table1_text,
+    table2_text,
+)
+from dreamdiff.simulation.people import SimulateConfig
+from dreamdiff.simulation.simulate import simulate
+from eegprep import atomic
+from eegprep.corpus.export import from_arrays
+from eegprep.errors import UsageError
+from eegprep.provenance import fingerprint
+from eegprep.recording import ProgressCallback
+from eegprep.settings import Settings, build, merge, resolve
+
+LEFT_OUT_OF_IDENTITY = {"workers", "scheduler"}
+
+
+# what stands for the printed sizes: the paper's own (see `encoder_preset`), and a family of the same order for one machine
+PAPER_SIZES: dict[Size, str] = {"458": "w1280", "297": "paper", "162": "w768", "74": "w512", "18.3": "w256"}
+
+SMALL_SIZES: dict[Size, dict[str, Any]] = {
+    "458": {"width": 192, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
+    "297": {"width": 144, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
+    "162": {"width": 112, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
+    "74": {"width": 72, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
+    "18.3": {"width": 32, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
+}
+
+
+class AblateConfig(Settings):
+    """How the rows are run.
+
+    scale: `small` encoders for one machine, or the `paper`'s sizes. pairs: a store; None simulates one. store: corpus for pre-training;
+    None makes one of the training trials' EEG, without labels or images.
+    pretrain_steps, finetune_epochs: length of the two stages; None leaves the presets' own.
+    trials, samples, steps: of the evaluation. workers: rows at a time; scheduler: address of a Dask scheduler instead.
+    """
+
+    scale: Literal["small", "paper"] = "small"
+    pairs: str | None = None
+    store: str | None = None
+    split: str = "test"
+    sd: str = "embedded"
+    clip: str = "embedded"
+    pretrain_steps: int | None = Field(default=1500, ge=1)
+    finetune_epochs: float | None = Field(default=40, gt=0)
+    finetune: tuple[str, ...] = ()
+    trials: int | None = Field(default=None, ge=2)
+    samples: int = Field(default=3, ge=1)
+    steps: int = Field(default=20, ge=1)
+    simulate: SimulateConfig = SimulateConfig()
+    baseline_epochs: int = Field(default=30, ge=1)
+    classifier: str = "efficientnet-lite0"
+    inception: str | None = None
+    lpips: str | None = None
+    seed: int = 2022
+    workers: int = Field(default=1, ge=1)
+    scheduler: str | None = None
+
+
+ABLATE_PRESETS: dict[str, dict[str, Any]] = {
+    # one machine over night
+    "default": {},
+    # ours: two cores, half an hour
+    "quick": {
+        "pretrain_steps": 800, "finetune_epochs": 7, "trials": 80, "samples": 1, "steps": 10, "baseline_epochs": 8,
+        "simulate": {"people": 1, "trials": 20, "snr": 0.0}, "workers": 2,
+    },
+    # the paper's sizes and epochs; for graphics cards, with --store, --sd and --clip
+    "paper": {"scale": "paper", "pretrain_steps": None, "finetune_epochs": None, "samples": 5, "steps": 250},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run of the table keeps its parts."""
+
+    out: Path
+
+    @property
+    def pairs(self) -> Path:
+        return self.out / "pairs.zarr"
+
+    @property
+    def store(self) -> Path:
+        return self.out / "corpus.zarr"
+
+    def pretrained(self, mask: float, size: Size) -> Path:
+        return self.out / "pretrained" / f"mask-{mask:g}-size-{size}"
+
+    def row(self, name: str) -> Path:
+        return self.out / "rows" / name
+
+
+def ablate(
+    out: str | Path, rows: Sequence[str] = TABLE2, config: AblateConfig | None = None, *, progress: ProgressCallback | None = None
+) -> list[dict[str, Any]]:
+    """Run rows of Table 2 and write `table2.json` and `table2.md`; finished rows are kept.
+
+    Args:
+        rows: names from `ROWS`.
+
+    Returns:
+        The table, one dictionary a row, in the order of `rows`.
+
+    Raises:
+        UsageError: an unknown row, or `out` holds rows of other settings.
+    """
+    config, place = config or AblateConfig(), Place(Path(out))
+    chosen = [_row(name) for name in rows]
+    _claim(place, config)
+    config = prepare(place, config, progress)
+    masks = sorted({(row.mask, row.size) for row in chosen if row.mask is not None})
+    first = [(_pretrain_job, (str(place.out), mask, size, config.model_dump())) for mask, size in masks]
+    _run(first, config, progress, "pre-training")
+    second = [(_row_job, (str(place.out), row.name, config.model_dump())) for row in chosen if not _done(place, row, config)]
+    _run(second, config, progress, "rows")
+    table = [json.loads((place.row(row.name) / "row.json").read_text(encoding="utf-8")) for row in chosen]
+    content = {
+        "rows": table,
+        "order": [order_of(table, name) for name in measured_names(table)],
+        "config": config.model_dump(mode="json"),
+    }
+    atomic.write_json(place.out / "table2.json", content)
+    atomic.write_text(place.out / "table2.md", table2_text(table))
+    return table
+
+
+def prepare(place: Place, config: AblateConfig, progress: ProgressCallback | None) -> AblateConfig:
+    """Pairs and corpus, simulated and cut from them where none are given."""
+    if config.pairs is None:
+        simulate(place.pairs, config.simulate, progress=progress)
+        config = config.model_copy(update={"pairs": str(place.pairs)})
+    if config.store is None and not (place.store / "zarr.json").is_file():
+        _corpus_of(Pairs.open(str(config.pairs)), config, place.store)
+    return config.model_copy(update={"store": config.store or str(place.store)})
+
+
+def _corpus_of(pairs: Pairs, config: AblateConfig, out: Path) -> None:
+    """The EEG of training trials, one subject each, without labels: what pre-training may see of this data set."""
+    parts, _ = choose_trials(pairs, EvaluateConfig(split=config.split))
+    subjects = [
+        {"windows": pairs.eeg(parts["train"][pairs.person[parts["train"]] == number]), "subject": name}
+        for number, name in enumerate(pairs.subjects)
+        if (pairs.person[parts["train"]] == number).any()
+    ]
+    sfreq = float(pairs.attributes[pairs.subjects[0]].get("sfreq") or 512.0)
+    partial = out.with_name(f".{out.name}.partial")
+    from_arrays(partial, subjects, sfreq=sfreq, dataset="training-trials", licence=pairs.licence)
+    atomic.publish_folder(partial, out)
+
+
+def encoder_settings(row: Row, scale: str) -> dict[str, Any] | str:
+    """The encoder of a row: a preset's name (paper), or its shape (small)."""
+    if scale == "paper":
+        return "shallow2" if row.shallow else PAPER_SIZES[row.size]
+    shape = dict(SMALL_SIZES[row.size])
+    if row.shallow:  # "two layers" of the large width (paper, section 4.4)
+        shape = {**SMALL_SIZES["297"], "depth": 2, "mlp_ratio": 1.0}
+    return shape
+
+
+def pretrain_config(mask: float, size: Size, config: AblateConfig) -> PretrainConfig:
+    """Masked signal modelling of one mask ratio and size."""
+    extra = {"loop": {"seed": config.seed, "tracker": "none"}}
+    if config.scale == "paper":
+        base = PRETRAIN_PRESETS[PAPER_SIZES[size]]
+        return _merged(PretrainConfig, base, {"model": {"mask_ratio": mask}}, extra, _steps(config.pretrain_steps))
+    model = {"encoder": SMALL_SIZES[size], "mask_ratio": mask}
+    # at the 5e-3 of `tiny` the wider of these collapse to the mean of all windows; below 1e-3 hundreds of steps do not leave it
+    optim = {"optim": {"lr": 2e-3}}
+    return _merged(PretrainConfig, PRETRAIN_PRESETS["tiny"], {"model": model}, optim, extra, _steps(config.pretrain_steps))
+
+
+def finetune_config(row: Row, config: AblateConfig) -> FinetuneConfig:
+    """Fine-tuning of a row: the paper's losses and what they train, switched off where the row says so."""
+    base: dict[str, Any] = {"loop": {"seed": config.seed, "tracker": "none"}, "preview_trials": 0, "select": "loss"}
+    if config.scale == "small":
+        # ours: hundreds of steps have to do for the paper's 500 epochs, so they are many and large; h reads tau(y), as the paper's
+        # section 3.3 has it, which brings L_clip to the tokens; and guidance makes up for a U-Net that has just begun to listen
+        base |= {
+            "batch_size": 8,
+            "optim": {"lr": 1e-3, "clip": 1.0},
+            "clip_from": "tau",
+            "guidance_dropout": 0.1,
+            "guidance": 3.0,
+        }
+    if config.finetune_epochs is not None:
+        base["loop"]["epochs"] = config.finetune_epochs
+    switches: dict[str, Any] = {"split": config.split.rpartition("/")[0] or "default"}
+    switches["train_encoder"] = row.tuned != "A only"
+    if row.tuned == "E only":
+        switches["trains"] = "none"
+    if not row.clip:
+        switches |= {"w_clip": 0.0, "w_contrastive": 0.0}
+    if row.labels:
+        switches["w_class"] = 1.0
+    preset = _merged(FinetuneConfig, FINETUNE_PRESETS["paper"], base).model_dump()
+    return resolve(FinetuneConfig, base=preset, assignments=[*config.finetune, *(f"{k}={_toml(v)}" for k, v in switches.items())])
+
+
+def _pretrain_job(out: str, mask: float, size: Size, plain: Mapping[str, Any]) -> None:
+    config, place = build(AblateConfig, plain), Place(Path(out))
+    torch.set_num_threads(1)
+    pretrain(str(config.store), place.pretrained(mask, size), pretrain_config(mask, size, config))
+
+
+def _row_job(out: str, name: str, plain: Mapping[str, Any]) -> None:
+    """Fine-tune and evaluate one row, and write its `row.json` last."""
+    config, place, row = build(AblateConfig, plain), Place(Path(out)), ROWS[name]
+    torch.set_num_threads(1)
+    folder = place.row(name)
+    encoder = _encoder_of(row, config, place)
+    run = folder / "finetuned"
+    finetune(str(config.pairs), encoder, config.sd, config.clip, run, finetune_config(row, config), offline=True)
+    found = evaluate(run, str(config.pairs), folder / "evaluation", evaluate_config(config))
+    write_report(found, folder / "evaluation" / "report.html")
+    atomic.write_json(
+        folder / "row.json",
+        _row_result(row, config, found, parameter_count(EEGEncoder.from_pretrained(run / "pipeline" / "encoder"))),
+    )
+
+
+def _encoder_of(row: Row, config: AblateConfig, place: Place) -> str:
+    """The pre-trained run of a row, or a fresh encoder of the same shape, written once."""
+    if row.mask is not None:
+        return str(place.pretrained(row.mask, row.size))
+    shape = encoder_settings(row, config.scale)
+    if isinstance(shape, str):
+        return f"random:{shape}"
+    folder = place.row(row.name) / "encoder"
+    if not (folder / "config.json").is_file():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            tiny = pretrain_config(0.75, row.size, config).model.encoder
+            encoder = EEGEncoder(tiny.model_copy(update=shape))
+        encoder.save_pretrained(folder)
+    return str(folder)
+
+
+def evaluate_config(config: AblateConfig) -> EvaluateConfig:
+    """The same evaluation for all rows."""
+    return EvaluateConfig(
+        split=config.split, samples=config.samples, trials=config.trials, steps=config.steps, seed=0, classifier=config.classifier,
+        inception=config.inception, lpips=config.lpips,
+    )  # fmt: skip
+
+
+def _row_result(row: Row, config: AblateConfig, found: Evaluation, parameters: int) -> dict[str, Any]:
+    names = [m.name for m in found.measurements]
+    stricter = next((name for name in names if "-centroid-top-1" in name), None) or next(
+        (n for n in names if "-shown-top-1" in n), None
+    )
+    shown = [ACCURACY, *([stricter] if stricter else [])]
+    return {
+        "row": row.name, "msm": row.mask is not None, "clip": row.clip, "mask": row.mask, "tuned": row.tuned,
+        "params_paper": f"{row.size} M", "params": parameters, "paper": row.paper, "fingerprint": _identity(row, config),
+        "measured": {name: found[name].to_json() for name in shown if name in names},
+        "values": {name: [round(float(v), 6) for v in found[name].values_N] for name in shown if name in names},
+        "first_line": found.first_line, "measurements": [m.to_json() for m in found.measurements],
+    }  # fmt: skip
+
+
+# Table 1
+
+
+def table1(
+    out: str | Path, config: AblateConfig | None = None, *, progress: ProgressCallback | None = None
+) -> list[dict[str, Any]]:
+    """Table 1's columns: the full model (row `full`) beside the two forms of Brain2Image, on the same trials; `table1.json`, `.md`."""
+    config, place = config or AblateConfig(), Place(Path(out))
+    full = ablate(out, ["full"], config, progress=progress)[0]
+    config = prepare(place, config, progress)
+    store = Pairs.open(str(config.pairs))
+    judging = evaluate_config(config)
+    parts, chosen = choose_trials(store, judging)
+    sd = load_stable_diffusion(config.sd, offline=True)
+    size = sd.image_size
+    systems: dict[str, list[dict[str, Any]]] = {"DreamDiffusion": full["measurements"]}
+    scorer = None
+    for kind in ("vae", "gan"):
+        file = place.out / "baselines" / f"brain2image-{kind}.json"
+        key = fingerprint({"kind": kind, "config": _shared(config), "pairs": store.fingerprint})
+        kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if kept.get("fingerprint") != key:
+            scorer = scorer or make_scorer(store, parts["train"], chosen, size, load_networks(judging, None), judging)
+            problem = Problem(store, parts["train"], chosen, size, samples=config.samples, seed=config.seed)
+            made = run_baseline(
+                f"brain2image-{kind}", problem, generator=None, clip=None, epochs=config.baseline_epochs, progress=progress
+            )
+            kept = {
+                "fingerprint": key,
+                "told": made.told,
+                "measurements": [m.to_json() for m in scorer.measure(made.images_NSHWC)],
+            }
+            atomic.write_json(file, kept)
+        systems[f"Brain2Image-{kind.upper()}"] = kept["measurements"]
+    table = table1_rows(systems)
+    atomic.write_json(place.out / "table1.json", {"rows": table, "systems": systems})
+    atomic.write_text(place.out / "table1.md", table1_text(table))
+    return table
+
+
+# running
+
+
+def _run(
+    jobs: Sequence[tuple[Callable[..., None], tuple[Any, ...]]],
+    config: AblateConfig,
+    progress: ProgressCallback | None,
+    what: str,
+) -> None:
+    """All jobs, on a Dask cluster, in processes of their own, or here."""
+    if not jobs:
+        return
+    if config.scheduler is not None:
+        _run_on_dask(jobs, config.scheduler, progress, what)
+        return
+    if config.workers == 1:
+        threads = torch.get_num_threads()
+        for number, (job, arguments) in enumerate(jobs):
+            _say(progress, number, len(jobs), f"{what}: {arguments[1]}")
+            job(*arguments)
+        torch.set_num_threads(threads)
+    else:
+        with ProcessPoolExecutor(min(config.workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+            waiting = {pool.submit(job, *arguments): arguments[1] for job, arguments in jobs}
+            for number, future in enumerate(as_completed(waiting)):
+                future.result()
+                _say(progress, number + 1, len(jobs), f"{what}: {waiting[future]} done")
+    _say(progress, len(jobs), len(jobs), f"{what} done")
+
+
+def _run_on_dask(
+    jobs: Sequence[tuple[Callable[..., None], tuple[Any, ...]]], address: str, progress: ProgressCallback | None, what: str
+) -> None:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UsageError("--scheduler needs Dask, which is not installed", 'pip install "eeg-dreamdiff[cluster]"') from None
+    with Client(address, set_as_default=False) as client:
+        futures = [client.submit(job, *arguments, pure=False) for job, arguments in jobs]
+        for number, future in enumerate(futures):  # in order; waiting for an early one delays only the message of a later one
+            future.result()
+            _say(progress, number + 1, len(jobs), f"{what} on the cluster")
+
+
+def _say(progress: ProgressCallback | None, done: int, total: int, message: str) -> None:
+    if progress is not None:
+        progress(done, total, message)
+
+
+def _row(name: str) -> Row:
+    if name not in ROWS:
+        raise UsageError(f"Table 2 has no row {name!r}", f"use some of: {', '.join(ROWS)}")
+    return ROWS[name]
+
+
+def _claim(place: Place, config: AblateConfig) -> None:
+    """Rows of one folder must be comparable: same data, same lengths."""
+    file = place.out / "ablate.json"
+    wanted = _shared(config)
+    if file.is_file():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if found != wanted:
+            different = sorted(k for k in wanted if found.get(k) != wanted[k])
+            raise UsageError(
+                f"{place.out}: holds rows of other settings ({', '.join(different)}: {found.get(different[0])!r} there, {wanted[different[0]]!r} now)",
+                "choose another --out, or the settings of the first run",
+            )
+    else:
+        atomic.write_json(file, wanted)
+
+
+def _shared(config: AblateConfig) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(config.model_dump_json(exclude=LEFT_OUT_OF_IDENTITY))
+    if plain["pairs"] is not None:
+        plain["pairs"] = Path(plain["pairs"]).name
+    plain["store"] = None if plain["store"] is None else Path(plain["store"]).name
+    return plain
+
+
+def _identity(row: Row, config: AblateConfig) -> str:
+    return fingerprint({"row": {k: v for k, v in vars(row).items() if k != "paper"}, "config": _shared(config)})
+
+
+def _done(place: Place, row: Row, config: AblateConfig) -> bool:
+    file = place.row(row.name) / "row.json"
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("fingerprint") == _identity(row, config)
+
+
+def _steps(steps: int | None) -> dict[str, Any]:
+    return {} if steps is None else {"loop": {"max_steps": steps, "epochs": 1_000_000}}
+
+
+def _merged(schema: Any, *parts: Mapping[str, Any]) -> Any:
+    merged: dict[str, Any] = {}
+    for part in parts:
+        merge(merged, part)
+    return build(schema, merged)
+
+
+def _toml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else repr(value)

@@ -1,0 +1,104 @@
+"""What this machine has, and whether the loader works on it: the facts a bug report needs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreamdiff.pretraining.stream import WindowStream
+from eegprep.inspection.loader_check import START_METHODS, Check, check_reader, small_corpus
+
+PACKAGES = (
+    *("eeg-dreamdiff", "torch", "diffusers", "transformers", "accelerate", "open_clip_torch", "torchmetrics", "safetensors"),
+    *("mne", "moabb", "zarr", "numcodecs", "numpy", "scipy", "obstore", "peft", "gradio", "braindecode"),
+)
+
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HOME", "TORCH_HOME", "MNE_DATA")
+
+
+def examine(*, timeout: float = 60.0, folder: Path | None = None) -> dict[str, Any]:
+    """Versions, devices, offline state, and a self-test of the loader.
+
+    Args:
+        timeout: s for each part of the self-test.
+        folder: where the free disk space is looked up; default the working folder.
+
+    Returns:
+        JSON values; `checks` holds one entry a test, `ok` whether all passed.
+    """
+    checks = [*check_reader(timeout), *check_stream(timeout)]
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "versions": versions(),
+        "devices": devices(),
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "disk_free_gb": round(shutil.disk_usage(folder or Path.cwd()).free / 1e9, 1),
+        "offline": {name: os.environ.get(name) for name in OFFLINE},
+        "checks": [asdict(check) for check in checks],
+        "ok": all(check.ok for check in checks),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Installed versions; None for what is not installed."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def devices() -> list[dict[str, Any]]:
+    """What torch can compute on."""
+    found: list[dict[str, Any]] = [
+        {"device": "cpu", "name": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
+         "bf16": cpu_multiplies_bf16()}
+    ]  # fmt: skip
+    for number in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(number)
+        found.append(
+            {"device": f"cuda:{number}", "name": facts.name, "memory_gb": round(facts.total_memory / 1e9, 1),
+             "bf16": torch.cuda.is_bf16_supported()}
+        )  # fmt: skip
+    if torch.backends.mps.is_available():
+        found.append({"device": "mps", "name": "Apple GPU"})
+    return found
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether the processor has bf16 products (AVX512-BF16 or AMX): then `loop.precision=bf16` pays for wide encoders."""
+    facts = Path("/proc/cpuinfo")
+    return facts.is_file() and bool({"avx512_bf16", "amx_bf16"} & set(facts.read_text(encoding="utf-8").split()))
+
+
+def check_stream(timeout: float = 60.0) -> list[Check]:
+    """The same batches from threads and from worker processes of every kind; a worker that hangs is reported."""
+    with small_corpus() as path:
+        stream = WindowStream(path, 8, pin_memory=False)
+        wanted = torch.cat([batch["index"] for batch in stream])
+        complete = wanted.sort().values.equal(torch.arange(len(stream.corpus)))
+        checks = [Check("stream, threads", complete, "every window once" if complete else "windows are missing or repeated")]
+        methods = START_METHODS if sys.platform != "win32" else ("spawn",)
+        checks += [_check_workers(stream, wanted, method, timeout) for method in methods]
+    return checks
+
+
+def _check_workers(stream: WindowStream, wanted: torch.Tensor, method: str, timeout: float) -> Check:
+    stream.set_epoch(0)
+    try:
+        found = torch.cat([batch["index"] for batch in stream.loader(2, context=method, timeout=timeout)])
+    except Exception as error:  # whatever happens is a finding
+        return Check(f"stream, 2 workers by {method}", False, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+    same = found.equal(wanted)
+    return Check(f"stream, 2 workers by {method}", same, "same batches" if same else "other batches than threads give")

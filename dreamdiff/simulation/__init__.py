@@ -1,0 +1,1 @@
+"""Simulates EEG-image pairs whose answer is known."""

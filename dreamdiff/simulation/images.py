@@ -1,0 +1,54 @@
+"""Loads the images that simulated people see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dreamdiff import embedded
+from dreamdiff.diffusion.clip import load_clip
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images to show: (m, h, w, 3) uint8, labels, names, which are held out of training, and their (m, D) feature vectors."""
+
+    images_NHWC: np.ndarray
+    labels_N: np.ndarray
+    names: tuple[str, ...]
+    held_out_N: np.ndarray
+    classes: tuple[str, ...]
+    features_ND: np.ndarray
+    features_from: str = "given"
+    licence: str = "unknown"
+    class_ids: tuple[str, ...] | None = None
+
+    @classmethod
+    def shipped(cls, clip: str = "embedded") -> ImageSet:
+        """The drawings of 40 categories that ship with the package, with vectors of a CLIP (see `load_clip`)."""
+        parts = [embedded.load_images("train"), embedded.load_images("held-out")]
+        images = np.concatenate([part.images_NHWC for part in parts])
+        records = [record for part in parts for record in part.records]
+        target = load_clip(clip)
+        return cls(
+            images_NHWC=images,
+            labels_N=np.concatenate([part.labels_N for part in parts]),
+            names=_unique([f"{r['category']}/{r['source']}-{r['drawing']}" for r in records]),
+            held_out_N=np.concatenate([np.full(len(part), number == 1) for number, part in enumerate(parts)]),
+            classes=tuple(embedded.categories()),
+            class_ids=tuple(embedded.synsets()),
+            features_ND=target.encode_images(images).numpy(),
+            features_from=f"clip {target.fingerprint[:16]}",
+            licence=", ".join(sorted({str(record["licence"]) for record in records})),
+        )
+
+
+def _unique(names: Sequence[str]) -> tuple[str, ...]:
+    seen: dict[str, int] = {}
+    out = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        out.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return tuple(out)

@@ -1,0 +1,4 @@
+"""The one training loop: task, draws, checkpoints, optimiser, history.
+
+Nothing here knows EEG or images.
+"""

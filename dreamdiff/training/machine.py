@@ -1,0 +1,103 @@
+"""Fits a run to the machine: precision, accelerator, termination signals, one process per run folder, compiler."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import torch
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from dreamdiff.training.config import LoopConfig
+from eegprep.errors import CheckpointError, UsageError
+
+
+class StopSignal:
+    """Turns SIGTERM into a wish that the loop fulfils at the next step (one process only: several must agree)."""
+
+    def __init__(self, accelerator: accelerate.Accelerator) -> None:
+        self.wanted = False
+        self._listen = accelerator.num_processes == 1 and threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> StopSignal:
+        if self._listen:
+            self._before = signal.signal(signal.SIGTERM, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._listen:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _ask(self, *_: object) -> None:
+        self.wanted = True
+
+
+def precision_for(config: LoopConfig) -> str:
+    """accelerate's name for the precision that `config` asks for on this machine."""
+    if config.precision != "auto":
+        return {"fp32": "no"}.get(config.precision, config.precision)
+    if config.device == "cpu" or not torch.cuda.is_available():
+        return "no"  # bf16 pays on some CPUs and for wide models only; and fp32 gives the same bits again
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+
+
+def make_accelerator(config: LoopConfig, run_dir: Path, unused: bool) -> accelerate.Accelerator:
+    precision = precision_for(config)
+    on_cpu = config.device == "cpu" or not torch.cuda.is_available()
+    if precision == "fp16" and on_cpu:
+        raise UsageError("fp16 training needs a GPU, and none is used here", "set loop.precision to fp32 or bf16")
+    if config.tracker == "wandb" and importlib.util.find_spec("wandb") is None:
+        raise UsageError(
+            "loop.tracker = 'wandb', but wandb is not installed", "pip install 'eeg-dreamdiff[wandb]', or use tensorboard"
+        )
+    # one process may train both stages one after the other, in different precisions; accelerate keeps the first for ever
+    AcceleratorState._reset_state()
+    return accelerate.Accelerator(
+        mixed_precision=precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+        cpu=config.device == "cpu",
+        log_with=None if config.tracker == "none" else config.tracker,
+        project_config=ProjectConfiguration(project_dir=str(run_dir), logging_dir=str(run_dir / "logs")),
+    )
+
+
+@contextlib.contextmanager
+def only_one_process(run_dir: Path, accelerator: accelerate.Accelerator) -> Iterator[None]:
+    """Hold the folder's lock in the first process."""
+    if not accelerator.is_main_process:
+        yield
+        return
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_dir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise CheckpointError(
+            f"{run_dir}: another process is training in it", "wait for it to end, or choose another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_compiler(device: torch.device) -> None:
+    if device.type == "cpu" and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
+        raise UsageError(
+            "loop.compile needs a C++ compiler on a CPU, and there is none", "install g++, or set loop.compile=false"
+        )
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value

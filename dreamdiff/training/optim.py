@@ -1,0 +1,88 @@
+"""AdamW with the authors' groups, the learning-rate schedule, and the moving average of weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dreamdiff.training.config import OptimConfig
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups: biases and one-dimensional ones (norms) are not decayed.
+
+    CLS and mask tokens are three-dimensional and are decayed, as in the authors' code.
+    """
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def adamw(groups: list[dict[str, Any]], config: OptimConfig, device: torch.device) -> torch.optim.AdamW:
+    """AdamW over `groups`; fused (one pass over memory per parameter) on devices that have it."""
+    fused = config.fused and device.type in {"cpu", "cuda", "xpu", "mps"}
+    groups = [{"lr_scale": 1.0, **group} for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+
+
+def learning_rate(epoch: float, epochs: float, config: OptimConfig) -> float:
+    """The learning rate at a fractional epoch of `epochs`.
+
+    Linear from 0 over the warm-up, then min_lr + (lr - min_lr) x (1 + cos(pi x share of the rest that is done)) / 2.
+    Source: the authors' trainer (set at every step), as in He et al. 2021, "Masked autoencoders are scalable vision learners".
+    """
+    if epoch < config.warmup_epochs:
+        return config.lr * epoch / config.warmup_epochs
+    if config.schedule == "constant":
+        return config.lr
+    done = (epoch - config.warmup_epochs) / max(epochs - config.warmup_epochs, 1e-12)
+    return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group the rate, times its own `lr_scale`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_scale", 1.0)
+
+
+class MovingAverage:
+    """Exponential moving average of trainable parameters, in float32: average = decay x average + (1 - decay) x weight."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.average = {n: p.detach().float().clone() for n, p in module.named_parameters() if p.requires_grad}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Take the module's present weights in."""
+        weights = dict(module.named_parameters())
+        averages = list(self.average.values())
+        torch._foreach_lerp_(averages, [weights[name].detach().float() for name in self.average], 1.0 - self.decay)
+
+    @torch.no_grad()
+    def swap(self, module: nn.Module) -> None:
+        """Exchange the module's weights with the averages; a second call restores both."""
+        weights = dict(module.named_parameters())
+        for name, average in self.average.items():
+            kept = weights[name].detach().clone()
+            weights[name].copy_(average)
+            self.average[name] = kept.float()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return dict(self.average)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        for name, average in self.average.items():
+            average.copy_(state[name])
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Euclidean norm of all gradients together."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients)

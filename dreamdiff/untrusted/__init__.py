@@ -1,0 +1,1 @@
+"""Reads checkpoints and pickled arrays of strangers without executing them."""

@@ -1,0 +1,214 @@
+"""A corpus from numpy arrays or from other corpora, and a corpus as other people's files.
+
+Legend: N windows, C channels, T samples.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from eegprep import atomic
+from eegprep.corpus.reader import Corpus
+from eegprep.corpus.views import where_from
+from eegprep.errors import SignalError, UsageError
+from eegprep.provenance import fingerprint
+from eegprep.recording import ProgressCallback
+from eegprep.store.format import COLUMNS
+from eegprep.store.root import create_corpus, finish_corpus
+from eegprep.store.writer import SubjectWriter
+
+FORMATS = ("hdf5", "npy")
+
+_BLOCK = 256  # windows in memory at once
+
+
+def from_arrays(
+    out: str | Path,
+    windows: np.ndarray | Sequence[Mapping[str, Any]],
+    *,
+    sfreq: float,
+    channels: Sequence[str] | None = None,
+    dataset: str = "arrays",
+    labels: Sequence[str | None] | None = None,
+    licence: str = "unknown",
+    pad_to: int = 128,
+    shard: int = 256,
+) -> Corpus:
+    """Make a corpus of windows that are numpy arrays already.
+
+    Args:
+        out: the corpus to make, or to add to.
+        windows: (N, C, T) float, uV, of one subject; or one dictionary a subject with `windows` (N, C, T) and, as far as
+            they are known, `subject`, `dataset`, `person`, `session`, `run`, `sfreq`, `channels`, `labels`, `starts`, `licence`.
+        sfreq: sampling rate, Hz, where a dictionary names none.
+        channels, dataset, labels, licence: the same for what a dictionary does not say.
+        pad_to: channels of the corpus; fewer are repeated in their order until there are as many.
+        shard: windows a file.
+
+    Returns:
+        The corpus, open for reading.
+    """
+    if isinstance(windows, np.ndarray):
+        windows = [{"windows": windows, "labels": labels}]
+    root, samples = Path(out), {np.shape(entry["windows"])[-1] for entry in windows}
+    if len(samples) != 1:
+        raise SignalError(f"windows have {sorted(samples)} samples", "give windows of one length")
+    (length,) = samples
+    recipe = {"made_by": "from_arrays", "pad_to": pad_to, "samples": length}
+    create_corpus(root, recipe, fingerprint(recipe), channels=pad_to, samples=length)
+    defaults = {"sfreq": sfreq, "channels": channels, "dataset": dataset, "licence": licence}
+    for number, given in enumerate(windows, start=1):
+        entry = {**defaults, "subject": str(number), **given}
+        _write_subject(root, entry, pad_to, length, shard)
+    finish_corpus(root)
+    return Corpus.open(root)
+
+
+def _write_subject(root: Path, entry: Mapping[str, Any], pad_to: int, samples: int, shard: int) -> None:
+    windows_NCT = np.asarray(entry["windows"], np.float32)
+    n_channels = windows_NCT.shape[1]
+    if not 1 <= n_channels <= pad_to:
+        raise SignalError(
+            f"{entry['subject']}: {n_channels} channels do not fit a corpus of {pad_to}", "choose channels, or set pad_to"
+        )
+    names = list(entry["channels"] or (f"EEG{i + 1:03d}" for i in range(n_channels)))
+    if len(names) != n_channels:
+        raise SignalError(f"{entry['subject']}: {len(names)} channel names for {n_channels} channels", "give one name a channel")
+    pad_map = np.arange(pad_to) % n_channels
+    starts = entry.get("starts")
+    with SubjectWriter(root, entry["dataset"], str(entry["subject"]), channels=pad_to, samples=samples, shard=shard) as writer:
+        recording = writer.add_recording(
+            {
+                "session": str(entry.get("session", "0")),
+                "run": str(entry.get("run", "0")),
+                "sfreq": float(entry["sfreq"]),
+                "original_sfreq": float(entry.get("original_sfreq", entry["sfreq"])),
+                "channels": names,
+                "n_channels": n_channels,
+                "pad_map": pad_map.tolist(),
+                "band": entry.get("band"),
+                "licence": entry["licence"],
+                "doi": entry.get("doi", ""),
+                "sources": [],
+                "findings": [],
+            }
+        )
+        writer.add(
+            windows_NCT[:, pad_map],
+            recording,
+            np.arange(len(windows_NCT)) * samples if starts is None else starts,
+            entry.get("labels"),
+        )
+        person = entry.get("person", f"{entry['dataset']}/{entry['subject']}")
+        writer.commit(fingerprint({"arrays": str(entry["subject"])}), {"person": person})
+
+
+def export(
+    store: str | Path | Corpus,
+    out: str | Path,
+    kind: Literal["hdf5", "npy"],
+    *,
+    progress: ProgressCallback | None = None,
+) -> int:
+    """Write a corpus, or a selection of it, as HDF5 or as one .npy file a window.
+
+    Args:
+        store: where the corpus is, or an open corpus or selection.
+        out: HDF5: the file. npy: the folder; `<dataset>/<subject>/<number>.npy`, each (channels, samples) float32 uV, as the
+            published DreamDiffusion script scans them, and a `windows.csv` a subject.
+        kind: "hdf5" or "npy".
+
+    Returns:
+        How many windows were written.
+    """
+    if kind not in FORMATS:
+        raise UsageError(f"there is no format {kind!r}", f"use one of: {', '.join(FORMATS)}")
+    corpus = store if isinstance(store, Corpus) else Corpus.open(store)
+    return (_export_hdf5 if kind == "hdf5" else _export_npy)(corpus, Path(out), progress)
+
+
+def _export_hdf5(corpus: Corpus, out: Path, progress: ProgressCallback | None) -> int:
+    """The groups of the corpus under their names; a chunk a window, gzip, which every HDF5 library reads."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = atomic.partial_path(out)
+    try:
+        with h5py.File(partial, "w") as file:
+            done = _fill_hdf5(corpus, file, progress)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    atomic.fsync_folder(out.parent)
+    return done
+
+
+def _fill_hdf5(corpus: Corpus, file: h5py.File, progress: ProgressCallback | None) -> int:
+    file.attrs["corpus"] = json.dumps({key: corpus.attributes[key] for key in ("format", "version", "recipe", "fingerprint")})
+    done = 0
+    for key in corpus.keys:
+        part = _of_group(corpus, key)
+        if not len(part):
+            continue
+        group, shape = file.create_group(key), (len(part), corpus.channels, corpus.samples)
+        data = group.create_dataset(
+            "windows", shape, "<f4", chunks=(1, *shape[1:]), compression="gzip", compression_opts=1, track_times=False
+        )
+        data.attrs["unit"] = "uV"
+        for first in range(0, len(part), _BLOCK):
+            last = min(first + _BLOCK, len(part))
+            data[first:last] = part.read(np.arange(first, last))
+            done += last - first
+            if progress:
+                progress(done, len(corpus), key)
+        for name in COLUMNS:
+            group.create_dataset(name, data=part.column(name), track_times=False)
+        attributes = part.attributes_of(key)
+        group.attrs["recordings"] = json.dumps(attributes["recordings"], ensure_ascii=False)
+        group.attrs["labels"] = json.dumps(attributes["labels"], ensure_ascii=False)
+        group.attrs["person"] = attributes["person"]
+    return done
+
+
+def _export_npy(corpus: Corpus, out: Path, progress: ProgressCallback | None) -> int:
+    """One folder a subject, each published whole; a later run leaves finished folders as they are."""
+    done, total = 0, len(corpus)
+    for key in corpus.keys:
+        part = _of_group(corpus, key)
+        n = len(part)
+        folder, mark = out / key, {"content": part.identity, "windows": n}
+        if n and not _is_done(folder, mark):
+            partial = atomic.partial_path(folder)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            for first in range(0, n, _BLOCK):
+                for i, window_CT in enumerate(part.read(np.arange(first, min(first + _BLOCK, n))), start=first):
+                    np.save(partial / f"{i:08d}.npy", window_CT)
+                if progress:
+                    progress(done + min(first + _BLOCK, n), total, key)
+            table = where_from(part)
+            table.insert(0, "file", [f"{i:08d}.npy" for i in range(n)])
+            table.to_csv(partial / "windows.csv", index=False)
+            (partial / "export.json").write_text(json.dumps(mark))
+            atomic.publish_folder(partial, folder)
+        done += n
+    return done
+
+
+def _is_done(folder: Path, mark: Mapping[str, Any]) -> bool:
+    try:
+        return bool(json.loads((folder / "export.json").read_text()) == mark)
+    except (OSError, ValueError):
+        return False
+
+
+def _of_group(corpus: Corpus, key: str) -> Corpus:
+    return corpus.take(np.flatnonzero(corpus.group_of(np.arange(len(corpus))) == corpus.keys.index(key)))

@@ -1,0 +1,82 @@
+"""Merges corpora into one."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eegprep import atomic
+from eegprep.corpus.reader import Corpus
+from eegprep.errors import StoreError, UsageError
+from eegprep.provenance import fingerprint
+from eegprep.recording import ProgressCallback
+from eegprep.store.root import committed_key, create_corpus, finish_corpus, publish_group
+
+
+def merge(stores: Sequence[str | Path], out: str | Path, *, progress: ProgressCallback | None = None) -> Corpus:
+    """Bring the subjects of several corpora together. Files are copied as they are, and checked against their SHA-256.
+
+    Args:
+        stores: folders or addresses of corpora with windows of one shape.
+        out: the corpus to make, or to go on with.
+
+    Returns:
+        The merged corpus.
+
+    Raises:
+        StoreError: windows of different shapes, two different subjects of one name, or a damaged file.
+    """
+    if not stores:
+        raise UsageError("no corpora to merge", "name at least one")
+    opened = [Corpus.open(store) for store in stores]
+    shapes = {(corpus.channels, corpus.samples) for corpus in opened}
+    if len(shapes) > 1:
+        raise StoreError(f"the corpora hold windows of different shapes: {sorted(shapes)}", "merge corpora of one shape")
+    _check_names(opened)
+    recipes = {corpus.attributes["fingerprint"]: corpus.attributes["recipe"] for corpus in opened}
+    recipe = next(iter(recipes.values())) if len(recipes) == 1 else {"merged": dict(sorted(recipes.items()))}
+    name = next(iter(recipes)) if len(recipes) == 1 else fingerprint(recipe)
+    root = Path(out)
+    create_corpus(root, recipe, name, channels=opened[0].channels, samples=opened[0].samples)
+    jobs = [(corpus, key) for corpus in opened for key in corpus.keys]
+    for done, (corpus, key) in enumerate(jobs, start=1):
+        dataset, subject = key.split("/")
+        if committed_key(root, dataset, subject) != corpus.attributes_of(key)["commit"]["key"]:
+            _copy_group(corpus, key, root)
+        if progress:
+            progress(done, len(jobs), key)
+    finish_corpus(root)
+    return Corpus.open(root)
+
+
+def _check_names(corpora: Sequence[Corpus]) -> None:
+    seen: dict[str, tuple[str, Any]] = {}
+    for corpus in corpora:
+        for key in corpus.keys:
+            commit = corpus.attributes_of(key)["commit"]
+            url, known = seen.setdefault(key, (corpus.url, commit))
+            if known != commit:
+                raise StoreError(
+                    f"{key} is in {url} and in {corpus.url} with different content",
+                    "leave one of them out, or build one under another name",
+                )
+
+
+def _copy_group(corpus: Corpus, key: str, root: Path) -> None:
+    partial = atomic.partial_path(root / key)
+    shutil.rmtree(partial, ignore_errors=True)
+    for name, entry in corpus.attributes_of(key)["commit"]["files"].items():
+        content = corpus.file(f"{key}/{name}")
+        if len(content) != entry["bytes"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            raise StoreError(
+                f"{corpus.url}/{key}/{name}: {len(content)} bytes do not fit the commit record ({entry['bytes']} bytes and their SHA-256)",
+                "run `eegprep verify --repair` on that corpus first",
+            )
+        path = partial / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (partial / "zarr.json").write_bytes(corpus.file(f"{key}/zarr.json"))
+    publish_group(root, key)

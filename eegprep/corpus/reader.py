@@ -1,0 +1,400 @@
+"""A corpus to read from: tables of what is in it, and windows in any order at the speed of memory.
+
+Legend: N windows, C channels, T samples.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eegprep.corpus import views
+from eegprep.corpus.files import REPAIR, Files, Shard
+from eegprep.corpus.objects import open_files
+from eegprep.corpus.shards import Shards, crc_fits
+from eegprep.errors import StoreError, UsageError
+from eegprep.pool import _Threads, free_processors
+from eegprep.settings import suggest
+from eegprep.store.format import COLUMNS, check_corpus_attributes, parse_node
+
+_RECORDING_COLUMNS = [
+    *("group", "recording", "dataset", "subject", "person", "session", "run"),
+    *("sfreq", "original_sfreq", "n_channels", "licence", "windows"),
+]
+
+SMALL_READ = 16  # windows; below this a second thread costs more than it brings
+
+
+@dataclass(frozen=True)
+class Group:
+    """One subject's group: its name, its windows, and their shards."""
+
+    key: str
+    windows: int
+    shards: tuple[Shard, ...]
+
+
+class Corpus:
+    """Windows of many subjects as one long array, with tables of subjects and recordings.
+
+    Safe to use from several threads, and in processes that were forked or spawned after it was opened.
+    Indices count windows over all groups in the order of their names; a selection counts its own windows from 0.
+    """
+
+    def __init__(self, url: str, root: dict[str, Any], groups: Sequence[Group], files: Files) -> None:
+        """Use `Corpus.open`."""
+        self.url, self.attributes = url, root
+        self.channels, self.samples = int(root["channels"]), int(root["samples"])
+        self._groups, self._files = tuple(groups), files
+        self._shards = Shards([shard for group in groups for shard in group.shards], files)
+        self._ends = np.cumsum([group.windows for group in groups], dtype=np.int64)
+        self._rows: np.ndarray | None = None  # of a selection: sorted indices into the whole corpus
+        self._nodes: dict[str, dict[str, Any]] = {}  # attributes of groups, read when asked for
+        self._tables: dict[str, pd.DataFrame] = {}
+        self._threads = _Threads()
+
+    @classmethod
+    def open(
+        cls,
+        url: str | os.PathLike[str],
+        *,
+        options: Mapping[str, Any] | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        cache_limit: int = 20_000_000_000,
+    ) -> Corpus:
+        """Open a corpus.
+
+        Args:
+            url: a folder, or s3://, gs://, az://, https://, memory:// and what else fsspec knows.
+            options: for an object store, for instance {"endpoint": "http://localhost:5000", "skip_signature": True};
+                credentials otherwise come from the usual environment variables.
+            cache: folder in which to keep what was fetched from an object store.
+            cache_limit: bytes that the cache may take.
+
+        Raises:
+            StoreError: there is no corpus, or a subject in it is not whole.
+        """
+        files = open_files(os.fspath(url), options=options, cache=cache, cache_limit=cache_limit)
+        node = parse_node(files.metadata("zarr.json"), f"{url}/zarr.json")
+        root = check_corpus_attributes(node.get("attributes", {}), str(url))
+        nodes = (node.get("consolidated_metadata") or {}).get("metadata") or _walk(files)
+        keys = sorted(key for key in nodes if key.count("/") == 1 and nodes[key].get("node_type") == "group")
+        corpus = cls(str(url), root, [_group(key, nodes) for key in keys], files)
+        corpus._nodes = {key: nodes[key]["attributes"] for key in keys}
+        return corpus
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_nodes": {}, "_tables": {}}  # small, for worker processes
+
+    def __len__(self) -> int:
+        return self._total if self._rows is None else len(self._rows)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.read([index])[0]
+
+    def __repr__(self) -> str:
+        return f"Corpus({self.url!r}: {len(self)} windows of ({self.channels}, {self.samples}), {len(self._groups)} subjects)"
+
+    @property
+    def survives_fork(self) -> bool:
+        """Whether worker processes may be forked: not for object stores, whose client has threads of its own."""
+        return self._files.survives_fork
+
+    @property
+    def _total(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @property
+    def subjects(self) -> pd.DataFrame:
+        """One row a subject: dataset, subject, person, recordings, windows; of a selection, what is left of them."""
+        if "subjects" not in self._tables:
+            counted = self._counted(self._recordings_of_all())
+            group = counted["group"].to_numpy(np.int64)
+            frame = pd.DataFrame(
+                [[a["dataset"], a["subject"], a["person"]] for a in map(self._attributes, self._groups)],
+                columns=["dataset", "subject", "person"],
+            )
+            frame["recordings"] = np.bincount(group, minlength=len(frame))
+            frame["windows"] = np.bincount(group, counted["windows"], minlength=len(frame)).astype(np.int64)
+            self._tables["subjects"] = frame if self._rows is None else frame[frame["windows"] > 0].reset_index(drop=True)
+        return self._tables["subjects"]
+
+    @property
+    def recordings(self) -> pd.DataFrame:
+        """One row a recording that has windows: dataset, subject, session, run, sfreq (Hz), channels, licence, windows."""
+        if "recordings" not in self._tables:
+            self._tables["recordings"] = self._counted(self._recordings_of_all()).drop(columns="group").reset_index(drop=True)
+        return self._tables["recordings"]
+
+    def read(
+        self, indices: Sequence[int] | np.ndarray, *, out: np.ndarray | None = None, threads: int | None = None
+    ) -> np.ndarray:
+        """Windows in the order asked for.
+
+        Args:
+            indices: any order, repeats allowed, negative ones count from the end.
+            out: (N, channels, samples) float32, C-contiguous, to fill; made when not given.
+            threads: how many read at once; default as many as processors are free, up to 4.
+
+        Returns:
+            (N, channels, samples) float32, uV.
+
+        Raises:
+            StoreError: a window is missing or damaged.
+        """
+        index_N = self.absolute(indices)
+        out_NCT = np.empty((len(index_N), self.channels, self.samples), "<f4") if out is None else out
+        shape = (len(index_N), self.channels, self.samples)
+        if out_NCT.shape != shape or out_NCT.dtype != np.float32 or not out_NCT.flags.c_contiguous:
+            raise UsageError(
+                f"out is {out_NCT.dtype} {out_NCT.shape}, expected contiguous float32 {shape}",
+                "give a fresh array of that shape, or none",
+            )
+        count = free_processors(4) if threads is None else threads
+        if count <= 1 or len(index_N) < SMALL_READ:
+            self._shards.read(index_N, out_NCT, np.arange(len(index_N)))
+            return out_NCT
+        parts = np.array_split(np.argsort(index_N), count)
+        work = self._threads.pool(count).map(lambda rows_N: self._shards.read(index_N[rows_N], out_NCT, rows_N), parts)
+        for _ in work:
+            pass
+        return out_NCT
+
+    def absolute(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Indices of this selection as indices into the whole corpus."""
+        index_N = np.asarray(indices, np.int64).reshape(-1)
+        n = len(self)
+        bad_N = (index_N < -n) | (index_N >= n)
+        if bad_N.any():
+            raise UsageError(f"{self.url}: window {int(index_N[bad_N][0])} does not exist (it has {n})", f"use 0 to {n - 1}")
+        index_N = np.where(index_N < 0, index_N + n, index_N)
+        return index_N if self._rows is None else self._rows[index_N]
+
+    @property
+    def keys(self) -> list[str]:
+        """`dataset/subject` of every group, in the order of the windows."""
+        return [group.key for group in self._groups]
+
+    @property
+    def identity(self) -> str:
+        """Digest of which windows these are, and of their bytes as the commit records name them."""
+        content = hashlib.sha256(
+            json.dumps([[group.key, group.windows, [shard.sha256 for shard in group.shards]] for group in self._groups]).encode()
+        )
+        if self._rows is not None:
+            content.update(self._rows.tobytes())
+        return content.hexdigest()
+
+    def group_of(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Which of `keys` each window belongs to."""
+        return np.searchsorted(self._ends, self.absolute(indices), side="right")
+
+    def positions(self, selection: Corpus) -> np.ndarray:
+        """Indices in this corpus of the windows of a selection of it."""
+        theirs = selection.absolute(np.arange(len(selection)))
+        return theirs if self._rows is None else np.searchsorted(self._rows, theirs)
+
+    def column(self, name: str) -> np.ndarray:
+        """`recording`, `start` or `label` of every window of this selection."""
+        if name not in COLUMNS:
+            raise UsageError(f"there is no column {name!r}{suggest(name, COLUMNS)}", f"use one of: {', '.join(COLUMNS)}")
+        values = [self._column(group, name) for group in self._groups]
+        whole = np.concatenate(values) if values else np.empty(0, COLUMNS[name])
+        return whole if self._rows is None else whole[self._rows]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The label of every window as text, None for none."""
+        codes = self.column("label")
+        group_N = self.group_of(np.arange(len(self)))
+        names = [self._attributes(group)["labels"] for group in self._groups]
+        return np.array([None if code < 0 else names[g][code] for g, code in zip(group_N, codes, strict=True)], object)
+
+    def record(self, index: int) -> dict[str, Any]:
+        """What is known of the recording a window came from: session, run, sfreq (Hz), channels, pad_map, band, licence, ..."""
+        position = self.absolute([index])
+        number = int(np.searchsorted(self._ends, position, side="right")[0])
+        group = self._groups[number]
+        row = int(position[0] - self._ends[number]) + group.windows
+        return dict(self._attributes(group)["recordings"][int(self._column(group, "recording")[row])])
+
+    def select(
+        self,
+        dataset: str | Iterable[str] | None = None,
+        subjects: str | Iterable[str] | None = None,
+        min_rate: float | None = None,
+        licence: str | Iterable[str] | None = None,
+        person: str | Iterable[str] | None = None,
+    ) -> Corpus:
+        """The windows that fit all that is given; nothing is read or copied.
+
+        Args:
+            dataset: name, or names.
+            subjects: names of subjects, or `dataset/subject`.
+            min_rate: lowest sampling rate at which the recording is stored, Hz.
+            licence: licence, or licences.
+            person: person, or people, across data sets.
+
+        Raises:
+            UsageError: a name is not in the corpus.
+        """
+        table = self._recordings_of_all()
+        keep = np.ones(len(table), bool)
+        full = table["dataset"] + "/" + table["subject"]
+        for what, wanted, columns in (
+            ("data set", dataset, [table["dataset"]]),
+            ("subject", subjects, [table["subject"], full]),
+            ("licence", licence, [table["licence"]]),
+            ("person", person, [table["person"]]),
+        ):
+            if wanted is None:
+                continue
+            names = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
+            known = set().union(*(column.unique() for column in columns))
+            for name in names:
+                if name not in known:
+                    raise UsageError(
+                        f"there is no {what} {name!r} in {self.url}{suggest(name, known)}",
+                        f"see corpus.{'subjects' if what != 'licence' else 'recordings'}",
+                    )
+            keep &= np.logical_or.reduce([column.isin(names).to_numpy() for column in columns])
+        if min_rate is not None:
+            keep &= (table["sfreq"] >= min_rate).to_numpy()
+        return self._with_rows(self._rows_of(table, keep))
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Corpus:
+        """A selection of just these windows, in the order of the corpus."""
+        return self._with_rows(np.unique(self.absolute(indices)))
+
+    def attributes_of(self, key: str) -> dict[str, Any]:
+        """All attributes of the group `dataset/subject`."""
+        if key not in self.keys:
+            raise UsageError(f"there is no group {key!r} in {self.url}{suggest(key, self.keys)}", "see corpus.keys")
+        return self._attributes(self._groups[self.keys.index(key)])
+
+    def file(self, path: str) -> bytes:
+        """The bytes of a file of the corpus."""
+        return self._files.metadata(path)
+
+    def to_mne(self, index: int) -> Any:
+        """One window as `mne.io.RawArray`: the recording's own channels, in V."""
+        return views.to_mne(self, index)
+
+    def to_epochs(self) -> Any:
+        """All windows as `mne.EpochsArray`, in V; for a selection of one rate and one channel list."""
+        return views.to_epochs(self)
+
+    def to_dask(self, chunk: int = 256) -> Any:
+        """A Dask array (N, channels, samples) that reads `chunk` windows at a time."""
+        return views.to_dask(self, chunk)
+
+    def to_xarray(self, chunk: int = 256) -> Any:
+        """An xarray data set with lazy `windows` (window, channel, time) and where each window comes from."""
+        return views.to_xarray(self, chunk)
+
+    def _with_rows(self, rows: np.ndarray) -> Corpus:
+        other = copy.copy(self)  # shares open files and what is known of the shards
+        other._tables = {}
+        other._rows = rows if self._rows is None else np.intersect1d(self._rows, rows, assume_unique=True)
+        return other
+
+    def _rows_of(self, table: pd.DataFrame, keep: np.ndarray) -> np.ndarray:
+        """Windows of the recordings that are kept; only groups of which a part is kept need their column read."""
+        rows = []
+        groups = table["group"].to_numpy()
+        records = table["recording"].to_numpy()
+        for i, (group, end) in enumerate(zip(self._groups, self._ends, strict=True)):
+            mine = groups == i
+            if not keep[mine].any():
+                continue
+            if keep[mine].all():
+                rows.append(np.arange(end - group.windows, end))
+            else:
+                chosen = np.isin(self._column(group, "recording"), records[mine & keep])
+                rows.append(np.flatnonzero(chosen) + end - group.windows)
+        return np.concatenate(rows).astype(np.int64) if rows else np.empty(0, np.int64)
+
+    def _recordings_of_all(self) -> pd.DataFrame:
+        rows = []
+        for i, group in enumerate(self._groups):
+            attributes = self._attributes(group)
+            for j, record in enumerate(attributes["recordings"]):
+                rows.append(
+                    {
+                        "group": i,
+                        "recording": j,
+                        "dataset": attributes["dataset"],
+                        "subject": attributes["subject"],
+                        "person": attributes["person"],
+                        "session": record.get("session"),
+                        "run": record.get("run"),
+                        "sfreq": float(record.get("sfreq") or "nan"),
+                        "original_sfreq": float(record.get("original_sfreq") or "nan"),
+                        "n_channels": record.get("n_channels"),
+                        "licence": record.get("licence") or "unknown",
+                        "windows": int(record["windows"]),
+                    }
+                )
+        return pd.DataFrame(rows, columns=_RECORDING_COLUMNS)
+
+    def _counted(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with the windows that this selection has, without recordings that have none left."""
+        if self._rows is None:
+            return table
+        table = table.copy()
+        group_N = np.searchsorted(self._ends, self._rows, side="right")
+        counts: dict[tuple[int, int], int] = {}
+        for i in np.unique(group_N):
+            group, first = self._groups[i], self._ends[i] - self._groups[i].windows
+            records, numbers = np.unique(self._column(group, "recording")[self._rows[group_N == i] - first], return_counts=True)
+            counts |= {(int(i), int(r)): int(n) for r, n in zip(records, numbers, strict=True)}
+        table["windows"] = [counts.get((g, r), 0) for g, r in zip(table["group"], table["recording"], strict=True)]
+        return table[table["windows"] > 0]
+
+    def _attributes(self, group: Group) -> dict[str, Any]:
+        if group.key not in self._nodes:
+            path = f"{group.key}/zarr.json"
+            self._nodes[group.key] = parse_node(self._files.metadata(path), f"{self.url}/{path}")["attributes"]
+        return self._nodes[group.key]
+
+    def _column(self, group: Group, name: str) -> np.ndarray:
+        if not group.windows:
+            return np.empty(0, COLUMNS[name])
+        content = self._files.metadata(f"{group.key}/{name}/c/0")
+        expected = group.windows * np.dtype(COLUMNS[name]).itemsize + 4
+        if len(content) != expected or not crc_fits(np.frombuffer(content, np.uint8)):
+            raise StoreError(
+                f"{self.url}/{group.key}/{name}: damaged ({len(content)} bytes, expected {expected} with their checksum)", REPAIR
+            )
+        return np.frombuffer(content[:-4], COLUMNS[name])
+
+
+def _walk(files: Files) -> dict[str, Any]:
+    """Read every group's metadata, where a corpus has no consolidated metadata (yet)."""
+    nodes: dict[str, Any] = {}
+    for dataset in files.children(""):
+        for subject in files.children(dataset):
+            for path in (f"{dataset}/{subject}", f"{dataset}/{subject}/windows"):
+                nodes[path] = parse_node(files.metadata(f"{path}/zarr.json"), path)
+    return nodes
+
+
+def _group(key: str, nodes: dict[str, Any]) -> Group:
+    record = nodes[key]["attributes"].get("commit")
+    if not record:
+        raise StoreError(f"{key}: has no commit record, so it is not whole", "build the subject again")
+    n, capacity = int(record["windows"]), int(nodes[f"{key}/windows"]["chunk_grid"]["configuration"]["chunk_shape"][0])
+    shards = []
+    for number, first in enumerate(range(0, n, capacity)):
+        path = f"windows/c/{number}/0/0"
+        entry = record["files"][path]
+        shards.append(Shard(f"{key}/{path}", min(capacity, n - first), capacity, int(entry["bytes"]), entry["sha256"]))
+    return Group(key, n, tuple(shards))

@@ -1,0 +1,195 @@
+"""Keeps a data folder: one writer, records of what was fetched, remembered hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from filelock import FileLock, Timeout
+
+from eegprep.atomic import write_json
+from eegprep.catalogue import moabb as catalogue
+from eegprep.catalogue.manifests import Source
+from eegprep.download.moabb_child import published_sha256
+from eegprep.errors import FetchError
+from eegprep.folders import state_folder
+from eegprep.provenance import fingerprint, sha256_of
+from eegprep.recording import ProgressCallback, SourceFile
+
+STATE_FORM = 1
+
+
+def hash_files(paths: Iterable[Path], root: Path) -> list[SourceFile]:
+    """Names relative to `root` (for files elsewhere: the bare name), sizes and SHA-256 of local files, in the order of names.
+
+    Hashes are remembered in the user's cache folder by path, size and time of change, unless a file changed a moment ago.
+    """
+    memory = _HashMemory(root)
+    found = [SourceFile(_name_under(path, root), path.stat().st_size, memory.sha256(path)) for path in paths]
+    memory.save()
+    return sorted(found, key=lambda file: file.name)
+
+
+@contextmanager
+def data_folder_lock(data_dir: Path, timeout: float = -1.0, progress: ProgressCallback | None = None) -> Iterator[None]:
+    """Hold the data folder for this process; the same process may take it again.
+
+    Args:
+        timeout: s to wait for another process; below 0 for ever. A process that dies lets go.
+        progress: told whom we wait for.
+
+    Raises:
+        FetchError: still held by another process after `timeout`; names it.
+    """
+    folder = state_folder(data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock", is_singleton=True, thread_local=False)
+    owner = folder / "lock.owner.json"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = _holder(owner)
+        if progress:
+            progress(0, 0, f"waiting for {holder}, which holds {data_dir}")
+        try:
+            lock.acquire(timeout=timeout)
+        except Timeout:
+            raise FetchError(
+                f"{data_dir} is in use by {_holder(owner)}, waited {timeout:g} s",
+                "wait until it has ended, or use another --data-dir",
+            ) from None
+    try:
+        if lock.lock_counter == 1:
+            write_json(owner, {"pid": os.getpid(), "host": socket.gethostname()})
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            owner.unlink(missing_ok=True)
+        lock.release()
+
+
+class FetchRecords:
+    """What is known about the files of one data set in one data folder."""
+
+    def __init__(self, source: Source, data_dir: Path) -> None:
+        self.data_dir, self.path = data_dir, state_folder(data_dir) / f"{source.target}.json"
+        self.key = fingerprint({"moabb": catalogue.moabb_version(), "options": source.options})
+        content = self._read() if self.path.exists() else {}
+        usable = content.get("form") == STATE_FORM
+        self.known: dict[str, dict[str, Any]] = content["files"] if usable else {}
+        self.subjects: dict[str, dict[str, Any]] = content["subjects"] if usable else {}
+
+    def _read(self) -> dict[str, Any]:
+        """Records are written in one step: a damaged one was not written by us, and to forget it would forget the hashes."""
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            return {"form": content["form"], "files": dict(content["files"]), "subjects": dict(content["subjects"])}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FetchError(
+                f"{self.path}: the record of fetched files cannot be read ({type(error).__name__})",
+                "delete it to record the files anew as they are now",
+            ) from None
+
+    def holds(self, subject: str) -> bool:
+        """Whether the subject's files are on record for this MOABB and these options, and look unchanged."""
+        record = self.subjects.get(self._name(subject))
+        return record is not None and all(self._unchanged(name) for name in record["files"])
+
+    def files(self, subject: str) -> list[SourceFile]:
+        names = self.subjects[self._name(subject)]["files"]
+        return [SourceFile(name, self.known[name]["bytes"], self.known[name]["sha256"]) for name in names]
+
+    def add(self, subject: str, answer: Mapping[str, Any]) -> None:
+        """Hash what is new or changed, compare with the record, and write the record."""
+        for name in answer["files"]:
+            if not self._unchanged(name):
+                self.known[name] = self._examine(name)
+        self.subjects[self._name(subject)] = {
+            "files": list(answer["files"]),
+            "provider": answer["provider"],
+            "downloads": list(answer["fetched"]),
+            "moabb": catalogue.moabb_version(),
+        }
+        write_json(self.path, {"form": STATE_FORM, "files": self.known, "subjects": self.subjects})
+
+    def _examine(self, name: str) -> dict[str, Any]:
+        path = self.data_dir / name
+        status, found = path.stat(), sha256_of(path)
+        before = self.known.get(name)
+        if before and before["sha256"] != found:
+            raise FetchError(
+                f"{name} has changed: SHA-256 {found[:16]}..., on record {before['sha256'][:16]}...",
+                f"delete {path} and fetch it again, or delete {self.path} if the change was meant",
+            )
+        record = {"bytes": status.st_size, "sha256": found, "mtime_ns": status.st_mtime_ns}
+        published = published_sha256(f"/{name}")  # downloads were compared before they got their name; this file was here
+        return record if published in (None, found) else record | {"published": published}
+
+    def unlike_published(self, subject: str) -> list[str]:
+        """Files that were in the data folder and are not what their authors published: somebody's own, or damaged."""
+        return [name for name in self.subjects[self._name(subject)]["files"] if "published" in self.known[name]]
+
+    def _unchanged(self, name: str) -> bool:
+        record = self.known.get(name)
+        with suppress(OSError):
+            status = (self.data_dir / name).stat()
+            return record is not None and (record["bytes"], record["mtime_ns"]) == (status.st_size, status.st_mtime_ns)
+        return False
+
+    def _name(self, subject: str) -> str:
+        return f"{self.key[:16]}/{subject}"
+
+
+class _HashMemory:
+    """Hashes of local files by path, size and time of change."""
+
+    YOUNG_S = 1.0  # a file that changed so recently may change again without its time showing it
+
+    def __init__(self, root: Path) -> None:
+        name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+        self.path = Path(platformdirs.user_cache_dir("eeg-dreamdiff", appauthor=False)) / "hashes" / f"{name}.json"
+        self.known: dict[str, list[Any]] = read_json_or_empty(self.path)
+        self.changed = False
+
+    def sha256(self, path: Path) -> str:
+        key, status = str(path.resolve()), path.stat()
+        record = self.known.get(key)
+        if record and record[:2] == [status.st_size, status.st_mtime_ns]:
+            return str(record[2])
+        found = sha256_of(path)
+        if time.time() - status.st_mtime > self.YOUNG_S:
+            self.known[key] = [status.st_size, status.st_mtime_ns, found]
+            self.changed = True
+        return found
+
+    def save(self) -> None:
+        if self.changed:
+            with suppress(OSError):  # a home folder that cannot be written only costs time
+                write_json(self.path, self.known)
+
+
+def read_json_or_empty(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one: for what can be made anew."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _name_under(path: Path, root: Path) -> str:
+    path, root = path.resolve(), root.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def _holder(owner: Path) -> str:
+    content = read_json_or_empty(owner)
+    return f"process {content['pid']} on {content['host']}" if {"pid", "host"} <= set(content) else "another process"

@@ -1,0 +1,35 @@
+"""Finds the folders of the user and of a data set: data, state, cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def state_folder(data_dir: Path) -> Path:
+    """Where the data folder keeps our records; for one that cannot be written, a folder in the user's cache."""
+    inside = data_dir / ".eegprep"
+    if os.access(inside if inside.exists() else data_dir, os.W_OK) or not data_dir.exists():
+        return inside
+    name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]
+    return Path(platformdirs.user_cache_dir("eeg-dreamdiff", appauthor=False)) / "data-folders" / name
+
+
+def default_data_dir() -> Path:
+    """Where MNE and MOABB keep data sets: `MNE_DATA`, then MNE's own configuration, then ~/mne_data."""
+    if "MNE_DATA" in os.environ:
+        return Path(os.environ["MNE_DATA"]).expanduser()
+    config = Path(os.environ.get("_MNE_FAKE_HOME_DIR", Path.home())) / ".mne" / "mne-python.json"
+    if config.is_file():
+        import json
+
+        try:
+            stored = json.loads(config.read_text()).get("MNE_DATA")
+        except (ValueError, OSError):
+            stored = None
+        if stored:
+            return Path(stored)
+    return Path.home() / "mne_data"

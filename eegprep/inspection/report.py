@@ -1,0 +1,263 @@
+"""One self-contained page about a store: who and what is in it, how it looks before and after filtering, what was left out and
+why, and what its licences and authors ask for.
+
+Everything comes from the records that `build` wrote; no window is read. C channels.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from eegprep.catalogue import licences
+from eegprep.errors import StoreError
+from eegprep.inspection.page import Page
+from eegprep.inspection.report_figures import amplitude_figure, bar_figure, people_figure, spectra_figure, topography_figure
+from eegprep.inspection.store_facts import (
+    Facts,
+    _counts,
+    _datasets_of_people,
+    _hours,
+    _known,
+    _licence,
+    _licence_names,
+    _n_channels,
+    _sum_by,
+    gather,
+)
+
+LISTED = 300  # rows of a list of recordings
+
+
+def report(path: str | Path, out: str | Path) -> Path:
+    """Write the page about a corpus or a recordings store.
+
+    Args:
+        path: the store, a folder.
+        out: the HTML file to write.
+
+    Raises:
+        StoreError: `path` is no store of ours, or holds nothing at all.
+    """
+    facts = gather(Path(path))
+    if not facts.recordings and not facts.left_out:
+        raise StoreError(f"{path}: no recording is in it, and none was left out", "run the build again; nothing to report yet")
+    compose(facts).write(Path(out))
+    return Path(out)
+
+
+def compose(facts: Facts) -> Page:
+    """The page, section by section."""
+    page = Page(f"EEG corpus {Path(facts.path).name}", _lead(facts))
+    _verdict(page, facts)
+    _datasets(page, facts)
+    _channels_and_rates(page, facts)
+    spectra_figure(page, facts)
+    topography_figure(page, facts)
+    amplitude_figure(page, facts)
+    _findings(page, facts)
+    _licences(page, facts)
+    _recipe(page, facts)
+    return page
+
+
+# -- what is in it ----------------------------------------------------------------------------------------------------------
+
+
+def _lead(facts: Facts) -> str:
+    windows = sum(record.get("windows", 0) for record in facts.recordings)
+    people = len({record["person"] for record in facts.recordings})
+    parts = [
+        f"{windows:,} windows" if "windows" in (facts.recordings or ({},))[0] else "",
+        f"{people:,} people",
+        f"{len(facts.recordings):,} recordings",
+        f"{_hours(facts.recordings):.1f} hours",
+        f"{len(facts.left_out):,} recordings left out" if facts.left_out else "nothing left out",
+    ]
+    return ", ".join(part for part in parts if part) + "."
+
+
+def _verdict(page: Page, facts: Facts) -> None:
+    """The two things that people get wrong first: sharing, and people in several data sets."""
+    closed = {name: licences.licence_terms(name) for name in _licence_names(facts.recordings) if not licences.is_open(name)}
+    if closed:
+        said = "; ".join(f"{name}: {', '.join(terms)}" for name, terms in closed.items())
+        page.text(
+            f"Not everything here may be shared freely; the table of licences below says which data sets. {said}.", "warning"
+        )
+    elif facts.recordings:
+        page.text("Every licence in this corpus allows to share it with attribution; the list of authors is below.", "verdict")
+    several = {who: sorted(names) for who, names in _datasets_of_people(facts.recordings).items() if len(names) > 1}
+    if several:
+        page.text(
+            f"{len(several)} people appear in several data sets, for instance {next(iter(several))} in "
+            f"{', '.join(next(iter(several.values())))}. Split by person, not by data set.",
+            "warning",
+        )
+    unclear = sorted({name for name in facts.datasets if _known(name) and _known(name).same_people == "no"})  # type: ignore[union-attr]
+    if unclear:
+        page.text(
+            f"In {', '.join(unclear)} people overlap with other data sets of the same family, and nobody published who is who: "
+            "keep such a family on one side of a split.",
+            "warning",
+        )
+
+
+def _datasets(page: Page, facts: Facts) -> None:
+    page.heading("Subjects and windows")
+    page.table([_dataset_row(facts, name) for name in facts.datasets])
+    windows = {name: list(_sum_by(facts.of(name), "person", "windows").values()) for name in facts.datasets if facts.of(name)}
+    if any(sum(values) for values in windows.values()):
+        page.figure(people_figure(windows), "Windows that each person gives. A balanced draw gives everybody the same.")
+
+
+def _dataset_row(facts: Facts, name: str) -> dict[str, Any]:
+    own = facts.of(name)
+    per_person = list(_sum_by(own, "person", "windows").values())
+    row: dict[str, Any] = {
+        "data set": name,
+        "subjects": len({record["subject"] for record in own}),
+        "recordings": len(own),
+        "left out": sum(record["dataset"] == name for record in facts.left_out),
+        "hours": round(_hours(own), 2),
+    }
+    if any(per_person):
+        low, high = min(per_person), max(per_person)
+        row |= {"windows": sum(per_person), "per person": f"{low:,}" if low == high else f"{low:,} to {high:,}"}
+    channels, rates = _counts(_n_channels(record) for record in own), _counts(record["sfreq"] for record in own)
+    row |= {"channels": channels, "rate (Hz)": rates, "licence": ", ".join(_licence_names(own))}
+    return row
+
+
+def _channels_and_rates(page: Page, facts: Facts) -> None:
+    if not facts.recordings:
+        return
+    page.heading("Channels and sampling rates, as observed")
+    figure = Figure(figsize=(9, 2.8))
+    left, right = figure.subplots(1, 2)
+    bar_figure(left, Counter(_n_channels(record) for record in facts.recordings), "EEG channels in the recording")
+    bar_figure(
+        right,
+        Counter(round(record.get("original_sfreq", record["sfreq"]), 2) for record in facts.recordings),
+        "rate as recorded (Hz)",
+    )
+    figure.tight_layout()
+    page.figure(figure, "Recordings by what was found in the files; what a catalogue declares is not used.")
+    declared = [row for name in facts.datasets if (row := _declared_row(name, facts.of(name)))]
+    if declared:
+        page.text("These data sets differ from what MOABB's catalogue declares for them:")
+        page.table(declared)
+
+
+def _declared_row(name: str, own: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    entry = _known(name)
+    if entry is None or not own:
+        return None
+    channels = {_n_channels(record) for record in own}
+    rates = {record.get("original_sfreq", record["sfreq"]) for record in own}
+    same_rate = entry.sfreq is None or all(math.isclose(rate, entry.sfreq, rel_tol=1e-3) for rate in rates)
+    if channels == {entry.channels} and same_rate:
+        return None
+    return {
+        "data set": name,
+        "declared channels": entry.channels,
+        "observed channels": _counts(_n_channels(record) for record in own),
+        "declared rate (Hz)": entry.sfreq,
+        "observed rates (Hz)": _counts(record.get("original_sfreq", record["sfreq"]) for record in own),
+    }
+
+
+# -- what was found ---------------------------------------------------------------------------------------------------------
+
+
+def _findings(page: Page, facts: Facts) -> None:
+    page.heading("What the gates found")
+    every = [finding for record in (*facts.recordings, *facts.left_out) for finding in record.get("findings", [])]
+    counted = Counter((finding["code"], finding["action"]) for finding in every)
+    if counted:
+        page.table(
+            [
+                {"code": code, "action": action, "times": times, "example": _example(every, code, action)}
+                for (code, action), times in sorted(counted.items())
+            ]
+        )
+    else:
+        page.text("Nothing.")
+    if not facts.left_out:
+        page.text("No recording was left out.")
+        return
+    page.text(f"{len(facts.left_out)} recordings were left out:")
+    rows = []
+    for record in facts.left_out[:LISTED]:
+        reasons = [f for f in record.get("findings", []) if f["action"] == "quarantined"] or record.get("findings", [])
+        reason = reasons[-1] if reasons else {}
+        rows.append(
+            {
+                "recording": record.get("recording", f"{record['dataset']}/{record['subject']}"),
+                "code": reason.get("code"),
+                "value": reason.get("value"),
+                "limit": reason.get("limit"),
+                "reason": reason.get("message"),
+            }
+        )
+    page.table(rows)
+    if len(facts.left_out) > LISTED:
+        page.text(f"The first {LISTED}; `eegprep inspect --json` lists all.")
+
+
+def _example(findings: Sequence[Mapping[str, Any]], code: str, action: str) -> str:
+    first = next(f for f in findings if (f["code"], f["action"]) == (code, action))
+    where = f"{first['recording']}{' ' + first['channel'] if first.get('channel') else ''}"
+    return f"{where}: {first['message']}" if first.get("message") else where
+
+
+# -- what it asks for -------------------------------------------------------------------------------------------------------
+
+
+def _licences(page: Page, facts: Facts) -> None:
+    if not facts.recordings:
+        return
+    page.heading("Licences and citations")
+    rows = []
+    for name in _licence_names(facts.recordings):
+        own = [record for record in facts.recordings if _licence(record) == name]
+        rows.append(
+            {
+                "licence": name,
+                "freely shareable": "yes" if licences.is_open(name) else "no",
+                "terms": ", ".join(licences.licence_terms(name)) or "attribution",
+                "windows": sum(record.get("windows", 0) for record in own) or None,
+                "people": len({record["person"] for record in own}),
+                "data sets": ", ".join(sorted({record["dataset"] for record in own})),
+            }
+        )
+    page.table(rows)
+    page.text("Cite what you use. Licences are what the data sets declare; read their own pages before publishing.")
+    page.table([_citation_row(facts, name) for name in sorted(facts.datasets) if facts.of(name)])
+
+
+def _citation_row(facts: Facts, name: str) -> dict[str, Any]:
+    own, entry = facts.of(name), _known(name)
+    dois = sorted({record["doi"] for record in own if record.get("doi")})
+    cited = facts.citations.get(name) or (entry.title if entry else "")
+    return {"data set": name, "cite": cited, "doi": ", ".join(f"https://doi.org/{doi}" for doi in dois)}
+
+
+def _recipe(page: Page, facts: Facts) -> None:
+    page.heading("How it was made")
+    page.text("The settings that decide every number in the store, and the libraries that worked on it.")
+    page.code(json.dumps({"recipe": facts.root.get("recipe"), "software": _software(facts)}, indent=2, ensure_ascii=False))
+    if facts.root.get("fingerprint"):
+        page.code(f"fingerprint {facts.root['fingerprint']}\n\neegprep verify {facts.path}")
+
+
+def _software(facts: Facts) -> Mapping[str, Any]:
+    if facts.root.get("software"):
+        return dict(facts.root["software"])
+    return dict((facts.recordings or ({},))[0].get("software", {}))

@@ -1,0 +1,166 @@
+"""Is every byte of a store there and unchanged, and can every window be made again from its sources?
+
+Plain zarr shows a missing chunk as its fill value; here it is an error. The commit record of each subject holds the size and
+SHA-256 of every file of its group.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from eegprep.errors import StoreError, UsageError
+from eegprep.recording import ProgressCallback
+from eegprep.store import format as store
+from eegprep.store import recordings as recordings_store
+from eegprep.store.checks import Problem, Verification, check_group
+
+
+def verify(
+    path: str | Path,
+    *,
+    fast: bool = False,
+    repair: bool = False,
+    deep: bool = False,
+    source: list[str] | None = None,
+    data_dir: str | Path | None = None,
+    offline: bool = False,
+    progress: ProgressCallback | None = None,
+) -> Verification:
+    """Compare every file of a corpus or recordings store with its commit record.
+
+    Args:
+        path: the store.
+        fast: sizes only; the default also hashes every byte.
+        repair: make the groups with a problem again from their sources, and only those.
+        deep: also make every group again in a temporary folder and compare bit for bit.
+        source, data_dir, offline: where the sources are now; default is where the store was built from.
+
+    Raises:
+        StoreError: there is no store, or a repair is not possible.
+    """
+    root = Path(path)
+    found = _check(root, fast, progress)
+    bad = sorted({problem.group for problem in found.problems if problem.group})
+    repaired: tuple[str, ...] = ()
+    if repair and found.problems:
+        make = _maker(root, source, data_dir, offline)
+        repaired = make(bad, root)
+        found = _check(root, fast, progress)
+    if deep and not found.problems:
+        problems = _compare_again(root, _maker(root, source, data_dir, offline))
+        found = Verification(root, found.checked, found.files, found.bytes, tuple(problems))
+    return Verification(root, found.checked, found.files, found.bytes, found.problems, repaired)
+
+
+def _check(root: Path, fast: bool, progress: ProgressCallback | None) -> Verification:
+    node = store.read_node(root / "zarr.json")
+    if node.get("attributes", {}).get("format") not in (store.FORMAT, recordings_store.FORMAT):
+        raise StoreError(f"{root}: no store of ours", "give a corpus or a recordings store")
+    groups = recordings_store.subjects(root)
+    problems = [*_lost_groups(root, node, groups), *_strays(root, groups)]
+    files = size = 0
+    for number, (dataset, subject) in enumerate(groups):
+        if progress is not None:
+            progress(number, len(groups), f"{dataset}/{subject}")
+        checked = check_group(root / dataset / subject, f"{dataset}/{subject}", fast)
+        problems += checked.problems
+        files, size = files + checked.files, size + checked.bytes
+    if progress is not None:
+        progress(len(groups), len(groups), "")
+    return Verification(root, len(groups), files, size, tuple(problems))
+
+
+def _lost_groups(root: Path, node: Mapping[str, Any], groups: Iterable[tuple[str, str]]) -> list[Problem]:
+    """Subjects that the store's own list names and that are not there."""
+    there = {f"{dataset}/{subject}" for dataset, subject in groups}
+    listed = {name for names in node.get("attributes", {}).get("people", {}).values() for name in names}
+    return [Problem(name, "missing", "zarr.json", "the whole group is gone") for name in sorted(listed - there)]
+
+
+def _strays(root: Path, groups: Iterable[tuple[str, str]]) -> list[Problem]:
+    """Folders and files that belong to no group; hidden ones are leftovers of killed runs and do no harm."""
+    known = {root / dataset / subject for dataset, subject in groups}
+    datasets = {path.parent for path in known}
+    strays = [path for path in root.iterdir() if path not in datasets and path.name != "zarr.json"]
+    for dataset in datasets:
+        strays += [path for path in dataset.iterdir() if path not in known and path.name != "zarr.json"]
+        if not (dataset / "zarr.json").is_file():
+            strays.append(dataset / "zarr.json")
+    found = []
+    for path in sorted(path for path in strays if not path.name.startswith(".")):
+        name = path.relative_to(root).as_posix()
+        if path.name == "zarr.json":
+            found.append(Problem("", "missing", name, "the data set's group has no metadata"))
+        elif len(path.relative_to(root).parts) == 2 and path.is_dir():
+            found.append(Problem(name, "uncommitted", name, "a subject's folder without a commit record"))
+        else:
+            found.append(Problem("", "extra", name, "does not belong to the store"))
+    return found
+
+
+Maker = Callable[[list[str] | None, Path], tuple[str, ...]]
+
+
+def _maker(root: Path, source: list[str] | None, data_dir: str | Path | None, offline: bool) -> Maker:
+    """A function that makes groups of the store again (None: all), into some folder."""
+    from eegprep.steps.remake import remake  # not at the top: `build` is the larger module, and reading needs none of it
+
+    def make(names: list[str] | None, into: Path) -> tuple[str, ...]:
+        if names is not None and not names:
+            raise StoreError(f"{root}: what is wrong lies outside the subjects' groups", "remove what does not belong there")
+        return remake(root, names, into, source=source, data_dir=data_dir, offline=offline)
+
+    return make
+
+
+def _compare_again(root: Path, make: Maker) -> list[Problem]:
+    """Make everything again beside the store, and compare file by file."""
+    scratch = Path(tempfile.mkdtemp(prefix=f".{root.name}.deep.", dir=root.parent))
+    try:
+        again = scratch / "again.zarr"
+        make(None, again)
+        problems = []
+        for dataset, subject in recordings_store.subjects(root):
+            name = f"{dataset}/{subject}"
+            old, new = (_committed_files(place / dataset / subject) for place in (root, again))
+            if new is None:
+                problems.append(Problem(name, "different", "", "its sources give no windows now"))
+                continue
+            for file in sorted({*(old or {}), *new}):
+                if (old or {}).get(file) != new.get(file):
+                    problems.append(Problem(name, "different", file, "made again from its sources, it is not the same"))
+        return problems
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _committed_files(folder: Path) -> dict[str, Any] | None:
+    if not (folder / "zarr.json").is_file():
+        return None
+    commit = store.read_node(folder / "zarr.json").get("attributes", {}).get("commit", {})
+    return dict(commit.get("files", {}))
+
+
+def trace(path: str | Path, index: int) -> dict[str, Any]:
+    """Where window `index` of a corpus comes from: files with SHA-256, session, run, first sample, channels, band.
+
+    Raises:
+        UsageError: there is no such window.
+    """
+    from eegprep.corpus.reader import Corpus
+
+    corpus = Corpus.open(path)
+    if not 0 <= index < len(corpus):
+        raise UsageError(f"{path}: window {index} does not exist (it has {len(corpus)})", f"use 0 to {len(corpus) - 1}")
+    record = corpus.record(index)
+    key = corpus.keys[int(corpus.group_of([index])[0])]
+    return {
+        "group": key,
+        "start": int(corpus.column("start")[index]),
+        "label": corpus.labels[index],
+        **{name: record[name] for name in ("session", "run", "sources", "sfreq", "band", "channels", "pad_map")},
+    }

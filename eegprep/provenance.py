@@ -1,0 +1,90 @@
+"""Says where data came from: hashes of files and settings, versions of software."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+
+def fingerprint(content: BaseModel | Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of a configuration: equal settings, equal fingerprint."""
+    plain = content.model_dump(mode="json") if isinstance(content, BaseModel) else content
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+_SOFTWARE = ("eeg-dreamdiff", "mne", "moabb", "numcodecs", "numpy", "scipy")
+
+
+def attributes_digest(attributes: Mapping[str, Any]) -> str:
+    """SHA-256 of a group's attributes without the commit record, in canonical JSON."""
+    content = {key: value for key, value in attributes.items() if key != "commit"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def plain_json(value: Any) -> Any:
+    """`value` as strict JSON values: numpy scalars become Python's; NaN and infinity, which JSON lacks, become null."""
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:  # most values: first, and without the cost of isinstance
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain_json(value.tolist())
+    if isinstance(value, np.generic):
+        return plain_json(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, os.PathLike):
+        return str(value)
+    return value
+
+
+@cache
+def software_versions() -> dict[str, str]:
+    found = {}
+    for name in _SOFTWARE:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+CHUNK = 1 << 20  # bytes
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in a constant amount of memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def array_sha256(array: np.ndarray) -> str:
+    """SHA-256 of shape and values."""
+    return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()

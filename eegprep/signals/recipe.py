@@ -1,0 +1,59 @@
+"""How recordings become windows: every setting that changes a number in the corpus, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from eegprep import provenance, settings
+from eegprep.settings import Settings
+from eegprep.signals.filters import NyquistPolicy
+
+# raised when the same settings begin to give other numbers, so that old subjects are rebuilt
+ALGORITHM = 1
+
+
+class Recipe(Settings):
+    """Settings of `filter` and `pad`. Defaults are those of the DreamDiffusion paper where it names them.
+
+    low, high: pass band, Hz (paper: 5-95). nyquist: what to do when `high` does not fit the rate.
+    resample: common rate, Hz; None keeps each recording's own (paper).
+    notch: line frequency to remove with its harmonics, Hz; "auto" takes the recording's; None is off (paper).
+    channels, window, stride: rows and samples of a window, and samples between windows (paper: 128, 512).
+    windows: "sliding" over each recording, or one per "trial".
+    short: recordings of at most `window` samples are left out, or stretched to `window` (released code).
+    mode: how rows beyond the recording's channels are filled (paper: replicate).
+    channel_order: "source", or "canonical": front to back, left to right, so that row k is about the same place everywhere.
+    max_per_subject, seed: a seeded draw of at most so many windows a subject; `seed` also places blocks of over 128 channels.
+    min_channels: recordings with fewer EEG channels are quarantined. min_uv, max_uv: the same for the median channel standard
+        deviation after filtering, uV.
+    """
+
+    low: float = Field(default=5.0, gt=0)
+    high: float = Field(default=95.0, gt=0)
+    nyquist: NyquistPolicy = "clip"
+    resample: float | None = Field(default=None, gt=0)
+    notch: float | Literal["auto"] | None = None
+    channels: int = Field(default=128, ge=1)
+    window: int = Field(default=512, ge=2)
+    stride: int = Field(default=512, ge=1)
+    windows: Literal["sliding", "trials"] = "sliding"
+    short: Literal["skip", "stretch"] = "skip"
+    mode: Literal["replicate", "zeros", "spline"] = "replicate"
+    channel_order: Literal["source", "canonical"] = "source"
+    max_per_subject: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    min_channels: int = Field(default=1, ge=1)
+    min_uv: float = Field(default=1.0, ge=0)
+    max_uv: float = Field(default=300.0, gt=0)
+
+
+def make_recipe(**options: Any) -> Recipe:
+    """A recipe from options, None meaning "not given"; mistakes become a UsageError that names the key."""
+    return settings.build(Recipe, {key: value for key, value in options.items() if value is not None})
+
+
+def recipe_fingerprint(recipe: Recipe) -> str:
+    """Equal for recipes that give the same numbers."""
+    return provenance.fingerprint({"algorithm": ALGORITHM, **recipe.model_dump(mode="json")})

@@ -1,0 +1,197 @@
+"""`fetch`, `filter`, `pad`, and `build`, which is all three in one pass: plan, skip what is done, work, finish.
+
+A job is one subject: read or written as a whole, by one worker, under a key that says what it was made of. Running the same
+command again does what is missing; changing a setting does again what that setting touches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eegprep.download import fetch as downloads
+from eegprep.pool import Budget
+from eegprep.recording import ProgressCallback, SourceFile
+from eegprep.signals.recipe import Recipe, make_recipe
+from eegprep.sources import listing
+from eegprep.sources.raws import from_raw
+from eegprep.steps.inputs import (
+    build_jobs,
+    load_sources,
+    plain_settings,
+    recipe_from,
+    store_folder,
+    stored_jobs,
+    subject_caps,
+    subject_tasks,
+)
+from eegprep.steps.jobs import FILTER_SETTINGS, FetchJob, FilterJob, PadJob, RawJob, done_before
+from eegprep.steps.lockfile import changed_software, write_lock
+from eegprep.steps.origin import StoreOrigin
+from eegprep.steps.plan import PlanRow, make_plan
+from eegprep.steps.run import run_corpus, run_recordings
+from eegprep.steps.summary import Summary
+from eegprep.store import recordings as recordings_store
+
+if TYPE_CHECKING:
+    from mne.io import BaseRaw
+
+
+def fetch(
+    source: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    subjects: str | None = None,
+    data_dir: str | Path | None = None,
+    accept: Sequence[str] = (),
+    offline: bool = False,
+    keep_private: bool = False,
+    workers: int = 1,
+    scheduler: str | None = None,
+    max_memory: str | int | None = None,
+    progress: ProgressCallback | None = None,
+) -> Summary:
+    """Bring source files here and turn each run into one array of a recordings store."""
+    budget = Budget.make(workers, scheduler, max_memory)
+    manifest = load_sources(source, subjects)
+    origin = StoreOrigin("fetch", plain_settings(source), subjects, store_folder(data_dir), offline, keep_private)
+    tasks = subject_tasks(manifest, origin, accept, progress)
+    jobs = [FetchJob(str(out), task.source.dataset, task.subject, None, task.files, task) for task in tasks]
+    return run_recordings(jobs, Path(out), "fetched", {}, budget, progress, origin)
+
+
+def filter_recordings(
+    store_in: str | Path,
+    out: str | Path,
+    *,
+    recipe: Recipe | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    max_memory: str | int | None = None,
+    progress: ProgressCallback | None = None,
+) -> Summary:
+    """Gates, then a zero-phase band-pass of every recording."""
+    budget = Budget.make(workers, scheduler, max_memory)
+    recipe = recipe or Recipe()
+    jobs = stored_jobs(FilterJob, Path(store_in), "fetched", Path(out), recipe)
+    settings = {key: value for key, value in recipe.model_dump(mode="json").items() if key in FILTER_SETTINGS}
+    origin = StoreOrigin("filter", (str(Path(store_in).resolve()),))
+    inherited = recordings_store.read_root(Path(store_in)).get("left_out", {})
+    return run_recordings(jobs, Path(out), "filtered", settings, budget, progress, origin, inherited)
+
+
+def pad(
+    store_in: str | Path,
+    out: str | Path,
+    *,
+    recipe: Recipe | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    max_memory: str | int | None = None,
+    progress: ProgressCallback | None = None,
+) -> Summary:
+    """Crop and pad filtered recordings into the corpus. Settings of the filter are taken from the store."""
+    budget = Budget.make(workers, scheduler, max_memory)
+    made = recordings_store.read_root(Path(store_in))
+    recipe = make_recipe(**{**(recipe or Recipe()).model_dump(mode="json"), **made["recipe"]})
+    jobs = stored_jobs(PadJob, Path(store_in), "filtered", Path(out), recipe)
+    origin = StoreOrigin("pad", (str(Path(store_in).resolve()),))
+    return run_corpus(jobs, Path(out), recipe, budget, progress, origin, made.get("left_out", {}))
+
+
+def build(
+    source: str | Path | Sequence[str | Path] | Mapping[str, Any] | BaseRaw,
+    out: str | Path,
+    *,
+    recipe: Recipe | None = None,
+    subjects: str | None = None,
+    data_dir: str | Path | None = None,
+    accept: Sequence[str] = (),
+    offline: bool = False,
+    keep_private: bool = False,
+    workers: int = 1,
+    scheduler: str | None = None,
+    max_memory: str | int | None = None,
+    lock: str | Path | None = None,
+    progress: ProgressCallback | None = None,
+    **settings: Any,
+) -> Summary:
+    """Sources into a corpus of windows, with nothing in between on disk. Run again to resume; nothing is done twice.
+
+    Args:
+        source: a manifest, "moabb:NAME", "bids:ROOT", "files:GLOB", or several of them; or an `mne.io.Raw`, or a mapping from
+            subject to a Raw or a list of them, see `build_raw`.
+        out: folder of the corpus.
+        recipe: how windows are made; or give its settings as keywords (`high=45.0`, `nyquist="skip"`, ...).
+        subjects: for instance "1-10,12".
+        data_dir: where MOABB's data sets lie; default as MNE has it.
+        accept: licences to accept.
+        offline: open no socket.
+        keep_private: keep measurement date and subject information of the headers.
+        workers: processes. scheduler: address of a Dask scheduler to use instead.
+        max_memory: bytes, or text such as "4GB", for all workers together.
+        lock: write a lock file here: a manifest that names every file with its hash, every setting and every version.
+
+    Returns:
+        what was done, with every finding of the gates.
+    """
+    if isinstance(source, Mapping) or hasattr(source, "get_data"):
+        return build_raw(source if isinstance(source, Mapping) else {"0": source}, out, recipe=recipe, **settings)
+    budget = Budget.make(workers, scheduler, max_memory)
+    manifest = load_sources(source, subjects)
+    recipe = recipe or recipe_from(manifest, settings)
+    origin = StoreOrigin("build", plain_settings(source), subjects, store_folder(data_dir), offline, keep_private)
+    tasks = subject_tasks(manifest, origin, accept, progress)
+    summary = run_corpus(build_jobs(tasks, manifest, recipe, out), Path(out), recipe, budget, progress, origin)
+    if lock is not None:
+        write_lock(Path(lock), tasks, manifest, recipe, Path(out))
+    return replace(summary, findings=(*changed_software(manifest), *summary.findings))
+
+
+def plan(
+    source: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    subjects: str | None = None,
+    data_dir: str | Path | None = None,
+    workers: int = 1,
+    **settings: Any,
+) -> list[PlanRow]:
+    """What `build` would do: a row for each data set. Downloads and writes nothing."""
+    manifest = load_sources(source, subjects)
+    recipe = recipe_from(manifest, settings)
+    tasks = listing.list_tasks(manifest.sources, Path(store_folder(data_dir)), download=False)
+    jobs = build_jobs(tasks, manifest, recipe, out)
+    done = [job.name for job in jobs if job.files and done_before(job) is not None]
+    return make_plan(tasks, recipe, done, workers, subject_caps(tasks, manifest, recipe))
+
+
+def fetch_plan(
+    source: str | Path | Sequence[str | Path], *, subjects: str | None = None, data_dir: str | Path | None = None
+) -> list[downloads.PlanRow]:
+    """Sizes and licences of what `fetch` and `build` would download. Opens no socket."""
+    return downloads.plan(load_sources(source, subjects).sources, Path(store_folder(data_dir)))
+
+
+def build_raw(
+    raws: Mapping[str, Any], out: str | Path, *, dataset: str = "raw", recipe: Recipe | None = None, **settings: Any
+) -> Summary:
+    """A corpus from `mne.io.Raw` objects in memory, one subject each.
+
+    Args:
+        raws: subject -> a Raw, or a list of Raws (its runs).
+    """
+    recipe = recipe or make_recipe(**settings)
+    jobs = []
+    for subject, given in raws.items():
+        runs = list(given) if isinstance(given, list | tuple) else [given]
+        recordings = tuple(from_raw(raw, dataset=dataset, subject=subject, run=str(number)) for number, raw in enumerate(runs))
+        digests = tuple(
+            SourceFile(item.name, item.signal_CT.nbytes, hashlib.sha256(item.signal_CT.tobytes()).hexdigest())
+            for item in recordings
+        )
+        jobs.append(RawJob(str(out), dataset, subject, recipe, digests, recordings))
+    return run_corpus(jobs, Path(out), recipe, Budget(), None, None)

@@ -1,0 +1,113 @@
+"""Turns the arguments of a step into sources, a recipe, tasks and jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from eegprep import folders
+from eegprep.catalogue import balance, manifests
+from eegprep.download import data_folder
+from eegprep.errors import StoreError
+from eegprep.recording import ProgressCallback, SourceFile, natural_key
+from eegprep.signals.recipe import Recipe, make_recipe
+from eegprep.sources import listing
+from eegprep.sources.listing import Task
+from eegprep.steps.jobs import BuildJob, StoredJobT
+from eegprep.steps.origin import StoreOrigin
+from eegprep.steps.plan import count_windows
+from eegprep.store import recordings as recordings_store
+
+
+def plain_settings(source: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    """Sources as text that means the same in any folder."""
+    listed = [source] if isinstance(source, str | Path) else list(source)
+    return tuple(_absolute(str(item)) for item in listed)
+
+
+def _absolute(item: str) -> str:
+    kind, colon, target = item.partition(":")
+    if colon and kind in ("files", "bids"):
+        return f"{kind}:{Path(target).expanduser().absolute()}"
+    return str(Path(item).absolute()) if Path(item).is_file() else item
+
+
+def store_folder(data_dir: str | Path | None) -> str:
+    return str((Path(data_dir) if data_dir is not None else folders.default_data_dir()).expanduser().absolute())
+
+
+def load_sources(source: str | Path | Sequence[str | Path], subjects: str | None) -> manifests.Manifest:
+    manifest = manifests.load(source)
+    chosen = tuple(manifests.with_subjects(item, subjects) for item in manifest.sources)
+    return manifest.model_copy(update={"sources": chosen})
+
+
+def recipe_from(manifest: manifests.Manifest, settings: Mapping[str, Any]) -> Recipe:
+    given = {key: value for key, value in settings.items() if value is not None}
+    seed = {"seed": manifest.seed} if manifest.seed else {}
+    return make_recipe(**{**seed, **manifest.recipe, **given})
+
+
+def subject_tasks(
+    manifest: manifests.Manifest, origin: StoreOrigin, accept: Sequence[str], progress: ProgressCallback | None
+) -> list[Task]:
+    folder = Path(origin.data_dir or store_folder(None))
+    with ExitStack() as stack:
+        if any(source.kind == "moabb" for source in manifest.sources):
+            stack.enter_context(data_folder.data_folder_lock(folder, progress=progress))
+        return listing.list_tasks(
+            manifest.sources,
+            folder,
+            offline=origin.offline,
+            accept=accept,
+            keep_private=origin.keep_private,
+            progress=progress,
+        )
+
+
+def build_jobs(tasks: Sequence[Task], manifest: manifests.Manifest, recipe: Recipe, out: str | Path) -> list[BuildJob]:
+    """One job a subject; each with its own cap, when the manifest wants a balanced draw."""
+    caps = subject_caps(tasks, manifest, recipe)
+    jobs = []
+    for task in tasks:
+        cap = caps.get(task.name, recipe.max_per_subject)
+        own = recipe if cap == recipe.max_per_subject else recipe.model_copy(update={"max_per_subject": cap})
+        if cap != 0:
+            jobs.append(BuildJob(str(out), task.source.dataset, task.subject, own, task.files, task))
+    return jobs
+
+
+def subject_caps(tasks: Sequence[Task], manifest: manifests.Manifest, recipe: Recipe) -> dict[str, int]:
+    """Windows to take from each subject: the command line's cap, else the source's, within the manifest's target."""
+    caps = {
+        task.name: task.source.max_per_subject
+        for task in tasks
+        if task.source.max_per_subject is not None and recipe.max_per_subject is None
+    }
+    if manifest.target_windows is None or recipe.max_per_subject is not None:
+        return caps
+    available = {(task.source.dataset, task.subject): count_windows(task, recipe)[1] for task in tasks}
+    people = {(task.source.dataset, task.subject): task.person for task in tasks}
+    drawn = balance.caps_by_group(available, people, manifest.target_windows, recipe.seed)
+    return {f"{dataset}/{subject}": min(cap, caps.get(f"{dataset}/{subject}", cap)) for (dataset, subject), cap in drawn.items()}
+
+
+def stored_jobs(kind: type[StoredJobT], root: Path, stage: str, out: Path, recipe: Recipe) -> list[StoredJobT]:
+    """A job for each subject of a recordings store."""
+    found = recordings_store.read_root(root)["stage"]
+    if found != stage:
+        step = {"fetched": "filter", "filtered": "pad"}
+        raise StoreError(f"{root}: holds {found} recordings, not {stage} ones", f"`eegprep {step[found]}` takes such a store")
+    if out.resolve() == root.resolve():
+        raise StoreError(f"{out}: input and output are the same store", "choose another output")
+    jobs = []
+    for dataset, subject in recordings_store.subjects(root):
+        arrays = tuple(sorted(recordings_store.array_names(root, dataset, subject), key=natural_key))
+        carried = recordings_store.group_attributes(root, dataset, subject)
+        made = SourceFile("store", 0, carried["commit"]["key"])  # a subject of another store stands for its files
+        jobs.append(kind(str(out), dataset, subject, recipe, (made,), str(root.resolve()), arrays, carried))
+    if not jobs:
+        raise StoreError(f"{root}: 0 subjects (least 1)", "fetch recordings into it first")
+    return jobs

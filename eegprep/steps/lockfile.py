@@ -1,0 +1,97 @@
+"""A lock file: every data set, subject, run, file hash, setting and library version of a build, as a manifest that repeats it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from eegprep.atomic import write_text
+from eegprep.catalogue.manifests import Manifest, Source
+from eegprep.recording import Finding
+from eegprep.signals.recipe import Recipe
+from eegprep.sources.listing import Task
+from eegprep.store import recordings as recordings_store
+
+_SOFTWARE = ("eeg-dreamdiff", "mne", "mne-bids", "moabb", "numcodecs", "numpy", "scipy", "zarr")
+
+
+def write_lock(path: Path, tasks: Sequence[Task], manifest: Manifest, recipe: Recipe, corpus: Path) -> None:
+    """Write the lock file of a finished build.
+
+    Args:
+        tasks: the subjects that were built, with their files.
+        manifest, recipe: what was asked for, and with which settings.
+        corpus: the result, for the names of the runs.
+    """
+    lines = [f"# {corpus.name}: repeat with `eegprep build {path.name} --out ...`"]
+    if manifest.title:
+        lines.append(f"title = {_text(manifest.title)}")
+    if manifest.target_windows:
+        lines += [f"target_windows = {manifest.target_windows}", f"seed = {manifest.seed}"]
+    for dataset in dict.fromkeys(task.source.dataset for task in tasks):
+        own = [task for task in tasks if task.source.dataset == dataset]
+        lines += ["", *_source_lines(own[0].source, own, corpus)]
+    lines += ["", "[recipe]", *_table(recipe.model_dump(mode="json"))]
+    lines += ["", "[software]", *_table(_versions())]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _source_lines(source: Source, tasks: Sequence[Task], corpus: Path) -> list[str]:
+    fields = {
+        "spec": source.spec,
+        "dataset": source.dataset,
+        "subjects": [task.subject for task in tasks],
+        "pattern": source.pattern,
+        "person_family": source.person_family,
+        "licence": source.licence,
+        "doi": source.doi,
+        "citation": source.citation,
+        "max_per_subject": source.max_per_subject,
+    }
+    lines = ["[[source]]", *_table({key: value for key, value in fields.items() if value not in ("", None)})]
+    if source.options:
+        inside = ", ".join(f"{key} = {json.dumps(value)}" for key, value in source.options.items())
+        lines.append(f"options = {{ {inside} }}")
+    for task in tasks:
+        attributes = recordings_store.group_attributes(corpus, source.dataset, task.subject)
+        runs = [f"{record['session']}.{record['run']}" for record in attributes.get("recordings", [])]
+        lines.append(f"# subject {task.subject}: {', '.join(runs) or 'no usable recording'}")
+    lines.append("[source.sha256]")
+    return [*lines, *(f"{_text(file.name)} = {_text(file.sha256)}" for task in tasks for file in task.files)]
+
+
+def _table(values: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key} = {_text(value) if isinstance(value, str) else json.dumps(value)}"
+        for key, value in values.items()
+        if value is not None
+    ]
+
+
+def _text(value: str) -> str:
+    return json.dumps(value)  # a JSON string is a TOML basic string
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _SOFTWARE:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def changed_software(manifest: Manifest) -> list[Finding]:
+    """What is installed in another version than when the lock file was made: noted, because results may differ."""
+    now = _versions()
+    return [
+        Finding(
+            "software", package, None, now.get(package, "missing"), version, "noted", f"{version} when the lock file was made"
+        )
+        for package, version in sorted(manifest.software.items())
+        if now.get(package) != version
+    ]

@@ -1,0 +1,151 @@
+"""What a build will read and write, before it does: recordings, windows, bytes, minutes, memory. From headers and declared facts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eegprep.catalogue import moabb as catalogue
+from eegprep.signals.recipe import Recipe
+from eegprep.sources.listing import Task
+from eegprep.sources.raws import open_raw, quiet_mne
+from eegprep.store.format import read_node
+
+# ours, measured on one core of a shared machine: source samples (float64 bytes) that one worker turns into windows in a second
+_BYTES_PER_SECOND = 60e6
+
+# resident size of a worker with its libraries, bytes; MOABB brings scikit-learn, pandas and more
+_INTERPRETER = {"files": 250e6, "bids": 300e6, "moabb": 900e6}
+
+# float64 bytes in memory for a byte of a file: 16-bit and 24-bit integers, float32, compressed MATLAB
+_GROWTH = {".edf": 4.0, ".rec": 4.0, ".bdf": 8 / 3, ".cnt": 4.0, ".gdf": 4.0, ".mat": 8.0, ".zip": 8.0}
+
+# peak memory of a worker for a byte of the largest recording in float64; loaders that return a whole subject need more
+_PEAK = {"files": 1.5, "bids": 1.5, "moabb": 3.0}
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One data set of a plan. bytes_in: of the source files; bytes_out: of the padded float32 windows before compression."""
+
+    dataset: str
+    subjects: int
+    done: int
+    recordings: int
+    windows: int
+    bytes_in: int
+    bytes_out: int
+    minutes: float
+    memory: int
+    licence: str
+    note: str = ""
+
+
+def task_memory(task: Task) -> int:
+    """Bytes that a worker needs at its peak for this subject, estimated from the sizes of its files."""
+    sizes = [file.bytes * _GROWTH.get(Path(file.name).suffix.lower(), 2.0) for file in task.files] or [0.0]
+    largest = sum(sizes) if task.source.kind == "moabb" else max(sizes)
+    return int(_INTERPRETER[task.source.kind] + _PEAK[task.source.kind] * largest)
+
+
+def store_memory(group: Path) -> int:
+    """The same for a subject of a recordings store."""
+    sizes = [math.prod(read_node(path)["shape"]) * 8.0 for path in group.glob("*/zarr.json")]
+    return int(_INTERPRETER["files"] + _PEAK["files"] * max(sizes, default=0.0))
+
+
+def make_plan(
+    tasks: Sequence[Task], recipe: Recipe, done: Iterable[str] = (), workers: int = 1, caps: Mapping[str, int] | None = None
+) -> list[PlanRow]:
+    """A row for each data set.
+
+    Args:
+        done: names of subjects that are there already.
+        workers: processes.
+        caps: most windows of each subject by name, where a manifest wants a balanced draw.
+    """
+    finished, caps = set(done), caps or {}
+    rows = []
+    for dataset in dict.fromkeys(task.source.dataset for task in tasks):
+        own = [task for task in tasks if task.source.dataset == dataset]
+        todo = [task for task in own if task.name not in finished]
+        counted = [count_windows(task, recipe) for task in todo]
+        undeclared = sum(1 for recordings, windows, _ in counted if recordings and not windows)
+        memory = sorted((task_memory(task) for task in todo), reverse=True)[:workers]
+        windows = sum(min(windows, caps.get(task.name, windows)) for task, (_, windows, _) in zip(todo, counted, strict=True))
+        rows.append(
+            PlanRow(
+                dataset=dataset,
+                subjects=len(own),
+                done=len(own) - len(todo),
+                recordings=sum(recordings for recordings, _, _ in counted),
+                windows=windows,
+                bytes_in=sum(_source_bytes(task) for task in todo),
+                bytes_out=windows * recipe.channels * recipe.window * 4,
+                minutes=round(sum(size for _, _, size in counted) / _BYTES_PER_SECOND / 60 / max(1, min(workers, len(todo))), 2),
+                memory=sum(memory),
+                licence=own[0].source.licence or "unknown",
+                note=f"{undeclared} subjects of unknown or too short length" if undeclared else "",
+            )
+        )
+    return rows
+
+
+def count_windows(task: Task, recipe: Recipe) -> tuple[int, int, float]:
+    """(recordings, windows, float64 bytes) of a subject: from the headers of files, or from what MOABB declares."""
+    if task.source.kind == "moabb":
+        return _declared(task, recipe)
+    recordings, windows, size = 0, 0, 0.0
+    for file in task.files:
+        header = _header(Path(task.root) / file.name)
+        if header is not None:
+            n_channels, n_samples, sfreq = header
+            samples = n_samples if recipe.resample is None else round(n_samples * recipe.resample / sfreq)
+            fit = max(0, (samples - recipe.window) // recipe.stride + 1) if samples >= recipe.window else 0
+            recordings, windows, size = recordings + 1, windows + fit, size + 8.0 * n_channels * n_samples
+    return recordings, _cap(windows, task, recipe), size
+
+
+def _cap(windows: int, task: Task, recipe: Recipe) -> int:
+    caps = [cap for cap in (recipe.max_per_subject, task.source.max_per_subject) if cap is not None]
+    return min([windows, *caps])
+
+
+def _header(path: Path) -> tuple[int, int, float] | None:
+    """(channels, samples, Hz) of a file, None when it is none that can be read."""
+    try:
+        with quiet_mne():
+            raw = open_raw(path)
+    except Exception:  # the build itself will say what is wrong with it
+        return None
+    return len(raw.ch_names), int(raw.n_times), float(raw.info["sfreq"])
+
+
+def _source_bytes(task: Task) -> int:
+    """Of the files, or the share of what MOABB's mirror declares when they are not here."""
+    if task.files or task.source.kind != "moabb":
+        return sum(file.bytes for file in task.files)
+    entry = catalogue.entry(task.source.target)
+    return round((entry.bytes or 0) / max(1, entry.n_subjects))
+
+
+def _declared(task: Task, recipe: Recipe) -> tuple[int, int, float]:
+    entry = catalogue.entry(task.source.target)
+    share = 1 / max(1, entry.n_subjects)
+    seconds = (entry.hours or 0.0) * 3600 * share
+    sfreq = entry.sfreq or 0.0
+    samples = seconds * (recipe.resample or sfreq)
+    recordings = round((entry.recordings or entry.sessions * entry.n_subjects) * share)
+    size = sum(file.bytes * _GROWTH.get(Path(file.name).suffix.lower(), 2.0) for file in task.files)
+    size = size or samples * (entry.channels or 0) * 8.0
+    return max(1, recordings), _cap(int(samples // recipe.stride), task, recipe), float(size)
+
+
+def totals(rows: Sequence[PlanRow]) -> dict[str, Any]:
+    """The sums of a plan."""
+    keys = ("subjects", "done", "recordings", "windows", "bytes_in", "bytes_out")
+    sums: dict[str, Any] = {key: sum(getattr(row, key) for row in rows) for key in keys}
+    return {**sums, "minutes": round(sum(row.minutes for row in rows), 2), "memory": max((row.memory for row in rows), default=0)}

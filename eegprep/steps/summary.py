@@ -1,0 +1,92 @@
+"""Sums up a run: what was written, what was left out and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eegprep import provenance
+from eegprep.errors import SourceError, ToolkitError
+from eegprep.recording import Finding
+from eegprep.steps.jobs import Outcome
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a step did. `exit_code` is 3 when recordings were quarantined."""
+
+    out: Path
+    subjects: int
+    built: int
+    recordings: int
+    windows: int
+    findings: tuple[Finding, ...]
+    quarantined: tuple[str, ...]
+
+    @property
+    def skipped(self) -> int:
+        """Subjects that were there already."""
+        return self.subjects - self.built
+
+    @property
+    def exit_code(self) -> int:
+        return 3 if self.quarantined else 0
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        parts = [f"{self.out}: {self.subjects} subjects ({self.skipped} were there already), {self.recordings} recordings"]
+        if self.windows:
+            parts.append(f"{self.windows:,} windows")
+        if self.quarantined:
+            parts.append(f"{len(self.quarantined)} recordings quarantined")
+        return ", ".join(parts)
+
+
+def left_out_rows(outcomes: Sequence[Outcome], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Subjects without one usable recording, for the root of the store: they have no group."""
+    named = {outcome.name for outcome in outcomes}
+    kept = {name: entry for name, entry in before.items() if name not in named}
+    for outcome in outcomes:
+        if not outcome.recordings:
+            kept[outcome.name] = {"key": outcome.key, "facts": list(outcome.facts), "recordings": list(outcome.left_out)}
+    return provenance.plain_json(dict(sorted(kept.items())))  # type: ignore[no-any-return]
+
+
+def no_usable_recording(outcomes: Sequence[Outcome]) -> ToolkitError:
+    """No recording could be used: the first reason is the error."""
+    reasons = [finding for outcome in outcomes for finding in outcome.findings if finding["action"] == "quarantined"]
+    if not reasons:
+        return SourceError("0 recordings were found (least 1)", "check the source")
+    first = reasons[0]
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    problem = f"no recording could be used: {first['recording']}: {first['message']}{more}"
+    return SourceError(problem, _FIXES.get(first["code"], _FIX))
+
+
+_FIX = "mend or leave out the recordings that are named"
+
+_FIXES = {
+    "unreadable": "give EEG files that MNE-Python can read, whole and with EEG channels",
+    "few_channels": "lower --min-channels, or leave such recordings out",
+    "too_short": "use --short stretch, a smaller --window, or longer recordings",
+    "no_trials": "use --windows sliding, or recordings with events",
+    "units": "store the recordings in volts as MNE expects, or widen --min-uv and --max-uv",
+    "nyquist": "use --nyquist clip or highpass, or a lower --high",
+    "positions": "use --mode replicate, or give the electrodes' positions",
+}
+
+
+def summarise(outcomes: Sequence[Outcome], out: Path) -> Summary:
+    findings = tuple(Finding(**finding) for outcome in outcomes for finding in outcome.findings)
+    return Summary(
+        out=out,
+        subjects=len(outcomes),
+        built=sum(not outcome.done_before for outcome in outcomes),
+        recordings=sum(outcome.recordings for outcome in outcomes),
+        windows=sum(outcome.windows for outcome in outcomes),
+        findings=findings,
+        quarantined=tuple(record["recording"] for outcome in outcomes for record in outcome.left_out),
+    )

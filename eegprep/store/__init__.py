@@ -1,0 +1,1 @@
+"""The on-disk formats of recordings and corpora, and the only code that writes them."""

@@ -1,0 +1,109 @@
+"""The probe: right on labels that are there, at chance on labels that are not."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import eegprep
+from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
+from dreamdiff.pretraining.probe import balanced_accuracy, band_power, held_out_guesses, probe
+from eegprep.errors import DataError
+
+PEOPLE, WINDOWS, CHANNELS, SAMPLES, RATE = 6, 16, 4, 128, 128.0
+ENCODER = EncoderConfig(channels=CHANNELS, window=SAMPLES, width=32, depth=1, heads=2)
+
+
+def corpus_of(folder, *, told: bool, people: int = PEOPLE):
+    """Windows of noise; label "fast" has a 20 Hz rhythm when `told`, else the labels mean nothing."""
+    rng = np.random.default_rng(0)
+    time_T = np.arange(SAMPLES) / RATE
+    entries = []
+    for person in range(people):
+        labels = rng.permutation(["slow", "fast"] * (WINDOWS // 2))
+        noise_NCT = rng.standard_normal((WINDOWS, CHANNELS, SAMPLES)) * (5 + 3 * person)
+        phase_N = rng.uniform(0, 2 * np.pi, WINDOWS)
+        rhythm_NT = np.sin(2 * np.pi * 20 * time_T + phase_N[:, None]) * (labels == "fast")[:, None] * (10 + 6 * person) * told
+        entries.append({"windows": (noise_NCT + rhythm_NT[:, None]).astype(np.float32), "labels": labels.tolist()})
+    return eegprep.from_arrays(folder, entries, sfreq=RATE, pad_to=CHANNELS)
+
+
+def test_labels_that_are_in_the_signal_are_found_in_people_never_seen(tmp_path) -> None:
+    """Band power sees a 20 Hz rhythm; its interval lies above chance."""
+    report = probe(EEGEncoder(ENCODER), corpus_of(tmp_path / "c.zarr", told=True))
+
+    rows = {(row.features, row.classifier): row for row in report.rows}
+    assert len(rows) == 6
+    band = rows["band power", "linear"]
+    assert band.balanced_accuracy > 0.9
+    assert band.low > band.chance_high
+    assert (report.chance, report.windows, report.groups, report.interval_over) == (0.5, PEOPLE * WINDOWS, PEOPLE, "groups")
+    json.dumps(report.to_dict())
+
+
+def test_labels_that_are_not_in_the_signal_are_not_found(tmp_path) -> None:
+    """Although every person is told from every other at a glance (amplitude): nothing leaks from training to test."""
+    report = probe(EEGEncoder(ENCODER), corpus_of(tmp_path / "c.zarr", told=False))
+
+    assert not [row for row in report.rows if row.low > row.chance_high]
+
+
+def test_no_group_is_in_training_and_test_at_once() -> None:
+    """A classifier that can only remember groups knows nothing about new ones."""
+    group_N = np.repeat(np.arange(5), 8)
+    label_N = np.where(group_N % 2 == 0, "a", "b")
+    seen: list[tuple[set, set]] = []
+
+    class Spy:
+        def fit(self, features, labels):
+            self.groups = set(features[:, 0].astype(int))
+            return self
+
+        def predict(self, features):
+            seen.append((self.groups, set(features[:, 0].astype(int))))
+            return np.full(len(features), "a")
+
+    held_out_guesses(Spy(), group_N[:, None].astype(float), label_N, group_N, seed=0)
+
+    assert len(seen) == 5
+    assert all(not (train & test) for train, test in seen)
+    assert set().union(*(test for _, test in seen)) == set(range(5))
+
+
+def test_balanced_accuracy_is_the_mean_over_labels() -> None:
+    """Guessing the commoner label always gives a half, not nine tenths."""
+    label_N = np.array(["a"] * 9 + ["b"])
+    assert balanced_accuracy(label_N, np.full(10, "a")) == 0.5
+
+
+def test_band_power_is_the_logarithm_of_the_mean_square_in_a_band(tmp_path) -> None:
+    """A 10 Hz sine of amplitude 4 has power 8 in alpha and none elsewhere."""
+    time_T = np.arange(SAMPLES) / RATE
+    sine = np.tile(4 * np.sin(2 * np.pi * 10 * time_T), (1, CHANNELS, 1)).astype(np.float32)
+    corpus = eegprep.from_arrays(tmp_path / "c.zarr", sine, sfreq=RATE, pad_to=CHANNELS)
+
+    features = band_power(corpus)[0].reshape(-1, CHANNELS)
+
+    np.testing.assert_allclose(features[1], np.log(8), atol=1e-4)
+    assert (features[[0, 2, 3]] < np.log(1e-4)).all()
+
+
+def test_too_few_labels_or_people_are_refused(tmp_path) -> None:
+    """With how many there are."""
+    corpus = corpus_of(tmp_path / "c.zarr", told=True, people=1)
+    with pytest.raises(DataError, match="one person cannot be held out"):
+        probe(EEGEncoder(ENCODER), corpus)
+    with pytest.raises(DataError, match=r"needs two labels, there are 1 \(fast\)"):
+        probe(EEGEncoder(ENCODER), corpus, labels=["fast"])
+
+
+def test_the_random_encoder_depends_on_the_seed_only(tmp_path) -> None:
+    """The reference must be the same for every model that is compared."""
+    corpus = corpus_of(tmp_path / "c.zarr", told=True)
+    torch.manual_seed(1)
+    first = probe(EEGEncoder(ENCODER), corpus, seed=3).rows[2]
+    torch.manual_seed(2)
+    assert probe(EEGEncoder(ENCODER), corpus, seed=3).rows[2] == first

@@ -1,0 +1,203 @@
+"""Tables 1 and 2: the paper's rows as they are printed, runs that resume, and a table that does not flatter."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_evaluation import tiny_pairs, tiny_parts
+
+from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig, parameter_count
+from dreamdiff.finetuning.config import FinetuneConfig
+from dreamdiff.programs import ablations as a
+from dreamdiff.programs import tables as a_tables
+from eegprep.errors import UsageError
+from eegprep.settings import resolve
+
+# facts of the paper, Table 2: row, pre-training, CLIP, mask ratio, tuned, parameters, accuracy
+PRINTED = """
+full yes yes 0.75 E+A 297 45.8
+1 no no - E+A 297 4.2
+2 no no - E+A 18.3 3.7
+3 no yes - E+A 297 32.3
+4 no yes - E+A 18.3 24.5
+5 yes yes 0.25 E+A 297 19.7
+6 yes yes 0.5 E+A 297 38.3
+7 yes yes 0.85 E+A 297 33.4
+8 yes yes 0.75 E+A 458 38.5
+9 yes yes 0.75 E+A 162 36.6
+10 yes yes 0.75 E+A 74 29.8
+11 yes yes 0.75 E+A 18.3 28.7
+12 yes yes 0.75 Eonly 297 22.4
+13 yes no 0.75 E+A 297 28.3
+14 yes no 0.75 Aonly 297 20.9
+"""
+
+
+def tiny_config(**extra) -> a.AblateConfig:
+    sd, clip = tiny_parts()
+    plain = {
+        "pairs": str(tiny_pairs()), "sd": str(sd), "clip": str(clip), "pretrain_steps": 2, "finetune_epochs": 1, "trials": 4,
+        "samples": 1, "steps": 1, "baseline_epochs": 1, "classifier": "efficientnet-lite0",
+    }  # fmt: skip
+    return a.AblateConfig(**{**plain, **extra})
+
+
+def measured(name: str, values: list[float], paper: float | None) -> dict:
+    found = {"value": float(np.mean(values)), "low": 0.0, "high": 1.0, "floor": 0.1}
+    return {
+        "row": name, "msm": True, "clip": True, "mask": 0.75, "tuned": "E + A", "params_paper": "297 M", "params": 1_500_000,
+        "paper": paper, "measured": {a_tables.ACCURACY: found}, "values": {a_tables.ACCURACY: values},
+    }  # fmt: skip
+
+
+def test_rows_are_those_of_the_paper():
+    """A slip in one of fifteen rows would compare with the wrong number."""
+    for line in PRINTED.split("\n")[1:-1]:
+        name, msm, clip, mask, tuned, size, accuracy = line.split()
+        row = a_tables.ROWS[name]
+        assert (row.mask is not None) == (msm == "yes") and row.clip == (clip == "yes"), name
+        assert row.mask == (None if mask == "-" else float(mask)) and row.size == size and row.paper == float(accuracy), name
+        assert row.tuned.replace(" ", "") == tuned, name
+    assert len(a_tables.TABLE2) == 15
+
+
+def test_rows_change_what_they_say_and_nothing_else():
+    """An ablation that changes two things explains neither."""
+    config = a.AblateConfig()
+    full = a.finetune_config(a_tables.ROWS["full"], config).model_dump()
+
+    def differences(name: str) -> dict:
+        other = a.finetune_config(a_tables.ROWS[name], config).model_dump()
+        return {key: other[key] for key in full if other[key] != full[key]}
+
+    assert differences("1") == {"w_clip": 0.0} and differences("13") == {"w_clip": 0.0}
+    assert differences("3") == differences("5") == differences("8") == {}
+    assert differences("12") == {"trains": "none"}
+    assert differences("14") == {"w_clip": 0.0, "train_encoder": False}
+    assert differences("labels") == {"w_clip": 0.0, "w_class": 1.0}
+    assert a.pretrain_config(0.25, "297", config).model.mask_ratio == 0.25
+    assert a.pretrain_config(0.25, "297", config).model.encoder == a.pretrain_config(0.75, "297", config).model.encoder
+
+
+def test_paper_scale_is_the_papers():
+    """Same presets and lengths as `dreamdiff train`, nothing of the small scale."""
+    config = resolve(a.AblateConfig, presets=a.ABLATE_PRESETS, preset="paper")
+    tuned = a.finetune_config(a_tables.ROWS["full"], config)
+
+    assert tuned.loop.epochs == FinetuneConfig().loop.epochs == 300 and tuned.optim == FinetuneConfig().optim
+    taught = a.pretrain_config(0.75, "297", config)
+    assert taught.model.encoder.width == 1024 and taught.model.encoder.depth == 24 and taught.loop.epochs == 500
+    assert (
+        a.encoder_settings(a_tables.ROWS["2"], "paper") == "shallow2"
+        and a.encoder_settings(a_tables.ROWS["8"], "paper") == "w1280"
+    )
+
+
+def test_small_sizes_keep_the_order_of_the_printed_ones():
+    """18.3 < 74 < 162 < 297 < 458, and the shallow encoder has two layers."""
+    counts = [parameter_count(EEGEncoder(EncoderConfig(**a.SMALL_SIZES[s]))) for s in ("18.3", "74", "162", "297", "458")]
+
+    assert counts == sorted(counts) and len(set(counts)) == 5
+    shallow = a.encoder_settings(a_tables.ROWS["2"], "small")
+    assert shallow["depth"] == 2 and shallow["width"] == a.SMALL_SIZES["297"]["width"]
+
+
+@pytest.mark.slow
+def test_rows_run_resume_and_are_tabled(tmp_path, monkeypatch):
+    """Two rows end to end; run again they are kept, and a third is added without touching them."""
+    config = tiny_config()
+    table = a.ablate(tmp_path, ["2", "14"], config)
+
+    assert [row["row"] for row in table] == ["2", "14"] and all(a_tables.ACCURACY in row["measured"] for row in table)
+    text = (tmp_path / "table2.md").read_text()
+    assert "| 2 | no | no | - | E + A | 18.3 M | " in text and " 3.7 | " in text and "Floor of 50-way-top-1" in text
+    assert json.loads((tmp_path / "table2.json").read_text())["rows"] == table
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a finished row was run again")
+
+    monkeypatch.setattr(a, "finetune", refuse)
+    assert a.ablate(tmp_path, ["2", "14"], config) == table
+    with pytest.raises(UsageError, match=r"rows of other settings \(finetune_epochs: 1.0 there, 2.0 now\)"):
+        a.ablate(tmp_path, ["2"], tiny_config(finetune_epochs=2))
+
+
+def test_order_is_judged_trial_by_trial_and_open_where_it_is_open():
+    """With few trials most differences prove nothing, and the table must say so."""
+    rng = np.random.default_rng(0)
+    base = rng.random(200) * 0.1
+    table = [
+        measured("full", (base + 0.5).tolist(), 45.8), measured("1", base.tolist(), 4.2),
+        measured("5", (base + 0.8).tolist(), 19.7), measured("6", (rng.permutation(base) + 0.5).tolist(), 38.3),
+    ]  # fmt: skip
+
+    order = a_tables.order_of(table)
+
+    assert {row["row"]: row["order"] for row in order["against_full"]} == {"1": "as in the paper", "5": "reversed", "6": "open"}
+    assert order["against_full"][0]["full_minus_row"] == pytest.approx(0.5)
+    assert -1 <= order["rank_correlation"] < 1
+    assert "1 as in the paper, 1 open, 1 reversed" in a_tables.table2_text(table)
+    assert a_tables.order_of(table[1:])["against_full"] == []
+
+
+def test_table1_names_what_was_measured_in_place_of_the_papers_metric():
+    """KID under the name FID would be a lie; a missing metric stays empty."""
+    number = {"value": 12.0, "low": 11.0, "high": 13.0}
+    ours = [{"name": "psnr", **number}, {"name": "lite0-kernel", **number}, {"name": "fid", **number}]
+    theirs = [{"name": "psnr", **number}, {"name": "lite0-kernel", **number}]
+
+    rows = {row["metric"]: row for row in a_tables.table1_rows({"DreamDiffusion": ours, "Brain2Image-VAE": theirs})}
+
+    assert rows["FID"]["measured_as"] == "lite0-kernel" and rows["PSNR"]["measured_as"] == "psnr"
+    assert rows["LPIPS"]["measured_as"] == "not measured" and rows["LPIPS"]["DreamDiffusion"] is None
+    assert (rows["FID"]["paper Brain2Image"], rows["FID"]["paper DreamDiffusion"]) == (18.76, 3.61)
+    text = a_tables.table1_text(list(rows.values()))
+    assert "| PSNR | 12.8 | 14.6 | psnr | 12 [11, 13] | 12 [11, 13] |" in text
+
+
+@pytest.mark.slow
+def test_table1_runs_both_forms_of_brain2image_on_the_same_trials(tmp_path):
+    """The paper's only comparison in numbers."""
+    table = a.table1(tmp_path, tiny_config())
+
+    assert {row["metric"] for row in table} == {"FID", "IS", "PSNR", "SSIM", "LPIPS"}
+    psnr = next(row for row in table if row["metric"] == "PSNR")
+    assert {psnr[s]["n"] for s in ("DreamDiffusion", "Brain2Image-VAE", "Brain2Image-GAN")} == {4}
+    assert re.search(r"\| IS \| 5.06 \| 28.54 \| \S", (tmp_path / "table1.md").read_text())
+
+
+def touch(out: str, name: str, plain: dict) -> None:
+    """A job for the test below, importable by other processes."""
+    Path(out, name).write_text(str(plain["seed"]))
+
+
+def test_jobs_run_in_processes_of_their_own(tmp_path):
+    """Rows do not depend on each other."""
+    seen = []
+    jobs = [(touch, (str(tmp_path), name, {"seed": 3})) for name in ("x", "y")]
+    a._run(jobs, a.AblateConfig(workers=2), lambda done, total, message: seen.append((done, total, message)), "rows")
+
+    assert (tmp_path / "x").read_text() == (tmp_path / "y").read_text() == "3"
+    assert seen[-1] == (2, 2, "rows done")
+    a._run([], a.AblateConfig(workers=2), None, "rows")
+
+
+def test_jobs_run_on_a_dask_cluster(tmp_path):
+    """`--scheduler` hands the same jobs to a cluster."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        config = a.AblateConfig(scheduler=cluster.scheduler_address)
+        a._run([(touch, (str(tmp_path), "z", {"seed": 5}))], config, None, "rows")
+
+    assert (tmp_path / "z").read_text() == "5"
+
+
+def test_unknown_rows_are_refused_before_anything_runs(tmp_path):
+    """A typo must not cost a night."""
+    with pytest.raises(UsageError, match="no row '15'"):
+        a.ablate(tmp_path / "new", ["full", "15"], tiny_config())
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,180 @@
+"""The page: what the studio does, and the page itself in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import mne
+import numpy as np
+import pytest
+import torch
+from tiny_models import CONTEXT_WIDTH, tiny_stable_diffusion
+
+from dreamdiff.diffusion import stable_diffusion as ld
+from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
+from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, SignalConfig
+from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
+from dreamdiff.programs.app import Studio
+from dreamdiff.simulation.images import ImageSet
+from dreamdiff.simulation.people import SimulateConfig
+from dreamdiff.simulation.simulate import simulate
+from eegprep.errors import DataError, SourceError, UsageError
+
+SFREQ = 640.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A pipeline folder of tiny size that reads 128 rows of 512 samples."""
+    folder = tmp_path_factory.mktemp("app")
+    torch.manual_seed(0)
+    sd = ld.load_stable_diffusion(tiny_stable_diffusion(folder / "sd"))
+    encoder = EEGEncoder(EncoderConfig(channels=128, window=512, patch=32, width=16, depth=1, heads=2))
+    conditioner = Conditioner(ConditionerConfig(tokens_in=16, width_in=16, context_width=CONTEXT_WIDTH, clip_width=5))
+    details = PipelineConfig(signal=SignalConfig(sfreq=None, t0=0.0, band=(5.0, 95.0)), training={"provenance": "simulated"})
+    DreamDiffusionPipeline(sd.unet, sd.vae, sd.scheduler, encoder, conditioner, details).save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Two simulated people, three categories."""
+    rng = np.random.default_rng(0)
+    images = ImageSet(
+        images_NHWC=rng.integers(0, 255, (9, 16, 16, 3), dtype=np.uint8),
+        labels_N=np.repeat(np.arange(3), 3),
+        names=tuple(f"image-{n}" for n in range(9)),
+        held_out_N=np.tile([False, False, True], 3),
+        classes=("cat", "piano", "tent"),
+        features_ND=rng.normal(size=(9, 8)),
+    )
+    path = tmp_path_factory.mktemp("pairs") / "pairs.zarr"
+    simulate(path, SimulateConfig(people=2, trials=6, background="pink"), images=images)
+    return path
+
+
+@pytest.fixture(scope="module")
+def studio(model, pairs):
+    return Studio(model, pairs)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """An 8-channel recording with two events, as somebody would upload it."""
+    rng = np.random.default_rng(1)
+    names = ["Fz", "C3", "Cz", "C4", "Pz", "PO7", "Oz", "PO8"]
+    raw = mne.io.RawArray(2e-5 * rng.normal(size=(8, 2000)), mne.create_info(names, 250.0, "eeg"), verbose="error")
+    raw.set_montage("standard_1005")
+    raw.set_annotations(mne.Annotations([1.0, 4.0], 0.5, ["cat", "piano"]))
+    file = tmp_path_factory.mktemp("upload") / "mine_raw.fif"
+    raw.save(file, verbose="error")
+    return file
+
+
+def test_trials_are_those_held_out_from_training(studio, pairs):
+    """A page that shows training trials would flatter every model."""
+    held_out = {int(i) for i in studio.pairs.indices}
+    from dreamdiff.pairs.reader import Pairs
+
+    assert held_out == {int(i) for i in Pairs.open(pairs).splits["test"]}
+    assert sum(len(studio.trials_of(person)) for person in studio.people()) == len(held_out)
+
+
+def test_one_seed_gives_one_image_whatever_the_number_of_images(studio):
+    """Somebody who notes a seed must find the image again."""
+    alone = studio.generate(studio.shown, 0, samples=1, first_seed=5, steps=2)
+    third = studio.generate(studio.shown, 0, samples=3, first_seed=3, steps=2)[2]
+
+    assert alone[0][1] == third[1] == "seed 5"
+    assert np.abs(alone[0][0].astype(int) - third[0].astype(int)).max() <= 1  # last bit: the batch has another size
+
+
+def test_an_upload_is_cut_after_its_events_and_padded(studio, recording):
+    """8 channels become 128 rows; the names and places of the rows are those of the channels they repeat."""
+    shown = studio.upload([recording])
+
+    assert shown.trials.labels == ("cat", "piano")
+    assert shown.trials.read([0, 1]).shape == (2, 128, 512)
+    assert shown.montage(0).channels[:9] == ("Fz", "C3", "Cz", "C4", "Pz", "PO7", "Oz", "PO8", "Fz")
+    assert np.isfinite(shown.montage(0).positions_C3).all()
+
+
+def test_broken_and_strange_uploads_are_explained(studio, recording, tmp_path):
+    """An upload is somebody else's bytes."""
+    (tmp_path / "broken_raw.fif").write_bytes(b"not a recording")
+    (tmp_path / "model.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+
+    with pytest.raises(SourceError, match=r"broken_raw\.fif"):
+        studio.upload([tmp_path / "broken_raw.fif"])
+    with pytest.raises(UsageError, match=r"model\.pkl: not a kind of file"):
+        studio.upload([tmp_path / "model.pkl"])
+    with pytest.raises(UsageError, match=r"2 recordings in the upload \(1\)"):
+        studio.upload([recording, recording])
+
+
+def test_a_recording_without_events_is_explained(studio, tmp_path):
+    """Without events nobody knows when an image was seen."""
+    raw = mne.io.RawArray(np.zeros((8, 2000)), mne.create_info(8, 250.0, "eeg"), verbose="error")
+    raw.save(tmp_path / "still_raw.fif", verbose="error")
+
+    with pytest.raises(DataError, match="has no events"):
+        studio.upload([tmp_path / "still_raw.fif"])
+
+
+# ------------------------------------------------------------------------------------------------ the page itself
+
+
+@pytest.fixture(scope="module")
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver")
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("no chromium and chromedriver on this machine")
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", "--window-size=1400,1200", "--disable-dev-shm-usage",
+    ):  # fmt: skip
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+def wait_for(driver, found, seconds=60):
+    """Poll until `found(driver)` is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = found(driver)
+        if value:
+            return value
+        time.sleep(0.25)
+    pytest.fail(f"not seen within {seconds} s; the page says: {driver.find_element('tag name', 'body').text[:2000]}")
+
+
+def loaded_images(selector):
+    """Images under a selector that the browser has really drawn."""
+    script = f"return [...document.querySelectorAll('{selector} img')].filter(i => i.complete && i.naturalWidth > 0).length"
+    return lambda driver: driver.execute_script(script)
+
+
+@pytest.mark.slow
+def test_in_a_browser_choose_generate_and_upload(browser, studio, recording, tmp_path):
+    """Load, choose, generate, see the picture; a broken upload shows why; a good one can be used."""
+    pytest.importorskip("gradio")
+    from dreamdiff.programs.app import launch
+
+    browser.get(launch(studio, block=False))
+
+    wait_for(browser, loaded_images("#eeg"))
+    wait_for(browser, loaded_images("#truth"))
+    assert "simulated" in browser.find_element("tag name", "body").text
+
+    browser.find_element("css selector", "#generate").click()
+    wait_for(browser, loaded_images("#generated"))
+
+    (tmp_path / "broken_raw.fif").write_bytes(b"not a recording")
+    browser.find_element("css selector", "#upload input[type=file]").send_keys(str(tmp_path / "broken_raw.fif"))
+    wait_for(browser, lambda d: "broken_raw.fif" in d.find_element("tag name", "body").text and "Error" in d.page_source)
+    browser.save_screenshot(str(tmp_path / "broken.png"))

@@ -1,0 +1,162 @@
+"""Pickled dictionaries in .npy files: the same values numpy gives, and nothing of them is ever executed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dreamdiff.untrusted import arrays as npy_dict
+from eegprep.errors import CheckpointError
+
+CONTENT = {
+    "preprocessed_eeg_data": np.random.default_rng(0).standard_normal((30, 4, 7, 20)), "ch_names": ["Oz", "O1", "Öz"],
+    "times": np.arange(20) / 100, "n": 3, "large": 2**70, "minus": -5, "pair": (1, "a"), "none": None, "yes": True,
+    "scalar": np.float64(2.5), "fortran": np.asfortranarray(np.arange(12.0).reshape(3, 4)), "text": np.array(["a", "bb"]),
+    "big_endian": np.arange(3, dtype=">i4"), "nested": {"a": [1, [2, {"b": 0.5}]]}, "bytes": b"raw", "empty": np.zeros((0, 3)),
+    "flags": np.array([True, False]), "half": np.float32([1.5, 2.5]),
+}  # fmt: skip
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, np.ndarray | np.generic):
+        # numpy turns other byte orders into the native one when it unpickles
+        return bool(np.array_equal(a, b)) and np.asarray(a).dtype.newbyteorder("=") == np.asarray(b).dtype.newbyteorder("=")
+    return a == b and type(a) is type(b)
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_what_pickle_writes_is_read_back(tmp_path: Path, protocol: int):
+    """`pickle.load` is the second implementation."""
+    file = tmp_path / "x.npy"
+    file.write_bytes(pickle.dumps(CONTENT, protocol=protocol))
+
+    assert same(npy_dict.load(file), pickle.loads(file.read_bytes()))
+
+
+def test_what_numpy_save_writes_is_read_back(tmp_path: Path):
+    """An array of one object, as `numpy.save(file, dictionary)` makes it; and ordinary arrays."""
+    np.save(tmp_path / "x.npy", CONTENT, allow_pickle=True)  # type: ignore[arg-type]
+    np.save(tmp_path / "y.npy", np.arange(6.0).reshape(2, 3))
+    np.save(tmp_path / "z.npy", np.array(["a", None, {"b": 1}], dtype=object), allow_pickle=True)
+
+    assert same(npy_dict.load(tmp_path / "x.npy"), CONTENT)
+    np.testing.assert_array_equal(npy_dict.load(tmp_path / "y.npy"), np.arange(6.0).reshape(2, 3))
+    assert npy_dict.load(tmp_path / "z.npy") == ["a", None, {"b": 1}]
+
+
+def test_large_arrays_stay_in_the_file(tmp_path: Path):
+    """THINGS-EEG2 has 8 GB in one array."""
+    np.save(tmp_path / "x.npy", CONTENT, allow_pickle=True)  # type: ignore[arg-type]
+    data = npy_dict.load(tmp_path / "x.npy")["preprocessed_eeg_data"]
+
+    assert isinstance(data, np.memmap) and not data.flags.writeable
+
+
+class Calls:
+    """An object whose pickle calls something."""
+
+    def __init__(self, function, *arguments: object) -> None:
+        self.what = (function, arguments)
+
+    def __reduce__(self):
+        return self.what
+
+
+class Plain:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (Calls(os.system, "touch pwned"), r"asks for posix\.system|asks for nt\.system"),
+        (Calls(eval, "1+1"), r"asks for builtins\.eval"),
+        (Calls(np.load, "secret"), r"asks for numpy\.load"),
+        (Plain(), "asks for"),
+        (np.dtype("f8"), "holds a type instead of data"),
+        ({1, 2}, "builds more than plain data"),
+        (1 + 2j, r"asks for builtins\.complex"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [3, 4])
+def test_anything_but_plain_data_is_refused(tmp_path: Path, monkeypatch, value: object, message: str, protocol: int):
+    """Wherever it is in the file; nothing happens."""
+    monkeypatch.chdir(tmp_path)
+    Path("x.npy").write_bytes(pickle.dumps({"a": [value]}, protocol=protocol))
+    if isinstance(value, set) and protocol == 3:
+        message = r"asks for builtins\.set"
+
+    with pytest.raises(CheckpointError, match=message):
+        npy_dict.load("x.npy")
+    assert not Path("pwned").exists()
+
+
+def test_the_old_text_protocols_are_refused(tmp_path: Path):
+    """Protocols 0 to 2 hide bytes in calls; nothing current writes them."""
+    for protocol in (0, 1, 2):
+        (tmp_path / "x.npy").write_bytes(pickle.dumps(CONTENT, protocol=protocol))
+        with pytest.raises(CheckpointError, match="refused"):
+            npy_dict.load(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7, 50, 5_000, -1, -9])
+def test_a_truncated_file_is_an_error(tmp_path: Path, cut: int):
+    """Downloads break off anywhere."""
+    whole = pickle.dumps(CONTENT, protocol=4)
+    (tmp_path / "x.npy").write_bytes(whole[:cut])
+    with pytest.raises(CheckpointError, match=r"x\.npy: (damaged|refused)"):
+        npy_dict.load(tmp_path / "x.npy")
+
+
+def test_random_damage_never_gives_anything_but_a_value_or_our_error(tmp_path: Path):
+    """400 files with flipped bytes."""
+    whole = pickle.dumps({key: value for key, value in CONTENT.items() if key != "preprocessed_eeg_data"}, protocol=4)
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(400):
+        content = bytearray(whole)
+        for place in rng.integers(0, len(whole), rng.integers(1, 4)):
+            content[place] = rng.integers(0, 256)
+        (tmp_path / "x.npy").write_bytes(content)
+        try:
+            npy_dict.load(tmp_path / "x.npy")
+        except CheckpointError:
+            refused += 1
+    assert refused > 100
+
+
+def test_a_small_file_that_stands_for_an_enormous_value_is_refused(tmp_path: Path, monkeypatch):
+    """Lists of lists of the same list: 2**40 values in 400 bytes; and a list that holds itself."""
+    monkeypatch.setattr(npy_dict, "_MAX_OBJECTS", 10_000)
+    value: list = ["x"]
+    for _ in range(40):
+        value = [value, value]
+    (tmp_path / "x.npy").write_bytes(pickle.dumps(value, protocol=4))
+    with pytest.raises(CheckpointError, match="more than 10,000 values"):
+        npy_dict.load(tmp_path / "x.npy")
+    loop: list = []
+    loop.append(loop)
+    (tmp_path / "y.npy").write_bytes(pickle.dumps(loop, protocol=4))
+    with pytest.raises(CheckpointError, match="damaged"):
+        npy_dict.load(tmp_path / "y.npy")
+
+
+def test_lengths_beyond_the_file_do_not_take_memory(tmp_path: Path):
+    """A claim of 2**60 bytes."""
+    for code in (b"\x8e", b"\x8d"):
+        (tmp_path / "x.npy").write_bytes(b"\x80\x04" + code + struct.pack("<Q", 2**60) + b"abc.")
+        with pytest.raises(CheckpointError, match="ends too early"):
+            npy_dict.load(tmp_path / "x.npy")
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path):
+    """With its name."""
+    with pytest.raises(CheckpointError, match=r"gone\.npy: there is no such file"):
+        npy_dict.load(tmp_path / "gone.npy")

@@ -1,0 +1,1 @@
+"""Makers of the embedded model: drawings, training, measurement. Not part of the installed package."""
