@@ -13,6 +13,7 @@ from torch import Tensor
 from dreamdiff.arrays import Array
 from dreamdiff.diffusion.clip import ClipTarget
 from dreamdiff.diffusion.noise import make_scheduler
+from dreamdiff.diffusion.sampling import Condition, decode, guided_sample, start_noise, to_uint8
 from dreamdiff.diffusion.stable_diffusion import StableDiffusion
 from eegprep.errors import ModelError
 
@@ -51,20 +52,16 @@ class FrozenGenerator:
         known = dict(zip(sorted(set(texts)), self.text_states(sorted(set(texts))), strict=True))
         empty = self.text_states([""])
         sampler = make_scheduler("dpm-solver++", self.sd.scheduler.config)
+        shape = (int(self.sd.unet.config.in_channels), *2 * [int(self.sd.unet.config.sample_size)])
         parts = []
         for start in range(0, len(texts), batch):
-            context = torch.stack([known[text] for text in texts[start : start + batch]])
-            shape = (int(self.sd.unet.config.in_channels), *2 * [int(self.sd.unet.config.sample_size)])
-            noise = [torch.randn(shape, generator=torch.Generator().manual_seed(int(s))) for s in seeds[start : start + batch]]
-            sampler.set_timesteps(steps)
-            state = torch.stack(noise) * sampler.init_noise_sigma
-            for step in sampler.timesteps:
-                both = torch.cat([sampler.scale_model_input(state, step)] * 2)
-                words = torch.cat([empty.expand_as(context), context])
-                without, with_words = self.sd.unet(both, step, words).sample.chunk(2)
-                state = sampler.step(without + guidance * (with_words - without), step, state).prev_sample
-            decoded = self.sd.vae.decode(state / self.sd.vae.config.scaling_factor).sample
-            parts.append(((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+            asked = torch.stack([known[text] for text in texts[start : start + batch]])
+            dice = [torch.Generator().manual_seed(int(seed)) for seed in seeds[start : start + batch]]
+            latents = guided_sample(
+                self.sd.unet, sampler, start_noise(shape, dice, len(asked)), Condition(asked), Condition(empty.expand_as(asked)),
+                scale=guidance, steps=steps,
+            )  # fmt: skip
+            parts.append(to_uint8(decode(self.sd.vae, latents)))
         return np.concatenate(parts)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -22,12 +21,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from pydantic import Field
 from torch import Tensor
 
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig, Context, condition
 from dreamdiff.diffusion.noise import load_scheduler, make_scheduler
+from dreamdiff.diffusion.sampling import Condition, guided_sample, start_noise
 from dreamdiff.diffusion.stable_diffusion import load_part, vae_factor
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.encoders.weights import load_weights, read_config, save_folder
@@ -216,32 +215,23 @@ class DreamDiffusionPipeline(DiffusionPipeline):
         batch = len(context.tokens_BLD)
         scale = self._guidance(guidance_scale)
         generators = list(generator) if isinstance(generator, Sequence) else generator
-        if isinstance(generators, list) and len(generators) != batch:
-            raise UsageError(f"{len(generators)} generators for {batch} images", "give one generator per image")
-        device, dtype = self.unet.device, self.unet.dtype
-        tokens, time = self._guided(context, scale, dtype)
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
-        shape = (batch, int(self.unet.config.in_channels), *(2 * [self.image_size // vae_factor(self.vae)]))
-        noise = (
-            randn_tensor(shape, generator=generators, device=device, dtype=torch.float32)
-            if latents is None
-            else latents.to(device)
-        )
-        state_BCHW = noise.to(dtype) * self.scheduler.init_noise_sigma
-        extra = self._step_options(eta, generators)
-        with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
-            for number, step in enumerate(self.scheduler.timesteps):
-                both = torch.cat([state_BCHW, state_BCHW]) if scale != 1 else state_BCHW
-                predicted = self.unet(
-                    self.scheduler.scale_model_input(both, step), step, encoder_hidden_states=tokens, class_labels=time
-                ).sample
-                if scale != 1:  # order [no EEG, EEG] (Ho and Salimans 2021, equation 6)
-                    without, with_eeg = predicted.chunk(2)
-                    predicted = without + scale * (with_eeg - without)
-                state_BCHW = self.scheduler.step(predicted, step, state_BCHW, **extra).prev_sample
-                if callback_on_step_end is not None:
-                    state_BCHW = callback_on_step_end(self, number, step, {"latents": state_BCHW}).get("latents", state_BCHW)
+        side = self.image_size // vae_factor(self.vae)
+        shape = (int(self.unet.config.in_channels), side, side)
+        noise_BCHW = start_noise(shape, generators, batch, self.unet.device) if latents is None else latents.to(self.unet.device)
+
+        with self.progress_bar(total=num_inference_steps) as bar:
+
+            def on_step(number: int, time: Tensor, state_BCHW: Tensor) -> Tensor:
                 bar.update()
+                if callback_on_step_end is None:
+                    return state_BCHW
+                return callback_on_step_end(self, number, time, {"latents": state_BCHW}).get("latents", state_BCHW)
+
+            state_BCHW = guided_sample(
+                self.unet, self.scheduler, noise_BCHW, _condition(context),
+                _condition(self.conditioner.null(batch)) if scale != 1 else None,
+                scale=scale, steps=num_inference_steps, eta=eta, generator=generators, on_step=on_step,
+            )  # fmt: skip
         images = state_BCHW if output_type == "latent" else self._decode(state_BCHW, output_type)
         self.maybe_free_model_hooks()
         return DreamDiffusionOutput(
@@ -257,21 +247,14 @@ class DreamDiffusionPipeline(DiffusionPipeline):
             )
         return scale
 
-    def _guided(self, context: Context, scale: float, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-        tokens, time = context.tokens_BLD, context.time_BD
-        if scale != 1:
-            null = self.conditioner.null(len(tokens))
-            tokens = torch.cat([null.tokens_BLD, tokens])
-            time = torch.cat([null.time_BD, time]) if time is not None and null.time_BD is not None else None
-        return tokens.to(self.unet.device, dtype), None if time is None else time.to(self.unet.device, dtype)
-
-    def _step_options(self, eta: float, generators: Any) -> dict[str, Any]:
-        known = inspect.signature(self.scheduler.step).parameters
-        return {name: value for name, value in (("eta", eta), ("generator", generators)) if name in known}
-
     def _decode(self, state_BCHW: Tensor, output_type: str) -> Any:
         decoded = self.vae.decode(state_BCHW / self.vae.config.scaling_factor).sample
         return self.image_processor.postprocess(decoded.float(), output_type=output_type)
+
+
+def _condition(context: Context) -> Condition:
+    """What the U-Net reads of a context."""
+    return Condition(context.tokens_BLD, context.time_BD)
 
 
 def repeat(context: Context, times: int) -> Context:

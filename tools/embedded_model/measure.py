@@ -41,6 +41,7 @@ def generate(
     from diffusers import UNet2DConditionModel
 
     from dreamdiff.diffusion.noise import load_scheduler, make_scheduler
+    from dreamdiff.diffusion.sampling import Condition, decode, guided_sample, start_noise, to_uint8
 
     sd, clip = sd or paths().sd, clip or paths().clip
     vae, tower = load_vae(sd), load_clip(clip)
@@ -52,18 +53,13 @@ def generate(
     out = []
     for start in range(0, len(texts), batch):
         part = slice(start, start + batch)
-        noise = [torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in seeds[part]]
-        state, context = torch.stack(noise), torch.stack([known[text] for text in texts[part]])
-        sampler.set_timesteps(steps)
-        for step in sampler.timesteps:
-            scaled = sampler.scale_model_input(state, step)
-            predicted = unet(scaled, step, context).sample
-            if guidance != 1:
-                without = unet(scaled, step, empty.expand(len(state), -1, -1)).sample
-                predicted = without + guidance * (predicted - without)
-            state = sampler.step(predicted, step, state).prev_sample
-        pixels = vae.decode(state / vae.config.scaling_factor).sample
-        out.append(((pixels + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
+        asked = torch.stack([known[text] for text in texts[part]])
+        dice = [torch.Generator().manual_seed(seed) for seed in seeds[part]]
+        latents = guided_sample(
+            unet, sampler, start_noise((4, 16, 16), dice, len(asked)), Condition(asked), Condition(empty.expand_as(asked)),
+            scale=guidance, steps=steps,
+        )  # fmt: skip
+        out.append(to_uint8(decode(vae, latents)))
     return np.concatenate(out)
 
 
