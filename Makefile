@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 RUN_SETTINGS := PIP_DISABLE_PIP_VERSION_CHECK=1
 
-.PHONY: demo test test-fast lint format build embedded-model benchmarks clean
+.PHONY: demo test test-fast attack lint format build embedded-model benchmarks clean
 
 demo: .venv/.demo-ready
 	$(BIN)/dreamdiff demo --out demo
@@ -13,6 +13,9 @@ test: .venv/.test-ready
 
 test-fast: .venv/.test-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+attack: .venv/.test-ready
+	$(BIN)/python tools/attack/run.py --write docs/reliability.md
 
 lint: .venv/.test-ready
 	$(BIN)/ruff check .

@@ -18,8 +18,23 @@ from pydantic import BaseModel
 
 def fingerprint(content: BaseModel | Mapping[str, Any]) -> str:
     """SHA-256 of the canonical JSON of a configuration: equal settings, equal fingerprint."""
-    plain = content.model_dump(mode="json") if isinstance(content, BaseModel) else content
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return sha256_json(content.model_dump(mode="json") if isinstance(content, BaseModel) else content)
+
+
+def sha256_json(content: Any) -> str:
+    """SHA-256 of canonical JSON: keys sorted, no blanks."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file, in a constant amount of memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_array(array: np.ndarray) -> str:
+    """SHA-256 of shape and values."""
+    return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 _SOFTWARE = ("eeg-dreamdiff", "mne", "moabb", "numcodecs", "numpy", "scipy")
@@ -27,8 +42,7 @@ _SOFTWARE = ("eeg-dreamdiff", "mne", "moabb", "numcodecs", "numpy", "scipy")
 
 def attributes_digest(attributes: Mapping[str, Any]) -> str:
     """SHA-256 of a group's attributes without the commit record, in canonical JSON."""
-    content = {key: value for key, value in attributes.items() if key != "commit"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return sha256_json({key: value for key, value in attributes.items() if key != "commit"})
 
 
 def plain_json(value: Any) -> Any:
@@ -62,29 +76,3 @@ def software_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-CHUNK = 1 << 20  # bytes
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in a constant amount of memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file of any size."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256(file: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def array_sha256(array: np.ndarray) -> str:
-    """SHA-256 of shape and values."""
-    return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dreamdiff.untrusted.checkpoints import read_tensors
 from eegprep.errors import CheckpointError, ModelError
-from eegprep.provenance import file_sha256
+from eegprep.provenance import sha256_file
 from eegprep.settings import suggest
 
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "clip"
@@ -243,7 +243,7 @@ def _build(config: dict[str, Any], file: Path, stated: dict[str, Any], source: s
     }
     preprocess = {key: list(value) if isinstance(value, tuple) else value for key, value in preprocess.items()}
     checked = all(key in stated for key in ("mean", "std"))
-    return ClipTarget(model.eval().requires_grad_(False), source, preprocess, checked, {file.name: file_sha256(file)})
+    return ClipTarget(model.eval().requires_grad_(False), source, preprocess, checked, {file.name: sha256_file(file)})
 
 
 def _check_image_size(config: dict[str, Any], tensors: dict[str, Tensor], source: str) -> None:

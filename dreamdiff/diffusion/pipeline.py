@@ -32,7 +32,7 @@ from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.encoders.weights import load_weights, read_config, save_folder
 from eegprep import atomic, settings
 from eegprep.errors import CheckpointError, ModelError, UsageError
-from eegprep.provenance import file_sha256
+from eegprep.provenance import sha256_file
 from eegprep.settings import Settings
 
 INDEX, DETAILS, FOLDER = "model_index.json", "dreamdiff.json", "pipeline"
@@ -165,7 +165,7 @@ class DreamDiffusionPipeline(DiffusionPipeline):
         save_conditioner(self.conditioner, partial / "conditioner")
         index: dict[str, Any] = {"_class_name": type(self).__name__, "_diffusers_version": metadata.version("diffusers")}
         index |= {part: list(self.config[part]) for part in PARTS} | OWN_PARTS
-        self.files = {file.relative_to(partial).as_posix(): file_sha256(file) for file in sorted(partial.rglob("*.safetensors"))}
+        self.files = {file.relative_to(partial).as_posix(): sha256_file(file) for file in sorted(partial.rglob("*.safetensors"))}
         atomic.write_json(partial / DETAILS, {"pipeline": self.details.model_dump(mode="json"), "files": self.files})
         atomic.write_json(partial / INDEX, index)
         atomic.publish_folder(partial, final)
@@ -330,7 +330,7 @@ def load_conditioner(folder: Path) -> Conditioner:
 
 def _verify(folder: Path, files: dict[str, str]) -> None:
     for name, wanted in files.items():
-        found = file_sha256(folder / name) if (folder / name).is_file() else "nothing"
+        found = sha256_file(folder / name) if (folder / name).is_file() else "nothing"
         if found != wanted:
             raise CheckpointError(
                 f"{folder / name}: SHA-256 is {found[:12]}, it was {wanted[:12]} when the pipeline was written",

@@ -18,7 +18,7 @@ from torch import Tensor
 from dreamdiff.diffusion.noise import load_scheduler
 from dreamdiff.untrusted.checkpoints import read_tensors
 from eegprep.errors import CheckpointError, ModelError
-from eegprep.provenance import file_sha256
+from eegprep.provenance import sha256_file
 
 SD15_CONFIG = Path(__file__).parent / "sd15"
 
@@ -158,7 +158,7 @@ def _load_folder(folder: Path, source: str, dtype: torch.dtype) -> StableDiffusi
                 "give the folder that holds model_index.json",
             )
     files = {
-        f"{part}/{file.name}": file_sha256(file)
+        f"{part}/{file.name}": sha256_file(file)
         for part in ("unet", "vae") for file in sorted((folder / part).glob("*.safetensors"))
     }  # fmt: skip
     unet = load_part(UNet2DConditionModel, folder / "unet", dtype)
@@ -186,7 +186,7 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
 
 def _load_single_file(path: Path, config: Path, dtype: torch.dtype) -> StableDiffusion:
     tensors = read_tensors(path)
-    digest = file_sha256(path)
+    digest = sha256_file(path)
     unet, vae = (from_compvis(kind, tensors, config, str(path), dtype) for kind in ("unet", "vae"))
     return StableDiffusion(unet, vae, load_scheduler(config / "scheduler"), str(path), {path.name: digest})
 

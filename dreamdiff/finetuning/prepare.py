@@ -26,7 +26,7 @@ from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.loop import fit
 from dreamdiff.training.task import FitResult
 from eegprep.errors import ModelError, StoreError
-from eegprep.provenance import file_sha256
+from eegprep.provenance import sha256_file
 from eegprep.recording import ProgressCallback
 
 
@@ -142,7 +142,7 @@ def load_encoder(source: str) -> EEGEncoder:
 
 
 def _encoder_identity(source: str) -> str:
-    return source if source.startswith("random:") else file_sha256(weights_folder(Path(source)) / "model.safetensors")
+    return source if source.startswith("random:") else sha256_file(weights_folder(Path(source)) / "model.safetensors")
 
 
 def default_cache(pairs: Path, out: Path) -> Path:

@@ -19,7 +19,7 @@ from dreamdiff.generation.generate import generate, generator_for, load_pipeline
 from dreamdiff.generation.trials import TrialSet, open_trials
 from eegprep import atomic
 from eegprep.errors import CheckpointError, DataError, StoreError, UsageError
-from eegprep.provenance import array_sha256, fingerprint
+from eegprep.provenance import fingerprint, sha256_array
 from eegprep.recording import ProgressCallback
 from eegprep.settings import build
 
@@ -68,7 +68,7 @@ def generate_to_folder(
     for image in generate(pipeline, chosen, config, skip=there, progress=progress):
         content = {
             "format": "dreamdiff-image", "version": SIDECAR_VERSION, "fingerprint": key, "trial": image.trial, "seed": image.seed,
-            "name": image.name, "label": image.label, "image_sha256": array_sha256(image.image),
+            "name": image.name, "label": image.label, "image_sha256": sha256_array(image.image),
             "batch": {"size": config.batch_size, "row": image.row, "threads": torch.get_num_threads()},
             "config": config.model_dump(mode="json"),
             "model": {"path": str(model), "fingerprint": pipeline.fingerprint},
@@ -119,7 +119,7 @@ def replay(
     trials = open_trials(eeg or content["eeg"]["source"], pipeline, content["eeg"]["select"], images)
     trials = _numbered(trials, [int(content["trial"])])
     eeg_NCT = trials.read([0])
-    found = array_sha256(eeg_NCT[0])
+    found = sha256_array(eeg_NCT[0])
     if found != content["eeg"]["sha256"]:
         raise DataError(
             f"{sidecar}: the EEG of trial {content['trial']} has SHA-256 {found[:12]}, it was {content['eeg']['sha256'][:12]}",
@@ -130,7 +130,7 @@ def replay(
     image = render(pipeline, np.repeat(eeg_NCT, size, axis=0), generators, config)[int(content["batch"]["row"])]
     target = (out or sidecar.parent) / f"{sidecar.stem}.replay.png"
     write_png(target, image, {"dreamdiff": sidecar.name})
-    return target, array_sha256(image) == content["image_sha256"]
+    return target, sha256_array(image) == content["image_sha256"]
 
 
 def _sidecar_or_none(file: Path) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.trials import TrialSet
 from dreamdiff.training.task import mix
-from eegprep.provenance import array_sha256
+from eegprep.provenance import sha256_array
 from eegprep.recording import ProgressCallback
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -99,7 +99,7 @@ def _make_batch(
     for row, (position, seed) in enumerate(batch):
         yield GeneratedImage(
             images[row], int(trials.numbers[position]), seed, trials.names[position], trials.labels[position],
-            array_sha256(eeg_NCT[place[position]]), row,
+            sha256_array(eeg_NCT[place[position]]), row,
         )  # fmt: skip
 
 

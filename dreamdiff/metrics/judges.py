@@ -32,7 +32,7 @@ from torchvision.transforms import functional as tv
 from dreamdiff.arrays import Array, Floats
 from dreamdiff.untrusted.checkpoints import read_tensors
 from eegprep.errors import DataError, ModelError
-from eegprep.provenance import file_sha256
+from eegprep.provenance import sha256_file
 from eegprep.settings import suggest
 
 DEFAULT = "efficientnet-lite0"
@@ -106,7 +106,7 @@ def load_classifier(source: str = DEFAULT) -> ImageClassifier:
     model = torchvision.models.get_model(name, weights=None, **_size_of(name, preset))
     _fill(model, _weights(Path(file)), file)
     backbone, head = _cut(model, name)
-    return ImageClassifier(name, backbone, head, preset, {Path(file).name: file_sha256(Path(file))})
+    return ImageClassifier(name, backbone, head, preset, {Path(file).name: sha256_file(Path(file))})
 
 
 def _load_lite0(file: Path) -> ImageClassifier:
@@ -121,7 +121,7 @@ def _load_lite0(file: Path) -> ImageClassifier:
     head = network.get_classifier()
     network.reset_classifier(0)
     frozen = model.eval().requires_grad_(False)
-    return ImageClassifier(DEFAULT, frozen, head.eval().requires_grad_(False), _lite0_preprocess, {file.name: file_sha256(file)})
+    return ImageClassifier(DEFAULT, frozen, head.eval().requires_grad_(False), _lite0_preprocess, {file.name: sha256_file(file)})
 
 
 def _lite0_preprocess(image: Image.Image) -> Tensor:
@@ -199,7 +199,7 @@ def load_inception(file: str | Path) -> InceptionFeatures:
             ) from None
         except RuntimeError as error:
             raise _other_weights(file, "the Inception network of FID", error) from None
-    return InceptionFeatures("Inception-v3 (2015-12-05)", network, {Path(file).name: file_sha256(Path(file))})
+    return InceptionFeatures("Inception-v3 (2015-12-05)", network, {Path(file).name: sha256_file(Path(file))})
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def load_lpips(file: str | Path, backbone: Literal["alex", "vgg", "squeeze"] = "
             metric = LearnedPerceptualImagePatchSimilarity(net_type=backbone)
         finally:
             torch.hub.set_dir(before)
-    return Lpips(f"LPIPS-{backbone}", metric.eval(), {Path(file).name: file_sha256(Path(file))})
+    return Lpips(f"LPIPS-{backbone}", metric.eval(), {Path(file).name: sha256_file(Path(file))})
 
 
 # what a class of a data set is called in ImageNet

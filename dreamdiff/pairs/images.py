@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from dreamdiff.pairs.format import plain_attributes
 from eegprep.errors import DataError
+from eegprep.provenance import sha256_array
 
 
 def read_image_file(folder: Path, name: str) -> bytes:
@@ -28,10 +29,6 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise DataError(f"image {name!r} cannot be read ({error})", "replace the file by the original image") from None
-
-
-def pixels_sha256(pixels: np.ndarray) -> str:
-    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
 def image_count(root: zarr.Group) -> int:
@@ -64,7 +61,7 @@ class StoredImages:
                 pixels = np.asarray(self._array[number])
             except (RuntimeError, ValueError, OSError) as error:
                 raise DataError(f"{self.path}: image {name!r} is damaged ({error})", "make the store again") from error
-            self._compare(name, pixels_sha256(pixels), self.sha256[number])
+            self._compare(name, sha256_array(pixels), self.sha256[number])
         else:
             assert self._folder is not None
             content = read_image_file(self._folder, name)

@@ -19,10 +19,10 @@ import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from dreamdiff.pairs.format import _SUBJECT, COLUMNS, FORMAT, SHARD, VERSION, Provenance, group_attributes
-from dreamdiff.pairs.images import decode_image, pixels_sha256, read_image_file
+from dreamdiff.pairs.images import decode_image, read_image_file
 from eegprep.atomic import partial_path, publish_folder
 from eegprep.errors import DataError, StoreError
-from eegprep.provenance import fingerprint
+from eegprep.provenance import fingerprint, sha256_array
 
 
 class PairsWriter:
@@ -83,7 +83,7 @@ class PairsWriter:
             "images", shape=images_NHWC.shape, dtype="uint8", chunks=(1, *images_NHWC.shape[1:]),
             shards=(_whole(len(images_NHWC)), *images_NHWC.shape[1:]), compressors=ZstdCodec(level=3, checksum=True),
             dimension_names=("image", "y", "x", "colour"),
-            attributes={"kind": "pixels", "names": list(names), "sha256": [pixels_sha256(image) for image in images_NHWC]},
+            attributes={"kind": "pixels", "names": list(names), "sha256": [sha256_array(image) for image in images_NHWC]},
         )  # fmt: skip
         array[:] = images_NHWC
         self._publish("images")

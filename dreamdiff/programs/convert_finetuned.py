@@ -31,7 +31,7 @@ from dreamdiff.encoders.transformer import position_table
 from dreamdiff.encoders.weights import state_problems
 from dreamdiff.untrusted import checkpoints as safe_pickle
 from eegprep.errors import CheckpointError, ModelError
-from eegprep.provenance import file_sha256
+from eegprep.provenance import sha256_file
 
 ENCODER, TAU, TIME = "cond_stage_model.mae.", "cond_stage_model.", "model.diffusion_model.time_embed_condtion."
 
@@ -88,7 +88,7 @@ def convert_finetuned(checkpoint: str | Path, out: Path, *, config: Path | None 
     conditioner = _conditioner(_under(tensors, TAU), time, encoder, path)
     schedule = load_scheduler(settings / "scheduler")
     _check_schedule(tensors, schedule, path)
-    details = PipelineConfig(training={"source": "authors' fine-tuned checkpoint", "sha256": file_sha256(path)})
+    details = PipelineConfig(training={"source": "authors' fine-tuned checkpoint", "sha256": sha256_file(path)})
     DreamDiffusionPipeline(
         unet, vae, make_scheduler("dpm-solver++", schedule.config), encoder, conditioner, details
     ).save_pretrained(out)

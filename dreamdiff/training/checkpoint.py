@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from eegprep import atomic
 from eegprep.errors import CheckpointError
-from eegprep.provenance import sha256
+from eegprep.provenance import sha256_file
 
 FOLDER = "checkpoints"
 
@@ -61,7 +61,7 @@ def save(
         save_file(content, partial / f"{stem}.safetensors", metadata={"format": "pt"})
     if describe:
         describe(partial)
-    digests = {file.name: sha256(file) for file in sorted(partial.iterdir())}
+    digests = {file.name: sha256_file(file) for file in sorted(partial.iterdir())}
     atomic.write_json(partial / STATE_FILE, {"version": STATE_VERSION, "step": step, "files": digests, **state})
     atomic.publish_folder(partial, final)
     for old in folders(run_dir)[:-keep]:
@@ -105,7 +105,7 @@ def damage(folder: Path) -> str | None:
         for name, digest in state["files"].items():
             if not (folder / name).is_file():
                 return f"{folder.name}/{name}: missing"
-            if sha256(folder / name) != digest:
+            if sha256_file(folder / name) != digest:
                 return f"{folder.name}/{name}: not what was written (sha256 differs)"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{folder.name}/{STATE_FILE}: cannot be read ({type(error).__name__})"

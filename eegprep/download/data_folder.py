@@ -21,7 +21,7 @@ from eegprep.catalogue.manifests import Source
 from eegprep.download.moabb_child import published_sha256
 from eegprep.errors import FetchError
 from eegprep.folders import state_folder
-from eegprep.provenance import fingerprint, sha256_of
+from eegprep.provenance import fingerprint, sha256_file
 from eegprep.recording import ProgressCallback, SourceFile
 
 STATE_FORM = 1
@@ -122,7 +122,7 @@ class FetchRecords:
 
     def _examine(self, name: str) -> dict[str, Any]:
         path = self.data_dir / name
-        status, found = path.stat(), sha256_of(path)
+        status, found = path.stat(), sha256_file(path)
         before = self.known.get(name)
         if before and before["sha256"] != found:
             raise FetchError(
@@ -164,7 +164,7 @@ class _HashMemory:
         record = self.known.get(key)
         if record and record[:2] == [status.st_size, status.st_mtime_ns]:
             return str(record[2])
-        found = sha256_of(path)
+        found = sha256_file(path)
         if time.time() - status.st_mtime > self.YOUNG_S:
             self.known[key] = [status.st_size, status.st_mtime_ns, found]
             self.changed = True

@@ -37,7 +37,7 @@ from eegprep.catalogue.manifests import Source
 from eegprep.download.data_folder import FetchRecords, data_folder_lock
 from eegprep.errors import FetchError, LicenceError, UsageError
 from eegprep.folders import state_folder
-from eegprep.provenance import sha256_of
+from eegprep.provenance import sha256_file
 from eegprep.recording import ProgressCallback, SourceFile
 
 PROVIDERS = ("auto", "nemar", "upstream")
@@ -167,7 +167,7 @@ def check(files: Iterable[SourceFile], data_dir: Path, *, quick: bool = False) -
             raise FetchError(f"{file.name} is missing in {data_dir}", "run the same command again to fetch it") from None
         if size != file.bytes:
             raise FetchError(f"{file.name} has {size} bytes, on record are {file.bytes}", f"delete {path} and fetch it again")
-        if not quick and (found := sha256_of(path)) != file.sha256:
+        if not quick and (found := sha256_file(path)) != file.sha256:
             raise FetchError(
                 f"{file.name} has changed: SHA-256 {found[:16]}..., on record {file.sha256[:16]}...",
                 f"delete {path} and fetch it again",

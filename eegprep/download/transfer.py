@@ -25,7 +25,9 @@ from urllib3.exceptions import HTTPError
 from eegprep.atomic import fsync_folder, partial_path, write_json
 from eegprep.download.content import content_problem, page_title
 from eegprep.errors import FetchError
-from eegprep.provenance import CHUNK, sha256_of
+from eegprep.provenance import sha256_file
+
+CHUNK = 1 << 20  # bytes
 
 ATTEMPTS = 6  # in a row without a new byte
 
@@ -237,7 +239,7 @@ class _Job:
         here = self._here()
         if self.size is not None and here != self.size:
             raise _Retry(f"{here} bytes came, the file has {self.size}", whole=True)
-        found = sha256_of(self.partial)
+        found = sha256_file(self.partial)
         if self.sha256 is not None and found != self.sha256:
             raise _Retry(f"its SHA-256 is {found[:16]}..., published is {self.sha256[:16]}...", whole=True)
         if self.sha256 is None:

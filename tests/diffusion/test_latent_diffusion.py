@@ -87,7 +87,7 @@ def test_the_shipped_configuration_is_stable_diffusion_15():
 
 def test_checksums_are_shown_and_known_weights_named(folder, monkeypatch):
     """SD 1.5's first home is gone; with mirrors, only the SHA-256 says what was loaded."""
-    digest = ld_provenance.file_sha256(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    digest = ld_provenance.sha256_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
     monkeypatch.setitem(ld.KNOWN_WEIGHTS, digest, "the tiny one")
 
     model = ld.load_stable_diffusion(folder)

@@ -23,7 +23,7 @@ from unreliable_server import Server, serving
 from eegprep.download.content import archive_problem, content_problem
 from eegprep.download.transfer import ATTEMPTS, _https, download
 from eegprep.errors import FetchError
-from eegprep.provenance import sha256_of
+from eegprep.provenance import sha256_file
 
 BODY = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -477,4 +477,4 @@ def test_sha256_agrees_with_the_standard_library(tmp_path: Path) -> None:
     """In pieces or at once."""
     (tmp_path / "a").write_bytes(BODY)
 
-    assert sha256_of(tmp_path / "a") == SHA
+    assert sha256_file(tmp_path / "a") == SHA

@@ -545,12 +545,12 @@ def test_files_unlike_their_published_checksum_are_pointed_out(spy: type, tmp_pa
 def test_published_checksums_are_those_of_the_genuine_files() -> None:
     """The sample recordings in the package are what PhysioNet published."""
     from eegprep.catalogue.manifests import shipped_folder
-    from eegprep.provenance import sha256_of
+    from eegprep.provenance import sha256_file
 
     files = sorted((shipped_folder() / "sample").rglob("S*R*.edf"))
 
     assert files
-    assert all(moabb_files.published_sha256(f"https://physionet.org{path}") == sha256_of(path) for path in files)
+    assert all(moabb_files.published_sha256(f"https://physionet.org{path}") == sha256_file(path) for path in files)
     assert moabb_files.published_sha256("https://physionet.org/other/S001/S001R03.edf") is None
 
 
@@ -600,7 +600,7 @@ def test_hashes_of_unchanged_files_are_remembered(tmp_path: Path, monkeypatch: p
     os.utime(tmp_path / "a", (1e9, 1e9))
     first = fetch_data_folder.hash_files([tmp_path / "a"], tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(fetch_data_folder, "sha256_of", lambda path: pytest.fail("it was hashed again"))
+        patch.setattr(fetch_data_folder, "sha256_file", lambda path: pytest.fail("it was hashed again"))
         assert fetch_data_folder.hash_files([tmp_path / "a"], tmp_path) == first
 
     (tmp_path / "a").write_bytes(b"4321")  # a young file: its time may not show the next change
