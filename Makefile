@@ -46,12 +46,12 @@ clean:
 
 .venv/.demo-ready: .venv/bin/python pyproject.toml
 	@echo "installing (about 6 GB with PyTorch; two to three minutes)"
-	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet -e '.[evaluation]'
+	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet -e '.[models,evaluation,app]'
 	touch $@
 
 .venv/.test-ready: .venv/bin/python pyproject.toml
 	@echo "installing (about 6 GB with PyTorch; two to three minutes)"
-	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet -e '.[app,cluster,evaluation,views]' --group dev
+	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet -e '.[models,app,cluster,evaluation,views]' --group dev
 	touch $@ .venv/.demo-ready
 
 .venv/.bench-ready: .venv/.test-ready

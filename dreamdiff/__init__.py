@@ -1,4 +1,4 @@
-"""A corpus in, a model and images out.
+"""Trains EEG encoders, turns EEG into images, and measures what the images are worth.
 
 The public names are found on first use: `WindowStream` in a loader process should not cost the import of diffusers.
 """
@@ -13,15 +13,27 @@ if TYPE_CHECKING:
     from dreamdiff.encoders.encoder import EEGEncoder
     from dreamdiff.encoders.mae import MaskedSignalModel
     from dreamdiff.pairs.reader import Pairs
+    from dreamdiff.pairs.writer import PairsWriter
     from dreamdiff.pretraining.stream import WindowStream
 
-__all__ = ["DreamDiffusionPipeline", "EEGEncoder", "MaskedSignalModel", "Pairs", "WindowStream"]
+__version__ = "0.2.0"
+
+__all__ = [
+    "DreamDiffusionPipeline",
+    "EEGEncoder",
+    "MaskedSignalModel",
+    "Pairs",
+    "PairsWriter",
+    "WindowStream",
+    "__version__",
+]
 
 _HOME = {
     "DreamDiffusionPipeline": "diffusion.pipeline",
     "EEGEncoder": "encoders.encoder",
     "MaskedSignalModel": "encoders.mae",
     "Pairs": "pairs.reader",
+    "PairsWriter": "pairs.writer",
     "WindowStream": "pretraining.stream",
 }
 
@@ -33,4 +45,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return __all__

@@ -1,9 +1,69 @@
-"""Builds, verifies and reads harmonised EEG corpora."""
+"""Builds, verifies and reads harmonised EEG corpora.
 
-from eegprep.corpus.export import from_arrays as from_arrays
-from eegprep.corpus.reader import Corpus as Corpus
-from eegprep.signals.filters import band_pass as band_pass
-from eegprep.signals.windows import crop as crop
-from eegprep.signals.windows import pad_channels as pad_channels
-from eegprep.sources.raws import from_raw as from_raw
-from eegprep.steps.build import build as build
+The public names are found on first use, so that `import eegprep` loads neither MNE nor pandas.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eegprep.corpus.export import export, from_arrays
+    from eegprep.corpus.merge import merge
+    from eegprep.corpus.reader import Corpus
+    from eegprep.errors import ToolkitError
+    from eegprep.inspection.verify import verify
+    from eegprep.signals.filters import band_pass, effective_band
+    from eegprep.signals.windows import crop, pad_channels
+    from eegprep.sources.raws import from_raw
+    from eegprep.steps.build import build, fetch, filter_recordings, pad
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "Corpus",
+    "ToolkitError",
+    "__version__",
+    "band_pass",
+    "build",
+    "crop",
+    "effective_band",
+    "export",
+    "fetch",
+    "filter_recordings",
+    "from_arrays",
+    "from_raw",
+    "merge",
+    "pad",
+    "pad_channels",
+    "verify",
+]
+
+_HOME = {
+    "Corpus": "corpus.reader",
+    "ToolkitError": "errors",
+    "band_pass": "signals.filters",
+    "build": "steps.build",
+    "crop": "signals.windows",
+    "effective_band": "signals.filters",
+    "export": "corpus.export",
+    "fetch": "steps.build",
+    "filter_recordings": "steps.build",
+    "from_arrays": "corpus.export",
+    "from_raw": "sources.raws",
+    "merge": "corpus.merge",
+    "pad": "steps.build",
+    "pad_channels": "signals.windows",
+    "verify": "inspection.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'eegprep' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

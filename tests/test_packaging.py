@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
+
+import pytest
+
+import dreamdiff
+import eegprep
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -44,10 +53,78 @@ def test_every_data_file_matches_a_declared_pattern():
 
 def test_every_dependency_has_a_floor():
     """A missing floor installs a release that nobody tried; a ceiling needs a reason, and only zarr has one."""
-    dependencies = PROJECT["project"]["dependencies"]
+    dependencies = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["models"]]
 
     assert [name for name in dependencies if ">=" not in name] == []
     assert [name for name in dependencies if "<" in name] == ["zarr>=3.1,<4"]
+
+
+def normal(name: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(extras: list[str], groups: list[str] = ()) -> set[str]:
+    """Distributions that the project asks for with these extras and groups."""
+    project = PROJECT["project"]
+    texts = [*project["dependencies"], *(text for extra in extras for text in project["optional-dependencies"][extra])]
+    texts += [text for group in groups for text in PROJECT["dependency-groups"][group]]
+    # `dask[distributed]` brings the distribution of that name too
+    return {normal(name) for text in texts for name in re.findall(r"[\w.-]+", text.partition(">")[0])}
+
+
+def imported(top: str) -> dict[str, str]:
+    """Foreign top-level modules that the files of a folder import, inside functions too, with one of the files."""
+    own = {"eegprep", "dreamdiff", "cli", "tools", *(path.stem for path in ROOT.glob(f"{top}/**/*.py")), *sys.stdlib_module_names}
+    found: dict[str, str] = {}
+    for path in sorted((ROOT / top).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [str(node.module)]
+            found |= {name.partition(".")[0]: str(path.relative_to(ROOT)) for name in names}
+    return {name: path for name, path in found.items() if name not in own}
+
+
+EXTRAS = list(PROJECT["project"]["optional-dependencies"])
+GROUPS = list(PROJECT["dependency-groups"])
+
+
+@pytest.mark.parametrize(
+    ("top", "extras", "groups"),
+    [
+        ("eegprep", ["cluster", "views"], []),
+        ("cli", [], []),
+        ("dreamdiff", EXTRAS, []),
+        ("benchmarks", EXTRAS, GROUPS),
+        ("tests", EXTRAS, GROUPS),
+        ("tools", EXTRAS, GROUPS),
+    ],
+)
+def test_every_imported_module_is_declared(top, extras, groups):
+    """What another package happens to bring is gone after its next release."""
+    known, homes = declared(extras, groups), packages_distributions()
+    if top in {"benchmarks", "tests"}:  # helpers beside the tests, and a module that a test makes up
+        beside = {path.stem for path in (ROOT / "tests").rglob("*")} - set(homes) | {"nemar"}
+        homes |= {name: ["eeg-dreamdiff"] for name in beside}
+    missing = {
+        name: path
+        for name, path in imported(top).items()
+        if not {normal(home) for home in homes.get(name, [name])} & (known | {"eeg-dreamdiff"})
+    }
+
+    assert missing == {}
+
+
+def test_the_base_install_brings_no_pytorch():
+    """`pip install eeg-dreamdiff` is for people who want a corpus; PyTorch would be 6 GB."""
+    assert {"torch", "torchvision", "diffusers", "open-clip-torch", "timm"} & declared([]) == set()
+    assert {"torch", "torchvision", "diffusers", "open-clip-torch", "timm"} <= declared(["models"])
+
+
+def test_setuptools_includes_only_what_the_patterns_name():
+    """With automatic inclusion setuptools prints a page of warnings for every data folder."""
+    assert PROJECT["tool"]["setuptools"]["include-package-data"] is False
 
 
 def test_versions_agree():
@@ -56,3 +133,4 @@ def test_versions_agree():
 
     assert f"version: {version}" in (ROOT / "CITATION.cff").read_text()
     assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert (eegprep.__version__, dreamdiff.__version__) == (version, version)
