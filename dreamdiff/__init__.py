@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dreamdiff.alignment.model import AlignedEncoder
     from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
     from dreamdiff.encoders.encoder import EEGEncoder
     from dreamdiff.encoders.mae import MaskedSignalModel
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = [
+    "AlignedEncoder",
     "DreamDiffusionPipeline",
     "EEGEncoder",
     "MaskedSignalModel",
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "AlignedEncoder": "alignment.model",
     "DreamDiffusionPipeline": "diffusion.pipeline",
     "EEGEncoder": "encoders.encoder",
     "MaskedSignalModel": "encoders.mae",

@@ -19,9 +19,9 @@ FORBIDDEN = {
 ORDER = [
     "eegprep", "eegprep.signals", "eegprep.catalogue", "eegprep.download", "eegprep.sources",
     "eegprep.store", "eegprep.corpus", "eegprep.steps", "eegprep.inspection",
-    "dreamdiff", "dreamdiff.embedded", "dreamdiff.untrusted", "dreamdiff.encoders", "dreamdiff.diffusion",
+    "dreamdiff", "dreamdiff.embedded", "dreamdiff.untrusted", "dreamdiff.encoders", "dreamdiff.diffusion", "dreamdiff.metrics",
     "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.pretraining",
-    "dreamdiff.finetuning", "dreamdiff.generation", "dreamdiff.metrics", "dreamdiff.evaluation", "dreamdiff.programs",
+    "dreamdiff.alignment", "dreamdiff.finetuning", "dreamdiff.generation", "dreamdiff.evaluation", "dreamdiff.programs",
     "cli", "cli.corpus", "cli.model",
 ]  # fmt: skip
 FACES = {"eegprep", "dreamdiff"}  # their `__init__` names what is public, found on first use

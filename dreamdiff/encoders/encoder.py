@@ -9,14 +9,15 @@ sines and cosines concatenated, LayerNorm with eps 1e-5, qkv bias, exact GELU, n
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from dreamdiff.encoders.kinds import read_encoder
 from dreamdiff.encoders.transformer import Block, PatchEmbed, init_weights, position_table, run_blocks, to_patches
-from dreamdiff.encoders.weights import config_section, load_weights, read_config, save_folder, weights_folder
+from dreamdiff.encoders.weights import save_folder
 from eegprep import settings
 from eegprep.errors import ModelError, UsageError
 
@@ -125,6 +126,9 @@ class EEGEncoder(nn.Module):
     does; `embed` and `encode` are what the masked autoencoder calls, which does use one.
     """
 
+    Config = EncoderConfig
+    derived = ("pos_embed",)  # follows from the configuration
+
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
@@ -145,17 +149,14 @@ class EEGEncoder(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, scaling: Scaling | None = None) -> EEGEncoder:
-        """Read an encoder, or the encoder part of a masked autoencoder, from config.json and model.safetensors.
+        """Read an encoder of any kind, or the encoder part of a larger model, from config.json and model.safetensors.
 
         Args:
-            folder: a run of `dreamdiff train msm`, finished or not, one of its checkpoints, or what `save_pretrained` wrote.
-            scaling: overrules the input scaling in config.json.
+            folder: a run of `dreamdiff train msm` or `dreamdiff train align`, finished or not, one of its checkpoints, or what
+                `save_pretrained` wrote. What is not of the paper's kind comes as its own class (`encoders.kinds`).
+            scaling: overrules the input scaling in config.json; of the paper's kind only.
         """
-        source = weights_folder(Path(folder))
-        content = read_config(source)
-        encoder = cls(with_scaling(settings.build(EncoderConfig, config_section(content, "encoder", source)), scaling))
-        load_weights(encoder, source, prefix="encoder." if "decoder" in content else "")
-        return encoder
+        return cast(EEGEncoder, read_encoder(folder, {} if scaling is None else {"scaling": scaling}))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors; each appears under its name only when complete."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return content
 
 
-def load_weights(module: nn.Module, folder: Path, prefix: str = "") -> None:
-    """Load model.safetensors into `module`, taking keys under `prefix`; every key and shape must fit."""
+def load_weights(module: nn.Module, folder: Path, prefix: str = "", derived: Collection[str] = ()) -> None:
+    """Load model.safetensors into `module`, taking keys under `prefix`; every key and shape must fit.
+
+    Args:
+        derived: buffers that follow from the configuration (position tables): the module's own are kept.
+    """
     file = folder / WEIGHTS_FILE
     try:
         tensors = safetensors_torch.load_file(file)
@@ -65,6 +69,7 @@ def load_weights(module: nn.Module, folder: Path, prefix: str = "") -> None:
             f"{file}: damaged ({error})", "take an older checkpoint of the run, or copy the file again"
         ) from None
     found = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    found |= {name: tensor for name, tensor in module.state_dict().items() if name in derived}
     problems = state_problems(module.state_dict(), found)
     if problems:
         raise CheckpointError(

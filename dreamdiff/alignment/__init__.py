@@ -1,0 +1,1 @@
+"""EEG to image vectors: the aligned encoder, its targets, losses and training."""
