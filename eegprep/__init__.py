@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from eegprep.corpus.reader import Corpus
     from eegprep.errors import ToolkitError
     from eegprep.inspection.verify import verify
+    from eegprep.readers.raws import from_raw
     from eegprep.signals.filters import band_pass, effective_band
     from eegprep.signals.windows import crop, pad_channels
-    from eegprep.sources.raws import from_raw
     from eegprep.steps.build import build, fetch, filter_recordings, pad
 
 __version__ = "0.2.0"
@@ -51,7 +51,7 @@ _HOME = {
     "fetch": "steps.build",
     "filter_recordings": "steps.build",
     "from_arrays": "corpus.export",
-    "from_raw": "sources.raws",
+    "from_raw": "readers.raws",
     "merge": "corpus.merge",
     "pad": "steps.build",
     "pad_channels": "signals.windows",

@@ -76,3 +76,13 @@ def software_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+@cache
+def _version(name: str) -> str:
+    return version(name)
+
+
+def installed(*names: str) -> dict[str, str]:
+    """Versions of packages that are installed."""
+    return {name: _version(name) for name in names}

@@ -44,6 +44,11 @@ class Origin:
     line_freq: float | None = None
     sources: tuple[SourceFile, ...] = field(default=())
 
+    @property
+    def name(self) -> str:
+        """`dataset/subject/session.run`, as of the recording."""
+        return f"{self.dataset}/{self.subject}/{self.session}.{self.run}"
+
 
 @dataclass(frozen=True)
 class Unreadable:
@@ -61,7 +66,7 @@ class Unreadable:
     @classmethod
     def because(cls, origin: Origin, error: BaseException) -> Unreadable:
         """What `error` says of the recording of `origin`."""
-        name = f"{origin.dataset}/{origin.subject}/{origin.session}.{origin.run}"
+        name = origin.name
         if isinstance(error, MemoryError):
             error = SourceError(f"{name}: not enough memory to read it", "use fewer --workers or raise --max-memory")
         if not isinstance(error, ToolkitError):
@@ -117,6 +122,7 @@ class Recording:
     person: identity across data sets; people who appear in several share it.
     offsets: uV that were taken off each channel before the conversion to float32, empty when none were.
     header: date and subject information of the file, empty unless asked for.
+    named: channels that a person named as EEG although their names say otherwise.
     """
 
     signal_CT: np.ndarray
@@ -141,6 +147,7 @@ class Recording:
     software: dict[str, str] = field(default_factory=dict)
     offsets: tuple[float, ...] = ()
     header: dict[str, Any] = field(default_factory=dict)
+    named: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -167,6 +174,7 @@ class Recording:
             "software": self.software,
             **({"offsets": list(self.offsets)} if self.offsets else {}),
             **({"header": self.header} if self.header else {}),
+            **({"named": list(self.named)} if self.named else {}),
         }
 
 
@@ -209,6 +217,7 @@ def recording_from(
         software=dict(stored["software"]),
         offsets=tuple(stored.get("offsets", ())),
         header=dict(stored.get("header", {})),
+        named=tuple(stored.get("named", ())),
     )
 
 

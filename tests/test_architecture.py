@@ -17,7 +17,7 @@ FORBIDDEN = {
 }
 # a room imports itself and what stands earlier; the files directly in a package are its ground floor
 ORDER = [
-    "eegprep", "eegprep.signals", "eegprep.catalogue", "eegprep.download", "eegprep.sources",
+    "eegprep", "eegprep.signals", "eegprep.readers", "eegprep.catalogue", "eegprep.download", "eegprep.sources",
     "eegprep.store", "eegprep.corpus", "eegprep.steps", "eegprep.inspection",
     "dreamdiff", "dreamdiff.embedded", "dreamdiff.untrusted", "dreamdiff.encoders", "dreamdiff.diffusion", "dreamdiff.metrics",
     "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.pretraining",

@@ -115,7 +115,7 @@ def _corpus_trials(source: str, path: Path, pipeline: DreamDiffusionPipeline, se
 
 
 def _file_trials(source: str, path: Path, pipeline: DreamDiffusionPipeline, select: str | None) -> TrialSet:
-    from eegprep.sources.raws import read_file
+    from eegprep.sources.reading import read_file
 
     eeg_NCT, names, labels = cut_events(
         read_file(path), pipeline.details.signal, pipeline.encoder.config.channels, pipeline.encoder.config.window

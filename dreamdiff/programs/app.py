@@ -23,7 +23,7 @@ from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ToolkitError, UsageError
 from eegprep.inspection.pictures import head_map, traces
 from eegprep.signals.windows import pad_map
-from eegprep.sources.raws import read_file
+from eegprep.sources.reading import read_file
 
 # endings of recordings that MNE reads; the companions belong to BrainVision and EEGLAB
 RECORDINGS = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".cnt", ".mff")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -12,20 +13,29 @@ import numpy as np
 
 from eegprep.errors import UsageError
 
-# typed as EEG by some loader of a public data set, but measuring something else: eyes, muscles, heart, mastoids and earlobes,
-# triggers, motion, other devices
+# names that measure something else, whatever the file says: eyes, muscles, heart, mastoids and earlobes, breathing, triggers,
+# motion, light, other devices
 _NOT_EEG = re.compile(
-    r"(h|v|r|l|x)?_?eo[gm].*|.*eog.*|.*emg.*|e[ck]g.*|.*ecg.*|[hv]eo[lrud]?|h?eo[lr]|veo[ud]|"
-    r"m[12]|a[12]|ma[12]|lma|rma|mastoid.*|exg\d*|ear.*|"
-    r"sti.*|status|trig.*|marker.*|event.*|din\d*|"
-    r"acc.*|gyr.*|mag[xyz]|imu.*|(acc|gyro|quat)?_?[xyzw]|v[xyz]|"
-    r"gsr.*|eda.*|resp.*|ppg.*|pleth.*|temp.*|spo2.*|aux.*|photo.*|audio.*|"
-    r"battery.*|counter.*|time(stamp)?.*|target.*|pos[xyz].*",
+    r"(h|v|r|l|x)?_?eo[gm].*|.*eog.*|.*emg.*|e[ck]g.*|.*ecg.*|[hv]eo[lrud]?|h?eo[lr]|veo[ud]|[lr]oc|[lr]?eye.*|[ils]o[12]|gaze.*|pupil.*|"
+    r"m[12]|a[12]|ma[12]|lma|rma|[lr]mast|mastoid.*|exg\d*|ear.*|pg\d|nose|nas(al.*)?|"
+    r"chin.*|.*(leg|tib|tibialis|deltoid|masseter|neck)|[lr]at\d?|plm.*|"
+    r"sti.*|status|trig.*|marker.*|event.*|din\d*|annotations?|sync.*|.*counter.*|sample.*|index.*|packet.*|digital.*|analog.*|"
+    r"acc.*|gyr.*|mag[xyz]|mag_.*|imu.*|(acc|gyro|quat)?_?[xyzw]|v[xyz]|roll|pitch|yaw|motion.*|position.*|body.*|"
+    r"gsr.*|eda.*|scr|erg\d*|resp.*|breath.*|(air)?flow.*|snore.*|snoring|thor.*|abdo?.*|chest.*|effort.*|cpap.*|et?co2.*|co2|o2sat|"
+    r"ppg.*|pg|pleth?.*|bvp.*|pulse.*|pr|hr|heart.*|temp.*|.*spo2.*|[os]a?o2|osat.*|sat|cvp|abp|art|ibp?|nibp|ibi|bpm|aux.*|.*_aux|aux_.*|"
+    r"photo.*|photic.*|light.*|lux|optic.*|x_(gsr|optic|pulse|respi)|audio.*|sound.*|mic.*|dc\d*|bursts?|suppr.*|sr|"
+    r"battery.*|time(stamp)?s?.*|target.*|pos[xyz].*|validity|nirs.*|fnirs.*|hbo.*|hbr.*",
     re.IGNORECASE,
 )
-
 # old names of the same places (10-20 system before 1991)
 _ALIASES = {"t3": "t7", "t4": "t8", "t5": "p7", "t6": "p8"}
+# places of the 10-20, 10-10 and 10-5 systems and of the caps that went before: a region, then a number, or z for the midline
+_ELECTRODE = re.compile(
+    r"(?:n?fp|afp|af?f|af|faf|ff[ct]|f[ct]|ftt|fcc|cfc|[fctpoi]|ttp|ccp|pcp|[tc]p|tpp|cpp|ppo|poo?|opo|oi|cb)(?:z|\d{1,2}h?)",
+    re.IGNORECASE,
+)
+# ours: so many names that differ in their number alone are a cap
+_LEAST_NUMBERED = 16
 
 
 @cache
@@ -34,21 +44,89 @@ def canonical_name(name: str) -> str:
 
     Strips the dots of eegmmidb, the `EEG ` in front and the reference behind that EDF files carry.
     """
-    short = re.sub(r"^(eeg)[ _-]+", "", name.strip().strip("."), flags=re.IGNORECASE)
+    short = _short(name)
     short = re.sub(r"[ _-]+(ref|le|re|avg|av|cz|a1|a2|m1|m2)$", "", short, flags=re.IGNORECASE)
     key = short.casefold()
     return _standard_names().get(_ALIASES.get(key, key), short)
 
 
-def is_eeg_name(name: str, channels: Sequence[str] = ()) -> bool:
-    """Whether a channel called `name` can be EEG.
+def _short(name: str) -> str:
+    """A name without the `EEG` in front, dots and primes around it."""
+    return re.sub(r"^(eeg)[ ._-]+", "", name.strip().strip(".'*"), flags=re.IGNORECASE).strip("'* ")
 
-    `A1` and `A2` are earlobes, unless the recording's other names say that it is a BioSemi cap (A1 to A32, B1 ...).
+
+def why_not_eeg(names: Sequence[str], declared: Sequence[bool] = (), located: Sequence[bool] = ()) -> list[str | None]:
+    """Why each channel that a file or its reader types as EEG is none; None where it is EEG.
+
+    Known names of electrodes are EEG, names of other organs and devices are not, whatever the file says. A name that is neither is
+    EEG when the file states so, or gives it a place on the head, or when it belongs to a numbered cap, or when hardly any name of the
+    recording is known (a cap with names of its own).
+
+    Args:
+        declared: whether the file itself says that the channel is EEG. located: whether it gives its position.
     """
-    short = re.sub(r"^(eeg)[ _-]+", "", name.strip().strip("."), flags=re.IGNORECASE)
-    if short.casefold() in ("a1", "a2") and {"A3", "B1"} & {other.upper() for other in channels}:
-        return True
-    return _not_eeg(short) is None
+    numbered = _numbered_caps(names)
+    known = [is_electrode(name) for name in names]
+    excluded = [not numbered[i] and is_other(name) for i, name in enumerate(names)]
+    open_ = [i for i in range(len(names)) if not (known[i] or excluded[i] or numbered[i])]
+    # one chance hit among many own names does not make a 10-20 recording
+    own_names = sum(known) == 0 or (sum(known) == 1 and len(open_) > 8)
+    reasons: list[str | None] = []
+    for i in range(len(names)):
+        if excluded[i]:
+            reasons.append("the name says that it measures something else")
+        elif i not in open_ or own_names or (declared and declared[i]) or (located and located[i]):
+            reasons.append(None)
+        else:
+            reasons.append("is no known electrode; if it is one, name the EEG channels with --channel-names")
+    return reasons
+
+
+def other_names(names: Sequence[str]) -> list[bool]:
+    """Which names of a recording are those of something that is no EEG, see `is_other`."""
+    return [is_other(name) and not cap for name, cap in zip(names, _numbered_caps(names), strict=True)]
+
+
+def is_electrode(name: str) -> bool:
+    """Whether a name is a place of the 10-05 system (or of its forerunners), alone or against another one: `C3-A2`, `EEG Fpz-Cz`."""
+    first = re.split(r"[-:/_]", _short(name), maxsplit=1)[0].strip(" .'")
+    if _not_eeg(first):
+        return False
+    return first.casefold() in _standard_names() or _ELECTRODE.fullmatch(first) is not None
+
+
+def is_other(name: str) -> bool:
+    """Whether a name is that of something that is no EEG: eyes, muscles, mastoids, triggers, ..."""
+    short = _short(name)
+    first, *rest = re.split(r"[-:/]", short, maxsplit=1)
+    return _not_eeg(short) is not None or (bool(rest) and _not_eeg(first.strip()) is not None) or _is_eye(first)
+
+
+def _is_eye(name: str) -> bool:
+    """`E1` and `E2` are eyes, unless they belong to a cap of E1 to E128, which is looked at first."""
+    return name.strip().casefold() in ("e1", "e2")
+
+
+_NUMBER = re.compile(r"([a-z]{0,10}[ ._-]?)0*(\d{1,3})", re.IGNORECASE)
+
+
+def _numbered_caps(names: Sequence[str]) -> list[bool]:
+    """Which names belong to a cap whose electrodes are only numbered.
+
+    BioSemi (A1 to H32), electrodes around the ear (L1 to L10 and R1 to R10), and any name that is followed by 16 numbers or more.
+    """
+    parts = [_NUMBER.fullmatch(_short(name)) for name in names]
+    keys = [None if part is None else part[1].strip(" ._-").casefold() for part in parts]
+    count = Counter(key for key in keys if key is not None)
+    beyond_ears = sum(
+        1 for key, part in zip(keys, parts, strict=True) if part and (key == "b" or (key == "a" and int(part[2]) > 2))
+    )
+    caps = {key for key, number in count.items() if number >= _LEAST_NUMBERED and not _not_eeg(f"{key}99")}
+    if beyond_ears >= 4:
+        caps |= set("abcdefgh")
+    if min(count["l"], count["r"]) >= 5:
+        caps |= {"l", "r"}
+    return [key in caps for key in keys]
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from eegprep.recording import Finding, Recording
-from eegprep.signals.channels import is_eeg_name
+from eegprep.signals.channels import other_names
 from eegprep.signals.recipe import Recipe
 from eegprep.signals.windows import LEAST_POSITIONS, known_positions, plan_cut
 
@@ -43,7 +43,7 @@ def gate_raw(recording: Recording, recipe: Recipe) -> Recording:
     names = recording.channels
     drop(
         "not_eeg",
-        [i for i, name in enumerate(names) if not is_eeg_name(name, names)],
+        [i for i, other in enumerate(other_names(names)) if other and names[i] not in recording.named],
         "typed as EEG, but the name says otherwise",
     )
     lowest_C, highest_C = recording.signal_CT.min(axis=1), recording.signal_CT.max(axis=1)

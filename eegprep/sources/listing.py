@@ -15,6 +15,7 @@ from eegprep.catalogue import moabb as catalogue
 from eegprep.catalogue.manifests import Source
 from eegprep.download import data_folder, fetch
 from eegprep.errors import SourceError, ToolkitError
+from eegprep.readers.content import Reading
 from eegprep.recording import Origin, ProgressCallback, SourceFile, natural_key, path_part
 
 
@@ -54,6 +55,11 @@ class Task:
     offline: bool = True
     keep_private: bool = False
     problem: ToolkitError | None = None  # why its files could not be had
+
+    @property
+    def reading(self) -> Reading:
+        """What a person says of its files."""
+        return Reading()
 
     @property
     def name(self) -> str:

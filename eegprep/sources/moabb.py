@@ -22,8 +22,11 @@ from eegprep.catalogue import moabb as catalogue
 from eegprep.download import moabb_child as moabb_files
 from eegprep.download import network
 from eegprep.errors import SourceError
+from eegprep.provenance import installed
+from eegprep.readers.content import both
+from eegprep.readers.raws import annotation_events, from_raw, quiet_mne
+from eegprep.readers.triggers import onsets
 from eegprep.recording import Event, Origin, Recording, SourceFile, Unreadable, natural_key, path_part
-from eegprep.sources.raws import annotation_events, from_raw, onsets, quiet_mne, software
 
 if TYPE_CHECKING:
     from mne.io import BaseRaw
@@ -90,7 +93,7 @@ def read_moabb(task: Task) -> Iterator[Recording | Unreadable]:
                 seen += 1
                 try:
                     raw = data[session].pop(run)  # popped, so that each run is freed before the next is converted
-                    recording = _from_moabb(raw, own, part.dataset, entry.joined_epochs, task.keep_private)
+                    recording = _from_moabb(raw, own, part.dataset, entry.joined_epochs, task)
                     del raw
                 except Exception as error:
                     yield Unreadable.because(own, error)
@@ -153,14 +156,15 @@ def _moabb_parts(task: Task) -> Iterator[_Part]:
         yield _Part(dataset)
 
 
-def _from_moabb(raw: BaseRaw, origin: Origin, dataset: Any, joined: bool, keep_private: bool) -> Recording:
+def _from_moabb(raw: BaseRaw, origin: Origin, dataset: Any, joined: bool, task: Task) -> Recording:
     event_id, interval = dict(dataset.event_id), tuple(dataset.interval or (0.0, 0.0))
     events = moabb_events(raw, event_id, interval)
-    recording = replace(from_raw(raw, origin, events=events, keep_private=keep_private), software=software("moabb"))
+    recording = from_raw(raw, origin, events=events, reading=task.reading, keep_private=task.keep_private)
+    recording = replace(recording, software=installed("mne", "moabb"))
     if joined:
         cues = [round((event.onset - interval[0]) * recording.sfreq) for event in events if event.label in event_id]
         pieces = joined_segments(recording.signal_CT, sorted(set(cues)), round(float(interval[1]) * recording.sfreq))
-        recording = replace(recording, segments=pieces)
+        recording = replace(recording, segments=both(pieces, recording.segments))
     return recording
 
 

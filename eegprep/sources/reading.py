@@ -8,6 +8,7 @@ Shapes: C channels, T samples.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from eegprep.catalogue import manifests
@@ -15,11 +16,12 @@ from eegprep.catalogue.manifests import Source
 from eegprep.download import fetch
 from eegprep.errors import ToolkitError
 from eegprep.folders import default_data_dir
-from eegprep.recording import Recording, Unreadable, natural_key, path_part
-from eegprep.sources import edf
+from eegprep.readers.content import Content, Reading, is_seam, merge, to_recording
+from eegprep.readers.formats import open_content
+from eegprep.readers.raws import content_of, quiet_mne
+from eegprep.recording import Origin, Recording, Unreadable, natural_key, path_part
 from eegprep.sources.listing import Task, file_names, list_tasks
 from eegprep.sources.moabb import read_moabb
-from eegprep.sources.raws import EDF_LIKE, from_raw, quiet_mne, read_file
 
 
 def read_task(task: Task) -> Iterator[Recording | Unreadable]:
@@ -51,6 +53,18 @@ def read_source(
             yield item
 
 
+def read_file(
+    path: Path, origin: Origin | None = None, *, reading: Reading | None = None, keep_private: bool = False
+) -> Recording:
+    """One file of any format.
+
+    Raises:
+        SourceError: it is missing, damaged, no EEG file, or holds no EEG channel.
+    """
+    origin = origin or Origin("files", *file_names(Path(path.name)))
+    return to_recording(open_content(path, reading), origin, reading, keep_private=keep_private)
+
+
 def _read_files(task: Task) -> Iterator[Recording | Unreadable]:
     items = []
     for file in task.files:
@@ -60,7 +74,7 @@ def _read_files(task: Task) -> Iterator[Recording | Unreadable]:
         origin = task.origin(session, run, (file,))
         try:
             fetch.check([file], Path(task.root))
-            recording = read_file(Path(task.root) / file.name, origin, keep_private=task.keep_private)
+            recording = read_file(Path(task.root) / file.name, origin, reading=task.reading, keep_private=task.keep_private)
         except Exception as error:
             yield Unreadable.because(origin, error)
         else:
@@ -81,12 +95,26 @@ def _read_bids(task: Task) -> Iterator[Recording | Unreadable]:
         stem = str(path.fpath.relative_to(root)).rpartition("_eeg")[0]
         origin = task.origin(session, path_part(run), tuple(file for file in task.files if file.name.startswith(stem)))
         try:
-            if path.extension in EDF_LIKE:
-                edf.read_header(path.fpath)
+            content = open_content(path.fpath, task.reading)
             with quiet_mne():
-                raw = mne_bids.read_raw_bids(path, verbose="error")
-                recording = from_raw(raw, origin, keep_private=task.keep_private)
+                content = _with_sidecars(content, content_of(mne_bids.read_raw_bids(path, verbose="error")))
+            recording = to_recording(content, origin, task.reading, keep_private=task.keep_private)
         except Exception as error:
             yield Unreadable.because(origin, error)
         else:
             yield recording
+
+
+def _with_sidecars(content: Content, told: Content) -> Content:
+    """A file with what its BIDS sidecars say: kinds, bad channels, places, events; its seams stay its own."""
+    channels = list(content.channels)
+    by_name = {channel.name: channel for channel in told.channels}
+    for row, channel in enumerate(channels):
+        other = told.channels[row] if len(told.channels) == len(channels) else by_name.get(channel.name, channel)
+        kind = other.kind if other.kind != "eeg" else channel.kind
+        channels[row] = replace(channel, kind=kind, bad=other.bad, place=other.place or channel.place)
+    rate = channels[0].rate if channels else 1.0
+    seams = tuple(note for note in content.notes if is_seam(note))
+    notes = merge([note for note in told.notes if not is_seam(note)], [note for note in content.notes if not is_seam(note)], rate)
+    seams += tuple(note for note in told.notes if is_seam(note))
+    return replace(content, channels=tuple(channels), notes=(*notes, *seams), line_freq=told.line_freq or content.line_freq)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from eegprep.download import fetch as downloads
 from eegprep.pool import Budget
+from eegprep.readers.raws import from_raw
 from eegprep.recording import ProgressCallback, SourceFile
 from eegprep.signals.recipe import Recipe, make_recipe
 from eegprep.sources import listing
-from eegprep.sources.raws import from_raw
 from eegprep.steps.inputs import (
     build_jobs,
     load_sources,

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from eegprep.catalogue import moabb as catalogue
+from eegprep.readers.content import choose
+from eegprep.readers.formats import open_content
 from eegprep.signals.recipe import Recipe
 from eegprep.sources.listing import Task
-from eegprep.sources.raws import open_raw, quiet_mne
 from eegprep.store.format import read_node
 
 # ours, measured on one core of a shared machine: source samples (float64 bytes) that one worker turns into windows in a second
@@ -100,7 +101,7 @@ def count_windows(task: Task, recipe: Recipe) -> tuple[int, int, float]:
         return _declared(task, recipe)
     recordings, windows, size = 0, 0, 0.0
     for file in task.files:
-        header = _header(Path(task.root) / file.name)
+        header = _header(Path(task.root) / file.name, task)
         if header is not None:
             n_channels, n_samples, sfreq = header
             samples = n_samples if recipe.resample is None else round(n_samples * recipe.resample / sfreq)
@@ -114,14 +115,15 @@ def _cap(windows: int, task: Task, recipe: Recipe) -> int:
     return min([windows, *caps])
 
 
-def _header(path: Path) -> tuple[int, int, float] | None:
-    """(channels, samples, Hz) of a file, None when it is none that can be read."""
+def _header(path: Path, task: Task) -> tuple[int, int, float] | None:
+    """(EEG channels, samples, Hz) of a file, None when it is none that can be read."""
     try:
-        with quiet_mne():
-            raw = open_raw(path)
+        content = open_content(path, task.reading)
+        rows, _, _ = choose(content.channels, task.reading, path.name)
     except Exception:  # the build itself will say what is wrong with it
         return None
-    return len(raw.ch_names), int(raw.n_times), float(raw.info["sfreq"])
+    rate = content.channels[rows[0]].rate
+    return len(rows), round(content.seconds * rate), rate
 
 
 def _source_bytes(task: Task) -> int:

@@ -26,11 +26,11 @@ from eegprep.errors import SourceError, StoreError, UsageError
 from eegprep.inspection.verify import trace, verify
 from eegprep.locks import store_lock
 from eegprep.pool import Budget, parse_bytes
+from eegprep.readers import edf
 from eegprep.signals import recipe as jobs_recipe
 from eegprep.signals.filters import effective_band
 from eegprep.signals.recipe import make_recipe
 from eegprep.signals.windows import stretch
-from eegprep.sources import edf
 from eegprep.steps import jobs
 from eegprep.steps.build import build_raw, fetch, filter_recordings, pad, plan
 from eegprep.steps.subject import cut_subject, run_subject
@@ -352,10 +352,10 @@ def test_a_disk_that_cannot_be_read_costs_that_file_only(tmp_path, monkeypatch):
     source = write_people(tmp_path / "p", 2)
     read = edf.read
 
-    def failing(path, offset_uv):
+    def failing(path):
         if "sub-01" in path.name:
             raise OSError(errno.EIO, "injected", str(path))
-        return read(path, offset_uv)
+        return read(path)
 
     monkeypatch.setattr(edf, "read", failing)
     summary = eegprep.build(source, tmp_path / "c.zarr")

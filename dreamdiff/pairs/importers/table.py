@@ -17,7 +17,7 @@ from eegprep.recording import Origin, Recording, quarantined
 from eegprep.signals.process import process
 from eegprep.signals.recipe import Recipe
 from eegprep.signals.windows import Cut, make_windows, plan_channels
-from eegprep.sources.raws import read_file
+from eegprep.sources.reading import read_file
 
 
 class OwnTable(Reader):
