@@ -93,7 +93,7 @@ GROUPS = list(PROJECT["dependency-groups"])
 @pytest.mark.parametrize(
     ("top", "extras", "groups"),
     [
-        ("eegprep", ["cluster", "views"], []),
+        ("eegprep", ["cluster", "formats", "views"], []),
         ("cli", [], []),
         ("dreamdiff", EXTRAS, []),
         ("benchmarks", EXTRAS, GROUPS),
