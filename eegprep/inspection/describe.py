@@ -2,140 +2,138 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eegprep.corpus.reader import Corpus
-from eegprep.errors import StoreError, UsageError
-from eegprep.recording import natural_key
+from eegprep.errors import UsageError
+from eegprep.inspection.store_facts import Listed, gather
+from eegprep.provenance import plain_json
 from eegprep.settings import suggest
 from eegprep.store import format as store
 from eegprep.store import recordings as recordings_store
+from eegprep.store.records import CorpusRecording
+
+
+@dataclass(frozen=True)
+class RecordingRow:
+    """One recording as `eegprep inspect` lists it. band: Hz, None when nobody said; windows: None in a recordings store."""
+
+    dataset: str
+    subject: str
+    recording: str
+    person: str
+    channels: int
+    sfreq: float
+    band: tuple[float, float | None] | None
+    seconds: float | None
+    licence: str
+    files: tuple[str, ...]
+    findings: int
+    windows: int | None = None
+
+    @classmethod
+    def of(cls, listed: Listed) -> RecordingRow:
+        record = listed.record
+        return cls(
+            dataset=listed.dataset,
+            subject=listed.subject,
+            recording=record.name,
+            person=listed.person,
+            channels=len(record.channels),
+            sfreq=record.sfreq,
+            band=record.band,
+            seconds=None if record.seconds is None else round(record.seconds, 3),
+            licence=record.licence,
+            files=tuple(source.name for source in record.sources),
+            findings=len(record.findings),
+            windows=record.windows,
+        )
+
+    @property
+    def place(self) -> list[str]:
+        """The parts of its key."""
+        return [self.dataset, self.subject, self.recording]
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: value for name, value in plain_json(vars(self)).items() if name != "windows" or value is not None}
 
 
 def describe(path: str | Path, key: str | None = None) -> dict[str, Any]:
-    """Facts of a corpus, a recordings store, or of one part of it.
+    """What is in a corpus, a recordings store, or one part of it.
 
     Args:
         key: `DATASET`, `DATASET/SUBJECT`, or in a recordings store `DATASET/SUBJECT/SESSION.RUN`.
 
     Returns:
-        `kind` ("corpus" or "recordings"), totals, and `rows`: one per data set, or per recording when a key is given.
+        JSON values: `kind` ("corpus" or "recordings"), totals, and `rows`: one per data set, or per recording when a key is given.
     """
-    root = Path(path)
-    node = store.read_node(root / "zarr.json").get("attributes", {})
-    kind = {store.FORMAT: "corpus", recordings_store.FORMAT: "recordings"}.get(node.get("format", ""))
-    if kind is None:
-        raise StoreError(
-            f"{root}: holds {node.get('format')!r}, which is no store of ours", "give a corpus or a recordings store"
-        )
-    recordings = _corpus_rows(root) if kind == "corpus" else _recording_rows(root)
-    chosen = _choose(recordings, key)
-    general: dict[str, Any] = {"kind": kind, "path": str(root)}
-    if kind == "corpus":
+    facts = gather(Path(path))
+    node = facts.root
+    chosen = _choose([RecordingRow.of(listed) for listed in facts.recordings], key)
+    general: dict[str, Any] = {"kind": "corpus" if facts.is_corpus else "recordings", "path": facts.path}
+    if facts.is_corpus:
         general |= {
             "window": [node["channels"], node["samples"]],
-            "windows": sum(row["windows"] for row in chosen),
+            "windows": sum(row.windows or 0 for row in chosen),
             "licences": node["licences"],
             "fingerprint": node["fingerprint"],
         }
     else:
         general["stage"] = node["stage"]
     general |= {
-        "subjects": len({(row["dataset"], row["subject"]) for row in chosen}),
-        "people": len({row["person"] for row in chosen}),
+        "subjects": len({(row.dataset, row.subject) for row in chosen}),
+        "people": len({row.person for row in chosen}),
         "recordings": len(chosen),
-        "hours": round(sum(row["seconds"] for row in chosen) / 3600, 3),
+        "hours": _hours(chosen),
         "recipe": node.get("recipe"),
-        "quarantined": _quarantined(root, node),
-        "rows": chosen if key else _by_dataset(chosen),
+        "quarantined": [
+            {"recording": lost.record.recording, "code": finding.code, "message": finding.message}
+            for lost in facts.left_out
+            for finding in lost.record.reasons
+        ],
+        "rows": [row.to_json() for row in chosen] if key else _by_dataset(chosen),
     }
     return general
 
 
-def _quarantined(root: Path, node: dict[str, Any]) -> list[dict[str, Any]]:
-    """Recordings that were left out, with the reason."""
-    entries = [record for subject in node.get("left_out", {}).values() for record in subject["recordings"]]
-    for dataset, subject in recordings_store.subjects(root):
-        entries += recordings_store.group_attributes(root, dataset, subject).get("left_out", [])
-    return [
-        {"recording": entry["recording"], "code": finding["code"], "message": finding["message"]}
-        for entry in entries
-        for finding in entry["findings"]
-        if finding["action"] == "quarantined"
-    ]
-
-
-def _choose(rows: list[dict[str, Any]], key: str | None) -> list[dict[str, Any]]:
+def _choose(rows: list[RecordingRow], key: str | None) -> list[RecordingRow]:
     if key is None:
         return rows
     parts = key.strip("/").split("/")
-    chosen = [row for row in rows if [row["dataset"], row["subject"], row["recording"]][: len(parts)] == parts]
+    chosen = [row for row in rows if row.place[: len(parts)] == parts]
     if not chosen:
-        known = sorted({"/".join([row["dataset"], row["subject"], row["recording"]][: len(parts)]) for row in rows})
+        known = sorted({"/".join(row.place[: len(parts)]) for row in rows})
         raise UsageError(
             f"there is no {key!r} in the store{suggest(key, known)}", "run `eegprep inspect` without a key to see all"
         )
     return chosen
 
 
-def _corpus_rows(root: Path) -> list[dict[str, Any]]:
-    rows = []
-    for dataset, subject in recordings_store.subjects(root):
-        attributes = recordings_store.group_attributes(root, dataset, subject)
-        for record in attributes["recordings"]:
-            rows.append(
-                _row(dataset, subject, f"{record['session']}.{record['run']}", record, record["n_samples"], attributes["person"])
-                | {"windows": record["windows"]}
-            )
-    return rows
+def _hours(rows: list[RecordingRow]) -> float:
+    return round(sum(row.seconds or 0.0 for row in rows) / 3600, 3)
 
 
-def _recording_rows(root: Path) -> list[dict[str, Any]]:
-    rows = []
-    for dataset, subject in recordings_store.subjects(root):
-        for name in sorted(recordings_store.array_names(root, dataset, subject), key=natural_key):
-            node = store.read_node(root / dataset / subject / name / "zarr.json")
-            rows.append(_row(dataset, subject, name, node["attributes"], node["shape"][1], node["attributes"]["person"]))
-    return rows
-
-
-def _row(dataset: str, subject: str, name: str, record: dict[str, Any], n_samples: int, person: str) -> dict[str, Any]:
-    return {
-        "dataset": dataset,
-        "subject": subject,
-        "recording": name,
-        "person": person,
-        "channels": len(record["channels"]),
-        "sfreq": record["sfreq"],
-        "band": record["band"],
-        "seconds": round(n_samples / record["sfreq"], 3),
-        "licence": record["licence"],
-        "files": [source["name"] for source in record["sources"]],
-        "findings": len(record["findings"]),
-    }
-
-
-def _by_dataset(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    found = []
-    for dataset in sorted({row["dataset"] for row in rows}):
-        own = [row for row in rows if row["dataset"] == dataset]
+def _by_dataset(rows: list[RecordingRow]) -> list[dict[str, Any]]:
+    lines = []
+    for dataset in sorted({row.dataset for row in rows}):
+        own = [row for row in rows if row.dataset == dataset]
         line: dict[str, Any] = {
             "dataset": dataset,
-            "subjects": len({row["subject"] for row in own}),
+            "subjects": len({row.subject for row in own}),
             "recordings": len(own),
-            "hours": round(sum(row["seconds"] for row in own) / 3600, 3),
-            "channels": sorted(Counter(row["channels"] for row in own)),
-            "rates": sorted({row["sfreq"] for row in own}),
-            "licence": ", ".join(sorted({row["licence"] for row in own})),
+            "hours": _hours(own),
+            "channels": sorted({row.channels for row in own}),
+            "rates": sorted({row.sfreq for row in own}),
+            "licence": ", ".join(sorted({row.licence for row in own})),
         }
-        if "windows" in own[0]:
-            line["windows"] = sum(row["windows"] for row in own)
-        found.append(line)
-    return found
+        if own[0].windows is not None:
+            line["windows"] = sum(row.windows or 0 for row in own)
+        lines.append(line)
+    return lines
 
 
 def plot(path: str | Path, file: str | Path, key: str | None = None) -> str:
@@ -148,13 +146,15 @@ def plot(path: str | Path, file: str | Path, key: str | None = None) -> str:
     if store.read_node(root / "zarr.json").get("attributes", {}).get("format") == recordings_store.FORMAT:
         return _plot_recording(root, Path(file), key)
     corpus, index = _window(Corpus.open(root), key)
-    window_CT, record = corpus.read([index])[0], corpus.record(index)
+    window_CT, record = corpus.read([index])[0], CorpusRecording.from_json(corpus.record(index))
+    who = corpus.attributes_of(corpus.keys[int(corpus.group_of([index])[0])])["person"]
+    band = "" if record.band is None else f", {record.band[0]:g}-{record.band[1]:g} Hz"
     title = (
-        f"{record['person']}, session {record['session']}, run {record['run']}, from sample {int(corpus.column('start')[index])}, "
-        f"{record['n_channels']} channels at {record['sfreq']:g} Hz, {record['band'][0]:g}-{record['band'][1]:g} Hz"
+        f"{who}, session {record.session}, run {record.run}, from sample {int(corpus.column('start')[index])}, "
+        f"{record.n_channels} channels at {record.sfreq:g} Hz{band}"
     )
-    names = [record["channels"][row] if row >= 0 else "(none)" for row in record["pad_map"]]
-    _draw(window_CT, record["sfreq"], names, title, Path(file), record["n_channels"])
+    names = [record.channels[row] if row >= 0 else "(none)" for row in record.pad_map]
+    _draw(window_CT, record.sfreq, names, title, Path(file), record.n_channels)
     return title
 
 
@@ -174,8 +174,8 @@ def _window(corpus: Corpus, key: str | None) -> tuple[Corpus, int]:
 
 
 def _plot_recording(root: Path, file: Path, key: str | None) -> str:
-    row = _choose(_recording_rows(root), key)[0]
-    recording = recordings_store.read_recording(root, row["dataset"], row["subject"], row["recording"])
+    row = _choose([RecordingRow.of(listed) for listed in gather(root).recordings], key)[0]
+    recording = recordings_store.read_recording(root, *row.place)
     shown = min(recording.signal_CT.shape[1], round(4 * recording.sfreq))
     title = (
         f"{recording.name}: first {shown / recording.sfreq:.2g} s, {len(recording.channels)} channels at {recording.sfreq:g} Hz"

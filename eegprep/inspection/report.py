@@ -8,29 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from eegprep.catalogue import licences
+from eegprep.catalogue import moabb as catalogue
 from eegprep.errors import StoreError
 from eegprep.inspection.page import Page
 from eegprep.inspection.report_figures import amplitude_figure, bar_figure, people_figure, spectra_figure, topography_figure
-from eegprep.inspection.store_facts import (
-    Facts,
-    _counts,
-    _datasets_of_people,
-    _hours,
-    _known,
-    _licence,
-    _licence_names,
-    _n_channels,
-    _sum_by,
-    gather,
-)
+from eegprep.inspection.store_facts import Listed, StoreFacts, gather
+from eegprep.recording import Finding
 
 LISTED = 300  # rows of a list of recordings
 
@@ -52,7 +43,7 @@ def report(path: str | Path, out: str | Path) -> Path:
     return Path(out)
 
 
-def compose(facts: Facts) -> Page:
+def compose(facts: StoreFacts) -> Page:
     """The page, section by section."""
     page = Page(f"EEG corpus {Path(facts.path).name}", _lead(facts))
     _verdict(page, facts)
@@ -67,23 +58,20 @@ def compose(facts: Facts) -> Page:
     return page
 
 
-# -- what is in it ----------------------------------------------------------------------------------------------------------
-
-
-def _lead(facts: Facts) -> str:
-    windows = sum(record.get("windows", 0) for record in facts.recordings)
-    people = len({record["person"] for record in facts.recordings})
+def _lead(facts: StoreFacts) -> str:
+    windows = sum(listed.windows for listed in facts.recordings)
+    people = len({listed.person for listed in facts.recordings})
     parts = [
-        f"{windows:,} windows" if "windows" in (facts.recordings or ({},))[0] else "",
+        f"{windows:,} windows" if any(listed.record.windows is not None for listed in facts.recordings) else "",
         f"{people:,} people",
         f"{len(facts.recordings):,} recordings",
-        f"{_hours(facts.recordings):.1f} hours",
+        f"{sum(listed.hours for listed in facts.recordings):.1f} hours",
         f"{len(facts.left_out):,} recordings left out" if facts.left_out else "nothing left out",
     ]
     return ", ".join(part for part in parts if part) + "."
 
 
-def _verdict(page: Page, facts: Facts) -> None:
+def _verdict(page: Page, facts: StoreFacts) -> None:
     """The two things that people get wrong first: sharing, and people in several data sets."""
     closed = {name: licences.licence_terms(name) for name in _licence_names(facts.recordings) if not licences.is_open(name)}
     if closed:
@@ -92,7 +80,7 @@ def _verdict(page: Page, facts: Facts) -> None:
             f"Not everything here may be shared freely; the table of licences below says which data sets. {said}.", "warning"
         )
     elif facts.recordings:
-        page.text("Every licence in this corpus allows to share it with attribution; the list of authors is below.", "verdict")
+        page.text("Every licence in this corpus allows sharing it with attribution; the list of authors is below.", "verdict")
     several = {who: sorted(names) for who, names in _datasets_of_people(facts.recordings).items() if len(names) > 1}
     if several:
         page.text(
@@ -109,42 +97,42 @@ def _verdict(page: Page, facts: Facts) -> None:
         )
 
 
-def _datasets(page: Page, facts: Facts) -> None:
+def _datasets(page: Page, facts: StoreFacts) -> None:
     page.heading("Subjects and windows")
     page.table([_dataset_row(facts, name) for name in facts.datasets])
-    windows = {name: list(_sum_by(facts.of(name), "person", "windows").values()) for name in facts.datasets if facts.of(name)}
+    windows = {name: list(_windows_of_people(facts.of(name)).values()) for name in facts.datasets if facts.of(name)}
     if any(sum(values) for values in windows.values()):
         page.figure(people_figure(windows), "Windows that each person gives. A balanced draw gives everybody the same.")
 
 
-def _dataset_row(facts: Facts, name: str) -> dict[str, Any]:
+def _dataset_row(facts: StoreFacts, name: str) -> dict[str, Any]:
     own = facts.of(name)
-    per_person = list(_sum_by(own, "person", "windows").values())
+    per_person = list(_windows_of_people(own).values())
     row: dict[str, Any] = {
         "data set": name,
-        "subjects": len({record["subject"] for record in own}),
+        "subjects": len({listed.subject for listed in own}),
         "recordings": len(own),
-        "left out": sum(record["dataset"] == name for record in facts.left_out),
-        "hours": round(_hours(own), 2),
+        "left out": sum(lost.dataset == name for lost in facts.left_out),
+        "hours": round(sum(listed.hours for listed in own), 2),
     }
     if any(per_person):
         low, high = min(per_person), max(per_person)
         row |= {"windows": sum(per_person), "per person": f"{low:,}" if low == high else f"{low:,} to {high:,}"}
-    channels, rates = _counts(_n_channels(record) for record in own), _counts(record["sfreq"] for record in own)
+    channels, rates = _counts(listed.record.n_channels for listed in own), _counts(listed.record.sfreq for listed in own)
     row |= {"channels": channels, "rate (Hz)": rates, "licence": ", ".join(_licence_names(own))}
     return row
 
 
-def _channels_and_rates(page: Page, facts: Facts) -> None:
+def _channels_and_rates(page: Page, facts: StoreFacts) -> None:
     if not facts.recordings:
         return
     page.heading("Channels and sampling rates, as observed")
     figure = Figure(figsize=(9, 2.8))
     left, right = figure.subplots(1, 2)
-    bar_figure(left, Counter(_n_channels(record) for record in facts.recordings), "EEG channels in the recording")
+    bar_figure(left, Counter(listed.record.n_channels for listed in facts.recordings), "EEG channels in the recording")
     bar_figure(
         right,
-        Counter(round(record.get("original_sfreq", record["sfreq"]), 2) for record in facts.recordings),
+        Counter(round(listed.record.original_sfreq, 2) for listed in facts.recordings),
         "rate as recorded (Hz)",
     )
     figure.tight_layout()
@@ -155,31 +143,29 @@ def _channels_and_rates(page: Page, facts: Facts) -> None:
         page.table(declared)
 
 
-def _declared_row(name: str, own: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _declared_row(name: str, own: Sequence[Listed]) -> dict[str, Any] | None:
     entry = _known(name)
     if entry is None or not own:
         return None
-    channels = {_n_channels(record) for record in own}
-    rates = {record.get("original_sfreq", record["sfreq"]) for record in own}
+    channels = {listed.record.n_channels for listed in own}
+    rates = {listed.record.original_sfreq for listed in own}
     same_rate = entry.sfreq is None or all(math.isclose(rate, entry.sfreq, rel_tol=1e-3) for rate in rates)
     if channels == {entry.channels} and same_rate:
         return None
     return {
         "data set": name,
         "declared channels": entry.channels,
-        "observed channels": _counts(_n_channels(record) for record in own),
+        "observed channels": _counts(listed.record.n_channels for listed in own),
         "declared rate (Hz)": entry.sfreq,
-        "observed rates (Hz)": _counts(record.get("original_sfreq", record["sfreq"]) for record in own),
+        "observed rates (Hz)": _counts(listed.record.original_sfreq for listed in own),
     }
 
 
-# -- what was found ---------------------------------------------------------------------------------------------------------
-
-
-def _findings(page: Page, facts: Facts) -> None:
+def _findings(page: Page, facts: StoreFacts) -> None:
     page.heading("What the gates found")
-    every = [finding for record in (*facts.recordings, *facts.left_out) for finding in record.get("findings", [])]
-    counted = Counter((finding["code"], finding["action"]) for finding in every)
+    every = [finding for listed in facts.recordings for finding in listed.record.findings]
+    every += [finding for lost in facts.left_out for finding in lost.record.findings]
+    counted = Counter((finding.code, finding.action) for finding in every)
     if counted:
         page.table(
             [
@@ -194,16 +180,16 @@ def _findings(page: Page, facts: Facts) -> None:
         return
     page.text(f"{len(facts.left_out)} recordings were left out:")
     rows = []
-    for record in facts.left_out[:LISTED]:
-        reasons = [f for f in record.get("findings", []) if f["action"] == "quarantined"] or record.get("findings", [])
-        reason = reasons[-1] if reasons else {}
+    for lost in facts.left_out[:LISTED]:
+        reasons = lost.record.reasons or lost.record.findings
+        reason = reasons[-1] if reasons else None
         rows.append(
             {
-                "recording": record.get("recording", f"{record['dataset']}/{record['subject']}"),
-                "code": reason.get("code"),
-                "value": reason.get("value"),
-                "limit": reason.get("limit"),
-                "reason": reason.get("message"),
+                "recording": lost.record.recording,
+                "code": reason.code if reason else None,
+                "value": reason.value if reason else None,
+                "limit": reason.limit if reason else None,
+                "reason": reason.message if reason else None,
             }
         )
     page.table(rows)
@@ -211,30 +197,27 @@ def _findings(page: Page, facts: Facts) -> None:
         page.text(f"The first {LISTED}; `eegprep inspect --json` lists all.")
 
 
-def _example(findings: Sequence[Mapping[str, Any]], code: str, action: str) -> str:
-    first = next(f for f in findings if (f["code"], f["action"]) == (code, action))
-    where = f"{first['recording']}{' ' + first['channel'] if first.get('channel') else ''}"
-    return f"{where}: {first['message']}" if first.get("message") else where
+def _example(findings: Sequence[Finding], code: str, action: str) -> str:
+    first = next(finding for finding in findings if (finding.code, finding.action) == (code, action))
+    where = f"{first.recording}{' ' + first.channel if first.channel else ''}"
+    return f"{where}: {first.message}" if first.message else where
 
 
-# -- what it asks for -------------------------------------------------------------------------------------------------------
-
-
-def _licences(page: Page, facts: Facts) -> None:
+def _licences(page: Page, facts: StoreFacts) -> None:
     if not facts.recordings:
         return
     page.heading("Licences and citations")
     rows = []
     for name in _licence_names(facts.recordings):
-        own = [record for record in facts.recordings if _licence(record) == name]
+        own = [listed for listed in facts.recordings if listed.record.licence == name]
         rows.append(
             {
                 "licence": name,
                 "freely shareable": "yes" if licences.is_open(name) else "no",
                 "terms": ", ".join(licences.licence_terms(name)) or "attribution",
-                "windows": sum(record.get("windows", 0) for record in own) or None,
-                "people": len({record["person"] for record in own}),
-                "data sets": ", ".join(sorted({record["dataset"] for record in own})),
+                "windows": sum(listed.windows for listed in own) or None,
+                "people": len({listed.person for listed in own}),
+                "data sets": ", ".join(sorted({listed.dataset for listed in own})),
             }
         )
     page.table(rows)
@@ -242,14 +225,14 @@ def _licences(page: Page, facts: Facts) -> None:
     page.table([_citation_row(facts, name) for name in sorted(facts.datasets) if facts.of(name)])
 
 
-def _citation_row(facts: Facts, name: str) -> dict[str, Any]:
+def _citation_row(facts: StoreFacts, name: str) -> dict[str, Any]:
     own, entry = facts.of(name), _known(name)
-    dois = sorted({record["doi"] for record in own if record.get("doi")})
+    dois = sorted({listed.record.doi for listed in own if listed.record.doi})
     cited = facts.citations.get(name) or (entry.title if entry else "")
     return {"data set": name, "cite": cited, "doi": ", ".join(f"https://doi.org/{doi}" for doi in dois)}
 
 
-def _recipe(page: Page, facts: Facts) -> None:
+def _recipe(page: Page, facts: StoreFacts) -> None:
     page.heading("How it was made")
     page.text("The settings that decide every number in the store, and the libraries that worked on it.")
     page.code(json.dumps({"recipe": facts.root.get("recipe"), "software": _software(facts)}, indent=2, ensure_ascii=False))
@@ -257,7 +240,38 @@ def _recipe(page: Page, facts: Facts) -> None:
         page.code(f"fingerprint {facts.root['fingerprint']}\n\neegprep verify {facts.path}")
 
 
-def _software(facts: Facts) -> Mapping[str, Any]:
+def _software(facts: StoreFacts) -> Mapping[str, Any]:
     if facts.root.get("software"):
         return dict(facts.root["software"])
-    return dict((facts.recordings or ({},))[0].get("software", {}))
+    return next((listed.record.made.software for listed in facts.recordings if listed.record.made is not None), {})
+
+
+def _known(name: str) -> catalogue.Entry | None:
+    """The catalogue's entry for a data set that is named like one of MOABB's classes."""
+    return next((entry for entry in catalogue.entries() if entry.name == name), None)
+
+
+def _licence_names(recordings: Iterable[Listed]) -> list[str]:
+    return sorted({listed.record.licence for listed in recordings})
+
+
+def _counts(values: Iterable[float]) -> str:
+    """`64`, or `62 (150), 64 (225)` where they differ."""
+    counted = sorted(Counter(values).items())
+    if len(counted) == 1:
+        return f"{counted[0][0]:g}"
+    return ", ".join(f"{value:g} ({times})" for value, times in counted)
+
+
+def _windows_of_people(recordings: Iterable[Listed]) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for listed in recordings:
+        counted[listed.person] += listed.windows
+    return counted
+
+
+def _datasets_of_people(recordings: Iterable[Listed]) -> dict[str, set[str]]:
+    datasets: dict[str, set[str]] = defaultdict(set)
+    for listed in recordings:
+        datasets[listed.person].add(listed.dataset)
+    return datasets

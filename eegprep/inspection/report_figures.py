@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from matplotlib.ticker import MaxNLocator
 
 from eegprep.inspection.page import Page
 from eegprep.inspection.pictures import head_map
-from eegprep.inspection.store_facts import Facts
+from eegprep.inspection.store_facts import Listed, ListedOut, StoreFacts
+from eegprep.recording import Spectra
 from eegprep.signals.spectra import SUMMARY_FREQS
+from eegprep.store.records import CorpusRecording
 
 PANELS = 12  # data sets drawn, the largest first; tables list all
 
@@ -39,11 +41,9 @@ def people_figure(windows: Mapping[str, Sequence[int]]) -> Figure:
     return figure
 
 
-# -- how it looks -----------------------------------------------------------------------------------------------------------
-
-
-def spectra_figure(page: Page, facts: Facts) -> None:
-    drawn = [name for name in facts.datasets if any("summary" in record for record in facts.of(name))]
+def spectra_figure(page: Page, facts: StoreFacts) -> None:
+    measured = {name: _with_spectra(facts.of(name)) for name in facts.datasets}
+    drawn = [name for name, records in measured.items() if records]
     if not drawn:
         return
     page.heading("Spectra before and after filtering")
@@ -52,7 +52,7 @@ def spectra_figure(page: Page, facts: Facts) -> None:
     figure = Figure(figsize=(4.2 * columns if columns > 1 else 6.5, 3.2 * rows + 0.3))
     panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
     for axes, name in zip(panels, drawn, strict=False):
-        _spectrum_panel(axes, name, [record for record in facts.of(name) if "summary" in record])
+        _spectrum_panel(axes, name, measured[name])
     for axes in panels[len(drawn) :]:
         axes.axis("off")
     panels[0].legend(fontsize=8, frameon=False, loc="lower left")
@@ -65,11 +65,18 @@ def spectra_figure(page: Page, facts: Facts) -> None:
     )
 
 
-def _spectrum_panel(axes: Any, name: str, records: Sequence[Mapping[str, Any]]) -> None:
+def _with_spectra(recordings: Iterable[Listed]) -> list[tuple[CorpusRecording, Spectra]]:
+    """The recordings that were filtered, with what was measured of each."""
+    made = [(listed.record, listed.record.made) for listed in recordings]
+    return [(record, details.spectra) for record, details in made if details is not None and details.spectra is not None]
+
+
+def _spectrum_panel(axes: Any, name: str, records: Sequence[tuple[CorpusRecording, Spectra]]) -> None:
     freqs = np.asarray(SUMMARY_FREQS)
     highest = 0.0
-    for key, colour, label in (("psd_before", GREY, "before"), ("psd_after", BLUE, "after")):
-        table = np.array([[np.nan if v is None else v for v in record["summary"][key]] for record in records], float)
+    before, after = [spectra.psd_before for _, spectra in records], [spectra.psd_after for _, spectra in records]
+    for rows, colour, label in ((before, GREY, "before"), (after, BLUE, "after")):
+        table = np.array([[np.nan if v is None else v for v in row] for row in rows], float)
         table[table <= 0] = np.nan
         known = np.isfinite(table).any(axis=0)
         if not known.any():
@@ -78,7 +85,7 @@ def _spectrum_panel(axes: Any, name: str, records: Sequence[Mapping[str, Any]]) 
         axes.fill_between(freqs[known], low, high, color=colour, alpha=0.25, lw=0)
         axes.plot(freqs[known], middle, color=colour, lw=1.6, label=label)
         highest = max(highest, float(np.nanmax(high)))
-    bands = sorted({tuple(record["band"]) for record in records})
+    bands = sorted({record.band for record, _ in records if record.band is not None})
     for low_hz, high_hz in bands:
         axes.axvspan(max(low_hz, freqs[0]), min(high_hz, freqs[-1]), color=BLUE, alpha=0.08 / len(bands) + 0.02, lw=0)
     axes.set_xscale("log")
@@ -98,7 +105,7 @@ def _bands(bands: Sequence[tuple[float, ...]]) -> str:
     return ", ".join(shown) + (f" and {len(bands) - 3} more" if len(bands) > 3 else "")
 
 
-def topography_figure(page: Page, facts: Facts) -> None:
+def topography_figure(page: Page, facts: StoreFacts) -> None:
     maps = []
     for name in facts.datasets:
         values_C, positions_C3 = _mean_power(facts.of(name))
@@ -125,29 +132,27 @@ def topography_figure(page: Page, facts: Facts) -> None:
     )
 
 
-def _mean_power(records: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+def _mean_power(recordings: Sequence[Listed]) -> tuple[np.ndarray, np.ndarray]:
     """Mean power of each channel name in dB against its recording's median channel, and its position."""
     powers: dict[str, list[float]] = defaultdict(list)
-    places: dict[str, list[float]] = {}
-    for record in records:
-        deviation = [value or np.nan for value in record.get("summary", {}).get("std", [])]
-        if len(deviation) != len(record.get("positions") or []) or not np.isfinite(deviation).any():
+    places: dict[str, np.ndarray] = {}
+    for record, spectra in _with_spectra(recordings):
+        deviation = [value or np.nan for value in spectra.std]
+        positions_C3 = record.made.positions_C3 if record.made is not None else np.empty((0, 3))
+        if len(deviation) != len(positions_C3) or not np.isfinite(deviation).any():
             continue
         decibels = 20 * np.log10(np.asarray(deviation, float) / np.nanmedian(deviation))
-        for channel, value, place in zip(record["channels"], decibels, record["positions"], strict=True):
-            if np.isfinite(value) and None not in place:
+        for channel, value, place in zip(record.channels, decibels, positions_C3, strict=True):
+            if np.isfinite(value) and np.isfinite(place).all():
                 powers[channel].append(float(value))
                 places.setdefault(channel, place)
     names = sorted(powers)
     return np.array([np.mean(powers[name]) for name in names]), np.array([places[name] for name in names], float).reshape(-1, 3)
 
 
-def amplitude_figure(page: Page, facts: Facts) -> None:
-    passed = {name: [a for record in facts.of(name) if (a := _amplitude(record)) is not None] for name in facts.datasets}
-    refused = {
-        name: [a for record in facts.left_out if record["dataset"] == name and (a := _amplitude(record)) is not None]
-        for name in facts.datasets
-    }
+def amplitude_figure(page: Page, facts: StoreFacts) -> None:
+    passed = {name: _amplitudes_of(facts.of(name)) for name in facts.datasets}
+    refused = {name: _refused_amplitudes(lost for lost in facts.left_out if lost.dataset == name) for name in facts.datasets}
     names = [name for name in facts.datasets if passed[name] or refused[name]][:40]
     if not names:
         return
@@ -175,13 +180,16 @@ def amplitude_figure(page: Page, facts: Facts) -> None:
     )
 
 
-def _amplitude(record: Mapping[str, Any]) -> float | None:
-    """µV; of a recording that was left out, what the gate measured."""
-    deviation = [value for value in record.get("summary", {}).get("std", []) if value is not None]
-    if deviation:
-        return float(np.median(deviation))
-    value = record.get("facts", {}).get("amplitude")
-    return float(value) if value is not None and np.isfinite(value) else None
+def _amplitudes_of(recordings: Iterable[Listed]) -> list[float]:
+    """Median channel standard deviation of each recording after filtering, uV."""
+    deviations = [[value for value in spectra.std if value is not None] for _, spectra in _with_spectra(recordings)]
+    return [float(np.median(values)) for values in deviations if values]
+
+
+def _refused_amplitudes(left_out: Iterable[ListedOut]) -> list[float]:
+    """The same of recordings that were left out, as the gate measured it, uV."""
+    facts = [lost.record.facts for lost in left_out]
+    return [fact.amplitude for fact in facts if fact is not None and fact.amplitude is not None]
 
 
 def bar_figure(axes: Any, counted: Mapping[float, int], label: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -124,7 +125,7 @@ def band_pass(
     low: float | None = 5.0,
     high: float | None = 95.0,
     *,
-    segments: tuple[tuple[int, int], ...] = (),
+    segments: Sequence[tuple[int, int]] | None = None,
 ) -> np.ndarray:
     """Band-pass each channel without moving it in time.
 
@@ -135,7 +136,8 @@ def band_pass(
         signal_CT: (channels, samples), any unit.
         sfreq: sampling rate, Hz.
         low, high: pass band, Hz; None leaves that side open.
-        segments: (first, last + 1) sample ranges to filter each on its own, because the recording has seams there.
+        segments: (first, last + 1) sample ranges to filter each on its own, because the recording has seams between them; the
+            whole signal when left out.
 
     Returns:
         (channels, samples) in the unit of `signal_CT`; float64 stays float64, everything else becomes float32.
@@ -155,7 +157,7 @@ def band_pass(
         signal_CT = signal_CT.astype(np.float32)
     filter_K = design_band_pass(sfreq, low, high)
     out_CT = np.zeros(signal_CT.shape, signal_CT.dtype)  # samples between segments were not recorded: zero, never left as found
-    for first, last in segments or ((0, signal_CT.shape[1]),):
+    for first, last in [(0, signal_CT.shape[1])] if segments is None else segments:
         _convolve(signal_CT[:, first:last], filter_K, out_CT[:, first:last])
     return out_CT
 
@@ -210,7 +212,7 @@ def _extend_by_reflection(rows_CT: np.ndarray, half: int, extended_CT: np.ndarra
     extended_CT[:, half + n_samples : half + n_samples + reach] = 2 * body_CT[:, -1:] - body_CT[:, -2 : -reach - 2 : -1]
 
 
-def resample(signal_CT: np.ndarray, sfreq: float, to: float, *, segments: tuple[tuple[int, int], ...] = ()) -> np.ndarray:
+def resample(signal_CT: np.ndarray, sfreq: float, to: float, *, segments: Sequence[tuple[int, int]] | None = None) -> np.ndarray:
     """Another sampling rate, by Fourier interpolation as in MNE-Python, each segment on its own.
 
     Args:
@@ -226,7 +228,7 @@ def resample(signal_CT: np.ndarray, sfreq: float, to: float, *, segments: tuple[
 
     ratio = to / sfreq
     out_CT = np.zeros((signal_CT.shape[0], round(signal_CT.shape[1] * ratio)), signal_CT.dtype)
-    for first, last in segments or ((0, signal_CT.shape[1]),):
+    for first, last in [(0, signal_CT.shape[1])] if segments is None else segments:
         start, stop = scaled((first, last), ratio)
         if stop - start < 1 or last - first < 2:
             continue
@@ -249,7 +251,7 @@ def scaled(segment: tuple[int, int], ratio: float) -> tuple[int, int]:
 
 
 def notch(
-    signal_CT: np.ndarray, sfreq: float, line_hz: float, high: float, *, segments: tuple[tuple[int, int], ...] = ()
+    signal_CT: np.ndarray, sfreq: float, line_hz: float, high: float, *, segments: Sequence[tuple[int, int]] | None = None
 ) -> np.ndarray:
     """Remove the line frequency and its harmonics up to `high` Hz with MNE-Python's zero-phase FIR notch, row by row."""
     from mne.filter import notch_filter
@@ -258,7 +260,7 @@ def notch(
     if not len(frequencies):
         return signal_CT
     out_CT = signal_CT.copy()
-    for first, last in segments or ((0, signal_CT.shape[1]),):
+    for first, last in [(0, signal_CT.shape[1])] if segments is None else segments:
         for row, out_T in zip(signal_CT, out_CT, strict=True):
             piece = row[first:last].astype(np.float64)
             out_T[first:last] = notch_filter(piece, sfreq, frequencies, verbose="error")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
@@ -22,9 +21,6 @@ _PAPER_CHANNELS = 30
 
 # ours: what the median channel of an EEG is near after a 5-95 Hz filter, uV; only used to name the missing factor
 _TYPICAL_UV = 10.0
-
-
-Action = Literal["noted", "dropped channel", "quarantined"]
 
 
 def gate_raw(recording: Recording, recipe: Recipe) -> Recording:
@@ -73,6 +69,9 @@ def _size_findings(recording: Recording, recipe: Recipe) -> list[Finding]:
     if n_channels < max(1, recipe.min_channels):
         message = f"{n_channels} EEG channels (least {recipe.min_channels})"
         return [Finding("few_channels", name, None, n_channels, recipe.min_channels, "quarantined", message)]
+    if not recording.segments:
+        message = f"0 samples without a seam (least {recipe.window})"
+        return [Finding("too_short", name, None, 0, recipe.window, "quarantined", message)]
     findings = []
     if n_channels < _PAPER_CHANNELS:
         message = f"{n_channels} EEG channels, fewer than the {_PAPER_CHANNELS} of the paper"

@@ -6,10 +6,11 @@ C channels, T samples. Spectra are medians over channels, so that one broken cha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from scipy import fft
+
+from eegprep.recording import Spectra
 
 # Hz; log-spaced so that 5 Hz and 95 Hz are seen equally well; values above a recording's Nyquist frequency are None
 SUMMARY_FREQS: tuple[float, ...] = tuple(float(f"{f:.4g}") for f in np.geomspace(1.0, 500.0, 64))
@@ -28,35 +29,34 @@ def summarise(
     sfreq_before: float,
     after_CT: np.ndarray,
     sfreq_after: float,
-    segments_before: Segments = (),
-    segments_after: Segments = (),
-) -> dict[str, Any]:
+    segments_before: Segments | None = None,
+    segments_after: Segments | None = None,
+) -> Spectra:
     """What `build` stores with a recording under `summary`.
 
     Args:
         before_CT, after_CT: uV, before and after filtering (and resampling).
         sfreq_before, sfreq_after: Hz.
-        segments_before, segments_after: sample ranges without a seam, where the recording has seams.
+        segments_before, segments_after: sample ranges without a seam, the whole signal when left out.
 
     Returns:
-        psd_before, psd_after: uV^2/Hz at `SUMMARY_FREQS`, median over channels, None above half the rate;
-        std: uV, one per channel, after filtering. Four digits, so that equal recordings give equal bytes.
+        spectra at `SUMMARY_FREQS` and deviations, with four digits, so that equal recordings give equal bytes.
     """
-    return {
-        "psd_before": spectrum(before_CT, sfreq_before, segments_before),
-        "psd_after": spectrum(after_CT, sfreq_after, segments_after),
-        "std": [_short(_deviation(channel_T)) for channel_T in after_CT],
-    }
+    return Spectra(
+        psd_before=tuple(spectrum(before_CT, sfreq_before, segments_before)),
+        psd_after=tuple(spectrum(after_CT, sfreq_after, segments_after)),
+        std=tuple(_short(_deviation(channel_T)) for channel_T in after_CT),
+    )
 
 
-def spectrum(signal_CT: np.ndarray, sfreq: float, segments: Segments = ()) -> list[float | None]:
+def spectrum(signal_CT: np.ndarray, sfreq: float, segments: Segments | None = None) -> list[float | None]:
     """Power spectral density at `SUMMARY_FREQS`, uV^2/Hz, median over channels (Welch: Hann windows of 2 s, mean removed).
 
     Windows lie inside `segments`, so that a seam does not look like power. When there are more than 16, as many are chosen,
     evenly, and so are channels; where no segment is as long as 2 s, windows are as long as the longest.
     """
-    ranges = segments or ((0, signal_CT.shape[1]),)
-    longest = max(last - first for first, last in ranges)
+    ranges = [(0, signal_CT.shape[1])] if segments is None else segments
+    longest = max((last - first for first, last in ranges), default=0)
     length = min(longest, max(8, round(SEGMENT_S * sfreq)))
     if length < 8:
         return [None] * len(SUMMARY_FREQS)

@@ -88,7 +88,7 @@ class Cut:
 def plan_cut(recording: Recording, recipe: Recipe) -> Cut:
     """Windows of a recording: sliding, or one per trial; never across a seam."""
     window = recipe.window
-    segments = recording.segments or ((0, recording.signal_CT.shape[1]),)
+    segments = recording.segments
     trials = _trials(recording)
     if recipe.windows == "trials":
         return _cut_trials(trials, segments, recipe)

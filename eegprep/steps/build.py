@@ -32,9 +32,11 @@ from eegprep.steps.jobs import FILTER_SETTINGS, FetchJob, FilterJob, PadJob, Raw
 from eegprep.steps.lockfile import changed_software, write_lock
 from eegprep.steps.origin import StoreOrigin
 from eegprep.steps.plan import PlanRow, make_plan
-from eegprep.steps.run import run_corpus, run_recordings
+from eegprep.steps.run import run_step
 from eegprep.steps.summary import Summary
+from eegprep.steps.target import CorpusTarget, RecordingsTarget
 from eegprep.store import recordings as recordings_store
+from eegprep.store.records import left_out_subjects
 
 if TYPE_CHECKING:
     from mne.io import BaseRaw
@@ -60,7 +62,7 @@ def fetch(
     origin = StoreOrigin("fetch", plain_settings(source), subjects, store_folder(data_dir), offline, keep_private)
     tasks = subject_tasks(manifest, origin, accept, progress)
     jobs = [FetchJob(str(out), task.source.dataset, task.subject, None, task.files, task) for task in tasks]
-    return run_recordings(jobs, Path(out), "fetched", {}, budget, progress, origin)
+    return run_step(jobs, RecordingsTarget(Path(out), "fetched", {}), budget, progress, origin)
 
 
 def filter_recordings(
@@ -79,8 +81,8 @@ def filter_recordings(
     jobs = stored_jobs(FilterJob, Path(store_in), "fetched", Path(out), recipe)
     settings = {key: value for key, value in recipe.model_dump(mode="json").items() if key in FILTER_SETTINGS}
     origin = StoreOrigin("filter", (str(Path(store_in).resolve()),))
-    inherited = recordings_store.read_root(Path(store_in)).get("left_out", {})
-    return run_recordings(jobs, Path(out), "filtered", settings, budget, progress, origin, inherited)
+    inherited = left_out_subjects(recordings_store.read_root(Path(store_in)))
+    return run_step(jobs, RecordingsTarget(Path(out), "filtered", settings, inherited), budget, progress, origin)
 
 
 def pad(
@@ -99,7 +101,8 @@ def pad(
     recipe = make_recipe(**{**(recipe or Recipe()).model_dump(mode="json"), **made["recipe"]})
     jobs = stored_jobs(PadJob, Path(store_in), "filtered", Path(out), recipe)
     origin = StoreOrigin("pad", (str(Path(store_in).resolve()),))
-    return run_corpus(jobs, Path(out), recipe, budget, progress, origin, made.get("left_out", {}))
+    target = CorpusTarget.of(Path(out), recipe, [job.name for job in jobs], left_out_subjects(made))
+    return run_step(jobs, target, budget, progress, origin)
 
 
 def build(
@@ -145,7 +148,9 @@ def build(
     recipe = recipe or recipe_from(manifest, settings)
     origin = StoreOrigin("build", plain_settings(source), subjects, store_folder(data_dir), offline, keep_private)
     tasks = subject_tasks(manifest, origin, accept, progress)
-    summary = run_corpus(build_jobs(tasks, manifest, recipe, out), Path(out), recipe, budget, progress, origin)
+    jobs = build_jobs(tasks, manifest, recipe, out)
+    target = CorpusTarget.of(Path(out), recipe, [job.name for job in jobs])
+    summary = run_step(jobs, target, budget, progress, origin)
     if lock is not None:
         write_lock(Path(lock), tasks, manifest, recipe, Path(out))
     return replace(summary, findings=(*changed_software(manifest), *summary.findings))
@@ -194,4 +199,4 @@ def build_raw(
             for item in recordings
         )
         jobs.append(RawJob(str(out), dataset, subject, recipe, digests, recordings))
-    return run_corpus(jobs, Path(out), recipe, Budget(), None, None)
+    return run_step(jobs, CorpusTarget.of(Path(out), recipe, [job.name for job in jobs]), Budget())

@@ -105,8 +105,10 @@ def stored_jobs(kind: type[StoredJobT], root: Path, stage: str, out: Path, recip
     jobs = []
     for dataset, subject in recordings_store.subjects(root):
         arrays = tuple(sorted(recordings_store.array_names(root, dataset, subject), key=natural_key))
-        carried = recordings_store.group_attributes(root, dataset, subject)
-        made = SourceFile("store", 0, carried["commit"]["key"])  # a subject of another store stands for its files
+        carried = recordings_store.read_group(root, dataset, subject)
+        if carried is None or carried.commit is None:
+            raise StoreError(f"{root}: {dataset}/{subject} has no commit record, so it is not whole", "fetch the subject again")
+        made = SourceFile("store", 0, carried.commit.key)  # a subject of another store stands for its files
         jobs.append(kind(str(out), dataset, subject, recipe, (made,), str(root.resolve()), arrays, carried))
     if not jobs:
         raise StoreError(f"{root}: 0 subjects (least 1)", "fetch recordings into it first")

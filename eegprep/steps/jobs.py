@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from eegprep.provenance import fingerprint
-from eegprep.recording import Recording, SourceFile, Unreadable
+from eegprep.recording import Facts, Finding, LeftOut, Processed, Recording, SourceFile, Unreadable
 from eegprep.signals import filters
 from eegprep.signals.recipe import ALGORITHM, Recipe
 from eegprep.sources import reading as sources
 from eegprep.sources.listing import Task
 from eegprep.steps.plan import store_memory, task_memory
-from eegprep.steps.subject import cut_subject, quarantine_record, run_subject
+from eegprep.steps.subject import cut_subject, run_subject
 from eegprep.store import recordings as recordings_store
-from eegprep.store import writer as store_writer
+from eegprep.store.records import LeftOutSubject, Provenance, SubjectGroup
+from eegprep.store.writer import SubjectWriter
 
 # settings that `filter` uses; the others are those of `pad`
 FILTER_SETTINGS = ("low", "high", "nyquist", "resample", "notch", "min_channels", "min_uv", "max_uv")
@@ -26,17 +28,17 @@ FILTER_SETTINGS = ("low", "high", "nyquist", "resample", "notch", "min_channels"
 class Outcome:
     """What became of one subject.
 
-    left_out: quarantined recordings, with their findings. key: what it was made of. facts: see `process.Processed`.
+    left_out: quarantined recordings, with their findings. key: what it was made of. facts: of all that were looked at.
     """
 
     name: str
     windows: int = 0
     recordings: int = 0
-    left_out: tuple[dict[str, Any], ...] = ()
-    findings: tuple[dict[str, Any], ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    findings: tuple[Finding, ...] = ()
     done_before: bool = False
     key: str = ""
-    facts: tuple[dict[str, Any], ...] = ()
+    facts: tuple[Facts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,11 @@ class SubjectJob:
         """Bytes that a worker needs at its peak, estimated."""
         return 0
 
-    def stored(self) -> dict[str, Any]:
-        """Attributes of the subject's group, empty when it is not there."""
-        return recordings_store.group_attributes(Path(self.root), self.dataset, self.subject)
+    def stored(self) -> SubjectGroup | None:
+        """The subject's group, None when it is not there."""
+        return recordings_store.read_group(Path(self.root), self.dataset, self.subject)
 
-    def made_from(self, facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def made_from(self, facts: Sequence[Facts]) -> dict[str, Any]:
         """What the subject's numbers depend on: files, and the settings that touch these recordings."""
         return {
             "algorithm": ALGORITHM,
@@ -83,21 +85,16 @@ class SubjectJob:
     def run(self) -> Outcome:
         raise NotImplementedError
 
-    def key(self, facts: Sequence[Mapping[str, Any]]) -> str:
+    def key(self, facts: Sequence[Facts]) -> str:
         """Fingerprint of `made_from`: equal key, nothing to do."""
         return fingerprint(self.made_from(facts))
 
     def outcome(
-        self,
-        windows: int,
-        good: Sequence[Mapping[str, Any]],
-        left_out: Sequence[dict[str, Any]],
-        facts: Sequence[dict[str, Any]] = (),
+        self, windows: int, good: Sequence[tuple[Finding, ...]], left_out: Sequence[LeftOut], facts: Sequence[Facts] = ()
     ) -> Outcome:
-        """What came of it."""
-        findings = [finding for record in (*good, *left_out) for finding in record["findings"]]
-        key = self.key(facts)
-        return Outcome(self.name, windows, len(good), tuple(left_out), tuple(findings), key=key, facts=tuple(facts))
+        """What came of it. good: the findings of each recording that was used."""
+        findings = [*chain.from_iterable(good), *chain.from_iterable(record.findings for record in left_out)]
+        return Outcome(self.name, windows, len(good), tuple(left_out), tuple(findings), key=self.key(facts), facts=tuple(facts))
 
 
 @dataclass(frozen=True)
@@ -114,36 +111,36 @@ class FetchJob(SubjectJob):
         return source_inputs(self.task)
 
     def run(self) -> Outcome:
-        good: list[dict[str, Any]] = []
-        left_out: list[dict[str, Any]] = []
+        good: list[tuple[Finding, ...]] = []
+        left_out: list[LeftOut] = []
         with recordings_store.RecordingsWriter(Path(self.root), self.dataset, self.subject) as writer:
             for item in sources.read_task(self.task):
                 if isinstance(item, Unreadable):
-                    left_out.append(quarantine_record(item))
+                    left_out.append(LeftOut.of(item))
                 else:
                     writer.add(item)
-                    good.append({"findings": [vars(finding) for finding in item.findings]})
+                    good.append(item.findings)
             if good:
-                writer.commit(self.key([]), {**about(self.task), "left_out": left_out, "facts": []})
+                writer.commit(self.key([]), replace(about(self.task), left_out=tuple(left_out)))
         return self.outcome(0, good, left_out)
 
 
 @dataclass(frozen=True)
 class StoredJob(SubjectJob):
-    """A job on a subject of a recordings store. names: its recordings, in order; carried: attributes of its group."""
+    """A job on a subject of a recordings store. names: its recordings, in order; carried: its group there."""
 
     source: str
     names: tuple[str, ...]
-    carried: dict[str, Any]
+    carried: SubjectGroup
 
     @property
     def memory(self) -> int:
         return store_memory(Path(self.source) / self.dataset / self.subject)
 
     @property
-    def about(self) -> dict[str, str]:
+    def about(self) -> Provenance:
         """Who it is and what to cite, as the step before wrote it."""
-        return {name: self.carried.get(name, "") for name in ("person", "citation")}
+        return Provenance(self.carried.person, self.carried.citation)
 
 
 StoredJobT = TypeVar("StoredJobT", bound=StoredJob)
@@ -157,19 +154,18 @@ class FilterJob(StoredJob):
 
     def run(self) -> Outcome:
         assert self.recipe is not None
-        good: list[dict[str, Any]] = []
-        left_out: list[dict[str, Any]] = list(self.carried.get("left_out", []))
-        facts = []
+        good: list[tuple[Finding, ...]] = []
+        left_out = list(self.carried.left_out)
+        facts: list[Facts] = []
         items = recordings_store.iterate(Path(self.source), self.dataset, self.subject, self.names)
         with recordings_store.RecordingsWriter(Path(self.root), self.dataset, self.subject) as writer:
             for processed in run_subject(items, self.recipe, left_out):
-                writer.add(processed.recording, processed.extra, processed.facts)
+                writer.add(processed)
                 facts.append(processed.facts)
-                good.append({"findings": [vars(finding) for finding in processed.recording.findings]})
-            facts += [record["facts"] for record in left_out if "facts" in record]
+                good.append(processed.recording.findings)
+            facts += [record.facts for record in left_out if record.facts is not None]
             if good:
-                attributes = {**self.about, "left_out": left_out, "facts": facts}
-                writer.commit(self.key(facts), attributes)
+                writer.commit(self.key(facts), replace(self.about, left_out=tuple(left_out), facts=tuple(facts)))
         return self.outcome(0, good, left_out, facts)
 
 
@@ -179,7 +175,7 @@ class PadJob(StoredJob):
 
     def run(self) -> Outcome:
         assert self.recipe is not None
-        left_out: list[dict[str, Any]] = list(self.carried.get("left_out", []))
+        left_out = list(self.carried.left_out)
         items = recordings_store.iterate_processed(Path(self.source), self.dataset, self.subject, self.names)
         return _write_corpus(self, items, self.about, self.recipe, left_out)
 
@@ -199,7 +195,7 @@ class BuildJob(SubjectJob):
 
     def run(self) -> Outcome:
         assert self.recipe is not None
-        left_out: list[dict[str, Any]] = []
+        left_out: list[LeftOut] = []
         items = run_subject(sources.read_task(self.task), self.recipe, left_out)
         return _write_corpus(self, items, about(self.task), self.recipe, left_out)
 
@@ -212,15 +208,14 @@ class RawJob(SubjectJob):
 
     def run(self) -> Outcome:
         assert self.recipe is not None
-        left_out: list[dict[str, Any]] = []
+        left_out: list[LeftOut] = []
         items = run_subject(self.recordings, self.recipe, left_out)
-        about_raw = {"person": f"{self.dataset}/{self.subject}", "citation": ""}
-        return _write_corpus(self, items, about_raw, self.recipe, left_out)
+        return _write_corpus(self, items, Provenance(self.name, ""), self.recipe, left_out)
 
 
-def about(task: Task) -> dict[str, str]:
+def about(task: Task) -> Provenance:
     """Who a subject is, and what to cite for it, where the manifest says so."""
-    return {"person": task.person, "citation": task.source.citation}
+    return Provenance(task.person, task.source.citation)
 
 
 def source_inputs(task: Task) -> dict[str, Any]:
@@ -238,67 +233,65 @@ def source_inputs(task: Task) -> dict[str, Any]:
 
 
 def _write_corpus(
-    job: SubjectJob, items: Iterable[Any], who: Mapping[str, str], recipe: Recipe, left_out: list[dict[str, Any]]
+    job: SubjectJob, items: Iterable[Processed], about: Provenance, recipe: Recipe, left_out: list[LeftOut]
 ) -> Outcome:
     root = Path(job.root)
-    with store_writer.SubjectWriter(root, job.dataset, job.subject, channels=recipe.channels, samples=recipe.window) as writer:
-        facts = cut_subject(items, recipe, writer, left_out)
-        facts += [record["facts"] for record in left_out if "facts" in record]
+    with SubjectWriter(root, job.dataset, job.subject, channels=recipe.channels, samples=recipe.window) as writer:
+        good, facts = cut_subject(items, recipe, writer, left_out)
+        facts += [record.facts for record in left_out if record.facts is not None]
         if writer.windows:
-            writer.commit(job.key(facts), {**who, "left_out": left_out, "facts": facts})
-        return job.outcome(writer.windows, writer.recordings, left_out, facts)
+            writer.commit(job.key(facts), replace(about, left_out=tuple(left_out), facts=tuple(facts)).to_json())
+        return job.outcome(writer.windows, good, left_out, facts)
 
 
-def relevant_settings(recipe: Recipe, facts: Sequence[Mapping[str, Any]], *, pad: bool = True) -> dict[str, Any]:
+def relevant_settings(recipe: Recipe, facts: Sequence[Facts], *, pad: bool = True) -> dict[str, Any]:
     """The settings that touch these recordings, so that changing another one does not rebuild them.
 
     Args:
-        facts: of each recording, see `process.Processed`.
+        facts: of each recording that was looked at.
         pad: whether windows are cut, or recordings only filtered.
     """
     settings = recipe.model_dump(mode="json")
     if not pad:
         settings = {key: settings[key] for key in FILTER_SETTINGS}
-    rates = [min(fact["original_sfreq"], recipe.resample or fact["original_sfreq"]) for fact in facts]
+    rates = [min(fact.original_sfreq, recipe.resample or fact.original_sfreq) for fact in facts]
     if all(filters.fits(rate, recipe.high) for rate in rates):
         settings.pop("nyquist")
     least, low, high = (settings.pop(key) for key in ("min_channels", "min_uv", "max_uv"))
     settings["gates"] = [
-        [fact["channels"] >= least, None if fact["amplitude"] is None else low <= fact["amplitude"] <= high] for fact in facts
+        [fact.channels >= least, None if fact.amplitude is None else low <= fact.amplitude <= high] for fact in facts
     ]
     if pad:
         _drop_idle_pad_settings(settings, recipe, facts)
     return settings
 
 
-def _drop_idle_pad_settings(settings: dict[str, Any], recipe: Recipe, facts: Sequence[Mapping[str, Any]]) -> None:
-    cut = [fact for fact in facts if "shortest" in fact]
-    if recipe.windows == "sliding" and all(fact["shortest"] >= recipe.window for fact in cut):
+def _drop_idle_pad_settings(settings: dict[str, Any], recipe: Recipe, facts: Sequence[Facts]) -> None:
+    cut = [(fact.channels, fact.cut) for fact in facts if fact.cut is not None]
+    if recipe.windows == "sliding" and all(cut_facts.shortest >= recipe.window for _, cut_facts in cut):
         settings.pop("short")
-    if all(fact["channels"] >= recipe.channels for fact in cut) and recipe.mode != "spline":
+    if all(channels >= recipe.channels for channels, _ in cut) and recipe.mode != "spline":
         settings.pop("mode")
-    capped = recipe.max_per_subject is not None and sum(fact["total"] for fact in cut) > recipe.max_per_subject
+    capped = recipe.max_per_subject is not None and sum(cut_facts.total for _, cut_facts in cut) > recipe.max_per_subject
     if not capped:
         settings.pop("max_per_subject")
-    if not capped and all(fact["channels"] <= recipe.channels for fact in cut):
+    if not capped and all(channels <= recipe.channels for channels, _ in cut):
         settings.pop("seed")
 
 
-def done_before(job: SubjectJob, before: Mapping[str, Any] | None = None) -> Outcome | None:
+def done_before(job: SubjectJob, before: Mapping[str, LeftOutSubject] | None = None) -> Outcome | None:
     """The outcome of an earlier run, when it was made of the same files with the same settings."""
-    stored = job.stored()
-    if "commit" not in stored:
+    group = job.stored()
+    if group is None or group.commit is None:
         entry = (before or {}).get(job.name)
-        if entry is None or entry["key"] != job.key(entry["facts"]):
+        if entry is None or entry.key != job.key(entry.facts):
             return None
-        findings = [finding for record in entry["recordings"] for finding in record["findings"]]
-        return Outcome(job.name, 0, 0, tuple(entry["recordings"]), tuple(findings), True, entry["key"], tuple(entry["facts"]))
-    key = stored["commit"].get("key")
-    if key != job.key(stored.get("facts", [])):
+        findings = tuple(chain.from_iterable(record.findings for record in entry.recordings))
+        return Outcome(job.name, 0, 0, entry.recordings, findings, True, entry.key, entry.facts)
+    if group.commit.key != job.key(group.facts):
         return None
-    left_out = stored.get("left_out", [])
-    good = stored.get("recordings", [])
-    findings = [finding for record in (*good, *left_out) for finding in record.get("findings", [])]
-    recordings = len(good) or len(recordings_store.array_names(Path(job.root), job.dataset, job.subject))
-    windows = stored["commit"].get("windows", 0)
-    return Outcome(job.name, windows, recordings, tuple(left_out), tuple(findings), True, key)
+    used, left_out = (
+        (finding for record in records for finding in record.findings) for records in (group.recordings, group.left_out)
+    )
+    recordings = len(group.recordings) or len(recordings_store.array_names(Path(job.root), job.dataset, job.subject))
+    return Outcome(job.name, group.commit.windows or 0, recordings, group.left_out, (*used, *left_out), True, group.commit.key)

@@ -56,8 +56,8 @@ def _source_lines(source: Source, tasks: Sequence[Task], corpus: Path) -> list[s
         inside = ", ".join(f"{key} = {json.dumps(value)}" for key, value in source.options.items())
         lines.append(f"options = {{ {inside} }}")
     for task in tasks:
-        attributes = recordings_store.group_attributes(corpus, source.dataset, task.subject)
-        runs = [f"{record['session']}.{record['run']}" for record in attributes.get("recordings", [])]
+        group = recordings_store.read_group(corpus, source.dataset, task.subject)
+        runs = [record.name for record in group.recordings] if group else []
         lines.append(f"# subject {task.subject}: {', '.join(runs) or 'no usable recording'}")
     lines.append("[source.sha256]")
     return [*lines, *(f"{_text(file.name)} = {_text(file.sha256)}" for task in tasks for file in task.files)]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from eegprep import provenance
 from eegprep.errors import SourceError, ToolkitError
 from eegprep.recording import Finding
 from eegprep.steps.jobs import Outcome
+from eegprep.store.records import LeftOutSubject
 
 
 @dataclass(frozen=True)
@@ -45,28 +44,26 @@ class Summary:
         return ", ".join(parts)
 
 
-def left_out_rows(outcomes: Sequence[Outcome], before: Mapping[str, Any]) -> dict[str, Any]:
+def without_recordings(outcomes: Sequence[Outcome], before: Mapping[str, LeftOutSubject]) -> dict[str, LeftOutSubject]:
     """Subjects without one usable recording, for the root of the store: they have no group."""
     named = {outcome.name for outcome in outcomes}
     kept = {name: entry for name, entry in before.items() if name not in named}
-    for outcome in outcomes:
-        if not outcome.recordings:
-            kept[outcome.name] = {"key": outcome.key, "facts": list(outcome.facts), "recordings": list(outcome.left_out)}
-    return provenance.plain_json(dict(sorted(kept.items())))  # type: ignore[no-any-return]
+    empty = {item.name: LeftOutSubject(item.key, item.facts, item.left_out) for item in outcomes if not item.recordings}
+    return {**kept, **empty}
 
 
 def no_usable_recording(outcomes: Sequence[Outcome]) -> ToolkitError:
     """No recording could be used: the first reason is the error."""
-    reasons = [finding for outcome in outcomes for finding in outcome.findings if finding["action"] == "quarantined"]
+    reasons = [finding for outcome in outcomes for finding in outcome.findings if finding.quarantines]
     if not reasons:
         return SourceError("0 recordings were found (least 1)", "check the source")
     first = reasons[0]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    problem = f"no recording could be used: {first['recording']}: {first['message']}{more}"
-    return SourceError(problem, _FIXES.get(first["code"], _FIX))
+    problem = f"no recording could be used: {first.recording}: {first.message}{more}"
+    return SourceError(problem, _FIXES.get(first.code, _FIX))
 
 
-_FIX = "mend or leave out the recordings that are named"
+_FIX = "fix or exclude the recordings listed above"
 
 _FIXES = {
     "unreadable": "give EEG files that MNE-Python can read, whole and with EEG channels",
@@ -80,7 +77,7 @@ _FIXES = {
 
 
 def summarise(outcomes: Sequence[Outcome], out: Path) -> Summary:
-    findings = tuple(Finding(**finding) for outcome in outcomes for finding in outcome.findings)
+    findings = tuple(finding for outcome in outcomes for finding in outcome.findings)
     return Summary(
         out=out,
         subjects=len(outcomes),
@@ -88,5 +85,5 @@ def summarise(outcomes: Sequence[Outcome], out: Path) -> Summary:
         recordings=sum(outcome.recordings for outcome in outcomes),
         windows=sum(outcome.windows for outcome in outcomes),
         findings=findings,
-        quarantined=tuple(record["recording"] for outcome in outcomes for record in outcome.left_out),
+        quarantined=tuple(record.recording for outcome in outcomes for record in outcome.left_out),
     )

@@ -19,8 +19,9 @@ import numpy as np
 from eegprep.atomic import clean_partial, partial_path, publish_folder, write_bytes
 from eegprep.errors import StoreError
 from eegprep.provenance import attributes_digest, plain_json
-from eegprep.recording import Processed, Recording, recording_from
+from eegprep.recording import Facts, FilterRecord, Processed, Recording, Spectra
 from eegprep.store.format import check_name
+from eegprep.store.records import Commit, Provenance, StoredFile, SubjectGroup
 
 FORMAT = "eegprep-recordings"
 
@@ -79,11 +80,12 @@ class RecordingsWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         shutil.rmtree(self._partial, ignore_errors=True)
 
-    def add(self, recording: Recording, extra: Mapping[str, Any] | None = None, facts: Mapping[str, Any] | None = None) -> None:
-        """Write one recording; `extra` and `facts` go along, see `process.Processed`."""
+    def add(self, item: Recording | Processed) -> None:
+        """Write one recording; of a processed one also what was measured on the way."""
         import zarr  # here, because `import eegprep` must stay fast
         from zarr.codecs import BloscCodec
 
+        recording = item.recording if isinstance(item, Processed) else item
         n_channels, n_samples = recording.signal_CT.shape
         # whole kilosamples, so that chunks of recordings at one rate line up
         chunk = min(max(1, _CHUNK_BYTES // (4 * n_channels * 1000)) * 1000, max(n_samples, 1))
@@ -95,27 +97,35 @@ class RecordingsWriter:
             compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
             fill_value=float("nan"),  # a chunk that is lost shows as NaN, never as a believable zero
             dimension_names=("channel", "time"),
-            attributes=plain_json({"unit": "uV", **recording.describe(), "extra": extra or {}, "facts": facts or {}}),
+            attributes=plain_json({"unit": "uV", **recording.to_json(), **_measured(item)}),
             zarr_format=3,
         )
         array[:] = recording.signal_CT
 
-    def commit(self, key: str, attributes: Mapping[str, Any]) -> None:
+    def commit(self, key: str, about: Provenance) -> None:
         """Publish the subject. A later run that finds the same key has nothing to do."""
         if not (self._final.parent / "zarr.json").exists():
             _write_group(self._final.parent, {})
-        content = plain_json({**attributes, "dataset": self.dataset, "subject": self.subject})
+        content = plain_json({**about.to_json(), "dataset": self.dataset, "subject": self.subject})
         files = {
-            path.relative_to(self._partial).as_posix(): _measure(path) for path in self._partial.rglob("*") if path.is_file()
+            path.relative_to(self._partial).as_posix(): _stored_file(path) for path in self._partial.rglob("*") if path.is_file()
         }
-        commit = {"key": key, "files": dict(sorted(files.items())), "attributes_sha256": attributes_digest(content)}
-        _write_group(self._partial, {**content, "commit": commit})
+        commit = Commit(key, files, attributes_digest(content))
+        _write_group(self._partial, {**content, "commit": commit.to_json()})
         publish_folder(self._partial, self._final)
 
 
-def _measure(path: Path) -> dict[str, Any]:
+def _measured(item: Recording | Processed) -> dict[str, Any]:
+    """What `filter` found out about a recording; empty in a store of fetched ones."""
+    if isinstance(item, Recording):
+        return {"extra": {}, "facts": {}}
+    parts = {"filter": item.filter, "summary": item.spectra}
+    return {"extra": {name: part.to_json() for name, part in parts.items() if part is not None}, "facts": item.facts.to_json()}
+
+
+def _stored_file(path: Path) -> StoredFile:
     content = path.read_bytes()
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return StoredFile(len(content), hashlib.sha256(content).hexdigest())
 
 
 def subjects(root: Path) -> list[tuple[str, str]]:
@@ -125,6 +135,12 @@ def subjects(root: Path) -> list[tuple[str, str]]:
         entries = [entry for entry in dataset.iterdir() if not entry.name.startswith(".")]
         found += [(dataset.name, entry.name) for entry in entries if (entry / "zarr.json").is_file()]
     return sorted(found)
+
+
+def read_group(root: Path, dataset: str, subject: str) -> SubjectGroup | None:
+    """A subject's group in a corpus or a recordings store; None when it is not there."""
+    attributes = group_attributes(root, dataset, subject)
+    return SubjectGroup.from_json({"dataset": dataset, "subject": subject} | attributes) if attributes else None
 
 
 def group_attributes(root: Path, dataset: str, subject: str) -> dict[str, Any]:
@@ -164,7 +180,8 @@ def _read(root: Path, dataset: str, subject: str, name: str) -> tuple[Recording,
         raise StoreError(f"{where}: {present} of {expected} chunks are there", "make the store again")
     session, _, run = name.partition(".")
     stored = array.attrs.asdict()
-    return recording_from(stored, signal_CT, dataset, subject, session, run), stored
+    place = {"dataset": dataset, "subject": subject, "session": session, "run": run}
+    return Recording.from_json(stored, signal_CT, **place), stored
 
 
 def _read_attributes(folder: Path) -> dict[str, Any]:
@@ -205,4 +222,11 @@ def iterate_processed(root: Path, dataset: str, subject: str, names: Sequence[st
     """The same of a filtered store, with what `filter` found out about each."""
     for name in names:
         recording, stored = _read(root, dataset, subject, name)
-        yield Processed(recording, stored["extra"], stored["facts"])
+        yield _processed(recording, stored["extra"], stored["facts"])
+
+
+def _processed(recording: Recording, extra: Mapping[str, Any], facts: Mapping[str, Any]) -> Processed:
+    """The inverse of `_measured`."""
+    band_pass = FilterRecord.from_json(extra["filter"]) if "filter" in extra else None
+    spectra = Spectra.from_json(extra["summary"]) if "summary" in extra else None
+    return Processed(recording, Facts.from_json(facts), band_pass, spectra)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +20,44 @@ import eegprep
 from cli.main import eegprep_app, run
 from eegprep.errors import StoreError
 from eegprep.inspection import report
-from eegprep.inspection import report_figures as report_report_figures
+from eegprep.inspection import report_figures as figures
 from eegprep.inspection.page import Page
 from eegprep.inspection.report import compose
-from eegprep.inspection.store_facts import Facts
+from eegprep.inspection.store_facts import Listed, ListedOut, StoreFacts
+from eegprep.recording import Facts, Finding, LeftOut
 from eegprep.signals.spectra import SUMMARY_FREQS, spectrum, summarise
+from eegprep.store.records import CorpusRecording
 
 POSITIONS = [[0.07 * np.cos(a), 0.07 * np.sin(a), 0.05] for a in np.linspace(0, 6, 8)]
 
 
-def record(dataset: str = "Cho2017", subject: str = "1", **changes: Any) -> dict[str, Any]:
+def record(dataset: str = "Cho2017", subject: str = "1", person: str = "", **changes: Any) -> Listed:
     """A recording of eight channels as `build` would describe it."""
     psd = [100.0 / f if f < 250 else None for f in SUMMARY_FREQS]
     made: dict[str, Any] = {
-        "dataset": dataset, "subject": subject, "person": f"{dataset}/{subject}", "session": "0", "run": "0",
+        "session": "0", "run": "0", "pad_mode": "replicate", "segments": [], "reference": "", "line_freq": None, "person": "", "software": {},
         "sfreq": 500.0, "original_sfreq": 500.0, "n_samples": 500 * 3600, "channels": [f"C{i}" for i in range(8)],
         "n_channels": 8, "positions": POSITIONS, "band": [5.0, 95.0], "licence": "CC-BY-4.0", "doi": "10.1/abc", "findings": [],
         "windows": 10, "summary": {"psd_before": psd, "psd_after": psd, "std": [10.0] * 8},
     }  # fmt: skip
-    return made | changes
+    return Listed(dataset, subject, person or f"{dataset}/{subject}", CorpusRecording.from_json(made | changes))
 
 
-def html(*recordings: Mapping[str, Any], left_out: tuple[Mapping[str, Any], ...] = ()) -> str:
+def lost(*findings: Finding, amplitude: float | None = None, dataset: str = "A") -> ListedOut:
+    """A recording that was left out."""
+    facts = None if amplitude is None else Facts(500.0, 8, amplitude)
+    return ListedOut(dataset, "1", f"{dataset}/1", LeftOut(f"{dataset}/1/0.0", findings, facts=facts))
+
+
+def html(*recordings: Listed, left_out: tuple[ListedOut, ...] = ()) -> str:
     """The whole page, pictures included."""
-    return compose(Facts("x.zarr", {}, recordings, left_out)).html()
+    return compose(StoreFacts("x.zarr", {}, recordings, left_out)).html()
 
 
-def words(
-    section: Callable[[Page, Facts], None], *recordings: Mapping[str, Any], left_out: tuple[Mapping[str, Any], ...] = ()
-) -> str:
+def words(section: Callable[[Page, StoreFacts], None], *recordings: Listed, left_out: tuple[ListedOut, ...] = ()) -> str:
     """One section that draws nothing."""
     page = Page("test")
-    section(page, Facts("x.zarr", {}, recordings, left_out))
+    section(page, StoreFacts("x.zarr", {}, recordings, left_out))
     return page.html()
 
 
@@ -134,7 +141,7 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no zarr group here"):
         report.report(tmp_path, tmp_path / "r.html")
     zarr.create_group(tmp_path / "other.zarr")
-    with pytest.raises(StoreError, match=r"other\.zarr: holds None, which is no store of ours"):
+    with pytest.raises(StoreError, match=r"other\.zarr: holds None, which is not a store of this software"):
         report.report(tmp_path / "other.zarr", tmp_path / "r.html")
     from eegprep.store.root import create_corpus
 
@@ -159,7 +166,7 @@ def test_open_licences_are_said_to_be_open() -> None:
     """With the duty that remains."""
     text = words(report._verdict, record())
 
-    assert "allows to share it with attribution" in text
+    assert "allows sharing it with attribution" in text
     assert 'class="warning"' not in text
 
 
@@ -167,7 +174,7 @@ def test_people_in_several_data_sets_are_counted_once_and_pointed_out() -> None:
     """A split by data set would leak them."""
     twice = (record("Lee2019_MI", person="Lee2019/1"), record("Lee2019_ERP", person="Lee2019/1"))
 
-    assert report._lead(Facts("x.zarr", {}, twice, ())).startswith("20 windows, 1 people, 2 recordings, 2.0 hours")
+    assert report._lead(StoreFacts("x.zarr", {}, twice, ())).startswith("20 windows, 1 people, 2 recordings, 2.0 hours")
     assert "1 people appear in several data sets, for instance Lee2019/1 in Lee2019_ERP, Lee2019_MI" in words(
         report._verdict, *twice
     )
@@ -192,14 +199,12 @@ def test_recordings_unlike_the_catalogue_are_tabled() -> None:
 
 def test_left_out_recordings_are_listed_with_both_numbers() -> None:
     """The reason is the last gate that closed."""
-    findings = [
-        {"code": "joined", "recording": "A/1/0.0", "channel": None, "value": 3, "limit": 1, "action": "noted", "message": ""},
-        {"code": "units", "recording": "A/1/0.0", "channel": None, "value": 2e7, "limit": 300.0, "action": "quarantined",
-         "message": "would need a factor of 1e-06"},
-    ]  # fmt: skip
-    lost = {"dataset": "A", "subject": "1", "person": "A/1", "recording": "A/1/0.0", "findings": findings}
+    findings = (
+        Finding("joined", "A/1/0.0", None, 3, 1, "noted"),
+        Finding("units", "A/1/0.0", None, 2e7, 300.0, "quarantined", "would need a factor of 1e-06"),
+    )
 
-    text = words(report._findings, record(), left_out=(lost,))
+    text = words(report._findings, record(), left_out=(lost(*findings),))
 
     assert "1 recordings were left out" in text
     assert "<td>A/1/0.0</td><td>units</td><td>2e+07</td><td>300</td><td>would need a factor of 1e-06</td>" in text
@@ -232,9 +237,7 @@ def _write_edf(path: Path, signal_CT: np.ndarray) -> None:
 
 def test_a_long_list_is_cut_and_says_so() -> None:
     """A page of ten thousand rows helps nobody."""
-    lost = {"dataset": "A", "subject": "1", "person": "A/1", "findings": []}
-
-    text = words(report._findings, record(), left_out=(lost,) * (report.LISTED + 1))
+    text = words(report._findings, record(), left_out=(lost(),) * (report.LISTED + 1))
 
     assert f"The first {report.LISTED};" in text
 
@@ -254,15 +257,15 @@ def test_twenty_data_sets_fit_on_a_page() -> None:
 
     text = html(*many)
 
-    assert f"The {report_report_figures.PANELS} largest of 20 data sets." in text
+    assert f"The {figures.PANELS} largest of 20 data sets." in text
     assert all(f"<td>Set{n:02d}</td>" in text for n in range(20))
 
 
 def test_a_corpus_without_summaries_still_has_a_page() -> None:
     """Made by `from_arrays`, or by an older release."""
-    bare = {key: value for key, value in record().items() if key not in ("summary", "positions")}
+    listed = record()
 
-    text = html(bare)
+    text = html(replace(listed, record=replace(listed.record, made=None)))
 
     assert "Subjects and windows" in text
     assert "Spectra" not in text
@@ -270,14 +273,12 @@ def test_a_corpus_without_summaries_still_has_a_page() -> None:
 
 def test_a_store_in_which_everything_was_left_out_has_a_page() -> None:
     """It is exactly then that a person looks."""
-    lost = {"dataset": "A", "subject": "1", "person": "A/1", "recording": "A/1/0.0", "findings": []}
-
-    assert "1 recordings were left out" in html(left_out=(lost,))
+    assert "1 recordings were left out" in html(left_out=(lost(),))
 
 
 def test_a_citation_of_the_manifest_is_shown() -> None:
     """Authors ask for a text, not only a DOI."""
-    facts = Facts("x.zarr", {}, (record("Clinic"),), (), {"Clinic": "Meyer et al. 2020"})
+    facts = StoreFacts("x.zarr", {}, (record("Clinic"),), (), {"Clinic": "Meyer et al. 2020"})
 
     row = report._citation_row(facts, "Clinic")
 
@@ -291,9 +292,7 @@ def test_a_channel_of_ten_times_the_amplitude_stands_20_db_out() -> None:
     """Power in dB against the median channel; the mean over recordings."""
     loud = [10.0] * 7 + [100.0]
 
-    values_C, positions_C3 = report_report_figures._mean_power(
-        [record(summary={"std": loud}), record(summary={"std": [10.0] * 8})]
-    )
+    values_C, positions_C3 = figures._mean_power([record(summary={"std": loud}), record(summary={"std": [10.0] * 8})])
 
     np.testing.assert_allclose(values_C, [0] * 7 + [10.0], atol=1e-9)
     np.testing.assert_allclose(positions_C3, POSITIONS)
@@ -303,7 +302,7 @@ def test_channels_without_a_position_or_a_value_are_left_out_of_the_map() -> Non
     """One of each."""
     places = [*POSITIONS[:7], [None, None, None]]
 
-    values_C, _ = report_report_figures._mean_power([record(positions=places, summary={"std": [None, *[10.0] * 7]})])
+    values_C, _ = figures._mean_power([record(positions=places, summary={"std": [None, *[10.0] * 7]})])
 
     assert len(values_C) == 6
 
@@ -313,7 +312,7 @@ def test_the_spectrum_panel_draws_median_and_band() -> None:
     flat = [{"psd_before": [v] * 64, "psd_after": [v] * 64, "std": []} for v in (1.0, 2.0, 9.0)]
     axes = Figure().subplots()
 
-    report_report_figures._spectrum_panel(axes, "A", [record(summary=s) for s in flat])
+    figures._spectrum_panel(axes, "A", figures._with_spectra([record(summary=s) for s in flat]))
 
     np.testing.assert_allclose(axes.get_lines()[0].get_ydata(), 2.0)
     assert "5-95 Hz" in axes.get_title()
@@ -321,9 +320,8 @@ def test_the_spectrum_panel_draws_median_and_band() -> None:
 
 def test_the_amplitude_of_a_left_out_recording_is_what_the_gate_measured() -> None:
     """It has no summary; its gate has the number."""
-    assert report_report_figures._amplitude({"facts": {"amplitude": 5.0}}) == 5.0
-    assert report_report_figures._amplitude({"facts": {"amplitude": None}}) is None
-    assert report_report_figures._amplitude(record(summary={"std": [1.0, None, 3.0]})) == 2.0
+    assert figures._refused_amplitudes([lost(amplitude=5.0), lost()]) == [5.0]
+    assert figures._amplitudes_of([record(summary={"std": [1.0, None, 3.0]})]) == [2.0]
 
 
 def test_spectra_agree_with_scipy() -> None:
@@ -347,8 +345,8 @@ def test_white_noise_has_its_variance_in_its_spectrum() -> None:
 
     found = summarise(signal_CT, 1000.0, signal_CT, 1000.0)
 
-    assert np.mean(found["psd_before"]) == pytest.approx(0.2, rel=0.05)
-    np.testing.assert_allclose(found["std"], 10, rtol=0.01)
+    assert np.mean(found.psd_before) == pytest.approx(0.2, rel=0.05)
+    np.testing.assert_allclose(found.std, 10, rtol=0.01)
 
 
 def test_a_seam_is_not_power() -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from eeg_files import eeg, names, recording
 
-from eegprep import recording as quality_recording
 from eegprep.errors import SignalError
 from eegprep.signals import gates as quality
 from eegprep.signals.process import process
@@ -73,7 +72,7 @@ def test_what_fails_a_gate_is_left_out_with_its_findings(made, options, code):
     left_out = []
 
     assert list(run_subject([made], make_recipe(**options), left_out)) == []
-    assert code in {finding["code"] for finding in left_out[0]["findings"] if finding["action"] == "quarantined"}
+    assert code in {finding.code for finding in left_out[0].reasons}
 
 
 def test_the_nyquist_policy_error_stops_at_the_first_such_recording():
@@ -98,7 +97,7 @@ def test_what_gives_no_window_is_left_out(made, options, code):
 
 def test_exactly_one_window_is_enough():
     """The border belongs to the good side."""
-    assert not quality_recording.quarantined(quality.gate_cut(recording(eeg(4, 512, 200.0)), make_recipe()))
+    assert not quality.gate_cut(recording(eeg(4, 512, 200.0)), make_recipe()).quarantined
 
 
 def test_the_effective_band_is_stored():

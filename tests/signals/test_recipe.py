@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from eegprep.recording import CutFacts, Facts
 from eegprep.signals.recipe import Recipe, make_recipe, recipe_fingerprint
 from eegprep.steps.jobs import relevant_settings
 
-FAST = {"original_sfreq": 250.0, "amplitude": 20.0, "channels": 64, "shortest": 5000, "total": 9}
-SLOW = {**FAST, "original_sfreq": 160.0}
+FAST = Facts(original_sfreq=250.0, channels=64, amplitude=20.0, cut=CutFacts(shortest=5000, total=9))
+SLOW = replace(FAST, original_sfreq=160.0)
 
 
 def test_defaults_are_those_of_the_paper():

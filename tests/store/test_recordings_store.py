@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from eegprep.errors import StoreError
 from eegprep.recording import Event, Finding, SourceFile
 from eegprep.store.recordings import RecordingsWriter, array_names, create_recordings, group_attributes, read_recording, subjects
+from eegprep.store.records import Provenance
 
 
 def write(root, *recordings):
@@ -21,7 +22,7 @@ def write(root, *recordings):
     with RecordingsWriter(root, "made", "1") as writer:
         for made in recordings:
             writer.add(made)
-        writer.commit("key", {"person": "made/1"})
+        writer.commit("key", Provenance("made/1", ""))
 
 
 @given(n_channels=st.integers(1, 300), n_samples=st.integers(1, 5000))

@@ -13,7 +13,7 @@ import pandas as pd
 from dreamdiff.pairs.importers.importer import BATCH, SAMPLES, Batch, ImportConfig, Reader, chosen, hashed, split_by
 from dreamdiff.pairs.splits import PARTS
 from eegprep.errors import DataError
-from eegprep.recording import Origin, Recording, quarantined
+from eegprep.recording import Origin, Recording
 from eegprep.signals.process import process
 from eegprep.signals.recipe import Recipe
 from eegprep.signals.windows import Cut, make_windows, plan_channels
@@ -113,8 +113,8 @@ class OwnTable(Reader):
         origin = Origin("table", subject, "0", Path(name).stem)
         processed = process(read_file(self.source.parent / name, origin), self.recipe)
         recording = processed.recording
-        if quarantined(recording):
-            reasons = [finding.message or finding.code for finding in recording.findings if finding.action == "quarantined"]
+        if recording.quarantined:
+            reasons = [finding.message or finding.code for finding in recording.findings if finding.quarantines]
             raise DataError(f"{name}: cannot be used ({'; '.join(reasons)})", "mend the recording, or remove its rows")
         if not 8 <= len(recording.channels) <= 256:
             raise DataError(
@@ -131,7 +131,7 @@ class OwnTable(Reader):
     def _starts(self, recording: Recording, rows: pd.DataFrame) -> np.ndarray:
         """First samples of the windows; all of a window has to lie inside the recording and between its seams."""
         starts_N = np.round((rows["onset"].to_numpy() + self.config.offset) * recording.sfreq).astype(np.int64)
-        segments = recording.segments or ((0, recording.signal_CT.shape[1]),)
+        segments = recording.segments
         inside = np.zeros(len(starts_N), dtype=bool)
         for first, last in segments:
             inside |= (starts_N >= first) & (starts_N + SAMPLES <= last)
@@ -185,5 +185,5 @@ def _brief(recording: Recording) -> dict[str, Any]:
     return {
         "name": recording.name, "sfreq": recording.sfreq, "original_sfreq": recording.original_sfreq,
         "channels": list(recording.channels), "band": [b if math.isfinite(b) else None for b in recording.band],
-        "findings": [vars(finding) for finding in recording.findings],
+        "findings": [finding.to_json() for finding in recording.findings],
     }  # fmt: skip

@@ -1,0 +1,110 @@
+"""The store that a step writes: made, or checked, before its jobs run, and finished after them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from eegprep.errors import StoreError
+from eegprep.provenance import plain_json
+from eegprep.signals.recipe import Recipe, recipe_fingerprint
+from eegprep.store import format as store
+from eegprep.store import recordings as recordings_store
+from eegprep.store import root
+from eegprep.store.records import LeftOutSubject
+
+
+class Target(Protocol):
+    """What a step needs to know of the store that it writes."""
+
+    @property
+    def out(self) -> Path: ...
+
+    def create(self) -> None:
+        """Make the store, or check that what is there is one of the same kind."""
+
+    def finish(self, left_out: Mapping[str, LeftOutSubject] | None, changed: bool) -> None:
+        """Write what belongs to the whole store and clear what killed runs left.
+
+        Args:
+            left_out: subjects without one usable recording; None leaves those that the store names as they are.
+            changed: whether a job ran.
+        """
+
+
+@dataclass(frozen=True)
+class RecordingsTarget:
+    """A recordings store. inherited: what an earlier step left out, which no later one can see."""
+
+    out: Path
+    stage: str
+    settings: Mapping[str, Any]
+    inherited: Mapping[str, LeftOutSubject] = field(default_factory=dict)
+
+    def create(self) -> None:
+        recordings_store.create_recordings(self.out, self.stage, self.settings)
+
+    def finish(self, left_out: Mapping[str, LeftOutSubject] | None, changed: bool) -> None:
+        if left_out is not None:
+            recordings_store.set_attributes(self.out, left_out=left_out_to_json({**self.inherited, **left_out}))
+        recordings_store.finish_recordings(self.out)
+
+
+@dataclass(frozen=True)
+class CorpusTarget:
+    """A corpus. names: the subjects that this run makes; inherited: as in `RecordingsTarget`."""
+
+    out: Path
+    settings: Mapping[str, Any]
+    fingerprint: str
+    channels: int
+    samples: int
+    names: frozenset[str]
+    inherited: Mapping[str, LeftOutSubject] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, out: Path, recipe: Recipe, names: Iterable[str], inherited: Mapping[str, LeftOutSubject] | None = None
+    ) -> CorpusTarget:
+        """The corpus of a recipe."""
+        settings, fingerprint = recipe.model_dump(mode="json"), recipe_fingerprint(recipe)
+        return cls(out, settings, fingerprint, recipe.channels, recipe.window, frozenset(names), inherited or {})
+
+    def create(self) -> None:
+        shape = {"channels": self.channels, "samples": self.samples}
+        if not (self.out / "zarr.json").is_file():
+            root.create_corpus(self.out, self.settings, self.fingerprint, **shape)
+            return
+        stored = root.read_corpus_attributes(self.out)["fingerprint"]
+        root.create_corpus(self.out, {}, stored, **shape)  # checks the shape, which no recipe may change
+        if stored != self.fingerprint:
+            self._check_same_recipe()
+            root.set_recipe(self.out, self.settings, self.fingerprint)
+
+    def finish(self, left_out: Mapping[str, LeftOutSubject] | None, changed: bool) -> None:
+        if left_out is not None:
+            content = plain_json(left_out_to_json({**self.inherited, **left_out}))
+            node = store.read_node(self.out / "zarr.json")
+            same = node["attributes"].get("left_out") == content
+            if same and not changed and "consolidated_metadata" in node:
+                return  # nothing was done, and an earlier run finished
+            if not same:
+                root.set_attributes(self.out, left_out=content)
+        root.finish_corpus(self.out)
+
+    def _check_same_recipe(self) -> None:
+        """Subjects in the corpus that this run does not name would keep the old recipe, and the corpus would be a mixture."""
+        others = [f"{dataset}/{subject}" for dataset, subject in recordings_store.subjects(self.out)]
+        others = [name for name in others if name not in self.names]
+        if others:
+            raise StoreError(
+                f"{self.out}: holds {len(others)} subjects made with another recipe that this command does not name ({others[0]}, ...)",
+                "name them too, so that they are made again, or choose another --out",
+            )
+
+
+def left_out_to_json(subjects: Mapping[str, LeftOutSubject]) -> dict[str, Any]:
+    """The attribute `left_out` of a root."""
+    return {name: subject.to_json() for name, subject in sorted(subjects.items())}
