@@ -84,8 +84,8 @@ class Recording:
     signal_CT: (channels, samples) float32, uV, EEG channels only.
     sfreq, original_sfreq: Hz now, and as recorded.
     positions_C3: (channels, 3) m in head coordinates, NaN where unknown.
-    segments: (first, last + 1) sample ranges that were recorded without a seam: one range when the recording is continuous,
-        none when no sample can be used.
+    segments: (first, last + 1) sample ranges that were recorded without a seam: one range when the recording is continuous (which
+        is what leaving it out says), none when no sample can be used.
     band: (low, high) Hz, what the signal can hold after all filters so far.
     person: identity across data sets; people who appear in several share it.
     offsets: uV that were taken off each channel before the conversion to float32, empty when none were.
@@ -102,8 +102,8 @@ class Recording:
     run: str
     positions_C3: np.ndarray
     original_sfreq: float
-    segments: tuple[tuple[int, int], ...]
     events: tuple[Event, ...] = ()
+    segments: tuple[tuple[int, int], ...] = None  # type: ignore[assignment]  # filled below
     sources: tuple[SourceFile, ...] = ()
     licence: str = "unknown"
     doi: str = ""
@@ -116,6 +116,10 @@ class Recording:
     offsets: tuple[float, ...] = ()
     header: dict[str, Any] = field(default_factory=dict)
     named: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.segments is None:
+            object.__setattr__(self, "segments", ((0, self.signal_CT.shape[1]),))
 
     @property
     def name(self) -> str:
