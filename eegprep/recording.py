@@ -43,6 +43,11 @@ class Event:
     duration: float
     label: str
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether it marks a stretch as bad, instead of telling of something that happened."""
+        return self.label.upper().startswith("BAD")
+
     def to_json(self) -> list[float | str]:
         """A list of three, because a recording can have a hundred thousand events."""
         return [self.onset, self.duration, self.label]

@@ -94,12 +94,19 @@ def encoder_preset(name: str, scaling: Scaling | None = None) -> EncoderConfig:
 
 
 def robust_scale(eeg_BCT: Tensor) -> Tensor:
-    """Robust standard deviation of each window over all channels and samples, uV: (B,).
+    """Robust standard deviation of each window over its channels and all samples, uV: (B,).
 
-    1.4826 x median |x|: band-passed EEG has no offset, so the median is taken about zero.
+    1.4826 x median |x|: band-passed EEG has no offset, so the median is taken about zero. Rows that are 0 throughout hold no
+    channel (`--mode zeros`) and are left out.
     """
-    magnitude_BN = eeg_BCT.abs().flatten(1)
-    return (magnitude_BN.median(dim=1).values * MAD_TO_STD).clamp_min(ROBUST_FLOOR_UV)
+    magnitude_BCT = eeg_BCT.abs()
+    empty_BC = magnitude_BCT.amax(dim=2) == 0
+    if bool(empty_BC.any()):
+        magnitude_BCT = magnitude_BCT.masked_fill(empty_BC[:, :, None], float("nan"))
+        middle_B = magnitude_BCT.flatten(1).nanmedian(dim=1).values.nan_to_num(0.0)
+    else:
+        middle_B = magnitude_BCT.flatten(1).median(dim=1).values
+    return (middle_B * MAD_TO_STD).clamp_min(ROBUST_FLOOR_UV)
 
 
 def scale_input(eeg_BCT: Tensor, scaling: Scaling, scale_B: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dreamdiff.arrays import Ints
 from dreamdiff.diffusion.frozen_generator import resized
+from dreamdiff.encoders.encoder import robust_scale
 from dreamdiff.evaluation.features import Baseline, Problem
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, UsageError
@@ -121,8 +122,7 @@ def brain2image(
 def _lstm_input(store: Pairs, positions: Ints) -> Tensor:
     """(N, C, TIME_STEPS): means of neighbouring samples, divided by the robust spread of the window."""
     eeg = torch.from_numpy(store.eeg(positions))
-    scale = eeg.abs().flatten(1).median(1).values.clamp_min(1e-6) * 1.4826
-    return F.adaptive_avg_pool1d(eeg / scale[:, None, None], TIME_STEPS).clamp(-20, 20)
+    return F.adaptive_avg_pool1d(eeg / robust_scale(eeg)[:, None, None], TIME_STEPS).clamp(-20, 20)
 
 
 Tick = Callable[[int], Any]

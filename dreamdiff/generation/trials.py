@@ -147,10 +147,11 @@ def cut_events(
     Returns:
         (n, channels, samples) float32 uV, a name and a label for each; events whose window leaves the recording are left out.
     """
-    from eegprep.signals.filters import band_pass, effective_band, resample
+    from eegprep.signals.filters import band_pass, effective_band, resample, scaled
     from eegprep.signals.windows import pad_channels
 
-    if not recording.events:
+    stimuli = [event for event in recording.events if not event.is_bad]
+    if not stimuli:
         raise DataError(
             f"{recording.name}: has no events, so it is not known when an image was seen",
             "add annotations, or build a corpus and give that",
@@ -161,22 +162,25 @@ def cut_events(
             "import the recording as pairs in that unit",
         )
     x_CT, sfreq = recording.signal_CT, recording.sfreq
+    segments = recording.segments or ((0, x_CT.shape[1]),)
     if signal.band is not None:
         band = effective_band(sfreq, *signal.band)
         assert band is not None
-        x_CT = band_pass(x_CT, sfreq, band.low, band.high)
+        x_CT = band_pass(x_CT, sfreq, band.low, band.high, segments=segments)
     if signal.sfreq is not None and signal.sfreq != sfreq:
-        x_CT, sfreq = resample(x_CT, sfreq, signal.sfreq), signal.sfreq
+        x_CT = resample(x_CT, sfreq, signal.sfreq, segments=segments)
+        segments = tuple(scaled(segment, signal.sfreq / sfreq) for segment in segments)
+        sfreq = signal.sfreq
     windows, names, labels = [], [], []
-    for event in recording.events:
+    for event in stimuli:
         first = round((event.onset + (signal.t0 or 0.0)) * sfreq)
-        if first >= 0 and first + samples <= x_CT.shape[1]:
+        if any(start <= first and first + samples <= stop for start, stop in segments):
             windows.append(x_CT[:, first : first + samples])
             names.append(f"{event.label} at {event.onset:.3f} s")
             labels.append(event.label or None)
     if not windows:
         raise DataError(
-            f"{recording.name}: none of {len(recording.events)} events is followed by {samples} samples at {sfreq:g} Hz",
+            f"{recording.name}: none of {len(stimuli)} events is followed by {samples} samples at {sfreq:g} Hz",
             "use a recording that goes on after its events",
         )
     return pad_channels(np.stack(windows).astype(np.float32), channels), names, labels

@@ -256,11 +256,6 @@ def is_seam(note: Event) -> bool:
     return _SEAM.match(note.label) is not None
 
 
-def is_bad(event: Event) -> bool:
-    """Whether a text marks a stretch as bad."""
-    return event.label.upper().startswith("BAD")
-
-
 def merge(first: Sequence[Event], second: Sequence[Event], rate: float) -> list[Event]:
     """Events of two routes that describe one recording; what `first` already has is not taken from `second` again.
 
@@ -268,9 +263,9 @@ def merge(first: Sequence[Event], second: Sequence[Event], rate: float) -> list[
     """
     if not second:
         return list(first)
-    times = np.sort([event.onset for event in first if not is_bad(event)])
+    times = np.sort([event.onset for event in first if not event.is_bad])
     told_N = near(np.array([event.onset for event in second]), times, max(_SAME_EVENT, 1.5 / rate))
-    added = [event for event, told in zip(second, told_N, strict=True) if not told or is_bad(event)]
+    added = [event for event, told in zip(second, told_N, strict=True) if not told or event.is_bad]
     return sorted([*first, *added], key=lambda event: (event.onset, event.duration))
 
 
@@ -316,7 +311,7 @@ def stretches(
             (math.ceil(start * rate - 1e-3), round(stop * rate)) if stop > start else (math.ceil(start * rate - 1e-3),) * 2
         )
     if reject:
-        cuts += [(math.floor(e.onset * rate), math.ceil((e.onset + e.duration) * rate - 1e-6)) for e in events if is_bad(e)]
+        cuts += [(math.floor(e.onset * rate), math.ceil((e.onset + e.duration) * rate - 1e-6)) for e in events if e.is_bad]
     kept, start = [], 0
     for first, last in sorted(cuts):
         if min(first, n_samples) > start:

@@ -118,13 +118,16 @@ def _trials(recording: Recording) -> list[tuple[int, int, str]]:
     return [
         (round(event.onset * rate), round((event.onset + event.duration) * rate), event.label)
         for event in sorted(recording.events, key=lambda event: event.onset)
-        if not event.label.upper().startswith("BAD")
+        if not event.is_bad
     ]
 
 
 def _cut_trials(trials: Sequence[tuple[int, int, str]], segments: Sequence[tuple[int, int]], recipe: Recipe) -> Cut:
-    """One window from the start of each trial. A shorter trial is stretched, or the window runs on and has no label."""
-    rows: list[tuple[int, int, str | None]] = []
+    """One window from the start of each trial, with its label. A shorter trial is stretched, or the window runs on beyond it.
+
+    Most stimulus markers last no longer than one sample: the window is still that of the stimulus.
+    """
+    rows: list[tuple[int, int, str]] = []
     for first, last, label in trials:
         end = next((stop for start, stop in segments if start <= first < stop), None)
         if end is None:
@@ -135,7 +138,7 @@ def _cut_trials(trials: Sequence[tuple[int, int, str]], segments: Sequence[tuple
         elif recipe.short == "stretch" and inside >= 2:
             rows.append((first, inside, label))
         elif first + recipe.window <= end:
-            rows.append((first, recipe.window, None))
+            rows.append((first, recipe.window, label))
     starts_N, lengths_N = (np.array([row[column] for row in rows], np.int64) for column in (0, 1))
     return Cut(starts_N, lengths_N, tuple(row[2] for row in rows))
 

@@ -244,5 +244,5 @@ def moabb_events(raw: BaseRaw, event_id: Mapping[str, Any], interval: tuple[floa
             for event in annotation_events(raw)
             if event.label in event_id
         ]
-    events += [event for event in annotation_events(raw) if event.label.upper().startswith("BAD")]
+    events += [event for event in annotation_events(raw) if event.is_bad]
     return sorted(events, key=lambda event: (event.onset, event.label))

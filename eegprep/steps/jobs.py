@@ -268,6 +268,8 @@ def relevant_settings(recipe: Recipe, facts: Sequence[Facts], *, pad: bool = Tru
 
 def _drop_idle_pad_settings(settings: dict[str, Any], recipe: Recipe, facts: Sequence[Facts]) -> None:
     cut = [(fact.channels, fact.cut) for fact in facts if fact.cut is not None]
+    if recipe.windows == "trials":
+        settings["labels"] = "every window"  # 0.1.0 gave none to windows longer than their trial
     if recipe.windows == "sliding" and all(cut_facts.shortest >= recipe.window for _, cut_facts in cut):
         settings.pop("short")
     if all(channels >= recipe.channels for channels, _ in cut) and recipe.mode != "spline":

@@ -76,6 +76,15 @@ def test_robust_scaling_by_recording_keeps_differences_between_its_windows() -> 
     assert scaled_BCT[:, 0, 0].tolist() == [0.5, 1.5]
 
 
+def test_rows_that_hold_no_channel_do_not_count_towards_the_scale() -> None:
+    """`--mode zeros` fills 120 of 128 rows with zeros; the scale is that of the eight channels alone."""
+    eeg_BCT = torch.randn(3, 8, 64) * torch.tensor([5.0, 20.0, 80.0])[:, None, None]
+    padded_BCT = torch.cat([eeg_BCT, torch.zeros(3, 120, 64)], dim=1)
+
+    torch.testing.assert_close(robust_scale(padded_BCT), robust_scale(eeg_BCT))
+    torch.testing.assert_close(scale_input(padded_BCT, "robust")[:, :8], scale_input(eeg_BCT, "robust"))
+
+
 def test_a_flat_window_is_not_divided_by_zero() -> None:
     """Flat channels reach models in practice; NaN would end training hours later."""
     assert torch.isfinite(scale_input(torch.zeros(1, 4, 8), "robust")).all()

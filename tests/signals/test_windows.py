@@ -109,13 +109,13 @@ def test_no_window_crosses_a_seam():
 
 
 def test_one_window_per_trial_starts_at_the_cue():
-    """A trial shorter than the window runs on without a label, or is stretched with it."""
+    """A window keeps its stimulus's label when the trial is shorter: it runs on, or is stretched."""
     made = recording(eeg(2, 3000, 200.0), events=[(0.0, 4.0, "a"), (5.0, 1.0, "b"), (14.0, 4.0, "c")])
 
     skip = plan_cut(made, make_recipe(windows="trials"))
     stretched = plan_cut(made, make_recipe(windows="trials", short="stretch"))
 
-    assert skip.starts_N.tolist() == [0, 1000] and skip.labels_N == ("a", None)
+    assert skip.starts_N.tolist() == [0, 1000] and skip.labels_N == ("a", "b")
     assert stretched.starts_N.tolist() == [0, 1000, 2800] and stretched.labels_N == ("a", "b", "c")
     assert stretched.lengths_N.tolist() == [512, 200, 200]
 
