@@ -118,12 +118,15 @@ def _numbered_caps(names: Sequence[str]) -> list[bool]:
     parts = [_NUMBER.fullmatch(_short(name)) for name in names]
     keys = [None if part is None else part[1].strip(" ._-").casefold() for part in parts]
     count = Counter(key for key in keys if key is not None)
-    beyond_ears = sum(
-        1 for key, part in zip(keys, parts, strict=True) if part and (key == "b" or (key == "a" and int(part[2]) > 2))
-    )
+    numbers: dict[str, set[int]] = {key: set() for key in count}
+    for key, part in zip(keys, parts, strict=True):
+        if key is not None and part is not None:
+            numbers[key].add(int(part[2]))
     caps = {key for key, number in count.items() if number >= _LEAST_NUMBERED and not _not_eeg(f"{key}99")}
-    if beyond_ears >= 4:
+    if numbers.get("a", set()) - {1, 2} or len(numbers.get("b", ())) >= 4:  # A1 and A2 alone are earlobes
         caps |= set("abcdefgh")
+    if numbers.get("e", set()) - {1, 2}:  # E1 and E2 alone are eyes
+        caps.add("e")
     if min(count["l"], count["r"]) >= 5:
         caps |= {"l", "r"}
     return [key in caps for key in keys]
