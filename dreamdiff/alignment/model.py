@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from dreamdiff.encoders.frontend import NEW, FrontEnd, FrontEndConfig
 from dreamdiff.encoders.kinds import build_encoder
-from dreamdiff.encoders.weights import load_weights, read_config, save_folder, weights_folder
+from dreamdiff.encoders.weights import load_module, read_config, save_folder, weights_folder
 from eegprep import settings
 from eegprep.errors import ModelError
 
@@ -171,9 +171,7 @@ class AlignedEncoder(nn.Module):
             )
         fields = {key: value for key, value in content.items() if key not in ("architecture", "version")}
         config = settings.build(AlignedConfig, fields)
-        model = cls(config)
-        load_weights(model, source)
-        return model.eval()
+        return load_module(lambda: cls(config), source).eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors."""

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dreamdiff.untrusted.checkpoints import read_tensors
+from dreamdiff.untrusted.states import read_tensors
 from eegprep.errors import CheckpointError, ModelError
 from eegprep.provenance import sha256_file
 from eegprep.settings import suggest

@@ -29,7 +29,7 @@ from dreamdiff.diffusion.noise import load_scheduler, make_scheduler
 from dreamdiff.diffusion.sampling import Condition, guided_sample, start_noise
 from dreamdiff.diffusion.stable_diffusion import load_part, vae_factor
 from dreamdiff.encoders.encoder import EEGEncoder
-from dreamdiff.encoders.weights import load_weights, read_config, save_folder
+from dreamdiff.encoders.weights import load_module, read_config, save_folder
 from eegprep import atomic, settings
 from eegprep.errors import CheckpointError, ModelError, UsageError
 from eegprep.provenance import sha256_file
@@ -323,9 +323,8 @@ def save_conditioner(conditioner: Conditioner, folder: Path) -> None:
 def load_conditioner(folder: Path) -> Conditioner:
     """The inverse of `save_conditioner`; every tensor must fit."""
     content = read_config(folder)
-    conditioner = Conditioner(settings.build(ConditionerConfig, content.get("conditioner", {})))
-    load_weights(conditioner, folder)
-    return conditioner
+    config = settings.build(ConditionerConfig, content.get("conditioner", {}))
+    return load_module(lambda: Conditioner(config), folder)
 
 
 def _verify(folder: Path, files: dict[str, str]) -> None:

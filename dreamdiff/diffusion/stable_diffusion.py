@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dreamdiff.diffusion.noise import load_scheduler
-from dreamdiff.untrusted.checkpoints import read_tensors
+from dreamdiff.untrusted.states import read_tensors
 from eegprep.errors import CheckpointError, ModelError
 from eegprep.provenance import sha256_file
 

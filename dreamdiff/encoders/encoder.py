@@ -33,6 +33,11 @@ ROBUST_FLOOR_UV = 1e-3  # ours: a flat window is not divided by zero
 MAD_TO_STD = 1.4826  # standard deviation of a normal variable, per median absolute value
 
 
+MAX_DEPTH = 1000  # blocks
+
+MAX_PARAMETERS = 2e10  # 80 GB in float32: what is larger is a mistake, and making it would take all memory first
+
+
 class EncoderConfig(settings.Settings):
     """Shape of the encoder, and how its input in uV is scaled (`scaling`), so that weights and scaling never part.
 
@@ -43,7 +48,7 @@ class EncoderConfig(settings.Settings):
     window: int = Field(default=512, ge=1)  # samples
     patch: int = Field(default=4, ge=1)  # samples per token
     width: int = Field(default=1024, ge=2)
-    depth: int = Field(default=24, ge=1)
+    depth: int = Field(default=24, ge=1, le=MAX_DEPTH)
     heads: int = Field(default=16, ge=1)
     mlp_ratio: float = Field(default=1.0, gt=0)
     global_pool: bool = False  # mean over tokens before the last norm: (B, 1, D)
@@ -55,6 +60,9 @@ class EncoderConfig(settings.Settings):
             raise ValueError(f"a window of {self.window} samples cannot be cut into patches of {self.patch}")
         if self.width % self.heads or self.width % 2:
             raise ValueError(f"a width of {self.width} cannot be divided among {self.heads} heads (and must be even)")
+        parameters = self.width * (self.channels * self.patch + self.tokens + self.depth * self.width * (4 + 2 * self.mlp_ratio))
+        if parameters > MAX_PARAMETERS:
+            raise ValueError(f"a model of {parameters:.1e} parameters (limit {MAX_PARAMETERS:.0e})")
         return self
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from dreamdiff.encoders.weights import config_section, load_weights, read_config, weights_folder
+from dreamdiff.encoders.weights import config_section, load_module, read_config, weights_folder
 from eegprep import settings
 from eegprep.errors import CheckpointError
 
@@ -53,9 +53,9 @@ def read_encoder(folder: str | Path, changes: Mapping[str, Any] | None = None) -
     """
     source = weights_folder(Path(folder))
     content = read_config(source)
-    encoder = build_encoder({**config_section(content, "encoder", source), **(changes or {})})
-    load_weights(encoder, source, prefix=encoder_prefix(content), derived=getattr(encoder, "derived", ()) if changes else ())
-    return encoder
+    section = {**config_section(content, "encoder", source), **(changes or {})}
+    derived = getattr(encoder_class(str(section.get("kind", "paper"))), "derived", ()) if changes else ()
+    return load_module(lambda: build_encoder(section), source, prefix=encoder_prefix(content), derived=derived)
 
 
 def encoder_prefix(content: Mapping[str, Any]) -> str:

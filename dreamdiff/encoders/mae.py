@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dreamdiff.encoders.encoder import ENCODER_PRESETS, EEGEncoder, EncoderConfig, Scaling, encoder_preset, with_scaling
 from dreamdiff.encoders.transformer import Block, from_patches, init_weights, position_table, run_blocks, take_rows, to_patches
-from dreamdiff.encoders.weights import config_section, load_weights, read_config, save_folder, weights_folder
+from dreamdiff.encoders.weights import config_section, load_module, read_config, save_folder, weights_folder
 from eegprep import settings
 from eegprep.errors import ModelError, UsageError
 
@@ -111,9 +111,8 @@ class MaskedSignalModel(nn.Module):
         content = read_config(source)
         parts = {name: config_section(content, name, source) for name in ("encoder", "decoder")}
         config = settings.build(MaskedSignalConfig, {**parts, "mask_ratio": content.get("mask_ratio", 0.75)})
-        model = cls(config.model_copy(update={"encoder": with_scaling(config.encoder, scaling)}))
-        load_weights(model, source)
-        return model
+        scaled = config.model_copy(update={"encoder": with_scaling(config.encoder, scaling)})
+        return load_module(lambda: cls(scaled), source)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors."""

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from safetensors import SafetensorError
-from safetensors import torch as safetensors_torch
+import torch
 from torch import Tensor, nn
 
+from dreamdiff.untrusted.tensors import load_tensors, read_metadata, save_tensors, tensor_shapes
 from eegprep import atomic
 from eegprep.errors import CheckpointError
+from eegprep.provenance import file_sha256, fingerprint
 
 CONFIG_FILE = "config.json"
 
 WEIGHTS_FILE = "model.safetensors"
 
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
 def save_folder(folder: Path, content: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Write model.safetensors, then config.json, each atomically."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    atomic.write_bytes(folder / WEIGHTS_FILE, safetensors_torch.save(weights, metadata={"format": "pt"}))
+    """Write model.safetensors, then config.json, each atomically. The weights carry digests of themselves and of the configuration."""
+    save_tensors(folder / WEIGHTS_FILE, state, {"config_sha256": _config_digest(content)})
     atomic.write_json(folder / CONFIG_FILE, content)
+
+
+def _config_digest(content: Mapping[str, Any]) -> str:
+    return fingerprint(json.loads(json.dumps(content)))
 
 
 def weights_folder(folder: Path) -> Path:
@@ -55,41 +62,86 @@ def read_config(folder: Path) -> dict[str, Any]:
     return content
 
 
-def load_weights(module: nn.Module, folder: Path, prefix: str = "", derived: Collection[str] = ()) -> None:
-    """Load model.safetensors into `module`, taking keys under `prefix`; every key and shape must fit.
+def load_module(make: Callable[[], ModuleT], folder: Path, prefix: str = "", derived: Collection[str] = ()) -> ModuleT:
+    """A module with the weights of model.safetensors under `prefix`; every key and shape must fit.
+
+    The module is made without memory first: a configuration that asks for more than the file holds is an error before it costs anything.
 
     Args:
+        make: builds the module from config.json.
         derived: buffers that follow from the configuration (position tables): the module's own are kept.
+
+    Raises:
+        CheckpointError: damaged, or weights and configuration that were not written together.
     """
     file = folder / WEIGHTS_FILE
-    try:
-        tensors = safetensors_torch.load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{file}: damaged ({error})", "take an older checkpoint of the run, or copy the file again"
-        ) from None
-    found = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    found |= {name: tensor for name, tensor in module.state_dict().items() if name in derived}
-    problems = state_problems(module.state_dict(), found)
+    if not file.is_file():
+        raise CheckpointError(f"{file}: missing", "give a folder that holds config.json and model.safetensors")
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
+    shapes = {name.removeprefix(prefix): shape for name, shape in tensor_shapes(file).items() if name.startswith(prefix)}
+    problems = shape_problems(expected, shapes | {name: expected[name] for name in derived})
     if problems:
         raise CheckpointError(
             f"{file}: does not fit its config.json: {'; '.join(problems)}",
             "use the config.json that was written with the weights",
         )
-    module.load_state_dict(found)
+    _check_config(folder)
+    found = {name.removeprefix(prefix): tensor for name, tensor in load_tensors(file).items() if name.startswith(prefix)}
+    module = make()
+    module.load_state_dict(found | {name: tensor for name, tensor in module.state_dict().items() if name in derived})
+    return module
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], where: str, problem: str = "does not fit its config.json") -> None:
+    """Give a module that was made without memory its tensors, in the types that it has.
+
+    Raises:
+        CheckpointError: a tensor is missing, unexpected or of another shape; all are counted, the first named.
+    """
+    expected = module.state_dict()
+    problems = state_problems(expected, state)
+    if problems:
+        raise CheckpointError(
+            f"{where}: {problem}: {'; '.join(problems)}", "use the configuration that was written with the weights"
+        )
+    module.load_state_dict({name: state[name].to(tensor.dtype, copy=True) for name, tensor in expected.items()}, assign=True)
+
+
+def _check_config(folder: Path) -> None:
+    """Compare config.json with the digest in the weights, or in the record of a checkpoint; release 0.1.0 wrote the latter only."""
+    record = folder / "state.json"
+    if record.is_file():
+        try:
+            written = json.loads(record.read_text(encoding="utf-8"))["files"].get(CONFIG_FILE)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+            raise CheckpointError(f"{record}: cannot be read", "use another checkpoint of the run") from None
+        if written not in (None, file_sha256(folder / CONFIG_FILE)):
+            raise CheckpointError(f"{folder / CONFIG_FILE}: not what was written", "use another checkpoint of the run")
+    stated = read_metadata(folder / WEIGHTS_FILE).get("config_sha256")
+    if stated is not None and _config_digest(read_config(folder)) != stated:
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE}: not the configuration that {WEIGHTS_FILE} was written with",
+            "copy both files again; to change the input scaling, pass it when loading",
+        )
 
 
 def state_problems(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], limit: int = 3) -> list[str]:
     """Missing, unexpected and wrongly shaped entries in words; the first `limit` of each kind are named."""
+    return shape_problems({n: tuple(t.shape) for n, t in expected.items()}, {n: tuple(t.shape) for n, t in found.items()}, limit)
+
+
+def shape_problems(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], limit: int = 3) -> list[str]:
+    """`state_problems` from names and shapes alone."""
 
     def listed(title: str, items: list[str]) -> list[str]:
         more = f" and {len(items) - limit} more" if len(items) > limit else ""
         return [f"{len(items)} {title}: {', '.join(items[:limit])}{more}"] if items else []
 
     wrong = [
-        f"{name} {tuple(found[name].shape)} where {tuple(expected[name].shape)} is needed"
+        f"{name} {found[name]} where {expected[name]} is needed"
         for name in sorted(expected.keys() & found.keys())
-        if found[name].shape != expected[name].shape
+        if found[name] != expected[name]
     ]
     return (
         listed("missing", sorted(expected.keys() - found.keys()))

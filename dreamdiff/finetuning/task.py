@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors import torch as safetensors_torch
 from torch import Tensor
 
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig, condition
@@ -28,6 +27,7 @@ from dreamdiff.finetuning.data import PairStream, TrainingData, draw_latents
 from dreamdiff.finetuning.linear_start import Texts, clip_loss, contrastive_loss, linear_start
 from dreamdiff.finetuning.trained import Trained, best_score, load_trained, trainable_table
 from dreamdiff.training.task import Batch, Draw, Task, mix
+from dreamdiff.untrusted.tensors import save_tensors
 from eegprep import atomic
 
 CONTEXT_TOKENS = 77  # what Stable Diffusion 1.x was trained with
@@ -217,9 +217,9 @@ class FinetuneTask(Task):
         score = -numbers["clip_accuracy"] if self.config.select == "clip-accuracy" else numbers["loss"]
         best = best_score(self.run_dir)
         if best is None or score < best:
-            state = {name: p.detach().cpu().contiguous() for name, p in self.module.named_parameters() if p.requires_grad}
+            state = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
             metadata = {"score": repr(score), "select": self.config.select, **{f"val_{k}": repr(v) for k, v in numbers.items()}}
-            atomic.write_bytes(self.run_dir / "best" / "model.safetensors", safetensors_torch.save(state, metadata=metadata))
+            save_tensors(self.run_dir / "best" / "model.safetensors", state, metadata)
 
     def pictures(self, run_dir: Path, device: torch.device) -> None:
         """`preview.png`: a few validation trials, the image seen on the left, the image generated on the right."""

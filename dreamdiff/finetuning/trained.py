@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors import torch as safetensors_torch
 from torch import nn
 
 from dreamdiff.diffusion.conditioner import Conditioner
 from dreamdiff.encoders.encoder import EEGEncoder
+from dreamdiff.untrusted.tensors import load_tensors, read_metadata
 from eegprep.errors import CheckpointError
 
 # ------------------------------------------------------------------------------------------------- the task
@@ -30,13 +29,12 @@ def best_score(run_dir: Path) -> float | None:
     file = run_dir / "best" / "model.safetensors"
     if not file.is_file():
         return None
-    with safe_open(file, framework="pt") as content:
-        return float((content.metadata() or {}).get("score", "inf"))
+    return float(read_metadata(file).get("score", "inf"))
 
 
 def load_trained(module: nn.Module, file: Path) -> None:
     """Put trained parameters back; all of them must be there."""
-    found = safetensors_torch.load_file(file)
+    found = load_tensors(file)
     wanted = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if set(found) != set(wanted):
         raise CheckpointError(

@@ -30,7 +30,7 @@ from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.transforms import functional as tv
 
 from dreamdiff.arrays import Array, Floats
-from dreamdiff.untrusted.checkpoints import read_tensors
+from dreamdiff.untrusted.states import read_tensors
 from eegprep.errors import DataError, ModelError
 from eegprep.provenance import sha256_file
 from eegprep.settings import suggest

@@ -2,7 +2,7 @@
 
 Theirs is `torch.save` of a dictionary: `model` (state dict), `optimizer`, `epoch`, `scaler`, `config` (an object of a class in their
 config.py). Names in `model` are those of `mae.MaskedSignalModel` without the prefix `encoder.`. Fine-tuned checkpoints are for
-`convert_sd`; `convert_encoder` takes the EEG encoder out of either.
+`convert_finetuned`; `convert_encoder` takes the EEG encoder out of either.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from torch import Tensor
 
 from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig, Scaling
 from dreamdiff.encoders.mae import MaskedSignalConfig, MaskedSignalModel
-from dreamdiff.encoders.weights import state_problems
+from dreamdiff.encoders.weights import fill, state_problems
 from dreamdiff.programs import convert_finetuned as convert_sd
 from dreamdiff.untrusted import checkpoints as safe_pickle
+from dreamdiff.untrusted.states import attributes_of, state_of
 from eegprep import settings
 from eegprep.atomic import open_atomic
 from eegprep.errors import CheckpointError
 
 FINETUNED_PREFIX = "cond_stage_model.mae."
+
+UNET_PREFIX = "model.diffusion_model."
 
 AUTHORS_HEADS = 16  # Config_MBM_EEG; the state dict does not tell
 
@@ -86,11 +89,12 @@ def convert_pretrained(checkpoint: str | Path, out: Path, scaling: Scaling = "di
             "mask_ratio": settings_of.get("mask_ratio", 0.75),
         },
     )
-    model = MaskedSignalModel(config)
     tensors = {our_name(name): tensor for name, tensor in state.items()}
+    with torch.device("meta"):
+        model = MaskedSignalModel(config)
     unexpected = _load(model, tensors, checkpoint)
     model.save_pretrained(out)
-    epoch = content.get("epoch") if isinstance(content.get("epoch"), int) else None
+    epoch = content.get("epoch") if isinstance(content, Mapping) and isinstance(content.get("epoch"), int) else None
     return Converted(out, "pre-training", len(tensors) - len(unexpected), unexpected, scaling, epoch)
 
 
@@ -101,8 +105,8 @@ def convert_encoder(checkpoint: str | Path, out: Path, scaling: Scaling | None =
         scaling: default `divide-by-10` for a pre-training checkpoint, `none` for a fine-tuned one: their data loaders differ so.
     """
     content = safe_pickle.load(checkpoint)
-    state, settings_of = _state(content), _settings(content)
-    finetuned = any(name.startswith(FINETUNED_PREFIX) for name in state)
+    finetuned, settings_of = convert_sd.is_finetuned(content), _settings(content)
+    state = convert_sd.weights_of(content) if finetuned else _state(content)
     if finetuned:
         state = {n.removeprefix(FINETUNED_PREFIX): t for n, t in state.items() if n.startswith(FINETUNED_PREFIX)}
     state = {name: tensor for name, tensor in state.items() if not name.startswith(OUTSIDE_ENCODER)}
@@ -111,7 +115,9 @@ def convert_encoder(checkpoint: str | Path, out: Path, scaling: Scaling | None =
             f"{checkpoint}: holds no EEG encoder (no patch_embed.proj.weight)", "give a checkpoint of the authors' code"
         )
     used: Scaling = scaling or ("none" if finetuned else "divide-by-10")
-    encoder = EEGEncoder(settings.build(EncoderConfig, _encoder_shape(state, settings_of, used, checkpoint)))
+    shape = settings.build(EncoderConfig, _encoder_shape(state, settings_of, used, checkpoint))
+    with torch.device("meta"):
+        encoder = EEGEncoder(shape)
     unexpected = _load(encoder, state, checkpoint)
     encoder.save_pretrained(out)
     return Converted(out, "encoder", len(state) - len(unexpected), unexpected, used, None)
@@ -147,18 +153,12 @@ def their_name(name: str) -> str:
 
 
 def _state(content: Any) -> dict[str, Tensor]:
-    """The state dict in a checkpoint, without the prefix that DistributedDataParallel adds."""
-    if not isinstance(content, Mapping):
-        return {}
-    inner = next(
-        (content[key] for key in ("model", "model_state_dict", "state_dict") if isinstance(content.get(key), Mapping)), content
-    )
-    return {str(name).removeprefix("module."): value for name, value in inner.items() if isinstance(value, Tensor)}
+    """The weights in a checkpoint, under the authors' names."""
+    return state_of(content, ("patch_embed.proj.weight",))
 
 
 def _settings(content: Any) -> dict[str, Any]:
-    config = content.get("config") if isinstance(content, Mapping) else None
-    return dict(config) if isinstance(config, Mapping) else vars(config) if hasattr(config, "__dict__") else {}
+    return attributes_of(content.get("config")) if isinstance(content, Mapping) else {}
 
 
 def _encoder_shape(state: Mapping[str, Tensor], known: Mapping[str, Any], scaling: Scaling, file: str | Path) -> dict[str, Any]:
@@ -182,18 +182,22 @@ def _encoder_shape(state: Mapping[str, Tensor], known: Mapping[str, Any], scalin
 
 
 def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
-    return 1 + max((int(name.removeprefix(prefix).split(".")[0]) for name in state if name.startswith(prefix)), default=0)
+    """Blocks that are there; their numbers must go on without a gap, so that a name cannot stand for millions of them."""
+    numbers = {name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)}
+    if numbers != {str(n) for n in range(len(numbers))}:
+        raise ValueError(f"{prefix}{len(numbers) - 1 if numbers else 0}")
+    return len(numbers)
 
 
 def _load(module: torch.nn.Module, tensors: Mapping[str, Tensor], file: str | Path) -> tuple[str, ...]:
-    """Load what fits by name; anything missing or wrongly shaped is an error, what is unexpected is returned."""
+    """Give a module made without memory what fits by name; anything missing or wrongly shaped is an error, what is unexpected is returned."""
     expected = module.state_dict()
     unexpected = tuple(sorted(tensors.keys() - expected.keys()))
     known = {name: tensor for name, tensor in tensors.items() if name in expected}
     problems = state_problems(expected, known, limit=20)
     if problems:
         raise CheckpointError(f"{file}: {'; '.join(problems)}", "give a whole checkpoint of the authors' code")
-    module.load_state_dict({name: tensor.float() for name, tensor in known.items()})
+    fill(module, known, str(file))
     return unexpected
 
 
@@ -208,6 +212,12 @@ def convert_any(checkpoint: Path, out: Path, *, scaling: Scaling | None = None, 
         export_pretrained(checkpoint, out)
         return {"kind": "export for the authors' code", "out": str(out)}
     content = safe_pickle.load(checkpoint)
+    unet = sum(name.startswith(UNET_PREFIX) for name in convert_sd.weights_of(content))
+    if unet and not convert_sd.is_finetuned(content):
+        raise CheckpointError(
+            f"{checkpoint}: holds a U-Net ({unet} tensors) and no EEG encoder of the authors: a Stable Diffusion checkpoint",
+            "give it to --sd as it is",
+        )
     if not encoder_only and convert_sd.is_finetuned(content):
         whole = convert_sd.convert_finetuned(checkpoint, out)
         return {
@@ -221,9 +231,11 @@ def convert_any(checkpoint: Path, out: Path, *, scaling: Scaling | None = None, 
         found = convert_encoder(checkpoint, out, scaling)
     else:
         found = convert_pretrained(checkpoint, out, scaling or "divide-by-10")
+    left_behind = {"left behind": f"the U-Net ({unet} tensors), because only the encoder was asked for"} if unet else {}
     return {
         "kind": found.kind,
         "out": str(out),
+        **left_behind,
         "tensors": found.tensors,
         "missing": [],
         "unexpected": list(found.unexpected),

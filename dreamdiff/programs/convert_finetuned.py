@@ -28,8 +28,9 @@ from dreamdiff.diffusion.stable_diffusion import SD15_CONFIG, from_compvis
 from dreamdiff.diffusion.trainable import accept_time_branch
 from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
 from dreamdiff.encoders.transformer import position_table
-from dreamdiff.encoders.weights import state_problems
+from dreamdiff.encoders.weights import fill, state_problems
 from dreamdiff.untrusted import checkpoints as safe_pickle
+from dreamdiff.untrusted.states import attributes_of, state_of
 from eegprep.errors import CheckpointError, ModelError
 from eegprep.provenance import sha256_file
 
@@ -57,8 +58,12 @@ class Converted:
 
 def is_finetuned(content: Any) -> bool:
     """Whether a checkpoint is the authors' fine-tuned one (and not the pre-training one)."""
-    state = content.get("model_state_dict") if isinstance(content, Mapping) else None
-    return isinstance(state, Mapping) and any(str(name).startswith(ENCODER) for name in state)
+    return any(name.startswith(ENCODER) for name in weights_of(content))
+
+
+def weights_of(content: Any) -> dict[str, Tensor]:
+    """The tensors of a checkpoint in the authors' names, whatever was put around them."""
+    return state_of(content, ("model.diffusion_model.input_blocks.0.0.weight", "cond_stage_model.mae.patch_embed.proj.weight"))
 
 
 def convert_finetuned(checkpoint: str | Path, out: Path, *, config: Path | None = None) -> Converted:
@@ -78,13 +83,14 @@ def convert_finetuned(checkpoint: str | Path, out: Path, *, config: Path | None 
             f"{path}: not the authors' fine-tuned checkpoint, no tensor is called {ENCODER}*",
             "give checkpoint.pth or checkpoint_best.pth of their fine-tuning",
         )
-    tensors = {str(name): value for name, value in content["model_state_dict"].items() if isinstance(value, Tensor)}
+    tensors = weights_of(content)
     time = _under(tensors, TIME)
     compvis = {name: value for name, value in tensors.items() if not name.startswith(TIME)}
     unet, vae = (from_compvis(kind, compvis, settings, str(path), torch.float32) for kind in ("unet", "vae"))
     if time:
         accept_time_branch(unet)
-    encoder = _encoder(_under(tensors, ENCODER), content.get("config"), path)
+    pickled = attributes_of(content.get("config")) if isinstance(content, Mapping) else {}
+    encoder = _encoder(_under(tensors, ENCODER), pickled, path)
     conditioner = _conditioner(_under(tensors, TAU), time, encoder, path)
     schedule = load_scheduler(settings / "scheduler")
     _check_schedule(tensors, schedule, path)
@@ -107,29 +113,34 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def encoder_config(state: Mapping[str, Tensor], pickled: Any) -> EncoderConfig:
+def encoder_config(state: Mapping[str, Tensor], pickled: Mapping[str, Any]) -> EncoderConfig:
     """Shape of the encoder, read off its tensors; only the number of heads leaves no trace and comes from the pickled settings.
 
     Stage B of the authors' code scales nothing, so `scaling` is "none".
     """
     width, channels, patch = state["patch_embed.proj.weight"].shape
     tokens = state["pos_embed"].shape[1] - 1
-    depth = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
-    heads = getattr(pickled, "num_heads", None) or AUTHORS_HEADS
+    numbers = {name.split(".")[1] for name in state if name.startswith("blocks.")}
+    depth = len(numbers)
+    if numbers != {str(number) for number in range(depth)}:
+        raise ValueError(f"{depth} blocks, not numbered without a gap")
+    heads = pickled.get("num_heads") or AUTHORS_HEADS
     return EncoderConfig(
         channels=channels, window=tokens * patch, patch=patch, width=width, depth=depth, heads=int(heads),
-        mlp_ratio=state["blocks.0.mlp.fc1.weight"].shape[0] / width, global_pool=bool(getattr(pickled, "global_pool", False)),
+        mlp_ratio=state["blocks.0.mlp.fc1.weight"].shape[0] / width, global_pool=bool(pickled.get("global_pool", False)),
         scaling="none",
     )  # fmt: skip
 
 
-def _encoder(state: dict[str, Tensor], pickled: Any, path: Path) -> EEGEncoder:
+def _encoder(state: dict[str, Tensor], pickled: Mapping[str, Any], path: Path) -> EEGEncoder:
     try:
-        encoder = EEGEncoder(encoder_config(state, pickled))
+        shape = encoder_config(state, pickled)
     except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{path}: its EEG encoder is incomplete ({error})", "copy or download the checkpoint again"
         ) from None
+    with torch.device("meta"):
+        encoder = EEGEncoder(shape)
     # the authors' optimiser also moved the position table, so it is taken as it is, not made anew
     _load(encoder, {name: value for name, value in state.items() if name != "mask_token"}, f"{path}: EEG encoder")
     return encoder
@@ -146,8 +157,9 @@ def _conditioner(state: dict[str, Tensor], time: dict[str, Tensor], encoder: EEG
         )  # fmt: skip
     except KeyError as error:
         raise CheckpointError(f"{path}: {TAU}{error.args[0]} is missing", "copy or download the checkpoint again") from None
-    conditioner = Conditioner(config)
-    renamed = {"null_LD": conditioner.null_LD.detach()}
+    with torch.device("meta"):
+        conditioner = Conditioner(config)
+    renamed = {"null_LD": torch.zeros(conditioner.null_LD.shape)}
     for old, new in NAMES.items():
         renamed |= {new + name.removeprefix(old): value for name, value in state.items() if name.startswith(old)}
     renamed |= {f"time_branch.{name}": value for name, value in time.items()}
@@ -161,7 +173,7 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
         raise CheckpointError(
             f"{where}: {'; '.join(problems)}", "this checkpoint was made by a changed version of the authors' code"
         )
-    module.load_state_dict({name: value.float() for name, value in state.items()})
+    fill(module, state, where)
 
 
 def _check_schedule(tensors: Mapping[str, Tensor], schedule: Any, path: Path) -> None:

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dreamdiff.untrusted.tensors import load_tensors, save_tensors
 from eegprep import atomic
 from eegprep.errors import CheckpointError
 from eegprep.provenance import sha256_file
@@ -57,8 +56,7 @@ def save(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for stem, named in tensors.items():
-        content = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
-        save_file(content, partial / f"{stem}.safetensors", metadata={"format": "pt"})
+        save_tensors(partial / f"{stem}.safetensors", named)
     if describe:
         describe(partial)
     digests = {file.name: sha256_file(file) for file in sorted(partial.iterdir())}
@@ -119,10 +117,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def read_tensors(folder: Path, stem: str) -> dict[str, Tensor]:
     """One file of tensors of a checkpoint."""
-    try:
-        return load_file(folder / f"{stem}.safetensors")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{folder.name}/{stem}.safetensors: cannot be read ({error})", "remove that checkpoint") from None
+    return load_tensors(folder / f"{stem}.safetensors")
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:

@@ -1,203 +1,284 @@
-"""PyTorch `.pth`, `.ckpt` and `.pt` files of unknown origin, read without executing anything in them.
+"""Reads PyTorch `.pth`, `.ckpt`, `.pt` and `.bin` files of unknown origin without executing anything in them.
 
-A pickle is a program. Here its structure is worked out by `child.py` in a process of its own, under limits on memory and
-time, by an unpickler that knows about forty harmless names; the numbers are then taken from the file by position, as bytes.
-Configuration classes of the authors (module `config`) become plain namespaces.
+`load` gives the structure as plain values: `machine` follows the pickle's instructions and calls nothing, tensors are views of the
+mapped file. Objects of foreign classes (callbacks, configurations) become inert `Foreign` records. The checksums that the zip
+format carries are compared, so a damaged file is an error.
+
+`torch.load(weights_only=True, mmap=True)` was tried in its place (torch 2.14): it reads pickle protocol 2 only, cannot hold a foreign
+class that is a dictionary (Lightning's `AttributeDict`, `Counter`), needs every class registered as a callable, has no limit on work
+or memory, follows nothing of numpy's object arrays, and does not compare the zip's checksums.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import subprocess
-import sys
+import math
+import mmap
+import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dreamdiff.untrusted.kinds import check_weights_file
+from dreamdiff.untrusted.machine import Machine, Name, Refused
+from dreamdiff.untrusted.values import DAMAGE, PLAIN_CALLS, Finish, mapped
 from eegprep.errors import CheckpointError
 
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Name -> tensor of a `.safetensors` file, or of a pickled checkpoint read without executing it."""
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{path}: not a readable safetensors file ({error})", "copy or download it again, and check its SHA-256"
-            ) from None
-    from dreamdiff.untrusted.checkpoints import load as load_pickle
-
-    content = load_pickle(path)
-    for key in ("state_dict", "model_state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path}: holds no state_dict", "give a Stable Diffusion checkpoint")
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of torch's format before 1.6
+MAX_STRUCTURE = 256 << 20  # bytes of data.pkl; Stable Diffusion's has 0.5 MB, 12,000 trials of EEG 3 MB
+SPARE = 64 << 20  # bytes by which tensors may exceed the file: views that repeat a little
+DTYPES = {
+    "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64", "Int": "int32",
+    "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool", "Untyped": "uint8", "ComplexFloat": "complex64",
+    "ComplexDouble": "complex128",
+}  # fmt: skip
 
 
-AUTHORS_CLASSES = ("config",)  # every class of the authors' config.py: Config_MBM_EEG, Config_Generative_Model, ...
+def load(file: str | Path) -> Any:
+    """Read a PyTorch file (zip, or the format of torch 0.1.10 to 1.5) as plain values.
 
-TORCH_DTYPES = {
-    name: getattr(torch, name)
-    for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
+    Returns:
+        dict, list, tuple, set, str, numbers, bytes, numpy arrays, `Foreign` and `Name` for objects and classes of others, and CPU
+        tensors that share the file's pages copy-on-write: gigabytes take no memory until they are touched.
+
+    Raises:
+        CheckpointError: missing, damaged, not a checkpoint, or it asks for something that no checkpoint needs.
+    """
+    path = Path(file)
+    head = check_weights_file(path)
+    try:
+        content = mapped(path)  # stays mapped as long as an array lies over it
+        reader = _Zip(path, content) if head.startswith(b"PK\x03\x04") else _Legacy(path, content)
+        found = reader.structure()
+        tensors = _Tensors(path, reader)
+        return Finish(content, {TensorAt: tensors, StorageAt: lambda storage: tensors(storage.whole())})(found)
+    except Refused as error:
+        raise CheckpointError(
+            f"{file}: refused: {error}", "only load checkpoints whose contents you know; nothing of this one was executed"
+        ) from None
+    except (*DAMAGE, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()
+        raise CheckpointError(
+            f"{file}: damaged, or not a PyTorch file ({reason[0][:200] if reason else type(error).__name__})",
+            "download or copy it again",
+        ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class StorageAt:
+    """Where numbers lie: `key` names a member of the zip or an entry of the storage list."""
+
+    dtype: str
+    key: str
+    numel: int
+    offset: int = 0
+
+    def whole(self) -> TensorAt:
+        return TensorAt(self, 0, (self.numel,), (1,))
+
+
+@dataclass(frozen=True, eq=False)
+class TensorAt:
+    """A tensor as a view of a storage; offset, size and stride count elements."""
+
+    storage: StorageAt
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: str | None = None
+
+    def set_state(self, state: Any) -> None:
+        """Python attributes of a tensor are of no use here."""
+
+
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> TensorAt:
+    if not isinstance(storage, StorageAt):
+        raise Refused("a tensor without a storage")
+    dtype = rest[2].name if len(rest) > 2 and isinstance(rest[2], Name) else None  # version 3: requires_grad, hooks, dtype
+    return TensorAt(storage, int(offset) + storage.offset, tuple(int(n) for n in size), tuple(int(n) for n in stride), dtype)
+
+
+def _typed(kind: Any, _: Any, arguments: Any, *__: Any) -> Any:
+    """`torch._tensor._rebuild_from_type_v2(function, type, arguments, state)`: a subclass, here its tensor."""
+    make = CALLS.get(kind.text) if isinstance(kind, Name) else None
+    if make is None:
+        raise Refused("a tensor of a class that is not read here")
+    return make(*arguments)
+
+
+CALLS: dict[str, Callable[..., Any]] = {
+    **PLAIN_CALLS,
+    **{f"torch._utils._rebuild_tensor{version}": _tensor for version in ("", "_v2", "_v3")},
+    **{f"torch._utils._rebuild_parameter{kind}": lambda data=None, *_: data for kind in ("", "_with_state")},
+    "torch._tensor._rebuild_from_type_v2": _typed,
+    "torch.Size": lambda sizes=(), *_: tuple(sizes),
+    "torch.device": lambda *parts: ":".join(str(part) for part in parts),
+    **{f"torch.serialization._get_{what}": lambda name=None, *_: name for what in ("layout", "dtype")},
 }
 
 
-def load(
-    file: str | Path,
-    *,
-    classes: Sequence[str] = AUTHORS_CLASSES,
-    memory_bytes: int = 4 << 30,
-    seconds: int = 300,
-) -> Any:
-    """Read a PyTorch file (zip, the older format without zip, or the oldest, tar) as plain values.
+def _storage(reference: Any) -> StorageAt:
+    """('storage', type, key, location, elements[, view]) as both formats write it."""
+    if not (
+        isinstance(reference, tuple) and len(reference) in (5, 6) and reference[0] == "storage" and isinstance(reference[1], Name)
+    ):
+        raise Refused(f"an unknown kind of reference ({str(reference)[:80]})")
+    kind = reference[1].name.removesuffix("Storage")
+    if kind not in DTYPES:
+        raise Refused(f"numbers of the unknown type {reference[1].text}")
+    view = reference[5] if len(reference) == 6 else None
+    return StorageAt(DTYPES[kind], str(reference[2]), int(reference[4]), int(view[1]) if view else 0)
 
-    Args:
-        file: what torch.save wrote.
-        classes: modules, or single `module.Class` names, whose objects may become namespaces. Nothing of them is ever called.
-        memory_bytes, seconds: limits of the reading process. Tensor data does not count: it stays in the file until it is used.
 
-    Returns:
-        dict, list, tuple, set, str, numbers, bytes, numpy arrays, `SimpleNamespace` for objects, and CPU tensors that share the
-        file's pages copy-on-write: gigabytes take no memory until they are touched.
+class _Zip:
+    """torch >= 1.6: a zip with NAME/data.pkl and uncompressed NAME/data/KEY."""
 
-    Raises:
-        CheckpointError: missing, damaged, or it asks for a name that is not allowed.
-    """
-    path = Path(file).resolve()
-    if not path.is_file():
-        raise CheckpointError(f"{file}: there is no such file", "check the path of the checkpoint")
-    answer = _ask_child(path, tuple(classes), memory_bytes, seconds)
-    if "refused" in answer:
-        raise CheckpointError(
-            f"{file}: refused: {answer['refused']}",
-            "only load checkpoints whose contents you know; nothing of this one was executed",
+    def __init__(self, path: Path, content: mmap.mmap) -> None:
+        self.path, self.content = path, content
+        with zipfile.ZipFile(path) as archive:
+            self.members = {info.filename: info for info in archive.infolist()}
+        pickles = [name for name in self.members if name == "data.pkl" or name.endswith("/data.pkl")]
+        if any(name.endswith("constants.pkl") for name in self.members):
+            raise Refused(
+                "it is a TorchScript archive (a program with its weights), not a state_dict; save model.state_dict() with torch.save"
+            )
+        if len(pickles) != 1:
+            raise Refused("it is a zip file, but not one of torch (no data.pkl)")
+        self.root = pickles[0].removesuffix("data.pkl")
+
+    def structure(self) -> Any:
+        order = self.root + "byteorder"
+        if order in self.members and self._bytes(order).strip() != b"little":
+            raise Refused("its numbers are big-endian")
+        start, length = self._place(self.root + "data.pkl")
+        if length > MAX_STRUCTURE:
+            raise Refused(f"its structure alone takes {length:,} bytes (limit {MAX_STRUCTURE:,})")
+        self._check(self.root + "data.pkl", start, length)
+        return Machine(self.content, start, start + length, CALLS, _storage).run()
+
+    def place(self, storage: StorageAt) -> tuple[int, int]:
+        """First byte and length of a storage, after comparing its checksum."""
+        name = f"{self.root}data/{storage.key}"
+        start, length = self._place(name)
+        self._check(name, start, length)
+        return start, length
+
+    def _place(self, name: str) -> tuple[int, int]:
+        info = self.members.get(name)
+        if info is None:
+            raise ValueError(f"{name} is missing in it")
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+            raise Refused(f"{name} in it is compressed or encrypted, which torch never does")
+        at = info.header_offset
+        if self.content[at : at + 4] != b"PK\x03\x04":
+            raise ValueError(f"{name}: its header is damaged")
+        start = at + 30 + sum(struct.unpack("<HH", self.content[at + 26 : at + 30]))  # name and extra field
+        if start + info.file_size > len(self.content) or info.compress_size != info.file_size:
+            raise ValueError(f"{name} is cut short")
+        return start, info.file_size
+
+    def _bytes(self, name: str) -> bytes:
+        start, length = self._place(name)
+        return self.content[start : start + min(length, 100)]
+
+    def _check(self, name: str, start: int, length: int) -> None:
+        found = 0
+        for at in range(start, start + length, 1 << 24):
+            found = zlib.crc32(self.content[at : min(at + (1 << 24), start + length)], found)
+        if found != self.members[name].CRC and self.members[name].CRC != 0:  # writers that know no checksum leave 0
+            raise ValueError(f"{name}: its checksum is {found:08x}, it was {self.members[name].CRC:08x} when it was written")
+
+
+class _Legacy:
+    """torch 0.1.10 to 1.5: magic, version, system, object, keys, then for each key a count and raw numbers. It has no checksums."""
+
+    def __init__(self, path: Path, content: mmap.mmap) -> None:
+        self.path, self.content = path, content
+        self.used: dict[str, str] = {}
+        self.places: dict[str, tuple[int, int]] = {}
+        self.position = 0
+
+    def structure(self) -> Any:
+        if self.content[257:262] == b"ustar":
+            raise Refused("it is a tar file; torch has not written its own since 0.1.10")
+        if self._pickle(plain=True) != LEGACY_MAGIC:
+            raise Refused("it is a pickle, but not one of torch")
+        self._pickle(plain=True)
+        system = self._pickle(plain=True)
+        if isinstance(system, dict) and not system.get("little_endian", True):
+            raise Refused("its numbers are big-endian")
+        found = self._pickle(plain=False)
+        for key in self._pickle(plain=True):
+            (numel,) = struct.unpack("<q", self.content[self.position : self.position + 8])
+            length = numel * getattr(torch, self.used.get(str(key), "float32")).itemsize
+            start = self.position + 8
+            if numel < 0 or start + length > len(self.content):
+                raise ValueError(f"it is cut short: {start + length} bytes are announced, {len(self.content)} are there")
+            self.places[str(key)] = (start, length)
+            self.position = start + length
+        return found
+
+    def place(self, storage: StorageAt) -> tuple[int, int]:
+        """First byte and length of a storage."""
+        if storage.key not in self.places:
+            raise ValueError(f"the numbers of storage {storage.key} are missing")
+        return self.places[storage.key]
+
+    def _pickle(self, *, plain: bool) -> Any:
+        machine = Machine(
+            self.content, self.position, len(self.content), PLAIN_CALLS if plain else CALLS, None if plain else self._resolve
         )
-    if "damaged" in answer:
-        raise CheckpointError(f"{file}: not a readable PyTorch file ({answer['damaged']})", "download or copy it again")
-    return _Rebuild(path, answer).value(answer["content"])
+        found = machine.run()
+        self.position = machine.position
+        return found
+
+    def _resolve(self, reference: Any) -> StorageAt:
+        storage = _storage(reference)
+        self.used[storage.key] = storage.dtype
+        return storage
 
 
-def _ask_child(path: Path, classes: tuple[str, ...], memory_bytes: int, seconds: int) -> dict[str, Any]:
-    request = {"path": str(path), "classes": classes, "memory_bytes": memory_bytes, "seconds": seconds}
-    child = Path(__file__).with_name("child.py")
-    try:
-        done = subprocess.run(
-            [sys.executable, "-I", str(child)],
-            input=json.dumps(request) + "\n",
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise CheckpointError(
-            f"{path.name}: reading its structure took more than {seconds} s", "do not trust this file"
-        ) from None
-    try:
-        return json.loads(done.stdout)
-    except json.JSONDecodeError:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1][:200]
-        raise CheckpointError(
-            f"{path.name}: the process reading it ended with code {done.returncode} ({last}) under limits of "
-            f"{memory_bytes >> 20} MiB and {seconds} s",
-            "do not trust this file",
-        ) from None
+class _Tensors:
+    """Lays tensors over a private mapping of the file."""
 
-
-class _Rebuild:
-    """The child's answer with the file's numbers filled in."""
-
-    def __init__(self, path: Path, answer: dict[str, Any]) -> None:
-        self.path, self.answer = path, answer
+    def __init__(self, path: Path, reader: _Zip | _Legacy) -> None:
+        self.reader = reader
         self.pages = np.memmap(path, dtype=np.uint8, mode="c")
         self.storages: dict[tuple[str, str], Tensor] = {}
-        self.members = _stored_members(path) if answer["format"] == "zip" else {}
+        self.places: dict[str, tuple[int, int]] = {}
+        self.total = 0
 
-    def value(self, node: Any) -> Any:
-        """One node of the tree."""
-        if not isinstance(node, list):
-            return node
-        kind, *rest = node
-        if kind == "T":
-            return self._tensor(rest[:3], *rest[3:])
-        if kind == "d":
-            return {self.value(key): self.value(item) for key, item in rest}
-        if kind == "n":
-            return SimpleNamespace(**{str(self.value(key)): self.value(item) for key, item in rest[1:]})
-        if kind == "b":
-            return base64.b64decode(rest[0])
-        if kind == "a":
-            return self._array(*rest)
-        items = [self.value(item) for item in rest]
-        return {"l": list, "t": tuple, "s": set}[kind](items)
+    def __call__(self, found: TensorAt) -> Tensor:
+        dtype = getattr(torch, found.dtype or found.storage.dtype)
+        storage = self._storage(found.storage, dtype)
+        size, stride = found.size, found.stride
+        if len(size) != len(stride) or found.offset < 0 or min((*stride, 0)) < 0 or min((*size, 0)) < 0:
+            raise ValueError("a tensor with a negative size, stride or offset")
+        last = found.offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else found.offset - 1
+        if last >= storage.numel():
+            raise ValueError(f"a tensor reaches to element {last} of a storage of {storage.numel()}")
+        # a view can repeat its numbers without end: a few bytes would become terabytes when they are copied
+        self.total += math.prod(size) * dtype.itemsize
+        if self.total > 4 * len(self.pages) + SPARE:
+            raise Refused(f"its tensors hold {self.total:,} bytes, the file has {len(self.pages):,}")
+        return torch.as_strided(storage, size, stride, found.offset)
 
-    def _array(self, dtype: str, shape: list[int], fortran: bool, content: str) -> Any:
-        if np.dtype(dtype).hasobject:
-            raise CheckpointError(f"{self.path.name}: refused: it holds a numpy array of objects", "do not trust this file")
-        array = np.frombuffer(base64.b64decode(content), dtype=dtype).reshape(shape, order="F" if fortran else "C").copy()
-        return array if shape else array.item()
-
-    def _tensor(self, place: list[str], offset: int, size: list[int], stride: list[int]) -> Tensor:
-        storage = self._storage(*place)
-        last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else offset - 1
-        if offset < 0 or min([*stride, 0]) < 0 or min([*size, 0]) < 0 or last >= storage.numel():
-            raise CheckpointError(
-                f"{self.path.name}: a tensor reaches to element {last} of a storage of {storage.numel()}",
-                "download or copy it again",
-            )
-        return torch.as_strided(storage, size, stride, offset)
-
-    def _storage(self, key: str, stored: str, dtype: str) -> Tensor:
-        if (key, dtype) not in self.storages:
-            torch_dtype = TORCH_DTYPES[dtype]
-            content = self._bytes(key, TORCH_DTYPES[stored].itemsize)
-            if not content.flags.aligned or content.ctypes.data % torch_dtype.itemsize:
+    def _storage(self, found: StorageAt, dtype: torch.dtype) -> Tensor:
+        key = (found.key, str(dtype))
+        if key not in self.storages:
+            if found.key not in self.places:
+                self.places[found.key] = self.reader.place(found)
+            start, length = self.places[found.key]
+            content = np.asarray(self.pages[start : start + length])
+            if content.ctypes.data % dtype.itemsize:
                 content = content.copy()
-            whole = len(content) // torch_dtype.itemsize * torch_dtype.itemsize
+            whole = length // dtype.itemsize * dtype.itemsize
             flat = torch.from_numpy(content[:whole]) if whole else torch.empty(0, dtype=torch.uint8)
-            self.storages[key, dtype] = flat.view(torch_dtype)
-        return self.storages[key, dtype]
-
-    def _bytes(self, key: str, item_bytes: int) -> np.ndarray:
-        if self.answer["format"] == "zip":
-            name = f"{self.answer['root']}data/{key}"
-            if name not in self.members:
-                raise CheckpointError(f"{self.path.name}: the numbers of {name} are missing", "download or copy it again")
-            start, length = self.members[name]
-        else:
-            start, numel = self.answer["places"].get(key, (0, 0))
-            length = numel * item_bytes
-        if start < 0 or length < 0 or start + length > len(self.pages):
-            raise CheckpointError(
-                f"{self.path.name}: cut short: {start + length} bytes are announced, {len(self.pages)} are there",
-                "download or copy it again",
-            )
-        return np.asarray(self.pages[start : start + length])
-
-
-def _stored_members(path: Path) -> dict[str, tuple[int, int]]:
-    """Where the uncompressed members of a zip lie in the file: name -> (first byte, bytes)."""
-    places = {}
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-        for info in archive.infolist():
-            if info.compress_type != zipfile.ZIP_STORED:
-                raise CheckpointError(
-                    f"{path.name}: refused: {info.filename} in it is compressed", "torch never writes such files"
-                )
-            file.seek(info.header_offset + 26)  # local header: lengths of name and extra field
-            name_bytes, extra_bytes = int.from_bytes(file.read(2), "little"), int.from_bytes(file.read(2), "little")
-            places[info.filename] = (info.header_offset + 30 + name_bytes + extra_bytes, info.file_size)
-    return places
+            self.storages[key] = flat.view(dtype)
+        return self.storages[key]

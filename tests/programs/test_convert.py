@@ -82,7 +82,7 @@ def test_there_and_back_gives_the_same_state_dict(tmp_path, theirs) -> None:
     config = back["config"]
     assert (config.patch_size, config.embed_dim, config.depth, config.num_heads, config.mlp_ratio) == (4, 64, 2, 4, 1.0)
     model.load_state_dict(back["model"])
-    assert safe_pickle.load(tmp_path / "back.pth")["config"].decoder_num_heads == 4
+    assert safe_pickle.load(tmp_path / "back.pth")["config"].attributes["decoder_num_heads"] == 4
 
 
 def test_the_encoder_of_a_fine_tuned_checkpoint_is_found_under_its_prefix(tmp_path, theirs) -> None:
