@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dreamdiff.untrusted.tensors import load_tensors, read_metadata, save_tensors, tensor_shapes
 from eegprep import atomic
 from eegprep.errors import CheckpointError
-from eegprep.provenance import file_sha256, fingerprint
+from eegprep.provenance import fingerprint, sha256_file
 
 CONFIG_FILE = "config.json"
 
@@ -116,7 +116,7 @@ def _check_config(folder: Path) -> None:
             written = json.loads(record.read_text(encoding="utf-8"))["files"].get(CONFIG_FILE)
         except (ValueError, KeyError, TypeError, AttributeError, OSError):
             raise CheckpointError(f"{record}: cannot be read", "use another checkpoint of the run") from None
-        if written not in (None, file_sha256(folder / CONFIG_FILE)):
+        if written not in (None, sha256_file(folder / CONFIG_FILE)):
             raise CheckpointError(f"{folder / CONFIG_FILE}: not what was written", "use another checkpoint of the run")
     stated = read_metadata(folder / WEIGHTS_FILE).get("config_sha256")
     if stated is not None and _config_digest(read_config(folder)) != stated:
