@@ -352,7 +352,7 @@ def test_sigkill_at_any_moment_loses_no_byte_that_had_arrived(tmp_path: Path) ->
         body = BODY * 40  # 12 MB
         url = server.put("/big.bin", body)
         code = (
-            "import time; from pathlib import Path; from eegprep import download as d; d.CHUNK = 65536\n"
+            "import time; from pathlib import Path; from eegprep.download import transfer as d; d.CHUNK = 65536\n"
             "slow = lambda here, total, name: time.sleep(0.004)\n"
             f"d.download({url!r}, Path({str(tmp_path / 'big.bin')!r}), progress=slow)"
         )
