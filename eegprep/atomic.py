@@ -1,23 +1,38 @@
 """The one way anything gets onto disk: temporary name, fsync, rename, fsync of the folder.
 
 A process killed at any moment leaves either the old content, or the new, and at most a `.NAME.partial` beside it,
-which the next run of the same command replaces.
+which the next run of the same command removes. A temporary name belongs to one writer alone, so that two that prepare the
+same file never meet; `partial_path`, which every run finds again, is only for what is resumed.
 """
 
 from __future__ import annotations
 
+import errno
+import glob
+import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from eegprep import writers
+
+ABANDONED_S = 3600.0  # a partial file of another machine that has not changed for so long has no writer any more
+
 
 def partial_path(path: Path) -> Path:
-    """Where `path` is prepared: the same folder, so that the rename stays on one file system."""
+    """Where `path` is prepared by whoever resumes it: the same folder, so that the rename stays on one file system."""
     return path.with_name(f".{path.name}.partial")
+
+
+def private_path(path: Path) -> Path:
+    """A hidden name beside `path` that no other writer uses."""
+    name = path.name if len(os.fsencode(path.name)) <= 100 else hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]
+    return path.with_name(f".{name}.{writers.writer_token()}.partial")
 
 
 def fsync_folder(folder: Path) -> None:
@@ -33,7 +48,7 @@ def fsync_folder(folder: Path) -> None:
 def open_atomic(path: Path) -> Iterator[IO[bytes]]:
     """Open `path` for writing bytes; it appears under its name only if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
+    partial = private_path(path)
     try:
         with partial.open("wb") as file:
             yield file
@@ -65,7 +80,8 @@ def write_json(path: Path, content: Any) -> None:
 def publish_folder(partial: Path, final: Path) -> None:
     """Give a finished folder its name: every file and folder in it reaches the disk before the rename.
 
-    An older `final` is moved aside first and removed last, so that a kill in between never leaves half of each.
+    An older `final` is moved aside first and removed last, so that a kill in between never leaves half of each. A link at
+    `final` is replaced, and what it points to is left alone.
     """
     for folder, _, files in os.walk(partial):
         for name in files:
@@ -73,19 +89,56 @@ def publish_folder(partial: Path, final: Path) -> None:
                 os.fsync(file.fileno())
         fsync_folder(Path(folder))
     final.parent.mkdir(parents=True, exist_ok=True)
-    old = final.with_name(f".{final.name}.old.partial")
-    if final.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        final.rename(old)
-    partial.rename(final)
+    old: Path | None = None
+    while True:
+        if final.is_symlink() or final.exists():
+            old = private_path(final.with_name(f"{final.name}.old"))
+            final.rename(old)
+        try:
+            partial.rename(final)
+            break
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise  # anything but another writer that gave the name in the meantime
     fsync_folder(final.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    if old is not None:
+        remove(old)
 
 
-def clean_partial(folder: Path) -> None:
-    """Remove what killed runs left directly in `folder`."""
-    for leftover in folder.glob(".*.partial"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        else:
-            leftover.unlink()
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all that is in it, or a link (and never what it points to); what is gone already is no error."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_whole(folder: Path) -> None:
+    """Remove a folder so that a kill in the middle leaves no half of it under its name."""
+    aside = private_path(folder)
+    folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def clean_partial(folder: Path, name: str = "*") -> None:
+    """Remove what killed runs left directly in `folder`; what a process that still runs prepares there stays.
+
+    Args:
+        name: only what was to become this file or folder.
+    """
+    for leftover in folder.glob(f".{name}.partial" if name == "*" else f".{glob.escape(name)}.*.partial"):
+        if not _in_use(leftover):
+            remove(leftover)
+
+
+def _in_use(leftover: Path) -> bool:
+    token = leftover.name.removesuffix(".partial").rpartition(".")[2]
+    if token.count("-") != 3:
+        return False  # a name that every run of the command shares: the lock says that nobody else is at it
+    state = writers.state(token)
+    if state != "elsewhere":
+        return state == "alive"
+    try:
+        return time.time() - leftover.lstat().st_mtime < ABANDONED_S
+    except FileNotFoundError:
+        return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Iterable, Sequence
@@ -37,9 +38,9 @@ def parse_bytes(text: str | int) -> int:
     """`"4GB"`, `"512 MiB"` or a number as bytes."""
     if isinstance(text, int):
         return text
-    found = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    found = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{0,15})?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
     if not found:
-        raise UsageError(f"{text!r} is not an amount of memory", "write for instance 4GB or 512MB")
+        raise UsageError(f"{text[:40]!r} is not an amount of memory", "write for instance 4GB or 512MB")
     base = 1024 if found[3] else 1000
     return int(float(found[1]) * base ** " kmgt".index(found[2].lower() or " "))
 
@@ -81,10 +82,10 @@ def _run_processes(jobs: Sequence[Any], budget: Budget, progress: ProgressCallba
     context = multiprocessing.get_context(start_method())
     workers = min(budget.workers, len(jobs))
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-        waiting = sorted(range(len(jobs)), key=lambda index: -jobs[index].bytes)  # the largest first: no long tail
-        running: dict[Future[Any], int] = {}
-        done = 0
         try:
+            waiting = sorted(range(len(jobs)), key=lambda index: -jobs[index].bytes)  # the largest first: no long tail
+            running: dict[Future[Any], int] = {}
+            done = 0
             while waiting or running:
                 while (
                     waiting and len(running) < workers and (index := _next(jobs, waiting, running.values(), budget)) is not None
@@ -97,15 +98,28 @@ def _run_processes(jobs: Sequence[Any], budget: Budget, progress: ProgressCallba
                     results[index] = future.result()
                     done += 1
                     _tell(progress, done, len(jobs), jobs[index].name)
-        except BrokenProcessPool:
-            raise StoreError(
-                "a worker process was killed, most likely for want of memory",
-                "run the same command again with fewer --workers, or with --max-memory; finished subjects are kept",
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException as error:
+            _end(pool)
+            if isinstance(error, BrokenProcessPool):
+                raise StoreError(
+                    "a worker process was killed, probably because the machine ran out of memory",
+                    "run the same command again with fewer --workers, or with --max-memory; finished subjects are kept",
+                ) from None
             raise
     return results
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """Kill the workers and wait until they are gone, so that nothing writes into the store once its lock is released.
+
+    What they had begun is hidden and not committed: a kill is as good as any other end.
+    """
+    workers = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join()
 
 
 # their threads or locks do not survive a fork
@@ -147,6 +161,7 @@ def _start_worker() -> None:
     from multiprocessing.connection import wait as wait_for
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent as well, which ends its workers
     parent = multiprocessing.parent_process()
     if parent is not None:
 

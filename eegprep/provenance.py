@@ -40,11 +40,6 @@ def sha256_array(array: np.ndarray) -> str:
 _SOFTWARE = ("eeg-dreamdiff", "mne", "moabb", "numcodecs", "numpy", "scipy")
 
 
-def attributes_digest(attributes: Mapping[str, Any]) -> str:
-    """SHA-256 of a group's attributes without the commit record, in canonical JSON."""
-    return sha256_json({key: value for key, value in attributes.items() if key != "commit"})
-
-
 def plain_json(value: Any) -> Any:
     """`value` as strict JSON values: numpy scalars become Python's; NaN and infinity, which JSON lacks, become null."""
     kind = type(value)

@@ -387,7 +387,7 @@ class LeftOut:
 
 def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
     """Sorts "2" before "10"."""
-    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in re.findall(r"\d+|\D+", text))
+    return tuple((0, int(part)) if part.isdecimal() and len(part) < 20 else (1, part) for part in re.findall(r"\d+|\D+", text))
 
 
 def path_part(text: str) -> str:

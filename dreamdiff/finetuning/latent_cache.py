@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import zarr
-from filelock import FileLock
 
 from eegprep.atomic import partial_path, publish_folder
 from eegprep.errors import StoreError
+from eegprep.locks import folder_lock
 from eegprep.recording import ProgressCallback
 
 MEMORY_LIMIT = 1 << 30  # bytes; up to here all rows are held in memory, beyond they are read as asked for
@@ -74,7 +74,7 @@ def cached_rows(
         raise StoreError(f"{root}: not a folder", "give another --set cache=FOLDER")
     group = root / f"{kind}-{key[:16]}"
     group.mkdir(parents=True, exist_ok=True)
-    with FileLock(group / ".lock"):
+    with folder_lock(group, wait=-1, refused=StoreError):
         arrays, where = _index(group)
         first: dict[str, int] = {}
         for index, digest in enumerate(digests):

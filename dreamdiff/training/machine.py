@@ -16,11 +16,11 @@ import accelerate
 import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from dreamdiff.training.config import LoopConfig
 from eegprep.errors import CheckpointError, UsageError
+from eegprep.locks import folder_lock
 
 
 class StopSignal:
@@ -78,18 +78,12 @@ def only_one_process(run_dir: Path, accelerator: accelerate.Accelerator) -> Iter
     if not accelerator.is_main_process:
         yield
         return
-    run_dir.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run_dir / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise CheckpointError(
-            f"{run_dir}: another process is training in it", "wait for it to end, or choose another --out"
-        ) from None
-    try:
+
+    def refused(holder: str, fix: str) -> CheckpointError:
+        return CheckpointError(f"{run_dir}: another process is training in it ({holder})", f"{fix}, or choose another --out")
+
+    with folder_lock(run_dir, refused=refused):
         yield
-    finally:
-        lock.release()
 
 
 def check_compiler(device: torch.device) -> None:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +18,8 @@ from eegprep import atomic
 from eegprep.corpus.reader import Corpus
 from eegprep.corpus.views import where_from
 from eegprep.errors import SignalError, UsageError
-from eegprep.provenance import fingerprint
+from eegprep.locks import store_lock
+from eegprep.provenance import fingerprint, plain_json, sha256_array, sha256_file
 from eegprep.recording import ProgressCallback
 from eegprep.store.format import COLUMNS
 from eegprep.store.root import create_corpus, finish_corpus
@@ -63,12 +63,13 @@ def from_arrays(
         raise SignalError(f"windows have {sorted(samples)} samples", "give windows of one length")
     (length,) = samples
     recipe = {"made_by": "from_arrays", "pad_to": pad_to, "samples": length}
-    create_corpus(root, recipe, fingerprint(recipe), channels=pad_to, samples=length)
     defaults = {"sfreq": sfreq, "channels": channels, "dataset": dataset, "licence": licence}
-    for number, given in enumerate(windows, start=1):
-        entry = {**defaults, "subject": str(number), **given}
-        _write_subject(root, entry, pad_to, length, shard)
-    finish_corpus(root)
+    with store_lock(root):
+        create_corpus(root, recipe, fingerprint(recipe), channels=pad_to, samples=length)
+        for number, given in enumerate(windows, start=1):
+            entry = {**defaults, "subject": str(number), **given}
+            _write_subject(root, entry, pad_to, length, shard)
+        finish_corpus(root)
     return Corpus.open(root)
 
 
@@ -108,7 +109,8 @@ def _write_subject(root: Path, entry: Mapping[str, Any], pad_to: int, samples: i
             entry.get("labels"),
         )
         person = entry.get("person", f"{entry['dataset']}/{entry['subject']}")
-        writer.commit(fingerprint({"arrays": str(entry["subject"])}), {"person": person})
+        made_of = {"arrays": str(entry["subject"]), "sha256": sha256_array(windows_NCT), "recording": writer.recordings[0]}
+        writer.commit(fingerprint(plain_json({**made_of, "labels": entry.get("labels"), "starts": starts})), {"person": person})
 
 
 def export(
@@ -138,7 +140,7 @@ def export(
 def _export_hdf5(corpus: Corpus, out: Path, progress: ProgressCallback | None) -> int:
     """The groups of the corpus under their names; a chunk a window, gzip, which every HDF5 library reads."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = atomic.partial_path(out)
+    partial = atomic.private_path(out)
     try:
         with h5py.File(partial, "w") as file:
             done = _fill_hdf5(corpus, file, progress)
@@ -147,6 +149,7 @@ def _export_hdf5(corpus: Corpus, out: Path, progress: ProgressCallback | None) -
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
+    atomic.clean_partial(out.parent, out.name)
     atomic.fsync_folder(out.parent)
     return done
 
@@ -181,33 +184,58 @@ def _fill_hdf5(corpus: Corpus, file: h5py.File, progress: ProgressCallback | Non
 def _export_npy(corpus: Corpus, out: Path, progress: ProgressCallback | None) -> int:
     """One folder a subject, each published whole; a later run leaves finished folders as they are."""
     done, total = 0, len(corpus)
-    for key in corpus.keys:
-        part = _of_group(corpus, key)
-        n = len(part)
-        folder, mark = out / key, {"content": part.identity, "windows": n}
-        if n and not _is_done(folder, mark):
-            partial = atomic.partial_path(folder)
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            for first in range(0, n, _BLOCK):
-                for i, window_CT in enumerate(part.read(np.arange(first, min(first + _BLOCK, n))), start=first):
-                    np.save(partial / f"{i:08d}.npy", window_CT)
-                if progress:
-                    progress(done + min(first + _BLOCK, n), total, key)
-            table = where_from(part)
-            table.insert(0, "file", [f"{i:08d}.npy" for i in range(n)])
-            table.to_csv(partial / "windows.csv", index=False)
-            (partial / "export.json").write_text(json.dumps(mark))
-            atomic.publish_folder(partial, folder)
-        done += n
+    with store_lock(out):
+        for key in corpus.keys:
+            part = _of_group(corpus, key)
+            n = len(part)
+            # the attributes' digest: labels and where the windows come from are in the table
+            mark = {
+                "content": part.identity,
+                "windows": n,
+                "attributes": corpus.attributes_of(key)["commit"]["attributes_sha256"],
+            }
+            if n and not _is_done(out / key, mark, corpus.channels * corpus.samples * 4):
+                for written in _export_group(part, out / key, mark):
+                    if progress:
+                        progress(done + written, total, key)
+            done += n
+        for folder in {(out / key).parent for key in corpus.keys}:
+            atomic.clean_partial(folder)
     return done
 
 
-def _is_done(folder: Path, mark: Mapping[str, Any]) -> bool:
+def _export_group(part: Corpus, folder: Path, mark: Mapping[str, Any]) -> Iterator[int]:
+    """Write one subject's folder; yields how many windows are written so far."""
+    n, partial = len(part), atomic.private_path(folder)
+    partial.mkdir(parents=True)
     try:
-        return bool(json.loads((folder / "export.json").read_text()) == mark)
+        for first in range(0, n, _BLOCK):
+            last = min(first + _BLOCK, n)
+            for i, window_CT in enumerate(part.read(np.arange(first, last)), start=first):
+                np.save(partial / f"{i:08d}.npy", window_CT)
+            yield last
+        table = where_from(part)
+        table.insert(0, "file", [f"{i:08d}.npy" for i in range(n)])
+        table.to_csv(partial / "windows.csv", index=False)
+        (partial / "export.json").write_text(json.dumps({**mark, "table": sha256_file(partial / "windows.csv")}))
+        atomic.publish_folder(partial, folder)
+    finally:
+        atomic.remove(partial)
+
+
+def _is_done(folder: Path, mark: Mapping[str, Any], size: int) -> bool:
+    """Whether an earlier run wrote this, and every file is there in its size.
+
+    Args:
+        size: bytes of a window; a .npy file holds a short header as well.
+    """
+    try:
+        content = json.loads((folder / "export.json").read_text())
+        files = [(folder / f"{i:08d}.npy").stat().st_size for i in range(mark["windows"])]
+        table = sha256_file(folder / "windows.csv")
     except (OSError, ValueError):
         return False
+    return bool(content == {**mark, "table": table}) and all(size < found <= size + 256 for found in files)
 
 
 def _of_group(corpus: Corpus, key: str) -> Corpus:

@@ -14,21 +14,34 @@ from typing import Any, Protocol
 import numpy as np
 
 from eegprep.errors import StoreError
+from eegprep.store.commit import StoredFile
+from eegprep.store.names import folders, open_inside, read_inside
 
 OPEN_FILES = 256  # kept open at once; the usual limit of a process is 1024
 
-REPAIR = "run `eegprep verify --repair`, then build the subject again"
+REPAIR = "run `eegprep verify --repair`, or the command that made the store once more"
+
+
+@dataclass(frozen=True)
+class Checksums:
+    """Where the checksums of a group's windows are, and which of them belong to a shard. record: of the file at `path`."""
+
+    path: str
+    record: StoredFile
+    windows: int  # of the group
+    first: int  # window of the group that the shard begins with
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard file, as the commit record of its group describes it."""
+    """One shard file, as the commit record of its group describes it. checksums: None in version 1."""
 
     path: str
     windows: int
     capacity: int
     bytes: int
     sha256: str
+    checksums: Checksums | None = None
 
 
 class Files(Protocol):
@@ -41,6 +54,9 @@ class Files(Protocol):
 
     def metadata(self, path: str) -> bytes:
         """A whole small file. Raises StoreError when it is not there."""
+
+    def recorded(self, path: str, record: StoredFile) -> bytes:
+        """A whole small file that a commit record names. Raises StoreError when it is not there, or altered."""
 
     def children(self, path: str) -> list[str]:
         """Names of the folders in a folder, sorted."""
@@ -61,6 +77,14 @@ class Files(Protocol):
 
     def again(self, number: int, shard: Shard, inner: int, offset: int, length: int) -> np.ndarray | None:
         """The same chunk from its origin, because a copy was damaged; None when this is the origin."""
+
+
+def unaltered(content: bytes, record: StoredFile, where: str) -> bytes:
+    """`content` as it is, if it is what the record says."""
+    problem = record.problem(content)
+    if problem is not None:
+        raise StoreError(f"{where}: is damaged ({problem})", REPAIR)
+    return content
 
 
 class LocalFiles:
@@ -87,16 +111,18 @@ class LocalFiles:
 
     def metadata(self, path: str) -> bytes:
         try:
-            return (self.root / path).read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
+            return read_inside(self.root, path)
+        except FileNotFoundError:
             raise StoreError(f"{self.root / path}: not there", "check the path of the store, or build it again") from None
 
+    def recorded(self, path: str, record: StoredFile) -> bytes:
+        return unaltered(self.metadata(path), record, str(self.root / path))
+
     def children(self, path: str) -> list[str]:
-        with os.scandir(self.root / path) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return [folder.name for folder in folders(self.root / path)]
 
     def tail(self, number: int, shard: Shard, length: int) -> bytes:
-        return os.pread(self._file(number, shard).fd, length, shard.bytes - length)
+        return os.pread(self._file(number, shard).fd, length, max(0, shard.bytes - length))
 
     def again(self, number: int, shard: Shard, inner: int, offset: int, length: int) -> np.ndarray | None:
         return None
@@ -134,7 +160,7 @@ class LocalFiles:
             if found is not None:
                 self._open.move_to_end(number)
                 return found
-        found = _File(self.root / shard.path, shard.bytes)
+        found = _File(self.root, shard.path, shard.bytes)
         with self._lock:
             found = self._open.setdefault(number, found)
             while len(self._open) > OPEN_FILES:
@@ -145,15 +171,15 @@ class LocalFiles:
 class _File:
     """An open file of a known size; closed when nobody refers to it any more."""
 
-    def __init__(self, path: Path, size: int) -> None:
-        self.path, self.fd = path, -1
+    def __init__(self, root: Path, relative: str, size: int) -> None:
+        self.path, self.fd = root / relative, -1
         try:
-            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.fd = open_inside(root, relative)
         except FileNotFoundError:
-            raise StoreError(f"{path}: this shard is missing", REPAIR) from None
+            raise StoreError(f"{self.path}: this shard is missing", REPAIR) from None
         found = os.fstat(self.fd).st_size
         if found != size:
-            raise StoreError(f"{path}: has {found} bytes, the commit record says {size}", REPAIR)
+            raise StoreError(f"{self.path}: has {found} bytes, the commit record says {size}", REPAIR)
 
     def __del__(self) -> None:
         if self.fd >= 0:

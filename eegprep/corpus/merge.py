@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +9,12 @@ from typing import Any
 from eegprep import atomic
 from eegprep.corpus.reader import Corpus
 from eegprep.errors import StoreError, UsageError
+from eegprep.locks import store_lock
 from eegprep.provenance import fingerprint
 from eegprep.recording import ProgressCallback
-from eegprep.store.root import committed_key, create_corpus, finish_corpus, publish_group
+from eegprep.store.checks import whole_group
+from eegprep.store.commit import Commit, group_node, publish_group, start_group, write_node
+from eegprep.store.root import create_corpus, finish_corpus
 
 
 def merge(stores: Sequence[str | Path], out: str | Path, *, progress: ProgressCallback | None = None) -> Corpus:
@@ -40,15 +41,16 @@ def merge(stores: Sequence[str | Path], out: str | Path, *, progress: ProgressCa
     recipe = next(iter(recipes.values())) if len(recipes) == 1 else {"merged": dict(sorted(recipes.items()))}
     name = next(iter(recipes)) if len(recipes) == 1 else fingerprint(recipe)
     root = Path(out)
-    create_corpus(root, recipe, name, channels=opened[0].channels, samples=opened[0].samples)
-    jobs = [(corpus, key) for corpus in opened for key in corpus.keys]
-    for done, (corpus, key) in enumerate(jobs, start=1):
-        dataset, subject = key.split("/")
-        if committed_key(root, dataset, subject) != corpus.attributes_of(key)["commit"]["key"]:
-            _copy_group(corpus, key, root)
-        if progress:
-            progress(done, len(jobs), key)
-    finish_corpus(root)
+    with store_lock(root):
+        create_corpus(root, recipe, name, channels=opened[0].channels, samples=opened[0].samples)
+        jobs = [(corpus, key) for corpus in opened for key in corpus.keys]
+        for done, (corpus, key) in enumerate(jobs, start=1):
+            # the whole record: the key alone does not say whether the content behind it is the same
+            if whole_group(root / key).get("commit") != corpus.attributes_of(key)["commit"]:
+                _copy_group(corpus, key, root)
+            if progress:
+                progress(done, len(jobs), key)
+        finish_corpus(root)
     return Corpus.open(root)
 
 
@@ -66,17 +68,24 @@ def _check_names(corpora: Sequence[Corpus]) -> None:
 
 
 def _copy_group(corpus: Corpus, key: str, root: Path) -> None:
-    partial = atomic.partial_path(root / key)
-    shutil.rmtree(partial, ignore_errors=True)
-    for name, entry in corpus.attributes_of(key)["commit"]["files"].items():
-        content = corpus.file(f"{key}/{name}")
-        if len(content) != entry["bytes"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
-            raise StoreError(
-                f"{corpus.url}/{key}/{name}: {len(content)} bytes do not fit the commit record ({entry['bytes']} bytes and their SHA-256)",
-                "run `eegprep verify --repair` on that corpus first",
-            )
-        path = partial / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    (partial / "zarr.json").write_bytes(corpus.file(f"{key}/zarr.json"))
-    publish_group(root, key)
+    """Copy the files of a group as they are; each is compared with its record before anything gets its name."""
+    where = f"{corpus.url}/{key}"
+    attributes = corpus.attributes_of(key)
+    commit = Commit.of(attributes, where)  # checks the names of all files before the first is read
+    partial = start_group(root, key)
+    try:
+        for name, record in commit.files.items():
+            content = corpus.file(f"{key}/{name}")
+            problem = record.problem(content)
+            if problem is not None:
+                raise StoreError(
+                    f"{where}/{name}: does not fit the commit record ({problem})",
+                    "run `eegprep verify --repair` on that corpus first",
+                )
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        write_node(partial, group_node(attributes))
+        publish_group(root, key, partial)
+    finally:
+        atomic.remove(partial)

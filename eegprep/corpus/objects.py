@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from itertools import groupby
 from operator import itemgetter
@@ -22,8 +23,10 @@ import numpy as np
 import obstore
 from obstore.store import from_url
 
-from eegprep.corpus.files import OPEN_FILES, Files, LocalFiles, Shard
+from eegprep.atomic import write_bytes
+from eegprep.corpus.files import OPEN_FILES, Files, LocalFiles, Shard, unaltered
 from eegprep.errors import StoreError, UsageError
+from eegprep.store.commit import StoredFile
 
 OBSTORE_SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "http", "https")
 
@@ -87,6 +90,12 @@ class _RemoteFiles:
 
     def _ranges(self, path: str, starts: list[int], lengths: list[int]) -> list[np.ndarray]:
         raise NotImplementedError
+
+    def metadata(self, path: str) -> bytes:
+        raise NotImplementedError
+
+    def recorded(self, path: str, record: StoredFile) -> bytes:
+        return unaltered(self.metadata(path), record, f"{self.url}/{path}")
 
     def tail(self, number: int, shard: Shard, length: int) -> bytes:
         return self._checked(shard, [shard.bytes - length], [length])[0].tobytes()
@@ -261,6 +270,23 @@ class CachedFiles:
     def metadata(self, path: str) -> bytes:
         return self.origin.metadata(path)
 
+    def recorded(self, path: str, record: StoredFile) -> bytes:
+        """From the cache, where it is named by its SHA-256; what is damaged there is fetched again."""
+        kept = self.folder / f"{record.sha256}.column"
+        with suppress(OSError):
+            content = kept.read_bytes()
+            if record.problem(content) is None:
+                return content
+        content = self.origin.recorded(path, record)
+        blocks = len(content) + 2 * 4096
+        with self._lock:
+            fits = blocks <= self._room
+            self._room -= blocks if fits else 0
+        with suppress(OSError):
+            if fits:
+                write_bytes(kept, content)
+        return content
+
     def children(self, path: str) -> list[str]:
         return self.origin.children(path)
 
@@ -331,7 +357,7 @@ class CachedFiles:
     def _make_room(self, needed: int) -> int:
         """Remove what was not used for longest until `needed` bytes and a tenth of the limit are free; return what is free."""
         found = []
-        for path in self.folder.glob("*.shard"):
+        for path in (*self.folder.glob("*.shard"), *self.folder.glob("*.column")):
             try:
                 status = path.stat()
             except FileNotFoundError:

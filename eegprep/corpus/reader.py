@@ -10,20 +10,22 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from eegprep.corpus import views
-from eegprep.corpus.files import REPAIR, Files, Shard
+from eegprep.corpus.files import REPAIR, Files, LocalFiles
+from eegprep.corpus.groups import Group, consolidated, group_of_node, walk
 from eegprep.corpus.objects import open_files
-from eegprep.corpus.shards import Shards, crc_fits
+from eegprep.corpus.shards import Shards
 from eegprep.errors import StoreError, UsageError
 from eegprep.pool import _Threads, free_processors
 from eegprep.settings import suggest
-from eegprep.store.format import COLUMNS, check_corpus_attributes, parse_node
+from eegprep.store.commit import attributes_digest, check_finished, finished_files, parse_node, parse_root
+from eegprep.store.format import COLUMNS, check_corpus_attributes
+from eegprep.store.names import check_key, check_relative
 
 _RECORDING_COLUMNS = [
     *("group", "recording", "dataset", "subject", "person", "session", "run"),
@@ -31,15 +33,6 @@ _RECORDING_COLUMNS = [
 ]
 
 SMALL_READ = 16  # windows; below this a second thread costs more than it brings
-
-
-@dataclass(frozen=True)
-class Group:
-    """One subject's group: its name, its windows, and their shards."""
-
-    key: str
-    windows: int
-    shards: tuple[Shard, ...]
 
 
 class Corpus:
@@ -52,7 +45,7 @@ class Corpus:
     def __init__(self, url: str, root: dict[str, Any], groups: Sequence[Group], files: Files) -> None:
         """Use `Corpus.open`."""
         self.url, self.attributes = url, root
-        self.channels, self.samples = int(root["channels"]), int(root["samples"])
+        self.channels, self.samples = root["channels"], root["samples"]
         self._groups, self._files = tuple(groups), files
         self._shards = Shards([shard for group in groups for shard in group.shards], files)
         self._ends = np.cumsum([group.windows for group in groups], dtype=np.int64)
@@ -80,14 +73,17 @@ class Corpus:
             cache_limit: bytes that the cache may take.
 
         Raises:
-            StoreError: there is no corpus, or a subject in it is not whole.
+            StoreError: there is no corpus, it is damaged, or a subject in it is not whole or is another than it was finished with.
         """
         files = open_files(os.fspath(url), options=options, cache=cache, cache_limit=cache_limit)
-        node = parse_node(files.metadata("zarr.json"), f"{url}/zarr.json")
-        root = check_corpus_attributes(node.get("attributes", {}), str(url))
-        nodes = (node.get("consolidated_metadata") or {}).get("metadata") or _walk(files)
-        keys = sorted(key for key in nodes if key.count("/") == 1 and nodes[key].get("node_type") == "group")
-        corpus = cls(str(url), root, [_group(key, nodes) for key in keys], files)
+        node = parse_root(files.metadata("zarr.json"), f"{url}/zarr.json")
+        root = check_corpus_attributes(node["attributes"], str(url))
+        nodes = consolidated(node, str(url)) or walk(files)
+        checked = bool(finished_files(node, str(url)))
+        keys = sorted(check_key(key, str(url)) for key in nodes if key.count("/") == 1 and nodes[key].get("node_type") == "group")
+        if isinstance(files, LocalFiles):  # an object store would take a request a group; there the windows' checksums tell
+            check_finished(files.root, node)
+        corpus = cls(str(url), root, [group_of_node(key, nodes, root, str(url), checked=checked) for key in keys], files)
         corpus._nodes = {key: nodes[key]["attributes"] for key in keys}
         return corpus
 
@@ -281,8 +277,8 @@ class Corpus:
         return self._attributes(self._groups[self.keys.index(key)])
 
     def file(self, path: str) -> bytes:
-        """The bytes of a file of the corpus."""
-        return self._files.metadata(path)
+        """The bytes of a file of the corpus; nothing outside of it is read."""
+        return self._files.metadata(check_relative(path, self.url))
 
     def to_mne(self, index: int) -> Any:
         """One window as `mne.io.RawArray`: the recording's own channels, in V."""
@@ -362,39 +358,17 @@ class Corpus:
     def _attributes(self, group: Group) -> dict[str, Any]:
         if group.key not in self._nodes:
             path = f"{group.key}/zarr.json"
-            self._nodes[group.key] = parse_node(self._files.metadata(path), f"{self.url}/{path}")["attributes"]
+            attributes = parse_node(self._files.metadata(path), f"{self.url}/{path}")["attributes"]
+            if attributes_digest(attributes) != group.attributes_sha256:
+                raise StoreError(f"{self.url}/{path}: not the attributes that were committed", REPAIR)
+            self._nodes[group.key] = attributes
         return self._nodes[group.key]
 
     def _column(self, group: Group, name: str) -> np.ndarray:
         if not group.windows:
             return np.empty(0, COLUMNS[name])
-        content = self._files.metadata(f"{group.key}/{name}/c/0")
+        content = self._files.recorded(f"{group.key}/{name}/c/0", group.columns[name])
         expected = group.windows * np.dtype(COLUMNS[name]).itemsize + 4
-        if len(content) != expected or not crc_fits(np.frombuffer(content, np.uint8)):
-            raise StoreError(
-                f"{self.url}/{group.key}/{name}: damaged ({len(content)} bytes, expected {expected} with their checksum)", REPAIR
-            )
+        if len(content) != expected:
+            raise StoreError(f"{self.url}/{group.key}/{name}: damaged ({len(content)} bytes, expected {expected})", REPAIR)
         return np.frombuffer(content[:-4], COLUMNS[name])
-
-
-def _walk(files: Files) -> dict[str, Any]:
-    """Read every group's metadata, where a corpus has no consolidated metadata (yet)."""
-    nodes: dict[str, Any] = {}
-    for dataset in files.children(""):
-        for subject in files.children(dataset):
-            for path in (f"{dataset}/{subject}", f"{dataset}/{subject}/windows"):
-                nodes[path] = parse_node(files.metadata(f"{path}/zarr.json"), path)
-    return nodes
-
-
-def _group(key: str, nodes: dict[str, Any]) -> Group:
-    record = nodes[key]["attributes"].get("commit")
-    if not record:
-        raise StoreError(f"{key}: has no commit record, so it is not whole", "build the subject again")
-    n, capacity = int(record["windows"]), int(nodes[f"{key}/windows"]["chunk_grid"]["configuration"]["chunk_shape"][0])
-    shards = []
-    for number, first in enumerate(range(0, n, capacity)):
-        path = f"windows/c/{number}/0/0"
-        entry = record["files"][path]
-        shards.append(Shard(f"{key}/{path}", min(capacity, n - first), capacity, int(entry["bytes"]), entry["sha256"]))
-    return Group(key, n, tuple(shards))

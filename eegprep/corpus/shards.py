@@ -11,14 +11,13 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
-import google_crc32c
 import numcodecs
 import numcodecs.zstd
 import numpy as np
 
 from eegprep.corpus.files import REPAIR, THREAD, Files, Shard
 from eegprep.errors import StoreError
-from eegprep.store.format import EMPTY
+from eegprep.store.format import EMPTY, crc_fits, crc_of
 
 
 class Shards:
@@ -34,8 +33,10 @@ class Shards:
     def _forget(self) -> None:
         n = int(self._ends[-1]) if len(self._ends) else 0
         self._known = np.zeros(len(self.shards), bool)
-        # 13 bytes a window; np.empty does not touch memory before it is written
+        # 21 bytes a window; np.empty does not touch memory before it is written
         self._offsets, self._lengths, self._checked = np.empty(n, np.int64), np.empty(n, np.int32), np.zeros(n, bool)
+        self._checksums = np.empty(n, np.int64)  # what each window's chunk ends with; -1 where no record says (version 1)
+        self._column: tuple[str, np.ndarray] = ("", np.empty(0, np.uint32))  # the one that was read last
 
     def __getstate__(self) -> dict[str, Any]:
         return {"shards": self.shards, "files": self.files, "_ends": self._ends, "_firsts": self._firsts}
@@ -47,7 +48,8 @@ class Shards:
     def read(self, index_N: np.ndarray, out_NCT: np.ndarray, rows_N: np.ndarray) -> None:
         """Decode windows `index_N` into rows `rows_N` of `out_NCT`, in the order of the files.
 
-        The crc32c of a window is checked the first time that this process reads it.
+        The crc32c of a window is checked the first time that this process reads it, and compared with what was stored for that
+        window, so that a chunk or a shard in another's place is noticed.
         """
         order = np.argsort(index_N)
         index_N, rows_N = index_N[order], rows_N[order]
@@ -56,6 +58,7 @@ class Shards:
         numbers, inner = number_N.tolist(), inner_N.tolist()
         offsets, lengths = self._offsets[index_N].tolist(), self._lengths[index_N].tolist()
         checked, shards = self._checked[index_N].tolist(), [self.shards[number] for number in numbers]
+        checksums = self._checksums[index_N].tolist()
         if min(offsets, default=0) < 0:
             at = offsets.index(-1)
             raise StoreError(f"{shards[at].path}: window {inner[at]} of the shard is missing", REPAIR)
@@ -63,8 +66,8 @@ class Shards:
         chunks = self.files.chunks(numbers, shards, inner, offsets, lengths)
         for k, (buffer, address) in enumerate(chunks):
             length, source = lengths[k], address
-            if not checked[k] and not crc_fits(buffer[:length]):
-                source = self._fetch_again(numbers[k], inner[k], offsets[k], length)
+            if not checked[k] and not _is_whole(buffer[:length], checksums[k]):
+                source = self._fetch_again(numbers[k], inner[k], offsets[k], length, checksums[k])
             got = decode(source, length - 4, base + rows[k] * step, step)
             if got != step:
                 raise StoreError(
@@ -72,12 +75,14 @@ class Shards:
                 )
         self._checked[index_N] = True
 
-    def _fetch_again(self, number: int, inner: int, offset: int, length: int) -> int:
+    def _fetch_again(self, number: int, inner: int, offset: int, length: int, checksum: int) -> int:
         """The address of a fresh copy of a chunk, which this thread keeps until the next one."""
         shard = self.shards[number]
         encoded = self.files.again(number, shard, inner, offset, length)
-        if encoded is None or not crc_fits(encoded):
-            raise StoreError(f"{shard.path}: window {inner} of the shard is damaged (its crc32c does not fit)", REPAIR)
+        if encoded is None or not _is_whole(encoded, checksum):
+            raise StoreError(
+                f"{shard.path}: window {inner} of the shard is damaged, or is another's (its crc32c does not fit)", REPAIR
+            )
         THREAD.fetched = encoded
         return int(encoded.ctypes.data)
 
@@ -91,11 +96,28 @@ class Shards:
     def _learn(self, number: int) -> None:
         shard = self.shards[number]
         length = 16 * shard.capacity + 4
+        if shard.bytes < length:
+            raise StoreError(f"{shard.path}: {shard.bytes} bytes are too few for an index of {length}", REPAIR)
         offsets, lengths = parse_index(self.files.tail(number, shard, length), shard.capacity, shard.bytes - length, shard.path)
         first = int(self._firsts[number])
         self._offsets[first : first + shard.windows] = offsets[: shard.windows]
         self._lengths[first : first + shard.windows] = lengths[: shard.windows]
+        self._checksums[first : first + shard.windows] = self._recorded(shard)
         self._known[number] = True
+
+    def _recorded(self, shard: Shard) -> np.ndarray | int:
+        """What the chunks of a shard end with, as the group's commit record knows it."""
+        where = shard.checksums
+        if where is None:
+            return -1
+        path, values_N = self._column
+        if path != where.path:
+            content = self.files.recorded(where.path, where.record)
+            if len(content) != 4 * where.windows + 4:
+                raise StoreError(f"{where.path}: {len(content)} bytes are not the checksums of {where.windows} windows", REPAIR)
+            values_N = np.frombuffer(content[:-4], "<u4")
+            self._column = (where.path, values_N)
+        return values_N[where.first : where.first + shard.windows]
 
 
 def parse_index(content: bytes, capacity: int, limit: int, where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -123,9 +145,9 @@ def parse_index(content: bytes, capacity: int, limit: int, where: str) -> tuple[
     return offsets, lengths
 
 
-def crc_fits(content: np.ndarray) -> bool:
-    """Whether the last four bytes are the crc32c of the rest (zarr 3, crc32c codec)."""
-    return len(content) >= 4 and google_crc32c.value(content[:-4]) == int.from_bytes(content[-4:].tobytes(), "little")
+def _is_whole(content: np.ndarray, checksum: int) -> bool:
+    """Whether a chunk ends with the crc32c of its bytes, and this is the one that was stored for its place."""
+    return crc_fits(content) and (checksum < 0 or crc_of(content) == checksum)
 
 
 class _FastDecoder:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from filelock import FileLock, Timeout
 
 from eegprep.atomic import write_json
 from eegprep.catalogue import moabb as catalogue
@@ -21,6 +18,7 @@ from eegprep.catalogue.manifests import Source
 from eegprep.download.moabb_child import published_sha256
 from eegprep.errors import FetchError
 from eegprep.folders import state_folder
+from eegprep.locks import folder_lock
 from eegprep.provenance import fingerprint, sha256_file
 from eegprep.recording import ProgressCallback, SourceFile
 
@@ -49,31 +47,16 @@ def data_folder_lock(data_dir: Path, timeout: float = -1.0, progress: ProgressCa
     Raises:
         FetchError: still held by another process after `timeout`; names it.
     """
-    folder = state_folder(data_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock", is_singleton=True, thread_local=False)
-    owner = folder / "lock.owner.json"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        holder = _holder(owner)
+
+    def waiting(holder: str) -> None:
         if progress:
             progress(0, 0, f"waiting for {holder}, which holds {data_dir}")
-        try:
-            lock.acquire(timeout=timeout)
-        except Timeout:
-            raise FetchError(
-                f"{data_dir} is in use by {_holder(owner)}, waited {timeout:g} s",
-                "wait until it has ended, or use another --data-dir",
-            ) from None
-    try:
-        if lock.lock_counter == 1:
-            write_json(owner, {"pid": os.getpid(), "host": socket.gethostname()})
+
+    def refused(holder: str, fix: str) -> FetchError:
+        return FetchError(f"{data_dir} is in use by {holder}", f"{fix}, or use another --data-dir")
+
+    with folder_lock(state_folder(data_dir), wait=timeout, again=True, waiting=waiting, refused=refused):
         yield
-    finally:
-        if lock.lock_counter == 1:
-            owner.unlink(missing_ok=True)
-        lock.release()
 
 
 class FetchRecords:
@@ -188,8 +171,3 @@ def read_json_or_empty(path: Path) -> dict[str, Any]:
 def _name_under(path: Path, root: Path) -> str:
     path, root = path.resolve(), root.resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-
-
-def _holder(owner: Path) -> str:
-    content = read_json_or_empty(owner)
-    return f"process {content['pid']} on {content['host']}" if {"pid", "host"} <= set(content) else "another process"

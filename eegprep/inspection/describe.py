@@ -13,8 +13,8 @@ from eegprep.errors import UsageError
 from eegprep.inspection.store_facts import Listed, gather
 from eegprep.provenance import plain_json
 from eegprep.settings import suggest
-from eegprep.store import format as store
 from eegprep.store import recordings as recordings_store
+from eegprep.store.commit import read_root
 from eegprep.store.records import CorpusRecording
 
 
@@ -143,7 +143,7 @@ def plot(path: str | Path, file: str | Path, key: str | None = None) -> str:
         key: window number over the whole corpus (default 0), `DATASET/SUBJECT[/N]`, or a recording of a recordings store.
     """
     root = Path(path)
-    if store.read_node(root / "zarr.json").get("attributes", {}).get("format") == recordings_store.FORMAT:
+    if read_root(root)["attributes"].get("format") == recordings_store.FORMAT:
         return _plot_recording(root, Path(file), key)
     corpus, index = _window(Corpus.open(root), key)
     window_CT, record = corpus.read([index])[0], CorpusRecording.from_json(corpus.record(index))

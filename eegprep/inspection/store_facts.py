@@ -13,6 +13,7 @@ from eegprep.errors import StoreError
 from eegprep.recording import LeftOut, natural_key
 from eegprep.store import format as store
 from eegprep.store import recordings as recordings_store
+from eegprep.store.commit import read_node, read_root
 from eegprep.store.records import CorpusRecording, SubjectGroup, left_out_subjects
 
 
@@ -84,7 +85,7 @@ def gather(root: Path) -> StoreFacts:
     Raises:
         StoreError: there is no store at `root`.
     """
-    node = store.read_node(root / "zarr.json").get("attributes", {})
+    node = read_root(root)["attributes"]
     if node.get("format") not in (store.FORMAT, recordings_store.FORMAT):
         raise StoreError(
             f"{root}: holds {node.get('format')!r}, which is not a store of this software", "give a corpus or a recordings store"
@@ -113,7 +114,7 @@ def gather(root: Path) -> StoreFacts:
 def _records(root: Path, group: SubjectGroup) -> Iterator[CorpusRecording]:
     """Of a recordings store: each array has its own attributes."""
     for name in sorted(recordings_store.array_names(root, group.dataset, group.subject), key=natural_key):
-        node = store.read_node(root / group.dataset / group.subject / name / "zarr.json")
+        node = read_node(root / group.dataset / group.subject / name / "zarr.json")
         session, _, run = name.partition(".")
         place = {"session": session, "run": run, "n_samples": node["shape"][1], "pad_mode": ""}
         yield CorpusRecording.from_json({**node["attributes"], **node["attributes"].get("extra", {}), **place})

@@ -16,7 +16,8 @@ from eegprep.errors import StoreError, UsageError
 from eegprep.recording import ProgressCallback
 from eegprep.store import format as store
 from eegprep.store import recordings as recordings_store
-from eegprep.store.checks import Problem, Verification, check_group
+from eegprep.store.checks import Problem, Verification, check_file, check_group
+from eegprep.store.commit import Commit, StoredFile, finished_files, read_node, read_root
 
 
 def verify(
@@ -30,7 +31,7 @@ def verify(
     offline: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Verification:
-    """Compare every file of a corpus or recordings store with its commit record.
+    """Compare every file of a corpus or recordings store with its commit record, and every group with the root's.
 
     Args:
         path: the store.
@@ -57,27 +58,65 @@ def verify(
 
 
 def _check(root: Path, fast: bool, progress: ProgressCallback | None) -> Verification:
-    node = store.read_node(root / "zarr.json")
-    if node.get("attributes", {}).get("format") not in (store.FORMAT, recordings_store.FORMAT):
+    node = read_root(root)
+    if node["attributes"].get("format") not in (store.FORMAT, recordings_store.FORMAT):
         raise StoreError(f"{root}: no store of ours", "give a corpus or a recordings store")
-    groups = recordings_store.subjects(root)
-    problems = [*_lost_groups(root, node, groups), *_strays(root, groups)]
+    finished = finished_files(node, str(root))
+    groups = _groups(root)
+    problems = [*_lost_groups(node, finished, groups), *_strays(root, groups), *_datasets(root, finished)]
     files = size = 0
     for number, (dataset, subject) in enumerate(groups):
         if progress is not None:
             progress(number, len(groups), f"{dataset}/{subject}")
-        checked = check_group(root / dataset / subject, f"{dataset}/{subject}", fast)
-        problems += checked.problems
+        name = f"{dataset}/{subject}"
+        checked = check_group(root / name, name, fast, finished.get(f"{name}/zarr.json"))
+        problems += checked.problems or _unlike_root(root, node, finished, name)
         files, size = files + checked.files, size + checked.bytes
     if progress is not None:
         progress(len(groups), len(groups), "")
     return Verification(root, len(groups), files, size, tuple(problems))
 
 
-def _lost_groups(root: Path, node: Mapping[str, Any], groups: Iterable[tuple[str, str]]) -> list[Problem]:
-    """Subjects that the store's own list names and that are not there."""
+def _groups(root: Path) -> list[tuple[str, str]]:
+    """(dataset, subject) of every folder with metadata; links are not followed, `_strays` names them."""
+    return [
+        (dataset.name, subject.name)
+        for dataset in sorted(root.iterdir())
+        if _is_folder(dataset)
+        for subject in sorted(dataset.iterdir())
+        if _is_folder(subject) and (subject / "zarr.json").exists()
+    ]
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not path.name.startswith(".")
+
+
+def _datasets(root: Path, finished: Mapping[str, StoredFile]) -> list[Problem]:
+    """The metadata of the data sets' groups, against what the root says of them."""
+    found = []
+    for name, record in finished.items():
+        problem = check_file(root, name, record, False) if name.count("/") == 1 else None
+        if problem is not None and problem[0] != "missing":  # what is missing is named with what does not belong there
+            found.append(Problem("", problem[0], name, problem[1]))
+    return found
+
+
+def _unlike_root(root: Path, node: Mapping[str, Any], finished: Mapping[str, StoredFile], name: str) -> list[Problem]:
+    """In version 1 the root has a copy of each group's metadata and no digest of it."""
+    copies = node.get("consolidated_metadata")
+    copy = copies["metadata"].get(name) if isinstance(copies, dict) and isinstance(copies.get("metadata"), dict) else None
+    if finished or copy is None or copy == read_node(root / name / "zarr.json"):
+        return []
+    return [Problem(name, "altered", "zarr.json", "not the group whose metadata the root holds")]
+
+
+def _lost_groups(node: Mapping[str, Any], finished: Mapping[str, StoredFile], groups: Iterable[tuple[str, str]]) -> list[Problem]:
+    """Subjects that the store's own lists name and that are not there."""
     there = {f"{dataset}/{subject}" for dataset, subject in groups}
-    listed = {name for names in node.get("attributes", {}).get("people", {}).values() for name in names}
+    people = node["attributes"].get("people", {})
+    listed = {name for names in people.values() for name in names} if isinstance(people, dict) else set()
+    listed |= {name.removesuffix("/zarr.json") for name in finished if name.count("/") == 2}
     return [Problem(name, "missing", "zarr.json", "the whole group is gone") for name in sorted(listed - there)]
 
 
@@ -95,6 +134,8 @@ def _strays(root: Path, groups: Iterable[tuple[str, str]]) -> list[Problem]:
         name = path.relative_to(root).as_posix()
         if path.name == "zarr.json":
             found.append(Problem("", "missing", name, "the data set's group has no metadata"))
+        elif path.is_symlink():
+            found.append(Problem(name if name.count("/") == 1 else "", "altered", name, "is a link"))
         elif len(path.relative_to(root).parts) == 2 and path.is_dir():
             found.append(Problem(name, "uncommitted", name, "a subject's folder without a commit record"))
         else:
@@ -111,7 +152,10 @@ def _maker(root: Path, source: list[str] | None, data_dir: str | Path | None, of
 
     def make(names: list[str] | None, into: Path) -> tuple[str, ...]:
         if names is not None and not names:
-            raise StoreError(f"{root}: what is wrong lies outside the subjects' groups", "remove what does not belong there")
+            raise StoreError(
+                f"{root}: the damage is outside the subject folders",
+                "delete the files listed above, or run the command that made the store again",
+            )
         return remake(root, names, into, source=source, data_dir=data_dir, offline=offline)
 
     return make
@@ -141,8 +185,7 @@ def _compare_again(root: Path, make: Maker) -> list[Problem]:
 def _committed_files(folder: Path) -> dict[str, Any] | None:
     if not (folder / "zarr.json").is_file():
         return None
-    commit = store.read_node(folder / "zarr.json").get("attributes", {}).get("commit", {})
-    return dict(commit.get("files", {}))
+    return dict(Commit.of(read_node(folder / "zarr.json")["attributes"], str(folder)).files)
 
 
 def trace(path: str | Path, index: int) -> dict[str, Any]:

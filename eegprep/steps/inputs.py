@@ -19,6 +19,7 @@ from eegprep.steps.jobs import BuildJob, StoredJobT
 from eegprep.steps.origin import StoreOrigin
 from eegprep.steps.plan import count_windows
 from eegprep.store import recordings as recordings_store
+from eegprep.store.commit import check_finished, read_root
 
 
 def plain_settings(source: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
@@ -102,9 +103,11 @@ def stored_jobs(kind: type[StoredJobT], root: Path, stage: str, out: Path, recip
         raise StoreError(f"{root}: holds {found} recordings, not {stage} ones", f"`eegprep {step[found]}` takes such a store")
     if out.resolve() == root.resolve():
         raise StoreError(f"{out}: input and output are the same store", "choose another output")
+    check_finished(root, read_root(root))
     jobs = []
     for dataset, subject in recordings_store.subjects(root):
-        arrays = tuple(sorted(recordings_store.array_names(root, dataset, subject), key=natural_key))
+        stored = recordings_store.StoredSubject.open(root, dataset, subject)
+        arrays = tuple(sorted(stored.names, key=natural_key))
         carried = recordings_store.read_group(root, dataset, subject)
         if carried is None or carried.commit is None:
             raise StoreError(f"{root}: {dataset}/{subject} has no commit record, so it is not whole", "fetch the subject again")

@@ -17,6 +17,8 @@ from eegprep.sources.listing import Task
 from eegprep.steps.plan import store_memory, task_memory
 from eegprep.steps.subject import cut_subject, run_subject
 from eegprep.store import recordings as recordings_store
+from eegprep.store.checks import whole_group
+from eegprep.store.commit import StoredFile
 from eegprep.store.records import LeftOutSubject, Provenance, SubjectGroup
 from eegprep.store.writer import SubjectWriter
 
@@ -65,9 +67,11 @@ class SubjectJob:
         """Bytes that a worker needs at its peak, estimated."""
         return 0
 
-    def stored(self) -> SubjectGroup | None:
-        """The subject's group, None when it is not there."""
-        return recordings_store.read_group(Path(self.root), self.dataset, self.subject)
+    def stored(self, finished: StoredFile | None = None) -> SubjectGroup | None:
+        """The subject's group; None when it is not there, or not whole, or not what the store was finished with."""
+        attributes = whole_group(Path(self.root) / self.name, finished)
+        place = {"dataset": self.dataset, "subject": self.subject}
+        return SubjectGroup.from_json(place | attributes) if attributes else None
 
     def made_from(self, facts: Sequence[Facts]) -> dict[str, Any]:
         """What the subject's numbers depend on: files, and the settings that touch these recordings."""
@@ -281,9 +285,15 @@ def _drop_idle_pad_settings(settings: dict[str, Any], recipe: Recipe, facts: Seq
         settings.pop("seed")
 
 
-def done_before(job: SubjectJob, before: Mapping[str, LeftOutSubject] | None = None) -> Outcome | None:
-    """The outcome of an earlier run, when it was made of the same files with the same settings."""
-    group = job.stored()
+def done_before(
+    job: SubjectJob, before: Mapping[str, LeftOutSubject] | None = None, finished: Mapping[str, StoredFile] | None = None
+) -> Outcome | None:
+    """The outcome of an earlier run, when it was made of the same files with the same settings, and its files are there.
+
+    Args:
+        before: subjects without a usable recording, as the root has them. finished: what the root says of the groups' metadata.
+    """
+    group = job.stored((finished or {}).get(f"{job.name}/zarr.json"))
     if group is None or group.commit is None:
         entry = (before or {}).get(job.name)
         if entry is None or entry.key != job.key(entry.facts):

@@ -13,7 +13,7 @@ from eegprep.readers.content import choose
 from eegprep.readers.formats import open_content
 from eegprep.signals.recipe import Recipe
 from eegprep.sources.listing import Task
-from eegprep.store.format import read_node
+from eegprep.store.commit import read_node
 
 # ours, measured on one core of a shared machine: source samples (float64 bytes) that one worker turns into windows in a second
 _BYTES_PER_SECOND = 60e6

@@ -15,8 +15,8 @@ from eegprep.steps.jobs import FetchJob, FilterJob, PadJob, SubjectJob
 from eegprep.steps.origin import StoreOrigin
 from eegprep.steps.summary import no_usable_recording
 from eegprep.steps.target import CorpusTarget, RecordingsTarget, Target
-from eegprep.store import format as store
 from eegprep.store import recordings as recordings_store
+from eegprep.store.commit import read_root
 
 
 def remake(
@@ -67,7 +67,7 @@ def remake(
 
 def _jobs_again(root: Path, into: Path, origin: StoreOrigin) -> tuple[Sequence[SubjectJob], Target]:
     """The jobs that made a store, and where they write this time."""
-    attributes = store.read_node(root / "zarr.json").get("attributes", {})
+    attributes = read_root(root)["attributes"]
     if attributes.get("format") == recordings_store.FORMAT:
         target = RecordingsTarget(into, attributes["stage"], attributes["recipe"])
         if target.stage == "filtered":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 
+from eegprep.atomic import remove_whole
 from eegprep.locks import store_lock
 from eegprep.pool import Budget, run_jobs
 from eegprep.recording import ProgressCallback
@@ -12,8 +12,8 @@ from eegprep.steps.jobs import SubjectJob, done_before
 from eegprep.steps.origin import StoreOrigin
 from eegprep.steps.summary import Summary, no_usable_recording, summarise, without_recordings
 from eegprep.steps.target import Target
-from eegprep.store import format as store
 from eegprep.store import recordings as recordings_store
+from eegprep.store.commit import finished_files, read_root
 from eegprep.store.records import left_out_subjects
 
 
@@ -30,16 +30,17 @@ def run_step(
     with store_lock(out):
         try:
             target.create()
-            before = left_out_subjects(store.read_node(out / "zarr.json").get("attributes", {}))
-            done = [outcome for outcome in (done_before(job, before) for job in jobs) if outcome is not None]
+            node = read_root(out)
+            before, finished = left_out_subjects(node["attributes"]), finished_files(node, str(out))
+            done = [outcome for outcome in (done_before(job, before, finished) for job in jobs) if outcome is not None]
             known = {outcome.name for outcome in done}
             waiting = [job for job in jobs if job.name not in known]
             outcomes = [*done, *run_jobs(waiting, budget, progress)]
             if not any(outcome.recordings for outcome in outcomes):
                 raise no_usable_recording(outcomes)
         except BaseException:
-            if not existed and not recordings_store.subjects(out):
-                shutil.rmtree(out, ignore_errors=True)  # nothing came of it: leave no empty store behind
+            if not existed and out.is_dir() and not recordings_store.subjects(out):
+                remove_whole(out)  # nothing came of it: leave no empty store behind
             raise
         target.finish(without_recordings(outcomes, before), bool(waiting))
     if origin is not None:

@@ -10,10 +10,12 @@ from typing import Any, Protocol
 from eegprep.errors import StoreError
 from eegprep.provenance import plain_json
 from eegprep.signals.recipe import Recipe, recipe_fingerprint
-from eegprep.store import format as store
 from eegprep.store import recordings as recordings_store
 from eegprep.store import root
+from eegprep.store.commit import read_root
+from eegprep.store.format import check_corpus_attributes
 from eegprep.store.records import LeftOutSubject
+from eegprep.store.recovery import usable_root
 
 
 class Target(Protocol):
@@ -47,9 +49,8 @@ class RecordingsTarget:
         recordings_store.create_recordings(self.out, self.stage, self.settings)
 
     def finish(self, left_out: Mapping[str, LeftOutSubject] | None, changed: bool) -> None:
-        if left_out is not None:
-            recordings_store.set_attributes(self.out, left_out=left_out_to_json({**self.inherited, **left_out}))
-        recordings_store.finish_recordings(self.out)
+        values = {} if left_out is None else {"left_out": left_out_to_json({**self.inherited, **left_out})}
+        recordings_store.finish_recordings(self.out, **values)
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,13 @@ class CorpusTarget:
 
     def create(self) -> None:
         shape = {"channels": self.channels, "samples": self.samples}
-        if not (self.out / "zarr.json").is_file():
+        node = usable_root(self.out)
+        if node is None:
+            if self.out.is_dir():
+                self._check_same_recipe()
             root.create_corpus(self.out, self.settings, self.fingerprint, **shape)
             return
-        stored = root.read_corpus_attributes(self.out)["fingerprint"]
+        stored = check_corpus_attributes(node["attributes"], str(self.out))["fingerprint"]
         root.create_corpus(self.out, {}, stored, **shape)  # checks the shape, which no recipe may change
         if stored != self.fingerprint:
             self._check_same_recipe()
@@ -86,7 +90,7 @@ class CorpusTarget:
     def finish(self, left_out: Mapping[str, LeftOutSubject] | None, changed: bool) -> None:
         if left_out is not None:
             content = plain_json(left_out_to_json({**self.inherited, **left_out}))
-            node = store.read_node(self.out / "zarr.json")
+            node = read_root(self.out)
             same = node["attributes"].get("left_out") == content
             if same and not changed and "consolidated_metadata" in node:
                 return  # nothing was done, and an earlier run finished

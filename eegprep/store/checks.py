@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import os
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eegprep import provenance
 from eegprep.errors import StoreError
-from eegprep.store import format as store
+from eegprep.store.commit import Commit, StoredFile, attributes_digest, parse_node
+from eegprep.store.names import inside, open_inside, read_inside
 
 
 @dataclass(frozen=True)
@@ -46,43 +48,83 @@ class Verification:
         return f"{self.path}: {self.checked} groups, {self.files} files, {self.bytes / 1e6:,.0f} MB: {state}{done}"
 
 
-def check_group(folder: Path, name: str, fast: bool = False) -> Verification:
-    """Compare the files of one subject's group with its commit record."""
+def check_group(folder: Path, name: str, fast: bool = False, finished: StoredFile | None = None) -> Verification:
+    """Compare the files of one subject's group with its commit record.
+
+    Args:
+        fast: sizes only.
+        finished: what the root says of the group's `zarr.json`.
+    """
     try:
-        attributes = store.read_node(folder / "zarr.json").get("attributes", {})
-    except StoreError as error:
-        return _failed(folder, Problem(name, "altered", "zarr.json", error.problem))
-    commit = attributes.get("commit")
-    if not isinstance(commit, dict) or not isinstance(commit.get("files"), dict):
+        content = read_inside(folder, "zarr.json")
+        attributes = parse_node(content, str(folder / "zarr.json"))["attributes"]
+        commit = Commit.of(attributes, name)
+    except FileNotFoundError:
         return _failed(folder, Problem(name, "uncommitted", "zarr.json", "there is no commit record"))
+    except StoreError as error:
+        missing = "has no commit record" in error.problem
+        return _failed(folder, Problem(name, "uncommitted" if missing else "altered", "zarr.json", error.problem))
     problems = []
-    if provenance.attributes_digest(attributes) != commit.get("attributes_sha256"):
+    if attributes_digest(attributes) != commit.attributes_sha256:
         problems.append(Problem(name, "altered", "zarr.json", "the attributes are not those that were committed"))
-    for relative, record in sorted(commit["files"].items()):
-        problem = _check_file(folder / relative, record, fast)
+    elif finished is not None and finished.problem(content) is not None:
+        problems.append(Problem(name, "altered", "zarr.json", "not the group that the store was finished with"))
+    for relative, record in sorted(commit.files.items()):
+        problem = check_file(folder, relative, record, fast)
         if problem is not None:
             problems.append(Problem(name, problem[0], relative, problem[1]))
-    expected = {*commit["files"], "zarr.json"}
-    there = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    problems += [Problem(name, "extra", file, "is not in the commit record") for file in sorted(set(there) - expected)]
-    size = sum(record["bytes"] for record in commit["files"].values())
-    return Verification(folder, 1, len(commit["files"]), size, tuple(problems))
+    expected = {*commit.files, "zarr.json"}
+    problems += [Problem(name, "extra", file, "is not in the commit record") for file in sorted(set(_files(folder)) - expected)]
+    size = sum(record.size for record in commit.files.values())
+    return Verification(folder, 1, len(commit.files), size, tuple(problems))
+
+
+def whole_group(folder: Path, finished: StoredFile | None = None) -> dict[str, Any]:
+    """The attributes of a group whose files are there in their sizes; empty when the group is not, and has to be made again."""
+    try:
+        content = read_inside(folder, "zarr.json")
+        attributes = parse_node(content, str(folder))["attributes"]
+        commit = Commit.of(attributes, str(folder))
+        if attributes_digest(attributes) != commit.attributes_sha256 or (finished and finished.problem(content)):
+            return {}
+        if any(check_file(folder, relative, record, True) for relative, record in commit.files.items()):
+            return {}
+    except (StoreError, FileNotFoundError):
+        return {}
+    return attributes
+
+
+def check_file(folder: Path, relative: str, record: StoredFile, fast: bool) -> tuple[str, str] | None:
+    """(code, message) of what is wrong with one file; `fast` compares sizes only."""
+    try:
+        status = inside(folder, relative).lstat()
+    except StoreError as error:
+        return "altered", error.problem
+    except OSError:
+        return "missing", f"should hold {record.size:,} bytes"
+    if not stat.S_ISREG(status.st_mode):
+        return "altered", "is no regular file"
+    if status.st_size != record.size:
+        code = "truncated" if status.st_size < record.size else "altered"
+        return code, f"{status.st_size:,} bytes, committed were {record.size:,}"
+    if not fast:
+        try:
+            with os.fdopen(open_inside(folder, relative), "rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except (StoreError, OSError) as error:
+            return "altered", f"cannot be read ({error})"
+        if found != record.sha256:
+            return "altered", f"SHA-256 {found[:12]}..., committed was {record.sha256[:12]}..."
+    return None
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Everything in a group that is no folder; links are not followed."""
+    for place, folders, names in os.walk(folder):
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        for name in (*names, *links):
+            yield (Path(place) / name).relative_to(folder).as_posix()
 
 
 def _failed(folder: Path, problem: Problem) -> Verification:
     return Verification(folder, 1, 0, 0, (problem,))
-
-
-def _check_file(path: Path, record: Mapping[str, Any], fast: bool) -> tuple[str, str] | None:
-    try:
-        size = path.stat().st_size
-    except OSError:
-        return "missing", f"should hold {record['bytes']:,} bytes"
-    if size != record["bytes"]:
-        return "truncated" if size < record["bytes"] else "altered", f"{size:,} bytes, committed were {record['bytes']:,}"
-    if not fast:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != record["sha256"]:
-            return "altered", f"SHA-256 {found[:12]}..., committed was {record['sha256'][:12]}..."
-    return None

@@ -10,31 +10,25 @@ Layout of a subject's group (`/<dataset>/<subject>`):
     zarr.json            attributes: dataset, subject, person, recordings, labels, and `commit`, the commit record
     windows/             float32 (N, C, T), uV; shards of 256 windows; inner chunk of one window: zstd level -1, crc32c
     recording/ start/ label/     one uncompressed chunk each, with crc32c
+    crc32c/              the checksum at the end of each window's chunk, so that a window in another's place is noticed
 
 A group is prepared in a hidden folder beside its final place, brought to the disk, and renamed: it is there, whole, or
-it is not there. The commit record holds the size and SHA-256 of every file of the group.
+it is not there. The commit record holds the size and SHA-256 of every file of the group (see `commit`).
+Version 1 had no `crc32c`, and no digest of the root.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import struct
-import threading
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import google_crc32c
 import numpy as np
 
-from eegprep.atomic import fsync_folder
 from eegprep.errors import StoreError
-from eegprep.provenance import plain_json
 
 FORMAT = "eegprep-corpus"
-
-VERSION = 1
 
 ZSTD_LEVEL = -1  # padding is stored for nothing and decodes at memory speed; see docs/design-storage.md
 
@@ -44,56 +38,72 @@ EMPTY = np.uint64(2**64 - 1)  # offset and length of an inner chunk that is not 
 
 COLUMNS = {"recording": "<i4", "start": "<i8", "label": "<i4"}
 
-_DATA_TYPES = {"<i4": "int32", "<i8": "int64", "<f4": "float32"}
+CHECKSUMS = "crc32c"  # the array of the windows' checksums
+
+_DATA_TYPES = {"<i4": "int32", "<i8": "int64", "<u4": "uint32", "<f4": "float32", "<f8": "float64"}
+
+_FILL = {"<i4": -1, "<i8": -1, "<u4": 0, "<f8": "NaN"}
+
+LARGEST = 1 << 26  # values of a window: 256 MB
 
 
 def check_corpus_attributes(attributes: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return `attributes` if they are those of a corpus this version can read."""
+    """Return `attributes` if they are those of a corpus with windows of a possible shape."""
     if attributes.get("format") != FORMAT:
         raise StoreError(
             f"{where}: not a corpus (attribute `format` is {attributes.get('format')!r}, expected {FORMAT!r})",
             "give a store that `eegprep pad` or `eegprep build` made",
         )
-    if attributes.get("version", 0) > VERSION:
-        raise StoreError(
-            f"{where}: corpus version {attributes['version']}, this software reads up to {VERSION}",
-            "install a newer eeg-dreamdiff",
-        )
+    channels: Any = attributes.get("channels")
+    samples: Any = attributes.get("samples")
+    for name, value in (("channels", channels), ("samples", samples)):
+        if type(value) is not int or value < 1:
+            raise StoreError(f"{where}: attribute `{name}` is {value!r} (a whole number, least 1)", "build the corpus again")
+    if channels * samples > LARGEST:
+        raise StoreError(f"{where}: windows of {channels} x {samples} values (limit {LARGEST:,})", "build the corpus again")
     return attributes
 
 
-def read_node(path: Path) -> dict[str, Any]:
-    """A `zarr.json`, or a StoreError that says what is wrong with it."""
+def check_windows_node(node: dict[str, Any], n: int, channels: int, samples: int, where: str) -> int:
+    """Windows a shard, after comparing an array's metadata with what the root and the commit record say of it."""
     try:
-        return parse_node(path.read_bytes(), str(path))
-    except (FileNotFoundError, NotADirectoryError):
-        raise StoreError(f"{path.parent}: no zarr group here (no zarr.json)", "check the path of the store") from None
+        shard = node["chunk_grid"]["configuration"]["chunk_shape"][0]
+        found = (node["shape"], node["data_type"], node["chunk_grid"], [codec["name"] for codec in node["codecs"]])
+        inner = node["codecs"][0]["configuration"]
+        endian = inner["codecs"][0]["configuration"]["endian"]
+        stored = (inner["chunk_shape"], [codec["name"] for codec in inner["codecs"]], endian, inner["index_location"])
+    except (KeyError, IndexError, TypeError):
+        raise StoreError(f"{where}: its metadata is not that of an array of windows", "build the subject again") from None
+    if type(shard) is not int or not 0 < shard <= 1 << 20:
+        raise StoreError(f"{where}: {shard!r} windows a shard (1 to {1 << 20:,})", "build the subject again")
+    wanted = windows_node(n, channels, samples, shard)
+    layout = wanted["codecs"][0]["configuration"]
+    if found != ([n, channels, samples], "float32", wanted["chunk_grid"], ["sharding_indexed"]) or stored != (
+        layout["chunk_shape"],
+        [codec["name"] for codec in layout["codecs"]],
+        "little",
+        "end",
+    ):
+        raise StoreError(
+            f"{where}: holds {found[1]} of shape {found[0]} in shards of {shard}, the store says float32 of [{n}, {channels}, {samples}]",
+            "build the subject again",
+        )
+    return shard
 
 
-def parse_node(content: bytes, where: str) -> dict[str, Any]:
-    """Parse the bytes of a `zarr.json`."""
-    try:
-        node = json.loads(content)
-    except ValueError as error:
-        raise StoreError(f"{where}: not JSON ({error})", "restore the file, or build the subject again") from None
-    if not isinstance(node, dict) or node.get("zarr_format") != 3:
-        raise StoreError(f"{where}: not zarr format 3 metadata", "build the store again with this software")
-    return node
-
-
-def check_name(name: str, what: str) -> str:
-    """`name` as it is, if it can be the name of a zarr group and of a folder."""
-    if not name or name.startswith((".", "__")) or name == "zarr.json" or any(c in name for c in '/\\:*?"<>|\0\n'):
-        raise StoreError(f"{what} {name!r} cannot be the name of a zarr group", "use letters, digits, '-', '_' and '.'")
-    return name
-
-
-def _with_crc32c(content: bytes) -> bytes:
+def with_crc32c(content: bytes) -> bytes:
+    """Bytes with their crc32c behind them (zarr 3, crc32c codec)."""
     return content + struct.pack("<I", google_crc32c.value(content))
 
 
-def _group_node(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {"zarr_format": 3, "node_type": "group", "attributes": plain_json(attributes)}
+def crc_fits(content: np.ndarray) -> bool:
+    """Whether the last four bytes are the crc32c of the rest (zarr 3, crc32c codec)."""
+    return len(content) >= 4 and google_crc32c.value(content[:-4]) == crc_of(content)
+
+
+def crc_of(content: np.ndarray | bytes) -> int:
+    """The checksum that stands in the last four bytes."""
+    return int.from_bytes(bytes(content[-4:]), "little")
 
 
 _BYTES: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
@@ -103,7 +113,7 @@ _ZSTD: dict[str, Any] = {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, 
 _CRC32C: dict[str, Any] = {"name": "crc32c"}
 
 
-def _array_node(
+def array_node(
     shape: Iterable[int], chunk: Iterable[int], *, data_type: str, fill: Any, codecs: list[dict[str, Any]], names: list[str]
 ) -> dict[str, Any]:
     return {
@@ -121,7 +131,8 @@ def _array_node(
     }
 
 
-def _windows_node(n: int, channels: int, samples: int, shard: int) -> dict[str, Any]:
+def windows_node(n: int, channels: int, samples: int, shard: int, dimension: str = "window") -> dict[str, Any]:
+    """Metadata of the array of windows: sharded, an inner chunk a window."""
     sharding = {
         "name": "sharding_indexed",
         "configuration": {
@@ -132,34 +143,18 @@ def _windows_node(n: int, channels: int, samples: int, shard: int) -> dict[str, 
         },
     }
     # the fill value is NaN: plain zarr shows a missing chunk as NaN rather than as a believable zero
-    node = _array_node(
+    node = array_node(
         (n, channels, samples),
         (shard, channels, samples),
         data_type="<f4",
         fill="NaN",
         codecs=[sharding],
-        names=["window", "channel", "time"],
+        names=[dimension, "channel", "time"],
     )
     return {**node, "attributes": {"unit": "uV"}}
 
 
-def _column_node(n: int, data_type: str) -> dict[str, Any]:
-    return _array_node((n,), (max(n, 1),), data_type=data_type, fill=-1, codecs=[_BYTES, _CRC32C], names=["window"])
-
-
-def _dump(node: Mapping[str, Any]) -> bytes:
-    return json.dumps(node, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def _write_node(folder: Path, node: Mapping[str, Any]) -> None:
-    """Write `folder`/zarr.json through a name of this thread's own: several workers may write the same content."""
-    own = folder / f".zarr.json.{os.getpid()}.{threading.get_ident()}.partial"
-    try:
-        with own.open("wb") as file:
-            file.write(_dump(node))
-            file.flush()
-            os.fsync(file.fileno())
-        own.replace(folder / "zarr.json")
-    finally:
-        own.unlink(missing_ok=True)
-    fsync_folder(folder)
+def column_node(n: int, data_type: str, dimension: str = "window") -> dict[str, Any]:
+    """Metadata of a column: one value a window or trial, in one chunk."""
+    fill = _FILL[data_type]
+    return array_node((n,), (max(n, 1),), data_type=data_type, fill=fill, codecs=[_BYTES, _CRC32C], names=[dimension])

@@ -23,6 +23,7 @@ from eegprep.recording import (
     positions_from_json,
     positions_to_json,
 )
+from eegprep.store.commit import Commit
 
 
 @dataclass(frozen=True)
@@ -205,41 +206,6 @@ class CorpusRecording:
 
 
 @dataclass(frozen=True)
-class StoredFile:
-    """A file of a group, as the commit record names it."""
-
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Commit:
-    """The last thing that is written of a group: without it, the group is not whole.
-
-    key: what the group was made from; an equal key means that there is nothing to do. files: by path inside the group.
-    windows: None in a recordings store.
-    """
-
-    key: str
-    files: Mapping[str, StoredFile]
-    attributes_sha256: str
-    windows: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        content: dict[str, Any] = {
-            "key": self.key,
-            "files": {name: dict(vars(file)) for name, file in self.files.items()},
-            "attributes_sha256": self.attributes_sha256,
-        }
-        return content if self.windows is None else content | {"windows": self.windows}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        files = {name: StoredFile(entry["bytes"], entry["sha256"]) for name, entry in content.get("files", {}).items()}
-        return cls(content.get("key", ""), files, content.get("attributes_sha256", ""), content.get("windows"))
-
-
-@dataclass(frozen=True)
 class SubjectGroup:
     """A subject's group in a corpus or a recordings store.
 
@@ -273,7 +239,9 @@ class SubjectGroup:
             labels=tuple(content.get("labels", ())),
             left_out=tuple(LeftOut.from_json(record) for record in content.get("left_out", ())),
             facts=tuple(Facts.from_json(facts) for facts in content.get("facts", ())),
-            commit=Commit.from_json(content["commit"]) if "commit" in content else None,
+            commit=Commit.from_json(content["commit"], f"{content['dataset']}/{content['subject']}")
+            if "commit" in content
+            else None,
         )
 
 

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numcodecs
 import numpy as np
 
-from eegprep.atomic import partial_path
+from eegprep.atomic import remove
 from eegprep.errors import SignalError, StoreError
-from eegprep.provenance import attributes_digest, plain_json
-from eegprep.store.format import (
-    COLUMNS,
-    EMPTY,
-    SHARD,
-    ZSTD_LEVEL,
-    _column_node,
-    _dump,
-    _group_node,
-    _windows_node,
-    _with_crc32c,
-    _write_node,
-    check_name,
-)
-from eegprep.store.root import publish_group
+from eegprep.store.commit import committed_node, publish_group, start_group, write_node
+from eegprep.store.format import COLUMNS, SHARD
+from eegprep.store.group import GroupFiles, WindowsWriter
+from eegprep.store.names import check_name
 
 
 class SubjectWriter:
@@ -49,28 +35,24 @@ class SubjectWriter:
         self.dataset, self.subject = check_name(dataset, "data set"), check_name(subject, "subject")
         self.channels, self.samples, self.shard = channels, samples, shard
         self.recordings: list[dict[str, Any]] = []
-        self._final = self.root / dataset / subject
-        self._partial = partial_path(self._final)
-        self._files: dict[str, dict[str, Any]] = {}
         self._labels: dict[str, int] = {}
         self._columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
-        self._codec = numcodecs.Zstd(level=ZSTD_LEVEL)
-        self._open_shard: _ShardFile | None = None
-        self._n = 0
+        self._partial: Path | None = None
 
     def __enter__(self) -> Self:
         if not (self.root / "zarr.json").is_file():
             raise StoreError(
                 f"{self.root}: no corpus here to write {self.dataset}/{self.subject} into", "call create_corpus first"
             )
-        shutil.rmtree(self._partial, ignore_errors=True)
-        self._partial.mkdir(parents=True)
+        self._partial = start_group(self.root, f"{self.dataset}/{self.subject}")
+        self._files = GroupFiles(self._partial)
+        self._windows = WindowsWriter(self._files, "windows", self.channels, self.samples, shard=self.shard)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._open_shard is not None:
-            self._open_shard.abandon()
-        shutil.rmtree(self._partial, ignore_errors=True)
+        self._windows.abandon()
+        if self._partial is not None:
+            remove(self._partial)
 
     def add_recording(self, record: Mapping[str, Any]) -> int:
         """Note a recording; returns the index to give to `add`."""
@@ -100,7 +82,7 @@ class SubjectWriter:
         labels: Sequence[str | None] | np.ndarray = [None] * n if labels_N is None else labels_N
         self._check(windows_NCT, recording, len(starts_N), len(labels))
         for window_CT in np.ascontiguousarray(windows_NCT, dtype="<f4"):
-            self._append(window_CT)
+            self._windows.append(window_CT)
         codes = [-1 if label is None else self._labels.setdefault(str(label), len(self._labels)) for label in labels]
         self._columns["recording"].append(np.full(n, recording, "<i4"))
         self._columns["start"].append(np.asarray(starts_N, "<i8"))
@@ -113,15 +95,11 @@ class SubjectWriter:
             key: fingerprint of (recipe, sources); a later run that finds the same key has nothing to do.
             attributes: further attributes of the group, as JSON values.
         """
-        if self._open_shard is not None:
-            self._finish_shard()
-        counts = Counter(np.concatenate(self._columns["recording"]).tolist() if self._n else [])
-        self._write_array("windows", _windows_node(self._n, self.channels, self.samples, self.shard))
+        assert self._partial is not None
+        self._windows.finish()
         for name, data_type in COLUMNS.items():
-            values = np.concatenate(self._columns[name]) if self._n else np.empty(0, data_type)
-            if self._n:
-                self._write(f"{name}/c/0", _with_crc32c(values.astype(data_type).tobytes()))
-            self._write_array(name, _column_node(self._n, data_type))
+            self._files.write_column(name, np.concatenate([np.empty(0, data_type), *self._columns[name]]), data_type)
+        counts = Counter(np.concatenate([np.empty(0, "<i4"), *self._columns["recording"]]).tolist())
         content = {
             **(attributes or {}),
             "dataset": self.dataset,
@@ -130,15 +108,14 @@ class SubjectWriter:
             "labels": list(self._labels),
         }
         content.setdefault("person", f"{self.dataset}/{self.subject}")
-        content = plain_json(content)
-        record = {"key": key, "windows": self._n, "files": self._files, "attributes_sha256": attributes_digest(content)}
-        _write_node(self._partial, _group_node({**content, "commit": record}))
-        publish_group(self.root, f"{self.dataset}/{self.subject}")
+        write_node(self._partial, committed_node(key, self._files.record, content, windows=self._windows.n))
+        publish_group(self.root, f"{self.dataset}/{self.subject}", self._partial)
+        self._partial = None
 
     @property
     def windows(self) -> int:
         """How many windows were added so far."""
-        return self._n
+        return self._windows.n
 
     def _check(self, windows_NCT: np.ndarray, recording: int, starts: int, labels: int) -> None:
         name, n = f"{self.dataset}/{self.subject}", len(windows_NCT)
@@ -156,59 +133,3 @@ class SubjectWriter:
             raise SignalError(
                 f"{name}: window {bad} of {n} holds NaN or infinity", "leave such stretches out, or repair them first"
             )
-
-    def _append(self, window_CT: np.ndarray) -> None:
-        if self._open_shard is None:
-            relative = f"windows/c/{self._n // self.shard}/0/0"
-            self._open_shard = _ShardFile(self._partial / relative, relative, self.shard)
-        self._open_shard.append(_with_crc32c(self._codec.encode(window_CT)))
-        self._n += 1
-        if self._open_shard.full:
-            self._finish_shard()
-
-    def _finish_shard(self) -> None:
-        assert self._open_shard is not None
-        self._files[self._open_shard.relative] = self._open_shard.finish()
-        self._open_shard = None
-
-    def _write(self, relative: str, content: bytes) -> None:
-        path = self._partial / relative
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        self._files[relative] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-    def _write_array(self, name: str, node: dict[str, Any]) -> None:
-        self._write(f"{name}/zarr.json", _dump(node))
-
-
-class _ShardFile:
-    """One shard: encoded chunks one after the other, then the index of offsets and lengths with its crc32c."""
-
-    def __init__(self, path: Path, relative: str, size: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.relative, self._file, self._hash = relative, path.open("wb"), hashlib.sha256()
-        self._index = np.full((size, 2), EMPTY, "<u8")
-        self._count, self._offset = 0, 0
-
-    @property
-    def full(self) -> bool:
-        return self._count == len(self._index)
-
-    def append(self, encoded: bytes) -> None:
-        self._put(encoded)
-        self._index[self._count] = self._offset, len(encoded)
-        self._offset += len(encoded)
-        self._count += 1
-
-    def finish(self) -> dict[str, Any]:
-        index = _with_crc32c(self._index.tobytes())
-        self._put(index)
-        self._file.close()
-        return {"bytes": self._offset + len(index), "sha256": self._hash.hexdigest()}
-
-    def abandon(self) -> None:
-        self._file.close()
-
-    def _put(self, content: bytes) -> None:
-        self._file.write(content)
-        self._hash.update(content)

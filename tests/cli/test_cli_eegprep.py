@@ -69,7 +69,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[tuple, str]]:
         "unknown data set": (("build", "moabb:PhysionetM", *out), "did you mean 'PhysionetMI'"),
         "unknown manifest": (("build", "sampel", *out), "did you mean 'sample'"),
         "unknown kind": (("build", "moab:PhysionetMI", *out), "not of a known kind"),
-        "foreign folder": (("build", f"files:{folder}/good.edf", "--out", folder / "letters"), "letters: no zarr group here"),
+        "foreign folder": (("build", f"files:{folder}/good.edf", "--out", folder / "letters"), "letters: not a corpus"),
         "file as output": (("build", f"files:{folder}/good.edf", "--out", folder / "good.edf"), "is a file, not a folder"),
         "fetch, not EEG": (("fetch", f"files:{folder}/text.edf", *out), "not an EDF"),
         "filter, no store": (("filter", folder / "letters", folder / "new/f.zarr"), "not a recordings store"),

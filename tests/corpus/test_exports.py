@@ -227,7 +227,7 @@ def test_what_cannot_be_merged_is_refused(tmp_path):
         exports_merge.merge([], tmp_path / "m")
     path = tmp_path / "a/A/2/label/c/0"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(StoreError, match=r"A/2/label/c/0: 31 bytes do not fit the commit record \(32 bytes"):
+    with pytest.raises(StoreError, match=r"A/2/label/c/0: does not fit the commit record \(31 bytes, committed were 32"):
         exports_merge.merge([tmp_path / "a"], tmp_path / "m")
 
 

@@ -125,10 +125,10 @@ def test_a_corpus_on_s3_without_consolidated_metadata_is_listed(s3, folder, plai
     """While it is still being uploaded or built."""
     import shutil
 
-    from eegprep.store.root import drop_consolidated
+    from eegprep.store.commit import reopen_root
 
     copy = Path(shutil.copytree(folder, tmp_path / "c"))
-    drop_consolidated(copy)
+    reopen_root(copy)
     files = objects.ObjectFiles("s3://eeg/growing.zarr", s3)
     for path in copy.rglob("*"):
         if path.is_file():
@@ -314,7 +314,7 @@ def test_the_cache_holds_windows_and_not_whole_shards(web, tmp_path):
     corpus = eegprep.Corpus.open(web.url, cache=tmp_path / "cache")
     corpus.read([0])
 
-    (shard,) = (tmp_path / "cache").iterdir()
+    (shard,) = (tmp_path / "cache").glob("*.shard")
     assert shard.stat().st_blocks * 512 < shard.stat().st_size / 2
 
 
@@ -333,7 +333,7 @@ def test_what_was_not_used_for_longest_leaves_the_cache_first(web, tmp_path):
     """By the time of the last use of a shard."""
     corpus = eegprep.Corpus.open(web.url, cache=tmp_path / "cache")
     corpus.read(np.arange(16))
-    first, second = sorted((tmp_path / "cache").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    first, second = sorted((tmp_path / "cache").glob("*.shard"), key=lambda path: path.stat().st_mtime_ns)
     os.utime(first, ns=(0, 0))
     size = disk(tmp_path / "cache")
 
@@ -346,7 +346,7 @@ def test_what_was_not_used_for_longest_leaves_the_cache_first(web, tmp_path):
 def test_damage_in_the_cache_is_fetched_again(web, plain, tmp_path):
     """A crash may leave a mark without its bytes; the checksum tells."""
     eegprep.Corpus.open(web.url, cache=tmp_path / "cache").read(np.arange(8))
-    (shard,) = (tmp_path / "cache").iterdir()
+    (shard,) = (tmp_path / "cache").glob("*.shard")
     with shard.open("r+b") as file:
         file.write(bytes(1000))
 
@@ -424,10 +424,10 @@ def test_a_corpus_in_memory_is_listed_when_it_is_not_consolidated(folder, plain,
     """Folders of fsspec look different from those of a disk."""
     import shutil
 
-    from eegprep.store.root import drop_consolidated
+    from eegprep.store.commit import reopen_root
 
     copy = Path(shutil.copytree(folder, tmp_path / "c"))
-    drop_consolidated(copy)
+    reopen_root(copy)
     with in_memory(copy) as url:
         assert np.array_equal(eegprep.Corpus.open(url).read(np.arange(72)), plain)
 

@@ -19,6 +19,7 @@ import eegprep
 from eegprep.corpus import files as shards_files
 from eegprep.corpus import shards
 from eegprep.errors import SignalError, StoreError, UsageError
+from eegprep.store import commit
 from eegprep.store import root as store_root
 from eegprep.store import writer as store_writer
 
@@ -279,7 +280,7 @@ def test_a_chunk_of_another_window_size_is_an_error(copy):
     path.write_bytes(content)
     rewrite_index(path, 0, 0, len(short) + 4)
 
-    with pytest.raises(StoreError, match=r"\(40 of 1024 bytes decoded\)"):
+    with pytest.raises(StoreError, match="is damaged, or is another"):
         eegprep.Corpus.open(copy).read([0])
 
 
@@ -312,13 +313,13 @@ def test_a_damaged_column_is_an_error(copy):
     content[5] ^= 1
     path.write_bytes(content)
 
-    with pytest.raises(StoreError, match="A/1/label: damaged"):
+    with pytest.raises(StoreError, match="A/1/label/c/0: is damaged"):
         _ = eegprep.Corpus.open(copy).labels
 
 
 def test_a_subject_without_a_commit_record_is_an_error(copy):
     """Somebody else's group, or one that was edited."""
-    store_root.drop_consolidated(copy)
+    commit.reopen_root(copy)
     node = json.loads((copy / "A/1/zarr.json").read_text())
     del node["attributes"]["commit"]
     (copy / "A/1/zarr.json").write_text(json.dumps(node))
@@ -335,7 +336,7 @@ def test_a_path_without_a_store_is_an_error(tmp_path):
 
 def test_a_corpus_that_is_still_growing_can_be_read(copy, plain):
     """Without consolidated metadata the groups are looked up one by one."""
-    store_root.drop_consolidated(copy)
+    commit.reopen_root(copy)
 
     assert np.array_equal(eegprep.Corpus.open(copy).read(np.arange(46)), plain)
 

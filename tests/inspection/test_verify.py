@@ -126,7 +126,7 @@ def test_a_file_beside_the_groups_is_extra(corpus):
     (problem,) = verify(corpus).problems
 
     assert (problem.code, problem.file) == ("extra", "notes.txt")
-    with pytest.raises(StoreError, match="lies outside the subjects"):
+    with pytest.raises(StoreError, match="the damage is outside the subject folders"):
         verify(corpus, repair=True)
 
 

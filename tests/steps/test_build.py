@@ -34,7 +34,7 @@ from eegprep.signals.windows import stretch
 from eegprep.steps import jobs
 from eegprep.steps.build import build_raw, fetch, filter_recordings, pad, plan
 from eegprep.steps.subject import cut_subject, run_subject
-from eegprep.store import writer as store
+from eegprep.store import group as group_writer
 
 SAMPLE = shipped_folder() / "sample/MNE-eegbci-data/files/eegmmidb/1.0.0"
 
@@ -391,15 +391,15 @@ def test_a_store_with_finished_work_survives_an_error(tmp_path, people):
 def test_a_full_or_failing_disk_stops_the_run_and_keeps_finished_work(tmp_path, people, monkeypatch, number):
     """Not a quarantine: the recordings are good. Afterwards the same command ends with the same bytes."""
     eegprep.build(people, tmp_path / "whole.zarr")
-    append, calls = store.SubjectWriter._append, []
+    append, calls = group_writer.WindowsWriter.append, []
 
     def failing(self, window_CT):
         calls.append(1)
         if len(calls) == 15:
-            raise OSError(number, "injected", str(self._partial))
+            raise OSError(number, "injected", "windows")
         append(self, window_CT)
 
-    monkeypatch.setattr(store.SubjectWriter, "_append", failing)
+    monkeypatch.setattr(group_writer.WindowsWriter, "append", failing)
     with pytest.raises(OSError, match="injected"):
         eegprep.build(people, tmp_path / "c.zarr")
     monkeypatch.undo()

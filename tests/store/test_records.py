@@ -14,7 +14,8 @@ from eegprep.recording import CutFacts, Event, Facts, Finding, LeftOut, Recordin
 from eegprep.signals.gates import gate_raw
 from eegprep.signals.process import process
 from eegprep.signals.recipe import make_recipe
-from eegprep.store.records import Commit, CorpusRecording, LeftOutSubject, StoredFile, SubjectGroup
+from eegprep.store.commit import Commit, StoredFile
+from eegprep.store.records import CorpusRecording, LeftOutSubject, SubjectGroup
 
 FINDING = Finding("units", "A/1/0.0", None, 2e7, 300.0, "quarantined", "a factor of 1e-06 would fit")
 FILE = SourceFile("a.edf", 10, "0" * 64)

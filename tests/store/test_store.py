@@ -16,9 +16,10 @@ import zarr
 
 from eegprep import provenance as store_provenance
 from eegprep.errors import SignalError, StoreError
-from eegprep.store import format as store
 from eegprep.store import root as store_root
 from eegprep.store import writer as store_writer
+from eegprep.store.checks import whole_group
+from eegprep.store.names import check_name
 
 RECIPE = {"high": 95.0}
 
@@ -65,7 +66,7 @@ def test_plain_zarr_reads_every_bit_without_a_warning(tmp_path, n):
     assert np.array_equal(found, windows(n))
     assert array.metadata.dimension_names == ("window", "channel", "time")
     assert array.dtype == np.float32 and array.chunks == (1, 8, 32) and array.shards == (8, 8, 32)
-    assert set(members) == {"Set", "Set/1", *(f"Set/1/{name}" for name in ("windows", "recording", "start", "label"))}
+    assert set(members) == {"Set", "Set/1", *(f"Set/1/{name}" for name in ("windows", "recording", "start", "label", "crc32c"))}
 
 
 def test_columns_say_where_each_window_comes_from(tmp_path):
@@ -135,8 +136,13 @@ def test_nothing_is_visible_before_the_commit_and_nothing_left_after_an_error(tm
         assert not (tmp_path / "c/Set/1").exists()
         raise RuntimeError("stop")
 
-    assert store_root.committed_key(tmp_path / "c", "Set", "1") is None
+    assert committed_key(tmp_path / "c", "1") is None
     assert list((tmp_path / "c/Set").iterdir()) == []
+
+
+def committed_key(root: Path, subject: str) -> str | None:
+    """The key a subject was committed under; None when it is not there, or not whole."""
+    return whole_group(root / "Set" / subject).get("commit", {}).get("key")
 
 
 def write_slowly(root: Path, told: Any = None) -> None:
@@ -168,7 +174,7 @@ def test_a_killed_writer_leaves_all_or_nothing_and_the_next_run_ends_in_the_same
     process.kill()
     process.join()
 
-    assert store_root.committed_key(tmp_path / "killed", "Set", "1") in {None, "k"}
+    assert committed_key(tmp_path / "killed", "1") in {None, "k"}
     write_slowly(tmp_path / "killed")
     for name in ("whole", "killed"):
         store_root.finish_corpus(tmp_path / name)
@@ -185,7 +191,7 @@ def test_workers_can_write_subjects_of_one_data_set_at_the_same_time(tmp_path):
         process.join()
 
     assert [process.exitcode for process in processes] == [0] * 6
-    assert all(store_root.committed_key(tmp_path / "c", "Set", str(i)) == "k" for i in range(6))
+    assert all(committed_key(tmp_path / "c", str(i)) == "k" for i in range(6))
     assert [path.name for path in (tmp_path / "c/Set").glob(".*")] == []
 
 
@@ -206,7 +212,7 @@ def test_a_subject_can_be_written_again(tmp_path):
     write(tmp_path / "c", n=20, key="old")
     write(tmp_path / "c", n=9, seed=5, key="new")
 
-    assert store_root.committed_key(tmp_path / "c", "Set", "1") == "new"
+    assert committed_key(tmp_path / "c", "1") == "new"
     assert np.array_equal(zarr.open_group(tmp_path / "c", mode="r")["Set/1/windows"][:], windows(9, 5))
 
 
@@ -233,7 +239,7 @@ def test_the_root_rolls_up_licences_and_people(tmp_path):
 
     assert attributes["licences"] == {"CC0-1.0": {"datasets": ["Set"], "people": 2, "recordings": 4, "windows": 26}}
     assert attributes["people"] == {"person 1": ["Set/1"], "person 2": ["Set/2"]}
-    assert attributes["recipe"] == RECIPE and attributes["format"] == "eegprep-corpus" and attributes["version"] == 1
+    assert attributes["recipe"] == RECIPE and attributes["format"] == "eegprep-corpus" and attributes["version"] == 2
 
 
 def test_what_json_lacks_becomes_null():
@@ -268,7 +274,7 @@ def test_a_corpus_is_not_made_where_something_else_is(tmp_path):
 
     for name, message in [
         ("file", "is a file, not a folder"),
-        ("folder", "no zarr group here"),
+        ("folder", "not a corpus"),
         ("other.zarr", r"not a corpus \(attribute `format` is None"),
         ("broken", "not JSON"),
         ("old", "not zarr format 3"),
@@ -281,10 +287,10 @@ def test_a_corpus_of_a_newer_version_is_refused(tmp_path):
     """An old reader must not guess at a new layout."""
     store_root.create_corpus(tmp_path / "c", RECIPE, "f")
     node = json.loads((tmp_path / "c/zarr.json").read_text())
-    node["attributes"]["version"] = 2
+    node["attributes"]["version"] = 3
     (tmp_path / "c/zarr.json").write_text(json.dumps(node))
 
-    with pytest.raises(StoreError, match="corpus version 2, this software reads up to 1"):
+    with pytest.raises(StoreError, match="version 3, this software reads up to 2"):
         store_root.read_corpus_attributes(tmp_path / "c")
 
 
@@ -313,4 +319,4 @@ def test_what_does_not_fit_is_refused_with_both_numbers(tmp_path):
 def test_names_that_are_no_folder_or_zarr_names_are_refused(name):
     """A subject called '../x' must not write outside of the store."""
     with pytest.raises(StoreError, match="cannot be the name of a zarr group"):
-        store.check_name(name, "subject")
+        check_name(name, "subject")

@@ -1,0 +1,76 @@
+"""What the metadata of a corpus says of its groups, checked before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eegprep.corpus.files import REPAIR, Checksums, Files, Shard
+from eegprep.errors import StoreError
+from eegprep.store.commit import Commit, StoredFile, attributes_digest, parse_node
+from eegprep.store.format import CHECKSUMS, COLUMNS, check_windows_node
+
+
+@dataclass(frozen=True)
+class Group:
+    """One subject's group: its name, its windows, and their shards."""
+
+    key: str
+    windows: int
+    shards: tuple[Shard, ...]
+    columns: Mapping[str, StoredFile]
+    attributes_sha256: str
+
+
+def consolidated(node: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The consolidated metadata of a root, or nothing."""
+    found = node.get("consolidated_metadata")
+    nodes = found.get("metadata") if isinstance(found, dict) else None
+    if not nodes:
+        return {}
+    whole = isinstance(nodes, dict) and all(isinstance(entry, dict) for entry in nodes.values())
+    if not whole or not all(isinstance(entry.get("attributes"), dict) for entry in nodes.values()):
+        raise StoreError(f"{where}: its consolidated metadata is damaged", REPAIR)
+    return nodes
+
+
+def walk(files: Files) -> dict[str, Any]:
+    """Read every group's metadata, where a corpus has no consolidated metadata (yet)."""
+    nodes: dict[str, Any] = {}
+    for dataset in files.children(""):
+        for subject in files.children(dataset):
+            for path in (f"{dataset}/{subject}", f"{dataset}/{subject}/windows"):
+                nodes[path] = parse_node(files.metadata(f"{path}/zarr.json"), path)
+    return nodes
+
+
+def group_of_node(key: str, nodes: Mapping[str, Any], root: Mapping[str, Any], url: str, *, checked: bool) -> Group:
+    """What the metadata of a group says of its windows.
+
+    Args:
+        nodes: metadata by name. root: attributes of the root. checked: whether the root's digest covers the group's attributes.
+
+    Raises:
+        StoreError: it has no commit record, or that does not fit the root.
+    """
+    where = f"{url}/{key}"
+    attributes = nodes[key]["attributes"]
+    commit = Commit.of(attributes, where)
+    if not checked and attributes_digest(attributes) != commit.attributes_sha256:
+        raise StoreError(f"{where}: not the attributes that were committed", REPAIR)
+    n = commit.windows
+    if n is None:
+        raise StoreError(f"{where}: its commit record does not say how many windows it holds", REPAIR)
+    if f"{key}/windows" not in nodes:
+        raise StoreError(f"{where}/windows: has no metadata", REPAIR)
+    capacity = check_windows_node(nodes[f"{key}/windows"], n, root["channels"], root["samples"], f"{where}/windows")
+    sums = commit.file(f"{CHECKSUMS}/c/0", where) if n and f"{CHECKSUMS}/c/0" in commit.files else None
+    shards = []
+    for number, first in enumerate(range(0, n, capacity)):
+        path = f"windows/c/{number}/0/0"
+        entry = commit.file(path, where)
+        checksums = None if sums is None else Checksums(f"{key}/{CHECKSUMS}/c/0", sums, n, first)
+        shards.append(Shard(f"{key}/{path}", min(capacity, n - first), capacity, entry.size, entry.sha256, checksums))
+    columns = {name: commit.file(f"{name}/c/0", where) for name in COLUMNS} if n else {}
+    return Group(key, n, tuple(shards), columns, commit.attributes_sha256)

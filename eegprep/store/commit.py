@@ -1,0 +1,327 @@
+"""The commit record: what a finished group and a finished store are made of, with one way to write and to check it.
+
+A group's record (attribute `commit` of its `zarr.json`) holds size and SHA-256 of every file of the group and a digest of its
+attributes. The root's record holds the same of every group's `zarr.json`, and `metadata_sha256` is the digest of the root's
+`zarr.json` with 64 zeros in its place. So one digest covers a whole store, and each part can be checked by itself.
+Version 1 of the formats had the groups' records only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from eegprep.atomic import private_path, publish_folder, write_bytes
+from eegprep.errors import StoreError
+from eegprep.provenance import plain_json, sha256_json
+from eegprep.store.names import check_relative, read_inside
+
+VERSION = 2
+FORMATS = ("eegprep-corpus", "eegprep-recordings", "dreamdiff-pairs")
+AGAIN = "run the command that made the store again; finished subjects are kept"
+_DIGEST = "metadata_sha256"
+_PLACE = re.compile(rb'"metadata_sha256":\s?"([0-9a-f]{64})"')
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file as it was written. crc32c: of a chunk that ends with it, so that its place is checked without a full hash."""
+
+    size: int
+    sha256: str
+    crc32c: int | None = None
+
+    @classmethod
+    def of(cls, content: bytes, crc32c: int | None = None) -> StoredFile:
+        return cls(len(content), hashlib.sha256(content).hexdigest(), crc32c)
+
+    def to_json(self) -> dict[str, Any]:
+        record = {"bytes": self.size, "sha256": self.sha256}
+        return record if self.crc32c is None else record | {"crc32c": self.crc32c}
+
+    def problem(self, content: bytes) -> str | None:
+        """What is wrong with these bytes."""
+        if len(content) != self.size:
+            return f"{len(content):,} bytes, committed were {self.size:,}"
+        found = hashlib.sha256(content).hexdigest()
+        return None if found == self.sha256 else f"SHA-256 {found[:12]}..., committed was {self.sha256[:12]}..."
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a group or store is made of: the last thing that is written of it.
+
+    key: what the group was made from; an equal key means that there is nothing to do. files: by path inside the group.
+    windows: None in a recordings store.
+    """
+
+    key: str
+    files: Mapping[str, StoredFile]
+    attributes_sha256: str = ""
+    windows: int | None = None
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, Any], where: str) -> Commit:
+        """The record in the attributes of a group.
+
+        Raises:
+            StoreError: there is none, or it is damaged, or it names a file outside of the group.
+        """
+        record = attributes.get("commit")
+        if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
+            raise StoreError(f"{where}: has no commit record, so it is not whole", AGAIN)
+        return cls.from_json(record, where)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any], where: str = "group") -> Commit:
+        """The record from its JSON form; errors as in `of`."""
+        files = {check_relative(path, where): _stored(path, entry, where) for path, entry in record["files"].items()}
+        windows = record.get("windows")
+        if windows is not None and (type(windows) is not int or windows < 0):
+            raise StoreError(f"{where}: its commit record says {windows!r} windows", AGAIN)
+        return cls(str(record.get("key", "")), files, str(record.get("attributes_sha256", "")), windows)
+
+    def to_json(self) -> dict[str, Any]:
+        content: dict[str, Any] = {
+            "key": self.key,
+            "files": {path: file.to_json() for path, file in sorted(self.files.items())},
+            "attributes_sha256": self.attributes_sha256,
+        }
+        return content if self.windows is None else content | {"windows": self.windows}
+
+    def file(self, path: str, where: str) -> StoredFile:
+        """The record of one file; a StoreError when there is none."""
+        if path not in self.files:
+            raise StoreError(f"{where}: its commit record does not name {path}", AGAIN)
+        return self.files[path]
+
+    def read(self, folder: Path, path: str) -> bytes:
+        """A file of the group, compared with its record.
+
+        Raises:
+            StoreError: it is missing or altered.
+        """
+        record = self.file(path, str(folder))
+        try:
+            content = read_inside(folder, path)
+        except FileNotFoundError:
+            raise StoreError(f"{folder / path}: is missing (it should hold {record.size:,} bytes)", AGAIN) from None
+        problem = record.problem(content)
+        if problem is not None:
+            raise StoreError(f"{folder / path}: is damaged ({problem})", AGAIN)
+        return content
+
+
+def _stored(path: str, entry: Any, where: str) -> StoredFile:
+    try:
+        size, digest, crc32c = entry["bytes"], entry["sha256"], entry.get("crc32c")
+    except (TypeError, KeyError, AttributeError):
+        size, digest, crc32c = None, None, None
+    if type(size) is not int or size < 0 or not isinstance(digest, str) or not (crc32c is None or type(crc32c) is int):
+        raise StoreError(f"{where}: its commit record of {path} is damaged", AGAIN)
+    return StoredFile(size, digest, crc32c)
+
+
+def dump(node: Mapping[str, Any]) -> bytes:
+    """Metadata as JSON that is the same, byte for byte, for the same content."""
+    return json.dumps(node, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def parse_node(content: bytes, where: str) -> dict[str, Any]:
+    """Parse the bytes of a `zarr.json`; `attributes` is a dictionary afterwards.
+
+    Raises:
+        StoreError: it is not JSON, or not the metadata of zarr format 3.
+    """
+    try:
+        node = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise StoreError(f"{where}: not JSON ({reason})", AGAIN) from None
+    if not isinstance(node, dict) or node.get("zarr_format") != 3 or not isinstance(node.setdefault("attributes", {}), dict):
+        raise StoreError(f"{where}: not zarr format 3 metadata", "give a store that this software made")
+    return node
+
+
+def read_node(path: Path) -> dict[str, Any]:
+    """A `zarr.json`, or a StoreError that says what is wrong with it."""
+    try:
+        return parse_node(read_inside(path.parent, path.name), str(path))
+    except FileNotFoundError:
+        raise StoreError(f"{path.parent}: no zarr group here (no zarr.json)", "check the path of the store") from None
+
+
+def group_node(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {"zarr_format": 3, "node_type": "group", "attributes": plain_json(attributes)}
+
+
+def write_node(folder: Path, node: Mapping[str, Any]) -> None:
+    """Write the `zarr.json` of a group or array."""
+    write_bytes(folder / "zarr.json", dump(node))
+
+
+# -------------------------------------------------------------------------------------------------------------- root
+
+
+def sealed(node: Mapping[str, Any]) -> bytes:
+    """The bytes of a root's `zarr.json`, with the digest of themselves."""
+    attributes = {**node["attributes"], _DIGEST: "0" * 64}
+    content = dump({**node, "attributes": attributes})
+    return _PLACE.sub(b'"metadata_sha256":"%s"' % hashlib.sha256(content).hexdigest().encode(), content, count=1)
+
+
+def write_root(root: Path, node: Mapping[str, Any]) -> None:
+    """Write a root's `zarr.json`, unless it is so already."""
+    content, path = sealed(node), root / "zarr.json"
+    if not path.is_file() or path.read_bytes() != content:
+        write_bytes(path, content)
+
+
+def parse_root(content: bytes, where: str, *, newest: int = VERSION) -> dict[str, Any]:
+    """The node of a root, after comparing it with its digest; version 1 has none.
+
+    Raises:
+        StoreError: it is damaged, or of a version that this software does not know.
+    """
+    node = parse_node(content, where)
+    if node["attributes"].get("format") not in FORMATS:
+        return node  # somebody else's: the caller says what it expected
+    version, places = node["attributes"].get("version"), _PLACE.findall(content)
+    if type(version) is not int or version < 1:
+        raise StoreError(f"{where}: attribute `version` is {version!r} (a whole number, least 1)", AGAIN)
+    if version > newest:
+        raise StoreError(f"{where}: version {version}, this software reads up to {newest}", "install a newer eeg-dreamdiff")
+    if version == 1 and not places:
+        return node
+    if len(places) != 1:
+        raise StoreError(f"{where}: holds {len(places)} digests of itself (expected 1)", AGAIN)
+    found = hashlib.sha256(_PLACE.sub(b'"metadata_sha256":"%s"' % (b"0" * 64), content)).hexdigest()
+    if found != places[0].decode():
+        raise StoreError(
+            f"{where}: altered after it was written (SHA-256 {found[:12]}..., recorded {places[0][:12].decode()}...)", AGAIN
+        )
+    return node
+
+
+def read_root(root: Path) -> dict[str, Any]:
+    """The checked node of a store's root on this machine."""
+    try:
+        return parse_root(read_inside(root, "zarr.json"), str(root / "zarr.json"))
+    except FileNotFoundError:
+        raise StoreError(f"{root}: no zarr group here (no zarr.json)", "check the path of the store") from None
+
+
+def finished_files(node: Mapping[str, Any], where: str) -> dict[str, StoredFile]:
+    """What a finished root says of its groups' `zarr.json`; empty while a store is being written, and in version 1."""
+    return {} if "commit" not in node["attributes"] else dict(Commit.of(node["attributes"], where).files)
+
+
+def finished_of(root: Path) -> Mapping[str, StoredFile]:
+    """The same for a store on this machine; the root is read again only when it has changed."""
+    try:
+        status = (root / "zarr.json").stat()
+    except OSError:
+        raise StoreError(f"{root}: no zarr group here (no zarr.json)", "check the path of the store") from None
+    return _finished_at(str(root.absolute()), status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+@lru_cache(maxsize=4)
+def _finished_at(root: str, *changed: int) -> Mapping[str, StoredFile]:
+    return finished_files(read_root(Path(root)), root)
+
+
+def check_finished(root: Path, node: Mapping[str, Any]) -> None:
+    """Compare every group's `zarr.json` with what the root says of it.
+
+    Raises:
+        StoreError: a group is gone, or is another than the store was finished with.
+    """
+    for path, record in finished_files(node, str(root)).items():
+        try:
+            problem = record.problem(read_inside(root, path))
+        except FileNotFoundError:
+            problem = "it is gone"
+        if problem is not None:
+            raise StoreError(f"{root / path}: not what the store was finished with ({problem})", AGAIN)
+
+
+def finish_root(root: Path, node: Mapping[str, Any], paths: Iterable[str]) -> None:
+    """Write the root with the record of these files; the last thing that is written."""
+    files = {path: StoredFile.of(read_inside(root, path)).to_json() for path in sorted(paths)}
+    write_root(root, {**node, "attributes": {**node["attributes"], "version": VERSION, "commit": {"files": files}}})
+
+
+def reopen_root(root: Path) -> None:
+    """Take the record and the consolidated metadata out of the root before a group changes, so that no reader believes an old view."""
+    content = (root / "zarr.json").read_bytes()
+    if b'"commit"' in content or b'"consolidated_metadata"' in content:
+        node = parse_node(content, str(root))
+        node.pop("consolidated_metadata", None)
+        attributes = {key: value for key, value in node["attributes"].items() if key != "commit"}
+        write_root(root, {**node, "attributes": {**attributes, "version": VERSION}})
+
+
+# ------------------------------------------------------------------------------------------------------------- group
+
+
+def attributes_digest(attributes: Mapping[str, Any]) -> str:
+    """SHA-256 of a group's attributes without the commit record, in canonical JSON."""
+    return sha256_json({key: value for key, value in attributes.items() if key != "commit"})
+
+
+def committed_node(
+    key: str, files: Mapping[str, StoredFile], attributes: Mapping[str, Any], windows: int | None = None
+) -> dict[str, Any]:
+    """The node of a group with its commit record."""
+    content = plain_json(attributes)
+    return group_node({**content, "commit": Commit(key, files, attributes_digest(content), windows).to_json()})
+
+
+def publish_group(root: Path, key: str, partial: Path) -> None:
+    """Give a group that is whole, in its hidden folder, its place in the store.
+
+    Raises:
+        StoreError: its data set's folder is a link, which leads out of the store.
+    """
+    final = root / key
+    check_parent(root, final.parent)
+    if not (final.parent / "zarr.json").exists():
+        write_node(final.parent, group_node({}))
+    reopen_root(root)
+    publish_folder(partial, final)
+
+
+def check_parent(root: Path, folder: Path) -> None:
+    """Raise StoreError when a data set's folder is a link."""
+    if folder.is_symlink():
+        raise StoreError(f"{folder}: is a link, which leads out of {root}", "remove the link, or choose another store")
+
+
+def start_group(root: Path, key: str) -> Path:
+    """An empty hidden folder in which this writer alone prepares a group."""
+    check_parent(root, (root / key).parent)
+    partial = private_path(root / key)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def measure(folder: Path, ending: Callable[[str, bytes], int | None] | None = None) -> dict[str, StoredFile]:
+    """The record of every file below a folder that was just written.
+
+    Args:
+        ending: the checksum that a file ends with, from its name and bytes; None for a file without one.
+    """
+    found = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = (Path(place) / name).relative_to(folder).as_posix()
+            content = (folder / path).read_bytes()
+            found[path] = StoredFile.of(content, None if ending is None else ending(path, content))
+    return found

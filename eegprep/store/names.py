@@ -1,0 +1,106 @@
+"""Names and paths out of a store are data: what they may look like, and the one way to open a file that a store names.
+
+Nothing that a store says leads out of its folder: no absolute name, no `..`, no link, no device.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from eegprep.errors import StoreError
+
+_BAD = '/\\:*?"<>|\0\n'
+_PART = r'(?!__)[^./\\:*?"<>|\0\n][^/\\:*?"<>|\0\n]*'
+_RELATIVE = re.compile(rf"{_PART}(?:/{_PART})*")
+_FIX = "get the store from somebody you trust; nothing was read or written"
+
+
+def check_name(name: str, what: str) -> str:
+    """`name` as it is, if it can be the name of a zarr group and of a folder."""
+    if not isinstance(name, str) or not name or name.startswith((".", "__")) or name == "zarr.json" or set(name) & set(_BAD):
+        raise StoreError(f"{what} {name!r} cannot be the name of a zarr group", "use letters, digits, '-', '_' and '.'")
+    return name
+
+
+def check_key(key: str, where: str) -> str:
+    """`dataset/subject` as it is, if both can be names of groups.
+
+    Raises:
+        StoreError: it has another form.
+    """
+    parts = key.split("/")
+    if len(parts) != 2:
+        raise StoreError(f"{where}: {key!r} is no group of the form dataset/subject", _FIX)
+    for part in parts:
+        try:
+            check_name(part, "group")
+        except StoreError as error:
+            raise StoreError(f"{where}: {error.problem}", _FIX) from None
+    return key
+
+
+def check_relative(path: str, where: str) -> str:
+    """A file name relative to its store or group, as it is, if it cannot lead out of it."""
+    if not isinstance(path, str) or _RELATIVE.fullmatch(path) is None:
+        raise StoreError(f"{where}: names the file {path!r}, which is not inside it", _FIX)
+    return path
+
+
+def inside(root: Path, relative: str) -> Path:
+    """`root / relative` when no link leads to it.
+
+    Raises:
+        StoreError: the name leads out of `root`, or a part of it is a link.
+    """
+    check_relative(relative, str(root))
+    path = os.path.join(root, relative)  # noqa: PTH118  (once for each file of a store: pathlib takes ten times as long)
+    if os.path.realpath(path) != os.path.join(os.path.realpath(root), relative):  # noqa: PTH118
+        raise StoreError(f"{path}: is a link, or lies behind one", "put the files themselves into the store")
+    return Path(path)
+
+
+def open_inside(root: Path, relative: str) -> int:
+    """A handle for reading a regular file of a store.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        StoreError: it is reached through a link, or is a folder, pipe, socket or device.
+    """
+    path = inside(root, relative)
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise StoreError(f"{path}: is no regular file", "remove it, and make the group again")
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(str(path)) from None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})", "check the disk and the permissions") from None
+
+
+def read_inside(root: Path, relative: str) -> bytes:
+    """The bytes of a regular file of a store; errors as in `open_inside`."""
+    with os.fdopen(open_inside(root, relative), "rb") as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise StoreError(f"{root / relative}: cannot be read ({error.strerror})", "check the disk") from None
+
+
+def folders(folder: Path) -> list[Path]:
+    """The visible folders in `folder`, sorted.
+
+    Raises:
+        StoreError: one of them is a link: whoever writes there would write outside of the store.
+    """
+    found = []
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_symlink():
+            raise StoreError(f"{entry}: is a link", "put the files themselves into the store")
+        if entry.is_dir():
+            found.append(entry)
+    return found
