@@ -10,6 +10,7 @@ from eegprep.corpus.files import REPAIR, Checksums, Files, Shard
 from eegprep.errors import StoreError
 from eegprep.store.commit import Commit, StoredFile, attributes_digest, parse_node
 from eegprep.store.format import CHECKSUMS, COLUMNS, check_windows_node
+from eegprep.store.names import check_relative
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ def consolidated(node: Mapping[str, Any], where: str) -> dict[str, Any]:
     whole = isinstance(nodes, dict) and all(isinstance(entry, dict) for entry in nodes.values())
     if not whole or not all(isinstance(entry.get("attributes"), dict) for entry in nodes.values()):
         raise StoreError(f"{where}: its consolidated metadata is damaged", REPAIR)
+    for name in nodes:
+        parent = check_relative(name, where).rpartition("/")[0]
+        if name.count("/") > 2 or (parent and parent not in nodes):
+            raise StoreError(f"{where}: its consolidated metadata names {name!r}, which is in none of its groups", REPAIR)
     return nodes
 
 
