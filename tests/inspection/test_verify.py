@@ -163,7 +163,7 @@ def test_a_repair_whose_sources_are_unknown_says_what_to_do(corpus, people, tmp_
     corpus.rename(moved)
     delete_chunk(subject(moved, "01"))
 
-    with pytest.raises(StoreError, match="not on record here"):
+    with pytest.raises(StoreError, match="no record of what the store was built from"):
         verify(moved, repair=True)
     assert verify(moved, repair=True, source=[people]).problems == ()
 
