@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -23,8 +25,17 @@ _PAPER_CHANNELS = 30
 _TYPICAL_UV = 10.0
 
 
+Action = Literal["noted", "quarantined"]
+
+# ours: a channel this many times stronger or weaker than the median channel is in another unit, or has no contact
+_UNIT_RATIO = 100.0
+
+# ours: a recording is split at samples that are NaN while that costs no more than this share of it; else channels are dropped
+_LOST_SHARE = 0.1
+
+
 def gate_raw(recording: Recording, recipe: Recipe) -> Recording:
-    """Drop channels that are not EEG, not finite, flat or copies; quarantine what is too small. Before the filter."""
+    """Drop channels that are not EEG, flat, copies or mostly NaN; split at NaN; quarantine what is too small. Before the filter."""
     keep = np.ones(len(recording.channels), bool)
     findings: list[Finding] = []
 
@@ -42,32 +53,112 @@ def gate_raw(recording: Recording, recipe: Recipe) -> Recording:
         [i for i, other in enumerate(other_names(names)) if other and names[i] not in recording.named],
         "typed as EEG, but the name says otherwise",
     )
-    lowest_C, highest_C = recording.signal_CT.min(axis=1), recording.signal_CT.max(axis=1)
-    finite_C = np.isfinite(lowest_C) & np.isfinite(highest_C)
-    bad_share_C = np.zeros(len(names))
-    for row in np.flatnonzero(~finite_C):
-        bad_share_C[row] = 1.0 - np.isfinite(recording.signal_CT[row]).mean()
-    drop("not_finite", np.flatnonzero(keep & ~finite_C), "holds NaN or infinity (share of samples)", bad_share_C.tolist(), 0.0)
-    range_C = np.where(finite_C, highest_C, 0.0).astype(float) - np.where(finite_C, lowest_C, 0.0)
+    range_C = _ranges(recording)
+    if not np.isfinite(range_C[keep]).all():
+        recording, dropped, share_C, found = _without_lost_samples(recording, keep & ~np.isfinite(range_C), keep, recipe.window)
+        drop("not_finite", dropped, "holds NaN or infinity (share of samples)", share_C.tolist(), 0.0)
+        findings += found
+        range_C = _ranges(recording)
     limit = _FLAT_FRACTION * float(np.median(range_C[keep])) if keep.any() else 0.0
-    drop("flat", np.flatnonzero(keep & (range_C <= limit)), "does not move (range, uV)", range_C.tolist(), limit)
+    drop("flat", np.flatnonzero(keep & ~(range_C > limit)), "does not move (range, uV)", range_C.tolist(), limit)
     drop("duplicate", _copies(recording.signal_CT, np.flatnonzero(keep)), "is an exact copy of an earlier channel")
     if not keep.all():
-        rows = np.flatnonzero(keep)
-        recording = replace(
-            recording,
-            signal_CT=recording.signal_CT[rows],
-            channels=tuple(names[row] for row in rows),
-            positions_C3=recording.positions_C3[rows],
-            offsets=tuple(recording.offsets[row] for row in rows) if recording.offsets else (),
+        recording = take_channels(recording, np.flatnonzero(keep))
+    return _with(recording, [*findings, *_size_findings(recording, recipe, findings)])
+
+
+def take_channels(recording: Recording, rows: np.ndarray) -> Recording:
+    """The recording with these channels, in this order."""
+    return replace(
+        recording,
+        signal_CT=recording.signal_CT[rows],
+        channels=tuple(recording.channels[row] for row in rows),
+        positions_C3=recording.positions_C3[rows],
+        offsets=tuple(recording.offsets[row] for row in rows) if recording.offsets else (),
+    )
+
+
+def _ranges(recording: Recording) -> np.ndarray:
+    """(C,) uV between the lowest and the highest value inside the segments; NaN where a value is not finite."""
+    signal_CT = recording.signal_CT
+    whole = recording.segments == ((0, signal_CT.shape[1]),)
+    pieces = [signal_CT] if whole else [signal_CT[:, first:last] for first, last in recording.segments]
+    if not pieces:
+        return np.zeros(len(signal_CT))
+    highest_C = np.maximum.reduce([piece.max(axis=1) for piece in pieces]).astype(float)
+    lowest_C = np.minimum.reduce([piece.min(axis=1) for piece in pieces]).astype(float)
+    known_C = np.isfinite(highest_C) & np.isfinite(lowest_C)
+    return np.where(known_C, np.where(known_C, highest_C, 0.0) - np.where(known_C, lowest_C, 0.0), np.nan)
+
+
+def _without_lost_samples(
+    recording: Recording, holed_C: np.ndarray, keep_C: np.ndarray, window: int
+) -> tuple[Recording, list[int], np.ndarray, list[Finding]]:
+    """Split a recording where samples are NaN or infinite, as a lost link leaves them.
+
+    Where most channels are lost nothing was recorded: that is a seam. A channel that is lost for longer than the others is dropped;
+    a short loss of its own splits the recording for all, unless that costs too much of it.
+
+    Args:
+        holed_C: channels with such samples. keep_C: channels that count. window: samples; what a seam costs at most.
+
+    Returns:
+        recording with 0 for what is lost and segments without it; channels to drop; share of lost samples; findings.
+    """
+    n_samples, kept = recording.signal_CT.shape[1], np.flatnonzero(keep_C)
+    lost = {row: ~np.isfinite(recording.signal_CT[row]) for row in np.flatnonzero(holed_C).tolist()}
+    share_C = np.zeros(len(keep_C))
+    for row, lost_T in lost.items():
+        share_C[row] = lost_T.mean()
+    middle = float(np.sort(share_C[kept])[(len(kept) - 1) // 2])
+    dropped = [row for row in lost if share_C[row] > 0.5 and share_C[row] > middle]
+    rest = [row for row in lost if row not in dropped]
+    counts_T = np.sum([lost[row] for row in rest], axis=0) if rest else np.zeros(n_samples, int)
+    cut_T = counts_T * 2 > len(kept) - len(dropped)
+    spent = 0
+    for own_T, row in sorted(((lost[row] & ~cut_T, row) for row in rest), key=lambda item: (_cost(item[0], window), item[1])):
+        spent += _cost(own_T, window)
+        if spent > _LOST_SHARE * n_samples:
+            dropped.append(row)
+        else:
+            cut_T = cut_T | own_T
+    findings = []
+    if cut_T.any():
+        segments = tuple(
+            (max(first, start), min(last, stop))
+            for first, last in recording.segments
+            for start, stop in _runs(~cut_T)
+            if max(first, start) < min(last, stop)
         )
-    return _with(recording, [*findings, *_size_findings(recording, recipe)])
+        seconds = int(cut_T.sum()) / recording.sfreq
+        message = f"{seconds:g} s in {len(_runs(cut_T))} places hold NaN or infinity; the recording is split there"
+        action: Action = "noted" if segments else "quarantined"
+        findings.append(Finding("not_finite", recording.name, None, seconds, 0.0, action, message if segments else _ALL_LOST))
+        signal_CT = np.where(cut_T, np.float32(0), recording.signal_CT)
+        recording = replace(recording, signal_CT=signal_CT, segments=segments)
+    return recording, sorted(dropped), share_C, findings
 
 
-def _size_findings(recording: Recording, recipe: Recipe) -> list[Finding]:
+_ALL_LOST = "all samples hold NaN or infinity"
+
+
+def _runs(mask_T: np.ndarray) -> list[tuple[int, int]]:
+    """(first, last + 1) of each stretch in which the mask is set."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask_T, [False]]).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _cost(lost_T: np.ndarray, window: int) -> int:
+    """Samples that a split costs at most: what is lost, and the rest of a window at each place."""
+    return int(lost_T.sum()) + window * len(_runs(lost_T))
+
+
+def _size_findings(recording: Recording, recipe: Recipe, dropped: Sequence[Finding] = ()) -> list[Finding]:
     n_channels, name = len(recording.channels), recording.name
     if n_channels < max(1, recipe.min_channels):
-        message = f"{n_channels} EEG channels (least {recipe.min_channels})"
+        counts = Counter(finding.code for finding in dropped if finding.channel is not None)
+        why = f"; left out: {', '.join(f'{count} {code}' for code, count in counts.items())}" if counts else ""
+        message = f"{n_channels} EEG channels (least {recipe.min_channels}{why})"
         return [Finding("few_channels", name, None, n_channels, recipe.min_channels, "quarantined", message)]
     if not recording.segments:
         message = f"0 samples without a seam (least {recipe.window})"
@@ -99,11 +190,41 @@ def gate_cut(recording: Recording, recipe: Recipe) -> Recording:
     return _with(recording, findings)
 
 
+def off_scale(std_C: Sequence[float | None], recipe: Recipe) -> list[int]:
+    """Channels whose amplitude is that of another unit, or of none: a hundred times the median channel's, or a hundredth.
+
+    Args:
+        std_C: standard deviations after filtering, uV; None where one is not finite.
+    """
+    known = [value for value in std_C if value is not None]
+    middle = float(np.median(known)) if known else 0.0
+    if not recipe.min_uv <= middle <= recipe.max_uv:
+        return []  # then it is the recording, see `gate_units`
+    return [
+        row for row, value in enumerate(std_C) if value is None or value > _UNIT_RATIO * middle or value * _UNIT_RATIO < middle
+    ]
+
+
+def drop_off_scale(recording: Recording, recipe: Recipe, std_C: Sequence[float | None], rows: Sequence[int]) -> Recording:
+    """Without the channels that `off_scale` found, and with a finding for each."""
+    middle = float(np.median([value for value in std_C if value is not None]))
+    findings = [
+        Finding(
+            "units", recording.name, recording.channels[row], std_C[row], _UNIT_RATIO * middle, "dropped channel",
+            f"standard deviation more than {_UNIT_RATIO:g} times or less than 1/{_UNIT_RATIO:g} of the median channel's {middle:.3g} uV",
+        )
+        for row in rows
+    ]  # fmt: skip
+    recording = take_channels(recording, np.setdiff1d(np.arange(len(recording.channels)), rows))
+    few = [finding for finding in _size_findings(recording, recipe, findings) if finding.quarantines]
+    return _with(recording, [*findings, *few])
+
+
 def gate_units(recording: Recording, recipe: Recipe, amplitude: float) -> Recording:
     """Quarantine a recording whose amplitude is not that of an EEG in uV, naming the factor it would take. After the filter.
 
     Args:
-        amplitude: `typical_amplitude` of the recording, uV.
+        amplitude: median over channels of the standard deviation, uV.
     """
     if recipe.min_uv <= amplitude <= recipe.max_uv:
         return recording
@@ -117,19 +238,6 @@ def gate_units(recording: Recording, recipe: Recipe, amplitude: float) -> Record
             f"(limits {recipe.min_uv:g}-{recipe.max_uv:g}); a factor of {factor:g} would fit"
         )
     return _with(recording, [Finding("units", recording.name, None, amplitude, limit, "quarantined", message)])
-
-
-def typical_amplitude(recording: Recording) -> float:
-    """Median over channels of the standard deviation, uV, in all segments together."""
-    total = sum(last - first for first, last in recording.segments)
-    if total == 0:
-        return 0.0
-    power_C = np.zeros(len(recording.channels))
-    for first, last in recording.segments:
-        for channel, row_T in enumerate(recording.signal_CT[:, first:last]):
-            exact_T = row_T.astype(np.float64)
-            power_C[channel] += exact_T.dot(exact_T) - exact_T.sum() ** 2 / len(exact_T)
-    return float(np.median(np.sqrt(np.maximum(power_C, 0.0) / total)))
 
 
 def _copies(signal_CT: np.ndarray, rows: np.ndarray) -> list[int]:

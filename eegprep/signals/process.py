@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from eegprep.errors import SignalError, ToolkitError
-from eegprep.recording import Facts, FilterRecord, Finding, Processed, Recording
+from eegprep.recording import Facts, FilterRecord, Finding, Processed, Recording, Spectra
 from eegprep.signals import filters, gates
 from eegprep.signals.recipe import Recipe
 from eegprep.signals.spectra import summarise
@@ -34,13 +34,24 @@ def process(recording: Recording, recipe: Recipe) -> Processed:
         return Processed(_quarantine(recording, "nyquist", rate / 2, recipe.high, message), facts)
     before = recording
     recording = _filter(recording, band, recipe)
-    spectra = summarise(before.signal_CT, before.sfreq, recording.signal_CT, recording.sfreq, before.segments, recording.segments)
-    # one stretch: the spectra come with the deviations already
-    deviations = [value for value in spectra.std if value is not None] if len(recording.segments) == 1 else []
-    amplitude = float(np.median(deviations)) if deviations else gates.typical_amplitude(recording)
+    spectra = _spectra(before, recording)
+    off_scale = gates.off_scale(spectra.std, recipe)
+    if off_scale:
+        recording = gates.drop_off_scale(recording, recipe, spectra.std, off_scale)
+        facts = replace(facts, channels=len(recording.channels))
+        if recording.quarantined:
+            return Processed(recording, facts)
+        before = gates.take_channels(before, np.setdiff1d(np.arange(len(before.channels)), off_scale))
+        spectra = _spectra(before, recording)
+    deviations = [value for value in spectra.std if value is not None]
+    amplitude = float(np.median(deviations)) if deviations else 0.0
     recording = gates.gate_units(recording, recipe, amplitude)
-    facts = replace(facts, amplitude=amplitude if np.isfinite(amplitude) else None)
+    facts = replace(facts, amplitude=amplitude)
     return Processed(recording, facts, FilterRecord(band.low, band.high, band.changed), spectra)
+
+
+def _spectra(before: Recording, after: Recording) -> Spectra:
+    return summarise(before.signal_CT, before.sfreq, after.signal_CT, after.sfreq, before.segments, after.segments)
 
 
 def _filter(recording: Recording, band: filters.Band, recipe: Recipe) -> Recording:

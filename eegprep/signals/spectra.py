@@ -45,7 +45,7 @@ def summarise(
     return Spectra(
         psd_before=tuple(spectrum(before_CT, sfreq_before, segments_before)),
         psd_after=tuple(spectrum(after_CT, sfreq_after, segments_after)),
-        std=tuple(_short(_deviation(channel_T)) for channel_T in after_CT),
+        std=tuple(_short(value) for value in deviations(after_CT, segments_after)),
     )
 
 
@@ -83,8 +83,22 @@ def _spread(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
+def deviations(signal_CT: np.ndarray, segments: Segments | None = None) -> list[float]:
+    """Standard deviation of each channel about the mean of each segment, in float64: what lies between segments is no signal."""
+    ranges = [(0, signal_CT.shape[1])] if segments is None else list(segments)
+    total = sum(last - first for first, last in ranges)
+    if total == 0:
+        return [0.0] * len(signal_CT)
+    if ranges == [(0, signal_CT.shape[1])]:
+        return [_deviation(channel_T) for channel_T in signal_CT]
+    return [
+        float(np.sqrt(sum((last - first) * _deviation(channel_T[first:last]) ** 2 for first, last in ranges) / total))
+        for channel_T in signal_CT
+    ]
+
+
 def _deviation(channel_T: np.ndarray) -> float:
-    """Standard deviation in float64, in half the time of `numpy.std`."""
+    """Standard deviation in half the time of `numpy.std`."""
     exact_T = channel_T.astype(np.float64)
     mean = exact_T.mean()
     return float(np.sqrt(max(0.0, exact_T.dot(exact_T) / len(exact_T) - mean * mean)))

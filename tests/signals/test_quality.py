@@ -41,6 +41,70 @@ def test_channels_that_are_not_eeg_dead_or_copied_are_dropped_and_named():
     assert nan.value == pytest.approx(1 / 2000)
 
 
+def test_a_lost_link_splits_the_recording_and_says_so():
+    """2 s of NaN in all channels and 1 s in one of them: three stretches, all channels kept, nothing filtered across."""
+    signal_CT = eeg(4, 12000, 200.0)
+    signal_CT[:, 3000:3400] = np.nan
+    signal_CT[2, 5000:5200] = np.inf
+    done = process(recording(signal_CT), make_recipe())
+
+    assert done.usable and len(done.recording.channels) == 4
+    assert done.recording.segments == ((0, 3000), (3400, 5000), (5200, 12000))
+    assert np.isfinite(done.recording.signal_CT).all()
+    (finding,) = [f for f in done.recording.findings if f.code == "not_finite"]
+    assert finding.value == 3.0 and finding.action == "noted"
+    alone = process(recording(signal_CT[:, 5200:]), make_recipe()).recording.signal_CT
+    np.testing.assert_array_equal(done.recording.signal_CT[:, 5200:], alone)
+
+
+def test_a_channel_that_is_mostly_lost_costs_itself_only():
+    """And one that is lost in many places is dropped instead of cutting the recording to pieces."""
+    signal_CT = eeg(5, 12000, 200.0)
+    signal_CT[1, 2000:] = np.nan
+    signal_CT[3, ::100] = np.nan
+    gated = quality.gate_raw(recording(signal_CT), make_recipe())
+
+    assert gated.segments == ((0, 12000),) and gated.channels == tuple(np.array(names(5))[[0, 2, 4]])
+    assert {f.channel: round(float(f.value), 3) for f in gated.findings if f.code == "not_finite"} == {
+        names(5)[1]: 0.833,
+        names(5)[3]: 0.01,
+    }
+
+
+def test_a_recording_of_nothing_but_nan_is_named_so():
+    """Not as one with too few channels."""
+    gated = quality.gate_raw(recording(np.full((3, 2000), np.nan)), make_recipe())
+
+    first = next(f for f in gated.findings if f.action == "quarantined")
+    assert first.code == "not_finite" and "NaN" in first.message
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3, 1e6])
+def test_one_channel_in_another_unit_is_dropped_and_the_others_stay(factor):
+    """The gate looks at each channel, not at the median alone."""
+    signal_CT = eeg(6, 4000, 200.0)
+    signal_CT[4] *= factor
+    done = process(recording(signal_CT), make_recipe())
+    without = process(recording(np.delete(signal_CT, 4, axis=0), channels=list(np.delete(names(6), 4))), make_recipe())
+
+    assert done.usable and ("units", names(6)[4], "dropped channel") in codes(done.recording)
+    np.testing.assert_array_equal(done.recording.signal_CT, without.recording.signal_CT)
+    assert done.spectra == without.spectra and done.facts == without.facts
+    assert not process(recording(signal_CT), make_recipe(min_channels=6)).usable
+
+
+def test_what_lies_between_stretches_enters_no_statistic():
+    """Half of the recording is a pause filled with zeros; amplitude and flatness are those of the rest."""
+    signal_CT = eeg(4, 8000, 200.0)
+    signal_CT[3] = 500.0
+    signal_CT[:, 4000:] = 0.0
+    done = process(replace(recording(signal_CT), segments=((0, 4000),)), make_recipe())
+    alone = process(recording(signal_CT[:, :4000]), make_recipe())
+
+    assert ("flat", names(4)[3], "dropped channel") in codes(done.recording)
+    assert done.spectra.std == alone.spectra.std and done.facts.amplitude == alone.facts.amplitude
+
+
 @pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e3, 1e6])
 def test_a_wrong_unit_is_quarantined_with_the_factor_it_would_take(factor):
     """Half a dozen public loaders are a power of ten off; DreamDiffusion's users saw values from 10 to 100,000."""
