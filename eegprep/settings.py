@@ -67,10 +67,10 @@ def resolve(
         merge(merged, read_toml(file))
     for text in assignments:
         _assign(merged, text)
-    return build(schema, merged)
+    return validated(schema, merged)
 
 
-def build(schema: type[SettingsT], content: Mapping[str, Any]) -> SettingsT:
+def validated(schema: type[SettingsT], content: Mapping[str, Any]) -> SettingsT:
     """Check `content` against `schema`; a mistake becomes one line with the key, the value and the cure."""
     try:
         return schema.model_validate(content)

@@ -170,7 +170,7 @@ class AlignedEncoder(nn.Module):
                 "give the --out folder of `dreamdiff train align`",
             )
         fields = {key: value for key, value in content.items() if key not in ("architecture", "version")}
-        config = settings.build(AlignedConfig, fields)
+        config = settings.validated(AlignedConfig, fields)
         return load_module(lambda: cls(config), source).eval()
 
     def save_pretrained(self, folder: str | Path) -> None:

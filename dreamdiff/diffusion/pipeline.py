@@ -130,7 +130,7 @@ class DreamDiffusionPipeline(DiffusionPipeline):
                 "give a run of `dreamdiff train finetune`, or a folder of `dreamdiff convert`",
             )
         content = _read_json(source / DETAILS)
-        details, files = settings.build(PipelineConfig, content.get("pipeline", {})), dict(content.get("files", {}))
+        details, files = settings.validated(PipelineConfig, content.get("pipeline", {})), dict(content.get("files", {}))
         if verify:
             _verify(source, files)
         unet = load_part(UNet2DConditionModel, source / "unet", dtype)
@@ -323,7 +323,7 @@ def save_conditioner(conditioner: Conditioner, folder: Path) -> None:
 def load_conditioner(folder: Path) -> Conditioner:
     """The inverse of `save_conditioner`; every tensor must fit."""
     content = read_config(folder)
-    config = settings.build(ConditionerConfig, content.get("conditioner", {}))
+    config = settings.validated(ConditionerConfig, content.get("conditioner", {}))
     return load_module(lambda: Conditioner(config), folder)
 
 

@@ -98,7 +98,7 @@ def encoder_preset(name: str, scaling: Scaling | None = None) -> EncoderConfig:
             f"choose one of: {', '.join(ENCODER_PRESETS)}",
         )
     extra = {} if scaling is None else {"scaling": scaling}
-    return settings.build(EncoderConfig, {**ENCODER_PRESETS[name], **extra})
+    return settings.validated(EncoderConfig, {**ENCODER_PRESETS[name], **extra})
 
 
 def robust_scale(eeg_BCT: Tensor) -> Tensor:
@@ -224,4 +224,4 @@ def parameter_count(module: nn.Module) -> int:
 
 
 def with_scaling(config: EncoderConfig, scaling: Scaling | None) -> EncoderConfig:
-    return config if scaling is None else settings.build(EncoderConfig, {**config.model_dump(), "scaling": scaling})
+    return config if scaling is None else settings.validated(EncoderConfig, {**config.model_dump(), "scaling": scaling})

@@ -42,7 +42,7 @@ def encoder_class(name: str) -> Any:
 def build_encoder(section: Mapping[str, Any]) -> nn.Module:
     """A module with fresh weights from the section `encoder` of a configuration."""
     kind = encoder_class(str(section.get("kind", "paper")))
-    return kind(settings.build(kind.Config, section))
+    return kind(settings.validated(kind.Config, section))
 
 
 def read_encoder(folder: str | Path, changes: Mapping[str, Any] | None = None) -> nn.Module:

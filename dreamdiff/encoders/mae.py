@@ -57,7 +57,7 @@ def masked_signal_preset(name: str, scaling: Scaling | None = None) -> MaskedSig
     """
     encoder = encoder_preset(name, scaling or ("divide-by-10" if name == "released" else None))
     parts = {"encoder": encoder.model_dump(), "decoder": DECODER_PRESETS.get(name, {})}
-    return settings.build(MaskedSignalConfig, {**parts, "mask_ratio": 0.1 if name == "released" else 0.75})
+    return settings.validated(MaskedSignalConfig, {**parts, "mask_ratio": 0.1 if name == "released" else 0.75})
 
 
 @dataclass
@@ -110,7 +110,7 @@ class MaskedSignalModel(nn.Module):
         source = weights_folder(Path(folder))
         content = read_config(source)
         parts = {name: config_section(content, name, source) for name in ("encoder", "decoder")}
-        config = settings.build(MaskedSignalConfig, {**parts, "mask_ratio": content.get("mask_ratio", 0.75)})
+        config = settings.validated(MaskedSignalConfig, {**parts, "mask_ratio": content.get("mask_ratio", 0.75)})
         scaled = config.model_copy(update={"encoder": with_scaling(config.encoder, scaling)})
         return load_module(lambda: cls(scaled), source)
 

@@ -21,7 +21,7 @@ from eegprep import atomic
 from eegprep.errors import CheckpointError, DataError, StoreError, UsageError
 from eegprep.provenance import fingerprint, sha256_array
 from eegprep.recording import ProgressCallback
-from eegprep.settings import build
+from eegprep.settings import validated
 
 SIDECAR_VERSION = 1
 
@@ -109,7 +109,7 @@ def replay(
     content = _sidecar_or_none(sidecar)
     if content is None:
         raise CheckpointError(f"{sidecar}: not a sidecar of `dreamdiff generate`", "give the .json file beside an image")
-    config = build(GenerateConfig, content["config"])
+    config = validated(GenerateConfig, content["config"])
     pipeline = load_pipeline(model or content["model"]["path"], config)
     if pipeline.fingerprint != content["model"]["fingerprint"]:
         raise CheckpointError(

@@ -49,7 +49,7 @@ from eegprep.corpus.export import from_arrays
 from eegprep.errors import UsageError
 from eegprep.provenance import fingerprint
 from eegprep.recording import ProgressCallback
-from eegprep.settings import Settings, build, merge, resolve
+from eegprep.settings import Settings, merge, resolve, validated
 
 LEFT_OUT_OF_IDENTITY = {"workers", "scheduler"}
 
@@ -239,14 +239,14 @@ def finetune_config(row: Row, config: AblateConfig) -> FinetuneConfig:
 
 
 def _pretrain_job(out: str, mask: float, size: Size, plain: Mapping[str, Any]) -> None:
-    config, place = build(AblateConfig, plain), Place(Path(out))
+    config, place = validated(AblateConfig, plain), Place(Path(out))
     torch.set_num_threads(1)
     pretrain(str(config.store), place.pretrained(mask, size), pretrain_config(mask, size, config))
 
 
 def _row_job(out: str, name: str, plain: Mapping[str, Any]) -> None:
     """Fine-tune and evaluate one row, and write its `row.json` last."""
-    config, place, row = build(AblateConfig, plain), Place(Path(out)), ROWS[name]
+    config, place, row = validated(AblateConfig, plain), Place(Path(out)), ROWS[name]
     torch.set_num_threads(1)
     folder = place.row(name)
     encoder = _encoder_of(row, config, place)
@@ -436,7 +436,7 @@ def _merged(schema: Any, *parts: Mapping[str, Any]) -> Any:
     merged: dict[str, Any] = {}
     for part in parts:
         merge(merged, part)
-    return build(schema, merged)
+    return validated(schema, merged)
 
 
 def _toml(value: Any) -> str:

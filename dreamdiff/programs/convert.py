@@ -77,7 +77,7 @@ def convert_pretrained(checkpoint: str | Path, out: Path, scaling: Scaling = "di
             "give checkpoint.pth of their stageA1_eeg_pretrain.py",
         )
     state, settings_of = _state(content), _settings(content)
-    config = settings.build(
+    config = settings.validated(
         MaskedSignalConfig,
         {
             "encoder": _encoder_shape(state, settings_of, scaling, checkpoint),
@@ -115,7 +115,7 @@ def convert_encoder(checkpoint: str | Path, out: Path, scaling: Scaling | None =
             f"{checkpoint}: holds no EEG encoder (no patch_embed.proj.weight)", "give a checkpoint of the authors' code"
         )
     used: Scaling = scaling or ("none" if finetuned else "divide-by-10")
-    shape = settings.build(EncoderConfig, _encoder_shape(state, settings_of, used, checkpoint))
+    shape = settings.validated(EncoderConfig, _encoder_shape(state, settings_of, used, checkpoint))
     with torch.device("meta"):
         encoder = EEGEncoder(shape)
     unexpected = _load(encoder, state, checkpoint)

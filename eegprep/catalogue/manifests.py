@@ -39,7 +39,7 @@ from eegprep.atomic import write_text
 from eegprep.catalogue import licences
 from eegprep.catalogue import moabb as catalogue
 from eegprep.errors import UsageError
-from eegprep.settings import Settings, build, read_toml, suggest
+from eegprep.settings import Settings, read_toml, suggest, validated
 
 Kind = Literal["moabb", "bids", "files"]
 
@@ -240,7 +240,7 @@ def _load_one(name: str, root: Path) -> Manifest:
     if re.match(r"[A-Za-z]+:", name) and not Path(name).is_file():
         return Manifest(sources=(parse_source(name, root),))
     path = _find(name, root)
-    written = build(_ManifestFile, read_toml(path))
+    written = validated(_ManifestFile, read_toml(path))
     try:
         sources = tuple(_source(item, path.resolve().parent) for item in written.source)
     except UsageError as error:
@@ -248,7 +248,7 @@ def _load_one(name: str, root: Path) -> Manifest:
     if not sources:
         raise UsageError(f"{path.name} lists no source", "add a [[source]] table with a spec")
     content = written.model_dump(exclude={"source"})
-    return build(Manifest, content | {"sources": sources})
+    return validated(Manifest, content | {"sources": sources})
 
 
 def _find(name: str, root: Path) -> Path:
@@ -290,7 +290,7 @@ def _source(written: _SourceFile, root: Path) -> Source:
         )
     content = written.model_dump(exclude={"spec", "subjects", "dataset", "licence", "doi"})
     fixed = {"kind": kind, "target": target, "dataset": dataset, "licence": licences.spdx(licence), "doi": doi}
-    return build(Source, content | fixed | {"subjects": _subjects(written.subjects, known)})
+    return validated(Source, content | fixed | {"subjects": _subjects(written.subjects, known)})
 
 
 def _require_fits(kind: str, written: _SourceFile) -> None:

@@ -51,7 +51,7 @@ class Recipe(Settings):
 
 def make_recipe(**options: Any) -> Recipe:
     """A recipe from options, None meaning "not given"; mistakes become a UsageError that names the key."""
-    return settings.build(Recipe, {key: value for key, value in options.items() if value is not None})
+    return settings.validated(Recipe, {key: value for key, value in options.items() if value is not None})
 
 
 def recipe_fingerprint(recipe: Recipe) -> str:

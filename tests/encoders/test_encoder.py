@@ -122,9 +122,9 @@ def test_wrong_shapes_and_settings_are_refused_with_both_numbers() -> None:
     with pytest.raises(ModelError, match=r"\(2, 64, 512\) does not fit a model for \(batch, 128, 512\)"):
         EEGEncoder(SMALL)(torch.zeros(2, 64, 512))
     with pytest.raises(UsageError, match="512 samples cannot be cut into patches of 5"):
-        settings.build(EncoderConfig, {"patch": 5})
+        settings.validated(EncoderConfig, {"patch": 5})
     with pytest.raises(UsageError, match="width of 100 cannot be divided among 16 heads"):
-        settings.build(EncoderConfig, {"width": 100})
+        settings.validated(EncoderConfig, {"width": 100})
     with pytest.raises(UsageError, match="no preset 'smal'; did you mean 'small'"):
         encoder_preset("smal")
 

@@ -176,7 +176,7 @@ def test_wrong_ratio_noise_and_preset_are_named() -> None:
     with pytest.raises(UsageError, match="width of 30 cannot be divided among 4 heads"):
         from eegprep import settings
 
-        settings.build(DecoderConfig, {"width": 30, "heads": 4})
+        settings.validated(DecoderConfig, {"width": 30, "heads": 4})
 
 
 def test_an_encoder_folder_is_not_taken_for_an_autoencoder(tmp_path) -> None:

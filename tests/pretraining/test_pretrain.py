@@ -63,7 +63,7 @@ def config_of(**changes) -> PretrainConfig:
     merged = {name: {**CONFIG[name], **changes.get(name, {})} for name in CONFIG} | {
         name: value for name, value in changes.items() if name not in CONFIG
     }
-    return settings.build(PretrainConfig, merged)
+    return settings.validated(PretrainConfig, merged)
 
 
 def test_a_run_ends_with_a_model_pictures_and_scores_on_people_it_never_saw(tmp_path) -> None:
