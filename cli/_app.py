@@ -2,22 +2,105 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
 import typer
 
+from . import _output
+from ._help import Command, Group
 
-def _app(help: str) -> typer.Typer:
-    return typer.Typer(
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print what libraries log, and a traceback with an error")]
+Wide = Annotated[bool, typer.Option("--wide", help="Do not fit tables to the terminal, and list every finding")]
+JSON_NAMES = {"json", "json_", "as_json"}  # commands that print tables have one of these
+
+
+class App(typer.Typer):
+    """A Typer app whose commands show examples, take `-q` and `-v`, and check that the stores they are given exist."""
+
+    def command(self, name: str | None = None, *, examples: str = "", inputs: Sequence[str] = (), **options: Any) -> Callable:
+        """Register a command.
+
+        Args:
+            name: of the command; default: that of the function.
+            examples: command lines that work, one a line; shown at the end of `--help` and parsed by a test.
+            inputs: parameters that name stores, runs or files to read. One that does not exist is an error before anything
+                heavy is imported, in the same words for every command.
+        """
+
+        def register(function: Callable) -> Callable:
+            signature = inspect.signature(function, eval_str=True)
+            added = {"quiet": Quiet, "verbose": Verbose} | ({"wide": Wide} if JSON_NAMES & set(signature.parameters) else {})
+            common = [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+                for name, kind in added.items()
+            ]
+
+            @functools.wraps(function)
+            def call(*, quiet: bool, verbose: bool, wide: bool = False, **values: Any) -> Any:
+                _output.set_detail(quiet=quiet, verbose=verbose, wide=wide)
+                for parameter in inputs:
+                    require_existing(values.get(parameter))
+                return function(**values)
+
+            call.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *common])  # type: ignore[attr-defined]
+            call.__annotations__ = {one.name: one.annotation for one in call.__signature__.parameters.values()}  # type: ignore[attr-defined]
+            del call.__wrapped__  # Typer would read the parameters of the function inside
+            epilog = inspect.cleandoc(examples) or None
+            super(App, self).command(name, cls=Command, epilog=epilog, **options)(call)
+            return function
+
+        return register
+
+
+def require_existing(value: Any) -> None:
+    """Raise where a path that a command should read does not exist; addresses and names with a prefix are left to the reader."""
+    for one in value if isinstance(value, list | tuple) else [value]:
+        text = "" if one is None else str(one)
+        if text and ":" not in text:
+            from eegprep.errors import require_path
+
+            require_path(text)
+
+
+def _app(help: str, panels: dict[str, tuple[str, ...]] | None = None) -> App:
+    group = type("Panels", (Group,), {"panels": panels or {}})
+    return App(
         help=help,
+        cls=group,
         no_args_is_help=True,
         rich_markup_mode=None,  # brackets in help texts are brackets
         pretty_exceptions_enable=False,  # errors are printed by main.py, in one line
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
 
 
-eegprep_app = _app("Public and private EEG into one verified zarr corpus.")
-dreamdiff_app = _app("Masked-signal pre-training on EEG, Stable Diffusion fine-tuning, generation, evaluation.")
-train_app = _app("Train: `msm` (masked signal modelling), then `finetune` (Stable Diffusion with CLIP alignment).")
-pairs_app = _app("EEG-image pairs: import, simulate, audit.")
+eegprep_app = _app(
+    "Turn EEG recordings, public or your own, into one verified corpus.",
+    {
+        "Find and fetch": ("datasets", "fetch"),
+        "Build a corpus": ("build", "filter", "pad", "index"),
+        "Look and check": ("inspect", "verify", "report"),
+        "Pass on": ("export", "merge"),
+        "Installation": ("doctor",),
+    },
+)
+dreamdiff_app = _app(
+    "Train EEG encoders, turn EEG into images, and measure what the images are worth.",
+    {
+        "Start here": ("demo", "app"),
+        "Data": ("pairs",),
+        "Train": ("train", "probe", "adapt"),
+        "Use a model": ("generate", "retrieve"),
+        "Judge": ("evaluate", "ablate"),
+        "Pass on": ("convert", "push"),
+        "Installation": ("settings", "doctor"),
+    },
+)
+train_app = _app("Train an encoder (msm), then Stable Diffusion (finetune).", {"Commands": ("msm", "align", "finetune")})
+pairs_app = _app("Import, simulate and audit EEG-image pairs.", {"Commands": ("table", "import", "fetch", "simulate", "audit")})
 dreamdiff_app.add_typer(train_app, name="train")
 dreamdiff_app.add_typer(pairs_app, name="pairs")

@@ -7,18 +7,42 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import typer
+
+from ._tables import cell, fold
+from ._tables import lines as table_lines
 
 
 class Progress(Protocol):
     def __call__(self, done: int, total: int, message: str) -> None: ...
 
 
+@dataclass
+class _Detail:
+    quiet: bool = False
+    verbose: bool = False
+    wide: bool = False
+
+
+DETAIL = _Detail()  # of the command that runs; one process runs one command
+
+
+def set_detail(*, quiet: bool, verbose: bool, wide: bool = False) -> None:
+    """Take `-q`, `-v` and `--wide`."""
+    DETAIL.quiet, DETAIL.verbose, DETAIL.wide = quiet, verbose, wide
+    if verbose:
+        import logging
+
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
+
+
 def note(message: str) -> None:
-    """A message for the person, on stderr."""
-    typer.echo(message, err=True)
+    """A message for the person, on stderr; none under `--quiet`."""
+    if not DETAIL.quiet:
+        typer.echo(message, err=True)
 
 
 def emit_json(content: Any) -> None:
@@ -27,27 +51,37 @@ def emit_json(content: Any) -> None:
 
 
 def emit_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """A table on stdout: drawn on a terminal, tab-separated elsewhere, so that it can be cut and sorted."""
+    """A table on stdout: fitted to a terminal unless `--wide` is given, tab-separated elsewhere, so that it can be cut and sorted."""
     names = list(columns or (rows[0] if rows else ()))
     if not sys.stdout.isatty():
         typer.echo("\t".join(names))
         for row in rows:
-            typer.echo("\t".join(_cell(row.get(name)) for name in names))
+            typer.echo("\t".join(cell(row.get(name)) for name in names))
         return
-    from rich.console import Console
-    from rich.table import Table
+    heading, *rest = table_lines(title, rows, names, 0 if DETAIL.wide else None)
+    typer.echo(typer.style(heading, bold=True))
+    for line in rest:
+        typer.echo(line)
 
-    table = Table(title=title)
-    for name in names:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in names))
-    Console().print(table)
+
+def emit_findings(title: str, findings: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Findings as a table in which equal ones are one row with their number; `--json` and `--wide` list each."""
+    rows = list(findings) if DETAIL.wide else fold(findings)
+    emit_table(title, rows, [*([] if DETAIL.wide else ["times"]), *columns])
+
+
+def verdict(errors: int, warnings: int) -> str:
+    """The last line of `doctor`: "2 warnings, 0 errors: ready"."""
+    counted = f"{warnings} warning{'s' * (warnings != 1)}, {errors} error{'s' * (errors != 1)}"
+    return f"{counted}: {'not ready, see the fixes above' if errors else 'ready'}"
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Progress]:
     """Yield a callback (done, total, message)."""
+    if DETAIL.quiet:
+        yield lambda done, total, message: None
+        return
     if not sys.stderr.isatty():
         yield _PlainProgress(title)
         return
@@ -78,13 +112,3 @@ class _PlainProgress:
         if now - self.last >= 2.0 or done == total:
             self.last = now
             note(f"{self.title}: {done}/{total} {message}".rstrip())
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(_cell(item) for item in value)
-    return str(value)

@@ -1,6 +1,10 @@
-"""The only errors a user should ever see: what does not fit, with both numbers, and how to put it right."""
+"""Defines the only errors that a user should ever see: what does not fit, with both numbers, and a fix."""
 
 from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
 
 
 class ToolkitError(Exception):
@@ -58,3 +62,27 @@ class ModelError(ToolkitError):
 
 class DataError(ToolkitError):
     """EEG-image pairs, labels or splits do not fit together."""
+
+
+def missing_path(path: str | os.PathLike[str], error: type[ToolkitError] = StoreError) -> ToolkitError:
+    """The error for a file or folder that does not exist: one sentence in every command, with the nearest name beside it."""
+    wanted = Path(path)
+    folder = wanted.parent
+    if not folder.is_dir():
+        return error(f"{path} does not exist, nor does its folder", "check the path")
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    near = get_close_matches(wanted.name, names, n=1)
+    return error(f"{path} does not exist", f"check the path; did you mean {folder / near[0]}?" if near else "check the path")
+
+
+def require_path(path: str | os.PathLike[str]) -> None:
+    """Raise `missing_path` unless there is a file or folder."""
+    if not Path(path).exists():
+        raise missing_path(path)
+
+
+def no_zarr_group(folder: str | os.PathLike[str]) -> ToolkitError:
+    """The error for a path that should be a store: it does not exist, or it holds something else."""
+    if not Path(folder).exists():
+        return missing_path(folder)
+    return StoreError(f"{folder}: no zarr group here (no zarr.json)", "check the path of the store")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._output import emit_json, emit_table, note
+from .._output import emit_findings, emit_json, emit_table, note
 
 _COLUMNS = ("code", "recording", "channel", "value", "limit", "action", "message")
 
@@ -21,7 +21,7 @@ def finish(summary: Any, as_json: bool) -> int:
             }
         )  # fmt: skip
     elif findings:
-        emit_table("findings", findings, _COLUMNS)
+        emit_findings("findings", findings, _COLUMNS)
     note(summary.text)
     return int(summary.exit_code)
 

@@ -6,7 +6,13 @@ from .._app import eegprep_app
 from . import _options as o
 
 
-@eegprep_app.command()
+@eegprep_app.command(
+    examples="""
+    eegprep build sample.toml --out corpus.zarr
+    eegprep build moabb:PhysionetMI --subjects 1-10 --out corpus.zarr --dry-run
+    eegprep build "files:lab/*.bdf" --out lab.zarr --resample 512 --workers 2
+    """,
+)
 def build(
     sources: o.Sources,
     out: o.Out,
@@ -39,7 +45,7 @@ def build(
     dry_run: o.DryRun = False,
     as_json: o.Json = False,
 ) -> int:
-    """Fetch, filter, crop and pad SOURCES into a corpus. Run again to resume."""
+    """Fetch, filter, crop and pad sources into a corpus. Run again to resume."""
     import eegprep
 
     from .._output import progress

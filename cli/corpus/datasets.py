@@ -11,7 +11,12 @@ from .._app import eegprep_app
 from . import _options as o
 
 
-@eegprep_app.command()
+@eegprep_app.command(
+    examples="""
+    eegprep datasets --min-channels 60 --paradigm imagery
+    eegprep datasets --licence open --manifest open.toml
+    """,
+)
 def datasets(
     min_channels: Annotated[int, typer.Option(min=0, help="At least so many declared EEG channels")] = 30,
     max_channels: Annotated[int | None, typer.Option(min=1, help="At most so many")] = None,
@@ -26,7 +31,10 @@ def datasets(
     notes: Annotated[bool, typer.Option("--notes", help="Also what is known to be odd about each")] = False,
     as_json: o.Json = False,
 ) -> None:
-    """What MOABB offers, from its own metadata: declared, not measured; nothing is downloaded."""
+    """List the data sets that MOABB offers.
+
+    The facts come from MOABB's own metadata: declared, not measured. Nothing is downloaded.
+    """
     from eegprep.catalogue import moabb as catalogue
 
     from .._output import emit_json, emit_table, note

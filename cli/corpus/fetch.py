@@ -6,7 +6,12 @@ from .._app import eegprep_app
 from . import _options as o
 
 
-@eegprep_app.command()
+@eegprep_app.command(
+    examples="""
+    eegprep fetch moabb:PhysionetMI --subjects 1-10 --out recordings.zarr
+    eegprep fetch "files:lab/*.bdf" --out recordings.zarr
+    """,
+)
 def fetch(
     sources: o.Sources,
     out: o.Out,
@@ -21,7 +26,7 @@ def fetch(
     dry_run: o.DryRun = False,
     as_json: o.Json = False,
 ) -> int:
-    """Bring source files here and turn each run into one array of a recordings store."""
+    """Download sources and store each recording as one array. Run again to resume."""
     from eegprep.steps.build import fetch as step
     from eegprep.steps.build import fetch_plan
 

@@ -11,7 +11,13 @@ from .._app import eegprep_app
 from . import _options as o
 
 
-@eegprep_app.command("filter")
+@eegprep_app.command(
+    "filter",
+    inputs=("recordings",),
+    examples="""
+    eegprep filter recordings.zarr filtered.zarr --low 1 --high 40
+    """,
+)
 def filter_(
     recordings: Annotated[Path, typer.Argument(help="Store that `eegprep fetch` made")],
     filtered: Annotated[Path, typer.Argument(help="Store to create or resume")],
@@ -30,7 +36,10 @@ def filter_(
     max_memory: o.MaxMemory = None,
     as_json: o.Json = False,
 ) -> int:
-    """Zero-phase band-pass of every recording; those that fail a gate are left out and listed."""
+    """Band-pass every recording without phase shift.
+
+    Recordings that fail a quality gate are left out and listed. Run again to resume.
+    """
     from eegprep.signals.recipe import make_recipe
     from eegprep.steps.build import filter_recordings as step
 

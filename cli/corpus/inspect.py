@@ -11,14 +11,24 @@ from .._app import eegprep_app
 from . import _options as o
 
 
-@eegprep_app.command()
+@eegprep_app.command(
+    inputs=("store",),
+    examples="""
+    eegprep inspect corpus.zarr
+    eegprep inspect corpus.zarr PhysionetMI/1
+    eegprep inspect corpus.zarr PhysionetMI/1/0 --plot window.png
+    """,
+)
 def inspect(
     store: Annotated[Path, typer.Argument(help="Corpus or recordings store")],
     key: Annotated[str | None, typer.Argument(help="DATASET[/SUBJECT[/...]]; with --plot also the number of a window")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw one window, or a recording, into this PNG")] = None,
     as_json: o.Json = False,
 ) -> None:
-    """What is in a store; one window as a picture."""
+    """Show what a store holds, or draw one window.
+
+    Without a key one row per data set, with a key one row per recording.
+    """
     from eegprep.inspection.describe import describe
     from eegprep.inspection.describe import plot as draw
 

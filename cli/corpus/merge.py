@@ -11,12 +11,20 @@ from .._app import eegprep_app
 from .._output import note, progress
 
 
-@eegprep_app.command()
+@eegprep_app.command(
+    inputs=("stores",),
+    examples="""
+    eegprep merge first.zarr second.zarr --out both.zarr
+    """,
+)
 def merge(
     stores: Annotated[list[str], typer.Argument(help="Corpora with windows of one shape: folders or URLs")],
     out: Annotated[Path, typer.Option(help="Corpus to make, or to go on with")],
 ) -> None:
-    """Bring the subjects of several corpora together; every file is checked on the way."""
+    """Join the subjects of several corpora.
+
+    Every file is checked while it is copied. Run again to resume.
+    """
     from eegprep.corpus.merge import merge as work
 
     with progress("merge") as report:

@@ -11,7 +11,12 @@ from .._app import eegprep_app
 from . import _options as o
 
 
-@eegprep_app.command()
+@eegprep_app.command(
+    inputs=("filtered",),
+    examples="""
+    eegprep pad filtered.zarr corpus.zarr --stride 256
+    """,
+)
 def pad(
     filtered: Annotated[Path, typer.Argument(help="Store that `eegprep filter` made")],
     corpus: Annotated[Path, typer.Argument(help="Corpus to create or resume")],
@@ -29,7 +34,7 @@ def pad(
     max_memory: o.MaxMemory = None,
     as_json: o.Json = False,
 ) -> int:
-    """Crop and pad filtered recordings into a corpus."""
+    """Crop and pad filtered recordings into a corpus. Run again to resume."""
     from eegprep.signals.recipe import make_recipe
     from eegprep.steps.build import pad as step
 

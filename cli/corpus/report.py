@@ -10,12 +10,20 @@ import typer
 from .._app import eegprep_app
 
 
-@eegprep_app.command()
+@eegprep_app.command(
+    inputs=("store",),
+    examples="""
+    eegprep report corpus.zarr --out report.html
+    """,
+)
 def report(
     store: Annotated[Path, typer.Argument(help="A corpus or a recordings store")],
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write")] = Path("report.html"),
 ) -> None:
-    """One self-contained HTML page: people, windows, spectra, topographies, amplitudes, what was left out, licences."""
+    """Write one HTML page about a store.
+
+    People, windows, spectra, scalp maps, amplitudes, what was left out, licences. The page needs no other file.
+    """
     from eegprep.inspection.report import report as write
 
     from .._output import note

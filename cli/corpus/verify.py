@@ -11,7 +11,13 @@ from .._app import eegprep_app
 from . import _options as o
 
 
-@eegprep_app.command()
+@eegprep_app.command(
+    inputs=("store",),
+    examples="""
+    eegprep verify corpus.zarr
+    eegprep verify corpus.zarr --repair
+    """,
+)
 def verify(
     store: Annotated[Path, typer.Argument(help="Corpus or recordings store")],
     fast: Annotated[bool, typer.Option("--fast", help="Presence and sizes only")] = False,
@@ -24,7 +30,7 @@ def verify(
     offline: o.Offline = False,
     as_json: o.Json = False,
 ) -> int:
-    """Every window present and unchanged."""
+    """Check that every window is present and unchanged."""
     from eegprep.inspection.verify import verify as check
 
     from .._output import emit_json, emit_table, note, progress

@@ -11,7 +11,14 @@ from .._app import dreamdiff_app
 from .._output import emit_json, note, progress
 
 
-@dreamdiff_app.command("ablate")
+@dreamdiff_app.command(
+    "ablate",
+    inputs=("pairs", "store", "config"),
+    examples="""
+    dreamdiff ablate --quick --out tables
+    dreamdiff ablate --rows 1,5,13 --out tables
+    """,
+)
 def ablate(
     out: Annotated[Path, typer.Option(help="Folder for the runs and the tables")],
     rows: Annotated[str | None, typer.Option(help="Rows of Table 2, e.g. 1,5,13,full; default all")] = None,
@@ -32,7 +39,10 @@ def ablate(
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set finetune_epochs=20 (repeat)")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON")] = False,
 ) -> None:
-    """Run rows of the paper's tables and print them beside what the paper has. Run again to finish."""
+    """Run rows of the paper's tables. Run again to finish.
+
+    Prints each row beside what the paper reports.
+    """
     from dreamdiff.programs.ablations import ABLATE_PRESETS, AblateConfig, table1
     from dreamdiff.programs.ablations import ablate as run
     from dreamdiff.programs.tables import TABLE2, table1_text, table2_text

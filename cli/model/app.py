@@ -11,7 +11,12 @@ from .._app import dreamdiff_app
 from .._output import note, progress
 
 
-@dreamdiff_app.command()
+@dreamdiff_app.command(
+    inputs=("model", "pairs"),
+    examples="""
+    dreamdiff app --model demo/finetuned --pairs demo/pairs.zarr
+    """,
+)
 def app(
     model: Annotated[
         Path | None, typer.Option(help="Run of `train finetune` or pipeline folder; default: that of the demo")
@@ -21,7 +26,7 @@ def app(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; default: the first free from 7860")] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser")] = False,
 ) -> None:
-    """Choose a trial or upload a recording, and see the images that a model makes of it."""
+    """Open a web page to try a model on trials or uploads."""
     from dreamdiff.programs import demo
     from dreamdiff.programs.app import Studio, launch
 

@@ -20,9 +20,14 @@ class ScalingName(StrEnum):
     robust = "robust"
 
 
-@dreamdiff_app.command()
+@dreamdiff_app.command(
+    inputs=("checkpoint",),
+    examples="""
+    dreamdiff convert checkpoint.pth --out converted
+    """,
+)
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(exists=True, help="The authors' .pth file; or a folder of ours, to go back")],
+    checkpoint: Annotated[Path, typer.Argument(help="The authors' .pth file; or a folder of ours, to go back")],
     out: Annotated[Path, typer.Option(help="Folder to write; or the .pth file, when CHECKPOINT is a folder of ours")],
     scaling: Annotated[
         ScalingName | None, typer.Option(help="Input scaling; default: what the authors' data loader does for that stage")
@@ -30,7 +35,10 @@ def convert(
     encoder_only: Annotated[bool, typer.Option("--encoder-only", help="Take just the EEG encoder")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print what was found as JSON")] = False,
 ) -> None:
-    """Read a checkpoint of the authors' code without executing it; pre-training and fine-tuned ones are told apart."""
+    """Convert a checkpoint of the DreamDiffusion authors' code.
+
+    Nothing in the file is executed; pre-trained and fine-tuned checkpoints are recognised.
+    """
     from dreamdiff.programs.convert import convert_any
 
     found = convert_any(checkpoint, out, scaling=scaling.value if scaling else None, encoder_only=encoder_only)

@@ -11,12 +11,20 @@ from .._app import dreamdiff_app
 from .._output import progress
 
 
-@dreamdiff_app.command()
+@dreamdiff_app.command(
+    examples="""
+    dreamdiff demo
+    dreamdiff demo --out small --set trials=5 --set people=1
+    """,
+)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the demo; run again to go on where it stopped")] = Path("demo"),
     set_: Annotated[list[str] | None, typer.Option("--set", help="A size, e.g. --set trials=10 (repeat)")] = None,
 ) -> None:
-    """Genuine recordings to corpus to models to images to one page, in less than ten minutes on two cores."""
+    """Run everything on bundled data and open one page.
+
+    Recordings, corpus, models, images and scores, in less than ten minutes on two cores. Run again to resume.
+    """
     from dreamdiff.programs.demo import run
     from dreamdiff.programs.demo_page import DemoConfig
     from eegprep.settings import resolve

@@ -8,15 +8,23 @@ import typer
 
 from .._app import dreamdiff_app
 from .._env import foreign_eegprep, foreign_message
-from .._output import emit_json, emit_table, note
+from .._output import emit_json, emit_table, note, verdict
 
 
-@dreamdiff_app.command()
+@dreamdiff_app.command(
+    examples="""
+    dreamdiff doctor
+    dreamdiff doctor --json
+    """,
+)
 def doctor(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that each part of the loader's self-test may take")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout")] = False,
 ) -> None:
-    """Versions, devices, offline state, a foreign `eegprep`, and a self-test of the loader."""
+    """Check this installation.
+
+    Looks at versions, devices, offline settings and a foreign `eegprep`, tries the loader, and ends with a verdict.
+    """
     foreign = foreign_eegprep()
     if foreign:  # our own package cannot be imported then
         note(foreign_message(foreign))
@@ -28,6 +36,8 @@ def doctor(
         emit_json(facts)
     else:
         _show(facts)
+    failed = sum(not check["ok"] for check in facts["checks"])
+    note(verdict(max(failed, int(not facts["ok"])), 0))
     raise typer.Exit(0 if facts["ok"] else 1)
 
 

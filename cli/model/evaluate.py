@@ -11,7 +11,14 @@ from .._app import dreamdiff_app
 from .._output import emit_json, emit_table, note, progress
 
 
-@dreamdiff_app.command("evaluate")
+@dreamdiff_app.command(
+    "evaluate",
+    inputs=("model", "pairs", "images", "config"),
+    examples="""
+    dreamdiff evaluate --model run --pairs pairs.zarr --out evaluation
+    dreamdiff evaluate --model run --pairs pairs.zarr --out evaluation --controls --baselines
+    """,
+)
 def evaluate(
     model: Annotated[str, typer.Option(help="Run of `dreamdiff train finetune`, or a pipeline folder")],
     pairs: Annotated[Path, typer.Option(help="Store of EEG-image pairs")],
@@ -39,7 +46,10 @@ def evaluate(
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set n_way=40 (repeat)")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON")] = False,
 ) -> None:
-    """Generate for held-out trials and measure, with intervals, floors, controls and an audit. Run again to finish."""
+    """Measure a model on held-out trials. Run again to finish.
+
+    Generates images and reports each number with its interval, floor, controls and an audit of the split.
+    """
     from dreamdiff.evaluation.evaluate import evaluate as run
     from dreamdiff.evaluation.report import write_report
     from dreamdiff.evaluation.scorer import EvaluateConfig

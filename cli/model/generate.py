@@ -11,7 +11,14 @@ from .._app import dreamdiff_app
 from .._output import emit_json, note, progress
 
 
-@dreamdiff_app.command("generate")
+@dreamdiff_app.command(
+    "generate",
+    inputs=("model", "eeg", "images", "config", "replay"),
+    examples="""
+    dreamdiff generate --model run --eeg pairs.zarr --out images --select test --samples 3
+    dreamdiff generate --replay images/000.json --out again
+    """,
+)
 def generate(
     model: Annotated[str | None, typer.Option(help="Run of `dreamdiff train finetune`, or a pipeline folder")] = None,
     eeg: Annotated[str | None, typer.Option(help="Pairs store, corpus, or EEG file with events")] = None,
@@ -35,7 +42,10 @@ def generate(
     replay: Annotated[Path | None, typer.Option(help="Sidecar (.json) of an image to make again")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON")] = False,
 ) -> int:
-    """Make images from EEG: a PNG and a JSON sidecar each, and a contact sheet. Run again to finish or to add."""
+    """Make images from EEG. Run again to finish or to add.
+
+    Writes a PNG and a JSON sidecar per image, and a contact sheet.
+    """
     from dreamdiff.generation.config import GENERATE_PRESETS, GenerateConfig
     from dreamdiff.generation.files import generate_to_folder
     from eegprep.settings import resolve

@@ -11,7 +11,14 @@ from .._app import pairs_app
 from .._output import emit_json, emit_table
 
 
-@pairs_app.command("audit")
+@pairs_app.command(
+    "audit",
+    inputs=("pairs",),
+    examples="""
+    dreamdiff pairs audit pairs.zarr --split trial
+    dreamdiff pairs audit pairs.zarr --split person --json
+    """,
+)
 def pairs_audit(
     pairs: Annotated[Path, typer.Argument(help="Pairs store")],
     split: Annotated[
@@ -21,7 +28,10 @@ def pairs_audit(
     per_trial: Annotated[bool, typer.Option("--per-trial", help="With --json: what each test trial shares")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of text")] = False,
 ) -> None:
-    """Say what test trials share with training, and what a guesser without EEG makes of it. Exit code 3 when the split leaks."""
+    """Say what a split leaks from training into test.
+
+    Lists what test trials share with training, and what a guesser without EEG gets from it. Exit code 3 if the split leaks.
+    """
     from dreamdiff.pairs.reader import Pairs
 
     result = Pairs.open(pairs).audit(split, seed=seed)

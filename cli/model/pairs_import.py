@@ -11,7 +11,14 @@ from .._app import pairs_app
 from .._output import note, progress
 
 
-@pairs_app.command("import")
+@pairs_app.command(
+    "import",
+    inputs=("source", "images", "splits"),
+    examples="""
+    dreamdiff pairs import trials.csv --kind table --out pairs.zarr
+    dreamdiff pairs import THINGS-EEG2 --kind things-eeg2 --images images --out things.zarr
+    """,
+)
 def pairs_import(
     source: Annotated[
         Path, typer.Argument(help="eeg_5_95_std.pth or its folder; the folder of sub-01, ...; a CSV or Parquet table")
@@ -34,7 +41,10 @@ def pairs_import(
     split_by: Annotated[str, typer.Option(help="Split where the source has none: stimulus, trial, person, concept")] = "stimulus",
     seed: Annotated[int, typer.Option(help="Seed of that split")] = 0,
 ) -> None:
-    """Bring EEG-image pairs into a pairs store. Images stay where they are and are checked when they are read. Run again to finish."""
+    """Import EEG-image pairs into a pairs store. Run again to resume.
+
+    Images stay where they are and are checked whenever they are read.
+    """
     from dreamdiff.pairs.importers.importer import ImportConfig
     from dreamdiff.pairs.importers.run import import_pairs, parse_window
     from eegprep.catalogue.manifests import parse_subjects

@@ -11,7 +11,13 @@ from .._app import pairs_app
 from .._output import note, progress
 
 
-@pairs_app.command("simulate")
+@pairs_app.command(
+    "simulate",
+    examples="""
+    dreamdiff pairs simulate --out pairs.zarr --people 1 --trials 6
+    dreamdiff pairs simulate --out drift.zarr --block-order class --drift 0.3
+    """,
+)
 def pairs_simulate(
     out: Annotated[Path, typer.Option(help="Pairs store to write, e.g. pairs.zarr")],
     snr: Annotated[float, typer.Option(help="Evoked power over background power, 0-500 ms, all channels, dB")] = -6.0,
@@ -24,7 +30,7 @@ def pairs_simulate(
     ] = "sample",
     seed: Annotated[int, typer.Option(help="Seed of everything random")] = 0,
 ) -> None:
-    """Make EEG-image pairs with a known answer, to see whether a decoder finds it. Run again to finish."""
+    """Simulate EEG-image pairs with a known answer. Run again to resume."""
     from dreamdiff.simulation.people import SimulateConfig
     from dreamdiff.simulation.simulate import simulate
 

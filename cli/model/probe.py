@@ -19,16 +19,25 @@ class HoldOutName(StrEnum):
     recording = "recording"
 
 
-@dreamdiff_app.command()
+@dreamdiff_app.command(
+    inputs=("model", "store"),
+    examples="""
+    dreamdiff probe --model msm --store corpus.zarr
+    dreamdiff probe --model msm --store corpus.zarr --hold-out recording --labels T1,T2
+    """,
+)
 def probe(
-    model: Annotated[Path, typer.Option(exists=True, help="Run of `dreamdiff train msm`, or an encoder folder")],
+    model: Annotated[Path, typer.Option(help="Run of `dreamdiff train msm`, or an encoder folder")],
     store: Annotated[str, typer.Option(help="Corpus with labels")],
     hold_out: Annotated[HoldOutName, typer.Option(help="What is held out together")] = HoldOutName.person,
     labels: Annotated[str | None, typer.Option(help="Labels to tell apart, separated by commas; default all")] = None,
     seed: Annotated[int, typer.Option(help="Of folds, resampling and the random encoder")] = 0,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON")] = False,
 ) -> None:
-    """How much of the labels a frozen encoder knows, next to a random encoder, band power and chance."""
+    """Measure what labels a frozen encoder can tell apart.
+
+    Beside it stand the same encoder with random weights, band power, and chance.
+    """
     from dreamdiff.pretraining import probe as probing
 
     wanted = labels.split(",") if labels else None

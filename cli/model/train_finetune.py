@@ -11,7 +11,14 @@ from .._app import train_app
 from .._output import emit_json, emit_table, note, progress
 
 
-@train_app.command("finetune")
+@train_app.command(
+    "finetune",
+    inputs=("pairs", "encoder", "config"),
+    examples="""
+    dreamdiff train finetune --pairs pairs.zarr --encoder msm --out run --preset tiny
+    dreamdiff train finetune --pairs pairs.zarr --encoder msm --sd sd15 --clip ViT-L-14:clip.safetensors --out run --dry-run
+    """,
+)
 def finetune(
     pairs: Annotated[Path, typer.Option(help="Store of EEG-image pairs, e.g. pairs.zarr")],
     encoder: Annotated[str, typer.Option(help="Run of `dreamdiff train msm`, encoder folder, or random:PRESET for none")],
@@ -27,7 +34,10 @@ def finetune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load, check and show what would be trained, then stop")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON")] = False,
 ) -> None:
-    """Fine-tune Stable Diffusion on EEG-image pairs (paper, sections 3.2 and 3.3). Run again to continue."""
+    """Fine-tune Stable Diffusion on EEG-image pairs. Run again to resume.
+
+    Sections 3.2 and 3.3 of the DreamDiffusion paper.
+    """
     from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
     from dreamdiff.finetuning.prepare import fit_task, prepare
     from eegprep.settings import resolve

@@ -11,17 +11,26 @@ from .. import _output
 from .._app import train_app
 
 
-@train_app.command()
+@train_app.command(
+    inputs=("store", "config"),
+    examples="""
+    dreamdiff train msm --store corpus.zarr --out msm --preset tiny
+    dreamdiff train msm --store corpus.zarr --out msm --preset paper --set data.batch_size=64
+    """,
+)
 def msm(
     store: Annotated[str, typer.Option(help="Corpus made by `eegprep build`: a folder or a URL")],
     out: Annotated[Path, typer.Option(help="Run folder; training resumes where it stood when the folder holds this run")],
     preset: Annotated[
         str, typer.Option(help="paper, released, w256, w512, w768, w1280, shallow2, small or tiny; see docs/tutorial-pretrain.md")
     ] = "paper",
-    config: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="TOML file over the preset")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file over the preset")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value over the file; repeatable")] = None,
 ) -> None:
-    """Pre-train by masked signal modelling. Kill it at any moment and run it again: the result is the same."""
+    """Pre-train an encoder by masked signal modelling. Run again to resume.
+
+    Kill it at any moment and run it again: the result is the same.
+    """
     from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
     from dreamdiff.pretraining.pretrain import has_learned, pretrain, simple_guess
     from eegprep.settings import resolve

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dreamdiff.untrusted.tensors import load_tensors, read_metadata, save_tensors, tensor_shapes
 from eegprep import atomic
-from eegprep.errors import CheckpointError
+from eegprep.errors import CheckpointError, missing_path
 from eegprep.provenance import fingerprint, sha256_file
 
 CONFIG_FILE = "config.json"
@@ -35,6 +35,8 @@ def _config_digest(content: Mapping[str, Any]) -> str:
 
 def weights_folder(folder: Path) -> Path:
     """`folder` itself when it holds weights, else the newest checkpoint of the run in it."""
+    if not folder.exists():
+        raise missing_path(folder, CheckpointError)
     if (folder / WEIGHTS_FILE).is_file():
         return folder
     checkpoints = sorted((folder / "checkpoints").glob("step-*/" + WEIGHTS_FILE))

@@ -13,7 +13,7 @@ import zarr
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, SignalConfig
 from dreamdiff.pairs.format import FORMAT as PAIRS_FORMAT
 from dreamdiff.pairs.reader import Pairs
-from eegprep.errors import DataError, ModelError, StoreError
+from eegprep.errors import DataError, ModelError, StoreError, require_path
 from eegprep.recording import Recording
 
 
@@ -65,8 +65,7 @@ def open_trials(
         StoreError, DataError, ModelError: nothing there, or EEG of another shape, rate or unit than the model was trained with.
     """
     path = Path(source)
-    if not path.exists():
-        raise StoreError(f"{source}: there is no such store or file", "give a pairs store, a corpus, or an EEG file")
+    require_path(path)
     kind = _store_format(path)
     if kind == PAIRS_FORMAT:
         return _pairs_trials(str(source), path, pipeline, select, images)

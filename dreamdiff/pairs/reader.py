@@ -38,7 +38,7 @@ from dreamdiff.pairs.splits import FACTORS, PARTS, Trials, split
 from eegprep.atomic import partial_path
 from eegprep.corpus.files import LocalFiles, Shard
 from eegprep.corpus.shards import Shards
-from eegprep.errors import DataError, StoreError, UsageError
+from eegprep.errors import DataError, StoreError, UsageError, no_zarr_group
 from eegprep.settings import suggest
 
 
@@ -88,11 +88,9 @@ class Pairs:
         path = Path(path)
         attributes = group_attributes(path)
         if not attributes:
-            unfinished = partial_path(path).exists()
-            raise StoreError(
-                f"{path}: {'the store was not finished' if unfinished else 'there is no zarr store'}",
-                "run the command that makes it again" if unfinished else "check the path; `dreamdiff pairs simulate` makes one",
-            )
+            if partial_path(path).exists():
+                raise StoreError(f"{path}: the store was not finished", "run the command that makes it again")
+            raise no_zarr_group(path)
         if attributes.get("format") != FORMAT or not attributes.get("complete"):
             raise StoreError(
                 f"{path}: not a pairs store (format {attributes.get('format')!r}, wanted {FORMAT!r})",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from eegprep.errors import CheckpointError
+from eegprep.errors import CheckpointError, missing_path
 
 _AGAIN = "download it again, and compare its size and SHA-256 with those its page states"
 
@@ -17,7 +17,7 @@ def check_weights_file(path: Path) -> bytes:
         CheckpointError: missing, empty, a Git LFS pointer, a web page, a refusal in JSON, or an archive to unpack first.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file", "check the path of the checkpoint")
+        raise missing_path(path, CheckpointError)
     with path.open("rb") as file:
         head = file.read(512)
     problem = not_weights(head)

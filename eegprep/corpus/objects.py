@@ -25,7 +25,7 @@ from obstore.store import from_url
 
 from eegprep.atomic import write_bytes
 from eegprep.corpus.files import OPEN_FILES, Files, LocalFiles, Shard, unaltered
-from eegprep.errors import StoreError, UsageError
+from eegprep.errors import StoreError, UsageError, require_path
 from eegprep.store.commit import StoredFile
 
 OBSTORE_SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "http", "https")
@@ -63,6 +63,7 @@ def open_files(
     """
     scheme = url.split("://", 1)[0] if "://" in url else "file"
     if scheme == "file":
+        require_path(url.removeprefix("file://"))
         return LocalFiles(Path(url.removeprefix("file://")))
     files: Files = ObjectFiles(url, options or {}) if scheme in OBSTORE_SCHEMES else FsspecFiles(url, options or {})
     return files if cache is None else CachedFiles(files, Path(cache), cache_limit)

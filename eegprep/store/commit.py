@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from eegprep.atomic import private_path, publish_folder, write_bytes
-from eegprep.errors import StoreError
+from eegprep.errors import StoreError, no_zarr_group
 from eegprep.provenance import plain_json, sha256_json
 from eegprep.store.names import check_relative, read_inside
 
@@ -155,7 +155,7 @@ def read_node(path: Path) -> dict[str, Any]:
     try:
         return parse_node(read_inside(path.parent, path.name), str(path))
     except FileNotFoundError:
-        raise StoreError(f"{path.parent}: no zarr group here (no zarr.json)", "check the path of the store") from None
+        raise no_zarr_group(path.parent) from None
 
 
 def group_node(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def read_root(root: Path) -> dict[str, Any]:
     try:
         return parse_root(read_inside(root, "zarr.json"), str(root / "zarr.json"))
     except FileNotFoundError:
-        raise StoreError(f"{root}: no zarr group here (no zarr.json)", "check the path of the store") from None
+        raise no_zarr_group(root) from None
 
 
 def finished_files(node: Mapping[str, Any], where: str) -> dict[str, StoredFile]:
@@ -228,7 +228,7 @@ def finished_of(root: Path) -> Mapping[str, StoredFile]:
     try:
         status = (root / "zarr.json").stat()
     except OSError:
-        raise StoreError(f"{root}: no zarr group here (no zarr.json)", "check the path of the store") from None
+        raise no_zarr_group(root) from None
     return _finished_at(str(root.absolute()), status.st_mtime_ns, status.st_size, status.st_ino)
 
 

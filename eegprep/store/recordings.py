@@ -18,7 +18,7 @@ import numcodecs
 import numpy as np
 
 from eegprep.atomic import clean_partial, remove
-from eegprep.errors import StoreError
+from eegprep.errors import StoreError, require_path
 from eegprep.provenance import plain_json
 from eegprep.recording import Facts, FilterRecord, Processed, Recording, Spectra
 from eegprep.store import commit
@@ -62,6 +62,7 @@ def read_root(root: Path) -> dict[str, Any]:
     Raises:
         StoreError: there is none at `root`, or it is damaged.
     """
+    require_path(root)
     if not (Path(root) / "zarr.json").is_file():
         return _of_ours({}, root)
     return _of_ours(commit.read_root(Path(root))["attributes"], root)

@@ -330,7 +330,7 @@ def test_a_subject_without_a_commit_record_is_an_error(copy):
 
 def test_a_path_without_a_store_is_an_error(tmp_path):
     """The most common mistake of all."""
-    with pytest.raises(StoreError, match=r"zarr.json: not there"):
+    with pytest.raises(StoreError, match=r"nothing.zarr does not exist"):
         eegprep.Corpus.open(tmp_path / "nothing.zarr")
 
 

@@ -244,7 +244,7 @@ def test_another_unit_is_named_when_the_scaling_has_one(parts, tmp_path):
 
 def test_a_missing_source_is_named(parts):
     """A typing error in --eeg."""
-    with pytest.raises(StoreError, match=r"nowhere.zarr: there is no such store or file"):
+    with pytest.raises(StoreError, match=r"nowhere.zarr does not exist"):
         gen_trials.open_trials("nowhere.zarr", DreamDiffusionPipeline.from_pretrained(parts / "model"))
 
 

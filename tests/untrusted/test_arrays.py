@@ -165,5 +165,5 @@ def test_lengths_beyond_the_file_do_not_take_memory(tmp_path: Path):
 
 def test_a_missing_file_is_an_error(tmp_path: Path):
     """With its name."""
-    with pytest.raises(CheckpointError, match=r"gone\.npy: there is no such file"):
+    with pytest.raises(CheckpointError, match=r"gone\.npy does not exist"):
         arrays.load(tmp_path / "gone.npy")

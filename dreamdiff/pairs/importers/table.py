@@ -12,7 +12,7 @@ import pandas as pd
 
 from dreamdiff.pairs.importers.importer import BATCH, SAMPLES, Batch, ImportConfig, Reader, chosen, hashed, split_by
 from dreamdiff.pairs.splits import PARTS
-from eegprep.errors import DataError
+from eegprep.errors import DataError, missing_path
 from eegprep.recording import Origin, Recording
 from eegprep.signals.process import process
 from eegprep.signals.recipe import Recipe
@@ -171,8 +171,8 @@ class OwnTable(Reader):
 
 
 def _read_table(source: Path) -> pd.DataFrame:
-    if not source.is_file():
-        raise DataError(f"{source}: there is no such table", "give a CSV or Parquet file")
+    if not source.exists():
+        raise missing_path(source, DataError)
     try:
         if source.suffix.lower() in {".parquet", ".pq"}:
             return pd.read_parquet(source)
