@@ -35,6 +35,8 @@ MODEL = (
     "train_msm",
 )
 
-for _room, _names in (("corpus", CORPUS), ("model", MODEL)):
+ALIGNMENT = ("train_align",)
+
+for _room, _names in (("corpus", CORPUS), ("model", MODEL), ("alignment", ALIGNMENT)):
     for _name in _names:
         import_module(f"{__package__}.{_room}.{_name}")

@@ -24,12 +24,24 @@ class Settings(BaseModel):
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
+NamedT = TypeVar("NamedT")
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def named(known: Mapping[str, NamedT], name: str, what: str) -> NamedT:
+    """The entry `name` of a table of choices.
+
+    Raises:
+        UsageError: there is none; `what` is the option that named it.
+    """
+    if name not in known:
+        raise UsageError(f"{what} {name!r} is not known{suggest(name, known)}", f"choose one of: {', '.join(sorted(known))}")
+    return known[name]
 
 
 def resolve(

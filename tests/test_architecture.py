@@ -22,7 +22,7 @@ ORDER = [
     "dreamdiff", "dreamdiff.embedded", "dreamdiff.untrusted", "dreamdiff.encoders", "dreamdiff.diffusion", "dreamdiff.metrics",
     "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.pretraining",
     "dreamdiff.alignment", "dreamdiff.finetuning", "dreamdiff.generation", "dreamdiff.evaluation", "dreamdiff.programs",
-    "cli", "cli.corpus", "cli.model",
+    "cli", "cli.corpus", "cli.model", "cli.alignment",
 ]  # fmt: skip
 FACES = {"eegprep", "dreamdiff"}  # their `__init__` names what is public, found on first use
 LONGEST_FILE, FULLEST_ROOM = 450, 14

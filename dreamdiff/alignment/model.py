@@ -8,7 +8,7 @@ back in the target's own space, as long as the image encoder makes it, because t
 
 A folder holds config.json (see `AlignedConfig`) and model.safetensors:
 
-    front.whitener_PCC, [people.map_PCC], encoder.*, heads.K.*, heads.K.mean_D, heads.K.scale
+    front.whitener_PCC, [people.map_PCC], encoder.*, heads.K.* (with mean_D and scale), log_scale
 
 Shapes: N trials, B batch, P people, C channels, T samples as stored, W samples that the encoder reads, L tokens, D target width.
 """
@@ -153,6 +153,8 @@ class AlignedEncoder(nn.Module):
         self.people = PersonMaps(len(config.people), config.front.channels) if config.maps == "per-person" else None
         self.encoder = encoder if encoder is not None else build_encoder(config.encoder)
         inputs = int(self.encoder.tokens) * int(self.encoder.width)  # type: ignore[arg-type]
+        self.log_scale = nn.Parameter(torch.zeros(()))  # of the contrastive loss; only training reads it
+        self.frozen = False  # whether the encoder keeps its state (running means included) in training
         self.heads = nn.ModuleList(Head(inputs, target.width, config.dropout) for target in config.targets)
 
     @classmethod
@@ -190,6 +192,13 @@ class AlignedEncoder(nn.Module):
         """What has passed the front end to z of every target, (B, D_k) each."""
         tokens_BLD = self.tokens(x_BCW, person_B)
         return tuple(head(tokens_BLD) for head in self.heads)
+
+    def train(self, mode: bool = True) -> AlignedEncoder:
+        """Training mode for all that trains."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
 
     def tokens(self, x_BCW: Tensor, person_B: Tensor) -> Tensor:
         """(B, L, D) of the encoder alone."""

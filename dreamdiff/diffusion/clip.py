@@ -69,8 +69,12 @@ class ClipTarget:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @torch.no_grad()
-    def encode_images(self, images_NHWC: np.ndarray | Sequence[np.ndarray], batch: int = 32) -> Tensor:
-        """Unit vectors (N, D) float32 of uint8 RGB images, through the tower's own preprocessing."""
+    def encode_images(self, images_NHWC: np.ndarray | Sequence[np.ndarray], batch: int = 32, *, normalise: bool = True) -> Tensor:
+        """Unit vectors (N, D) float32 of uint8 RGB images, through the tower's own preprocessing.
+
+        Args:
+            normalise: False leaves them as long as the tower makes them, which is what IP-Adapters read.
+        """
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
         transform = image_transform_v2(PreprocessCfg(**self.preprocess), is_train=False)
@@ -79,7 +83,7 @@ class ClipTarget:
         for start in range(0, len(images_NHWC), batch):
             pixels = torch.stack([transform(Image.fromarray(image)) for image in images_NHWC[start : start + batch]])
             vectors = self.model.encode_image(pixels.to(device, next(self.model.parameters()).dtype))
-            parts.append(torch.nn.functional.normalize(vectors.float(), dim=-1).cpu())
+            parts.append((torch.nn.functional.normalize(vectors.float(), dim=-1) if normalise else vectors.float()).cpu())
         return torch.cat(parts) if parts else torch.empty(0, self.width)
 
     @torch.no_grad()

@@ -32,7 +32,8 @@ NEW = -1  # number of somebody who is not among the people
 class FrontEndConfig(Settings):
     """What trials look like, and what the encoder gets.
 
-    channels, samples, sfreq (Hz), t0 (s from image onset to the first sample): of the trials as stored.
+    channels, samples, sfreq (Hz), t0 (s from image onset to the first sample), unit, names (of the channels): of the trials as
+        stored; no names where they were not known.
     rate (Hz), start (s from image onset), window (samples at `rate`): of what the encoder reads.
     align: `person` whitens by the person's own trials; `none` divides by one standard deviation for all.
     """
@@ -41,6 +42,8 @@ class FrontEndConfig(Settings):
     samples: int = Field(default=512, ge=1)
     sfreq: float = Field(default=512.0, gt=0)
     t0: float = 0.0
+    unit: str = "uV"
+    names: tuple[str, ...] = ()
     rate: float = Field(default=128.0, gt=0)
     start: float = 0.0
     window: int = Field(default=76, ge=1)

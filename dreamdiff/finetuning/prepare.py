@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +17,10 @@ from dreamdiff.diffusion.stable_diffusion import StableDiffusion, load_stable_di
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.encoders.weights import weights_folder
 from dreamdiff.finetuning.config import FinetuneConfig
-from dreamdiff.finetuning.data import TrainingData, image_moments, split_parts
-from dreamdiff.finetuning.latent_cache import CachedRows, cached_rows
+from dreamdiff.finetuning.data import TrainingData, image_moments
 from dreamdiff.finetuning.linear_start import Texts
 from dreamdiff.finetuning.task import FinetuneTask
+from dreamdiff.pairs.image_cache import CachedRows, cached_rows, default_cache
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.loop import fit
 from dreamdiff.training.task import FitResult
@@ -74,7 +73,7 @@ def prepare(
     store = Pairs.open(pairs)
     eeg_encoder = load_encoder(encoder)
     check_eeg(store, eeg_encoder)
-    parts = split_parts(store, config)
+    parts = store.parts(config.split, judged_by=None if config.select == "last" else config.select)
     root = Path(config.cache) if config.cache else default_cache(store.path, out)
     numbers = np.unique(store.image[np.concatenate([parts["train"], parts["val"]])])  # images of test trials are never read
     row = np.full(len(store.image_sha256), -1)
@@ -143,12 +142,6 @@ def load_encoder(source: str) -> EEGEncoder:
 
 def _encoder_identity(source: str) -> str:
     return source if source.startswith("random:") else sha256_file(weights_folder(Path(source)) / "model.safetensors")
-
-
-def default_cache(pairs: Path, out: Path) -> Path:
-    """Beside the pairs, so that several runs share it; in the run where that folder cannot be written."""
-    beside = pairs.resolve().parent
-    return beside / f"{pairs.name.removesuffix('.zarr')}.cache.zarr" if os.access(beside, os.W_OK) else out / "cache.zarr"
 
 
 def need_space(out: Path, model: StableDiffusion) -> None:

@@ -25,9 +25,9 @@ from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.finetuning.data import PairStream, TrainingData, draw_latents
 from dreamdiff.finetuning.linear_start import Texts, clip_loss, contrastive_loss, linear_start
-from dreamdiff.finetuning.trained import Trained, best_score, load_trained, trainable_table
+from dreamdiff.finetuning.trained import Trained, trainable_table
+from dreamdiff.training.best import best_file, keep_if_best, load_trained
 from dreamdiff.training.task import Batch, Draw, Task, mix
-from dreamdiff.untrusted.tensors import save_tensors
 from eegprep import atomic
 
 CONTEXT_TOKENS = 77  # what Stable Diffusion 1.x was trained with
@@ -215,11 +215,8 @@ class FinetuneTask(Task):
         if self.config.select == "last":
             return
         score = -numbers["clip_accuracy"] if self.config.select == "clip-accuracy" else numbers["loss"]
-        best = best_score(self.run_dir)
-        if best is None or score < best:
-            state = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
-            metadata = {"score": repr(score), "select": self.config.select, **{f"val_{k}": repr(v) for k, v in numbers.items()}}
-            save_tensors(self.run_dir / "best" / "model.safetensors", state, metadata)
+        facts = {"select": self.config.select, **{f"val_{k}": repr(v) for k, v in numbers.items()}}
+        keep_if_best(self.run_dir, self.module, score, facts)
 
     def pictures(self, run_dir: Path, device: torch.device) -> None:
         """`preview.png`: a few validation trials, the image seen on the left, the image generated on the right."""
@@ -265,7 +262,7 @@ class FinetuneTask(Task):
 
     def export(self, run_dir: Path) -> None:
         """Write `pipeline/`, with the weights that did best on the validation trials."""
-        best = run_dir / "best" / "model.safetensors"
+        best = best_file(run_dir)
         if self.config.select != "last" and best.is_file():
             load_trained(self.module, best)
         pipe = self.pipeline()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from dreamdiff.diffusion.conditioner import Conditioner
 from dreamdiff.encoders.encoder import EEGEncoder
-from dreamdiff.untrusted.tensors import load_tensors, read_metadata
-from eegprep.errors import CheckpointError
 
 # ------------------------------------------------------------------------------------------------- the task
 
@@ -22,27 +18,6 @@ class Trained(nn.Module):
     def __init__(self, encoder: EEGEncoder, conditioner: Conditioner, unet: nn.Module) -> None:
         super().__init__()
         self.encoder, self.conditioner, self.unet = encoder, conditioner, unet
-
-
-def best_score(run_dir: Path) -> float | None:
-    """Score of the weights in `best/` (lower is better), or None."""
-    file = run_dir / "best" / "model.safetensors"
-    if not file.is_file():
-        return None
-    return float(read_metadata(file).get("score", "inf"))
-
-
-def load_trained(module: nn.Module, file: Path) -> None:
-    """Put trained parameters back; all of them must be there."""
-    found = load_tensors(file)
-    wanted = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    if set(found) != set(wanted):
-        raise CheckpointError(
-            f"{file}: holds {len(found)} tensors, {len(wanted)} are trained", "remove the folder best/ and run again"
-        )
-    with torch.no_grad():
-        for name, parameter in wanted.items():
-            parameter.copy_(found[name])
 
 
 def trainable_table(module: nn.Module) -> list[dict[str, Any]]:

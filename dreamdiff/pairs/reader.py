@@ -192,6 +192,29 @@ class Pairs:
         known = [*FACTORS, *sorted({"default" if "/" not in key else key.rpartition("/")[0] for key in stored})]
         raise UsageError(f"{self.path}: there is no split {name!r}{suggest(name, known)}", f"use one of: {', '.join(known)}")
 
+    def parts(self, name: str = "default", *, judged_by: str | None = None) -> dict[str, np.ndarray]:
+        """train, val and test positions for training on split `name`; test is returned so that it can be kept out.
+
+        Args:
+            judged_by: what weights are selected by on the validation trials, which are then needed; None for no selection.
+
+        Raises:
+            DataError: an empty part, or parts that share a trial.
+        """
+        parts = self.split(name)  # the same trials under this name for generate and evaluate, whatever the training seed
+        if len(parts["train"]) == 0:
+            raise DataError(f"{self.path}: split {name!r} has no training trials", "choose another --set split=NAME")
+        if len(parts["val"]) == 0 and judged_by is not None:
+            raise DataError(
+                f"{self.path}: split {name!r} has no validation trials, which select = {judged_by!r} judges by",
+                "choose a split with a val part, or --set select=last",
+            )
+        for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+            both = np.intersect1d(parts[first], parts[second])
+            if len(both):
+                raise DataError(f"{self.path}: {first} and {second} share {len(both)} trials", "correct the split")
+        return parts
+
     def audit(self, name: str = "default", *, seed: int = 0) -> Audit:
         """What a split leaks; see `eegprep.splits.audit`.
 

@@ -33,6 +33,7 @@ class LoopConfig(Settings):
     max_steps: stop after so many optimiser steps even if `epochs` asks for more; the schedule then ends there too.
     precision: `auto` is fp32 on a CPU, bf16 on a GPU that has it, else fp16. On a CPU with bf16 products (see `dreamdiff doctor`)
         bf16 takes four tenths of the time off at `released` size, and adds a third at `tiny`.
+    device: `auto` is a GPU where there is one; `cuda` demands one.
     ema: decay of the moving average of weights that is validated and exported; 0 turns it off.
     checkpoint_minutes, checkpoint_steps: whichever comes first; neither changes what is learned.
     validate_steps: 0 validates once per epoch (and always at the end).
@@ -44,7 +45,7 @@ class LoopConfig(Settings):
     max_steps: int | None = Field(default=None, ge=1)
     accumulation: int = Field(default=1, ge=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    device: Literal["auto", "cpu"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     compile: bool = False
     ema: float = Field(default=0.0, ge=0, lt=1)
     checkpoint_minutes: float = Field(default=10.0, gt=0)

@@ -18,6 +18,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from torch import Tensor
 
+from dreamdiff.devices import choose_device
 from dreamdiff.training.config import LoopConfig
 from eegprep.errors import CheckpointError, UsageError
 from eegprep.locks import folder_lock
@@ -53,6 +54,7 @@ def precision_for(config: LoopConfig) -> str:
 
 
 def make_accelerator(config: LoopConfig, run_dir: Path, unused: bool) -> accelerate.Accelerator:
+    choose_device(config.device)  # a device that is not there is an error, not a CPU
     precision = precision_for(config)
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
     if precision == "fp16" and on_cpu:

@@ -191,11 +191,8 @@ def test_a_split_has_one_meaning_in_training_generation_and_evaluation():
     store = Pairs.open(tiny_pairs())
     assert e.split_name("test") == ("default", "test") and e.split_name("block/val") == ("block", "val")
 
-    from dreamdiff.finetuning.config import FinetuneConfig, FinetuneLoop
-    from dreamdiff.finetuning.data import split_parts
-
     parts, chosen = e.choose_trials(store, e_scorer.EvaluateConfig(split="trial/test", seed=3))
-    trained = split_parts(store, FinetuneConfig(split="trial", loop=FinetuneLoop(seed=7)))
+    trained = store.parts("trial")
     np.testing.assert_array_equal(chosen, store.select(split="trial/test").indices)
     np.testing.assert_array_equal(parts["train"], trained["train"])
     assert len(np.intersect1d(chosen, parts["train"])) == 0

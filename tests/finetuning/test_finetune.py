@@ -21,9 +21,9 @@ from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
 from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
 from dreamdiff.finetuning import data as ft_data
 from dreamdiff.finetuning import prepare as ft_prepare
-from dreamdiff.finetuning import trained as ft_trained
 from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.training import best
 from dreamdiff.training.task import Draw
 from eegprep.errors import CheckpointError, DataError, ModelError, StoreError, UsageError
 from eegprep.settings import resolve
@@ -514,7 +514,7 @@ def test_best_weights_of_another_model_are_refused(parts, tmp_path):
     save_file({"encoder.something": torch.zeros(1)}, tmp_path / "model.safetensors")
 
     with pytest.raises(CheckpointError, match="holds 1 tensors"):
-        ft_trained.load_trained(task.module, tmp_path / "model.safetensors")
+        best.load_trained(task.module, tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("preset", sorted(FINETUNE_PRESETS))

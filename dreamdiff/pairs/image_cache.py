@@ -8,6 +8,7 @@ add a segment.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -84,6 +85,12 @@ def cached_rows(
             _add_segment(group, kind, key, first, compute, batch, progress)
             arrays, where = _index(group)
     return CachedRows(arrays, [where[digest] for digest in digests])
+
+
+def default_cache(pairs: Path, out: Path) -> Path:
+    """Beside the pairs, so that several runs share it; in the run where that folder cannot be written."""
+    beside = pairs.resolve().parent
+    return beside / f"{pairs.name.removesuffix('.zarr')}.cache.zarr" if os.access(beside, os.W_OK) else out / "cache.zarr"
 
 
 def _index(group: Path) -> tuple[list[zarr.Array], dict[str, tuple[int, int]]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dreamdiff.finetuning import latent_cache
-from dreamdiff.finetuning.latent_cache import cached_rows
+from dreamdiff.pairs.image_cache import cached_rows
 from eegprep.errors import StoreError
 
 

@@ -1,0 +1,1 @@
+"""Commands that align EEG to image vectors and use what was aligned."""

@@ -1,0 +1,62 @@
+"""`dreamdiff train align`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import _output
+from .._app import train_app
+
+
+@train_app.command()
+def align(
+    pairs: Annotated[Path, typer.Option(help="Store of EEG-image pairs")],
+    out: Annotated[Path, typer.Option(help="Run folder; training resumes where it stood when the folder holds this run")],
+    encoder: Annotated[
+        str, typer.Option(help="conv, msm:RUN (or any folder with an encoder), or random:PRESET for an untrained one")
+    ] = "conv",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Image encoder to align to: embedded, clip:NAME, efficientnet-lite0, timm:NAME[:FILE], dir:FOLDER or vectors:FILE;"
+            " repeatable, the first one is what the model gives by default [default: embedded]"
+        ),
+    ] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="default (error and contrastive), cosine, paper-loss (L_clip) or regression")
+    ] = None,
+    people: Annotated[
+        str | None, typer.Option(help="per-person: a linear map of channels for each person; shared: none [default: per-person]")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="default, jitter, few-labels or tiny")] = "default",
+    config: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="TOML file over the preset")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value over the file; repeatable")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never connect to the network")] = False,
+) -> None:
+    """Learn EEG to image vectors, without any U-Net. Kill it at any moment and run it again: the result is the same."""
+    from dreamdiff.alignment.config import ALIGN_PRESETS, LOSSES, AlignConfig
+    from dreamdiff.alignment.prepare import prepare
+    from dreamdiff.training.loop import fit
+    from eegprep.settings import named, resolve
+
+    options = {"maps": people, "loop.device": device, "loop.precision": precision}
+    base = {} if loss is None else {"loss": dict(named(LOSSES, loss, "--loss"))}
+    settings = resolve(
+        AlignConfig, base=base, presets=ALIGN_PRESETS, preset=preset, file=config,
+        assignments=[*(set_ or ()), *(f"{name}={value}" for name, value in options.items() if value is not None)],
+    )  # fmt: skip
+    with _output.progress("train align") as progress:
+        task = prepare(
+            pairs, out, settings, encoder=encoder, targets=tuple(target or ("embedded",)), progress=progress, offline=offline
+        )
+        result = fit(task, settings.loop, settings.optim, out, progress=progress)
+    for line in task.remarks:
+        _output.note(line)
+    state = "done" if result.finished else "stopped (run the same command again to resume)"
+    checks = " ".join(f"{name}={value:.4g}" for name, value in sorted(result.validation.items()))
+    typer.echo(f"{out}: {state} at step {result.step} of {result.total_steps}, loss {result.loss:.4g}. {checks}".rstrip())

@@ -1,0 +1,109 @@
+"""Configuration of `dreamdiff train align`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from dreamdiff.alignment.model import People
+from dreamdiff.encoders.frontend import Align
+from dreamdiff.training.config import LoopConfig, OptimConfig
+from eegprep.settings import Settings
+
+
+class FrontChoice(Settings):
+    """The part of a trial that is read, and how.
+
+    start, seconds: s from image onset. rate: Hz; None takes the encoder's own, 128 where it names none.
+    align, shrink: see `encoders.frontend`.
+    """
+
+    start: float = 0.0
+    seconds: float = Field(default=0.6, gt=0)
+    rate: float | None = Field(default=None, gt=0)
+    align: Align = "person"
+    shrink: float = Field(default=1e-3, ge=0)
+
+
+class LossConfig(Settings):
+    """Weights of the losses of `alignment.losses`; the mean over targets is taken.
+
+    scale: where one over the temperature starts. learn_scale: whether it is trained.
+    """
+
+    error: float = Field(default=1.0, ge=0)
+    contrastive: float = Field(default=1.0, ge=0)
+    cosine: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=0.0, ge=0)
+    scale: float = Field(default=10.0, gt=0)
+    learn_scale: bool = True
+
+
+class AlignOptim(OptimConfig):
+    """AdamW in one cycle; 3e-3 was best for the convolution and for the paper's tokens alike."""
+
+    lr: float = Field(default=3e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_epochs: float = Field(default=2.0, ge=0)
+    clip: float = Field(default=1.0, ge=0)
+
+
+class AlignLoop(LoopConfig):
+    """Twelve epochs: seconds for a thousand trials."""
+
+    epochs: float = Field(default=12, gt=0)
+    tracker: Literal["tensorboard", "wandb", "none"] = "none"
+
+
+class AlignConfig(Settings):
+    """EEG to image vectors.
+
+    split: of the pairs; its test part is never read here.
+    tune: what of a pre-trained encoder trains: `whole`, `frozen` (heads only), `lora` (adapters of `lora_rank`).
+    maps: a linear map of channels per person, or none (`--people`).
+    lr_encoder: learning rate of the encoder relative to `optim.lr`.
+    shift: largest random shift in time, samples, of training trials.
+    select: `last` trains a fixed number of epochs; `validation` keeps the weights that did best on the validation trials.
+    cache: folder for image vectors; default beside the pairs.
+    """
+
+    front: FrontChoice = FrontChoice()
+    batch_size: int = Field(default=64, ge=2)
+    split: str = "default"
+    tune: Literal["whole", "frozen", "lora"] = "whole"
+    lora_rank: int = Field(default=8, ge=1)
+    maps: People = "per-person"
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    lr_encoder: float = Field(default=1.0, gt=0)
+    shift: int = Field(default=0, ge=0)
+    loss: LossConfig = LossConfig()
+    select: Literal["last", "validation"] = "last"
+    validate_trials: int = Field(default=1024, ge=1)
+    cache: str | None = None
+    loop: AlignLoop = AlignLoop()
+    optim: AlignOptim = AlignOptim()
+
+
+LOSSES: dict[str, dict[str, float]] = {
+    "default": {},
+    # directions only
+    "cosine": {"error": 0.0, "contrastive": 1.0, "cosine": 1.0},
+    # L_clip of DreamDiffusion and nothing else
+    "paper-loss": {"error": 0.0, "contrastive": 0.0, "clip": 1.0},
+    # what ridge regression minimises
+    "regression": {"contrastive": 0.0},
+}
+"""Mixtures of losses by name, for `--loss`."""
+
+ALIGN_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    # responses that come earlier or later from trial to trial: shifts of up to 31 ms
+    "jitter": {"shift": 4, "loop": {"epochs": 16}},
+    # a few trials of each picture or category
+    "few-labels": {"batch_size": 32, "loop": {"epochs": 20}},
+    # a new person on top of others (`dreamdiff adapt`)
+    "adapt": {"batch_size": 40, "loop": {"epochs": 10}, "optim": {"lr": 5e-4, "warmup_epochs": 1.0}},
+    # seconds, for tests
+    "tiny": {"batch_size": 16, "loop": {"epochs": 6}, "optim": {"warmup_epochs": 1.0}},
+}

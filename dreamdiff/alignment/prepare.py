@@ -1,0 +1,224 @@
+"""Prepares an alignment: finds the encoder, whitens people, encodes images once, builds the task, trains it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from dreamdiff.alignment.config import AlignConfig
+from dreamdiff.alignment.data import AlignData, fit_front, front_config, hold, person_numbers
+from dreamdiff.alignment.model import AlignedConfig, AlignedEncoder, ExternalTokens, Head, TargetSpace, VectorEncoder
+from dreamdiff.alignment.targets import image_vectors, load_target
+from dreamdiff.alignment.task import AlignTask
+from dreamdiff.alignment.tuning import choose_what_trains
+from dreamdiff.devices import choose_device
+from dreamdiff.encoders.encoder import encoder_preset
+from dreamdiff.encoders.kinds import KINDS, encoder_class, encoder_prefix
+from dreamdiff.encoders.weights import WEIGHTS_FILE, config_section, load_weights, read_config, weights_folder
+from dreamdiff.pairs.image_cache import default_cache
+from dreamdiff.pairs.reader import Pairs
+from dreamdiff.training.loop import fit
+from dreamdiff.training.task import FitResult, mix
+from eegprep.errors import ModelError, UsageError
+from eegprep.provenance import sha256_file
+from eegprep.recording import ProgressCallback
+from eegprep.settings import suggest
+
+DEFAULT_RATE = 128.0  # Hz, where the encoder names none: responses to pictures have little above 40 Hz
+
+
+def align(
+    pairs: str | Path | Pairs,
+    out: str | Path,
+    config: AlignConfig | None = None,
+    *,
+    encoder: str | VectorEncoder = "conv",
+    targets: Sequence[str] = ("embedded",),
+    progress: ProgressCallback | None = None,
+    offline: bool = False,
+) -> FitResult:
+    """Align and write an `AlignedEncoder` into `out`; run again with the same arguments to continue.
+
+    Args:
+        pairs: store of EEG-image pairs.
+        encoder: `conv`, `msm:RUN` (any folder with an encoder), `random:PRESET`, or an object with `encode(eeg)` -> vectors.
+        targets: image encoders, see `alignment.targets`; the first one is what `encode` gives by default.
+        offline: refuse to download.
+    """
+    config = config or AlignConfig()
+    task = prepare(pairs, Path(out), config, encoder=encoder, targets=targets, progress=progress, offline=offline)
+    return fit(task, config.loop, config.optim, Path(out), progress=progress)
+
+
+def prepare(
+    pairs: str | Path | Pairs, out: Path, config: AlignConfig, *, encoder: str | VectorEncoder = "conv",
+    targets: Sequence[str] = ("embedded",), progress: ProgressCallback | None = None, offline: bool = False,
+) -> AlignTask:  # fmt: skip
+    """Load, check and cache everything that training needs, cheapest checks first.
+
+    Raises:
+        ModelError, DataError, CheckpointError, StoreError, UsageError: what does not fit, before time is spent.
+    """
+    store = pairs if isinstance(pairs, Pairs) else Pairs.open(pairs)
+    start = find_encoder(encoder)
+    parts = store.parts(config.split, judged_by=None if config.select == "last" else config.select)
+    front = front_config(store, config.front, rate=start.rate, patch=start.patch)
+    section = start.section_for(front.channels, front.window)
+    numbers, row = images_of(store, np.concatenate([parts["train"], parts["val"]]))
+    spaces, vectors, remarks = load_vectors(store, numbers, targets, config, out, progress, offline)
+    people = tuple(name for number, name in enumerate(store.subjects) if (store.person[parts["train"]] == number).any())
+    training = {
+        "pairs": store.fingerprint, "provenance": store.provenance, "licence": store.licence, "split": config.split,
+        "select": config.select, "encoder": start.name, "classes": len(store.classes),
+    }  # fmt: skip
+    shape = AlignedConfig(
+        front=front, encoder=section, people=people, maps=config.maps, targets=spaces, dropout=config.dropout, training=training
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix(config.loop.seed, "new layers"))
+        external = None if start.external is None else ExternalTokens(start.external, front.channels, front.window)
+        model = AlignedEncoder(shape, external)
+        start.load_into(model.encoder)
+        choose_what_trains(model, "frozen" if start.external is not None else config.tune, config.lora_rank)
+    fit_front(model.front, store, parts["train"])
+    measure_targets(model, vectors, row, store.image[parts["train"]])
+    data = align_data(store, parts, row, vectors, model, progress)
+    identity = {
+        "task": "align", "config": identity_of(config), "pairs": store.fingerprint, "encoder": start.digest,
+        "targets": [space.model_dump() for space in spaces],
+    }  # fmt: skip
+    return AlignTask(config, data, model, identity, out, remarks)
+
+
+def images_of(pairs: Pairs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the images of these trials, and image number -> row among them (-1 for all others, which are never read)."""
+    numbers = np.unique(pairs.image[positions])
+    row = np.full(len(pairs.image_sha256), -1)
+    row[numbers] = np.arange(len(numbers))
+    return numbers, row
+
+
+def load_vectors(
+    pairs: Pairs, numbers: np.ndarray, targets: Sequence[str], config: AlignConfig, out: Path,
+    progress: ProgressCallback | None, offline: bool,
+) -> tuple[tuple[TargetSpace, ...], tuple[torch.Tensor, ...], list[str]]:  # fmt: skip
+    """Spaces, vectors (M, D) of these images, and remarks; one image encoder at a time is in memory."""
+    if not targets or len(set(targets)) < len(targets):
+        raise UsageError(f"--target is given as {list(targets)}", "name at least one target, each of them once")
+    root = Path(config.cache) if config.cache else default_cache(pairs.path, out)
+    spaces, vectors, remarks = [], [], []
+    for name in targets:
+        target = load_target(name, device=choose_device(config.loop.device), offline=offline)
+        found = image_vectors(pairs, numbers, target, root, progress)
+        spaces.append(target.space(found.shape[1]))
+        vectors.append(torch.from_numpy(found))
+        remarks += list(target.remarks)
+        del target
+        gc.collect()
+    return tuple(spaces), tuple(vectors), remarks
+
+
+def measure_targets(model: AlignedEncoder, vectors: Sequence[torch.Tensor], row: np.ndarray, image_N: np.ndarray) -> None:
+    """Mean and spread of the training images in every target's space."""
+    rows = torch.from_numpy(row[np.unique(image_N)])
+    for head, of_target in zip(model.heads, vectors, strict=True):
+        cast(Head, head).measure(of_target[rows])
+
+
+def align_data(
+    pairs: Pairs, parts: Mapping[str, np.ndarray], row: np.ndarray, vectors: tuple[torch.Tensor, ...], model: AlignedEncoder,
+    progress: ProgressCallback | None = None,
+) -> AlignData:  # fmt: skip
+    """Training and validation trials behind the model's front end, in memory where they fit."""
+    person = person_numbers(pairs, model.front.people)
+    read = np.unique(np.concatenate([parts["train"], parts["val"]]))
+    held, held_row = hold(pairs, read, model.front, person, progress)
+    return AlignData(pairs, parts, row, vectors, model.front, person, held, held_row)
+
+
+def identity_of(config: AlignConfig) -> dict[str, Any]:
+    """The configuration without what may change when a run is continued."""
+    exclude: Any = {"loop": True, "optim": True, "cache": True, "validate_trials": True}
+    return config.model_dump(mode="json", exclude=exclude)
+
+
+# ------------------------------------------------------------------------------------- which encoder
+
+
+@dataclass(frozen=True)
+class EncoderStart:
+    """An encoder that was asked for, before its shape is known.
+
+    name: as asked. digest: what identifies it for a run. rate: Hz it was made for. patch: samples of a token.
+    section: its configuration without channels and window. folder: where its weights are. channels: that the weights need.
+    """
+
+    name: str
+    digest: str
+    section: Mapping[str, Any]
+    rate: float = DEFAULT_RATE
+    patch: int = 1
+    folder: Path | None = None
+    channels: int | None = None
+    external: VectorEncoder | None = None
+
+    def section_for(self, channels: int, window: int) -> dict[str, Any]:
+        """The configuration for trials of this shape.
+
+        Raises:
+            ModelError: the weights need another number of channels.
+        """
+        if self.channels not in (None, channels):
+            raise ModelError(
+                f"--encoder {self.name} reads {self.channels} channels, the trials have {channels}",
+                "pre-train on windows of that many channels, or use --encoder conv",
+            )
+        return {**self.section, "channels": channels, "window": window} if self.external is None else {"kind": "external"}
+
+    def load_into(self, encoder: torch.nn.Module) -> None:
+        """Put the pre-trained weights in, if there are any."""
+        if self.folder is not None:
+            load_weights(encoder, self.folder, encoder_prefix(read_config(self.folder)), derived=getattr(encoder, "derived", ()))
+
+
+def find_encoder(source: str | VectorEncoder) -> EncoderStart:
+    """What `--encoder` names.
+
+    Raises:
+        UsageError: an unknown name. CheckpointError: a folder without an encoder.
+    """
+    if not isinstance(source, str):
+        return EncoderStart(type(source).__name__, f"external:{type(source).__qualname__}", {}, external=source)
+    kind, _, rest = source.partition(":")
+    if kind == "random" and rest:
+        shape = encoder_preset(rest, "none").model_dump()
+        return EncoderStart(source, source, shape, patch=shape["patch"])
+    if source in KINDS and source != "paper":
+        return EncoderStart(source, source, encoder_class(source).Config().model_dump(exclude={"channels", "window"}))
+    if kind == "msm" and rest:
+        return _folder_start(source, Path(rest).expanduser())
+    if Path(source).expanduser().is_dir():
+        return _folder_start(source, Path(source).expanduser())
+    known = [name for name in KINDS if name != "paper"]
+    raise UsageError(
+        f"there is no encoder {source!r}{suggest(source, known)}",
+        f"use one of: {', '.join(known)}, msm:RUN, random:PRESET, or a folder with an encoder",
+    )
+
+
+def _folder_start(name: str, folder: Path) -> EncoderStart:
+    source = weights_folder(folder)
+    content = read_config(source)
+    section = dict(config_section(content, "encoder", source))
+    if "scaling" in section:
+        section["scaling"] = "none"  # the front end has brought everybody to a standard deviation of 1
+    rate = float(content.get("front", {}).get("rate") or content.get("signal", {}).get("rate") or DEFAULT_RATE)
+    channels, patch = section.pop("channels", None), int(section.get("patch", 1))
+    section.pop("window", None)
+    return EncoderStart(name, sha256_file(source / WEIGHTS_FILE), section, rate, patch, source, channels)

@@ -1,0 +1,167 @@
+"""Alignment as a task for the training loop.
+
+Shapes: B batch, C channels, W samples that the encoder reads, D width of a target, K classes.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dreamdiff.alignment.config import AlignConfig
+from dreamdiff.alignment.data import AlignData, class_centres
+from dreamdiff.alignment.losses import contrastive_loss, cosine_loss, error_loss
+from dreamdiff.alignment.model import AlignedEncoder, Head
+from dreamdiff.alignment.tuning import merge_lora
+from dreamdiff.encoders.weights import CONFIG_FILE
+from dreamdiff.training.best import best_file, keep_if_best, load_trained
+from dreamdiff.training.shuffled import ShuffledBatches
+from dreamdiff.training.task import Batch, Draw, Stream, Task
+from eegprep import atomic
+
+
+class AlignTask(Task):
+    """Losses, validation and files of one alignment.
+
+    Args:
+        model: with what trains marked (`requires_grad`), and targets measured. identity: digests of all inputs.
+        remarks: lines for a person.
+    """
+
+    name = "align"
+
+    def __init__(
+        self, config: AlignConfig, data: AlignData, model: AlignedEncoder, identity: dict[str, Any], run_dir: Path,
+        remarks: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self.config, self.data, self.model, self.run_dir = config, data, model, run_dir
+        self._identity, self.remarks = identity, tuple(remarks)
+        self.module = model
+        learns = config.loss.learn_scale and config.loss.contrastive > 0
+        model.log_scale.requires_grad_(learns)
+        with torch.no_grad():
+            model.log_scale.fill_(math.log(config.loss.scale))
+
+    def identity(self) -> dict[str, Any]:
+        """Configuration and digests of all inputs."""
+        return self._identity
+
+    def stream(self, rank: int, world_size: int) -> Stream:
+        """Training trials."""
+        positions = self.data.parts["train"]
+        return ShuffledBatches(
+            positions,
+            lambda rows: self.data.batch(positions[rows]),
+            self.config.batch_size,
+            self.config.loop.seed,
+            rank,
+            world_size,
+        )
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """AdamW groups: the encoder with its own rate; vectors and scalars are not decayed."""
+        inside = {id(parameter) for parameter in self.model.encoder.parameters()}
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        groups = []
+        for scale, own in ((self.config.lr_encoder, True), (1.0, False)):
+            chosen = [parameter for parameter in trained if (id(parameter) in inside) == own]
+            for params, decay in (([p for p in chosen if p.ndim > 1], weight_decay), ([p for p in chosen if p.ndim <= 1], 0.0)):
+                if params:
+                    groups.append({"params": params, "weight_decay": decay, "lr_scale": scale})
+        return groups
+
+    def step(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
+        """Losses of one batch, means over targets; only the shift in time is random."""
+        return self.losses(self.model(shifted(batch["eeg"], self.config.shift, draw), batch["person"]), batch)
+
+    def losses(self, predicted: Sequence[Tensor], batch: Batch) -> dict[str, Tensor]:
+        """`loss` and its parts, for z of every target."""
+        config, image_B = self.config.loss, batch["image"]
+        sums: dict[str, Tensor] = {}
+        for number, z_BD in enumerate(predicted):
+            head, vector_BD = cast(Head, self.model.heads[number]), batch[f"target{number}"]
+            target_BD = head.standardise(vector_BD)
+            parts: dict[str, Callable[[], Tensor]] = {
+                "error": lambda z=z_BD, t=target_BD: error_loss(z, t),
+                "contrastive": lambda z=z_BD, t=target_BD: contrastive_loss(z, t, image_B, self.model.log_scale),
+                "cosine": lambda z=z_BD, t=target_BD: cosine_loss(z, t),
+                "clip": lambda z=z_BD, v=vector_BD, h=head: cosine_loss(h.restore(z), v),
+            }
+            for name, compute in parts.items():
+                if getattr(config, name):
+                    sums[name] = sums.get(name, torch.zeros((), device=z_BD.device)) + compute() / len(predicted)
+        total = torch.zeros((), device=batch["eeg"].device)
+        for name, value in sums.items():
+            total = total + getattr(config, name) * value
+        return {"loss": total, **sums}
+
+    @torch.no_grad()
+    def validate(self, device: torch.device) -> dict[str, float]:
+        """On validation trials: losses, mean cosine, and how often the first target's vector is nearest to its class.
+
+        With `select = validation` the weights with the highest mean cosine are kept in `best/`. Test trials are never read.
+        """
+        positions = spread(self.data.parts["val"], self.config.validate_trials)
+        if len(positions) == 0:
+            return {}
+        sums: dict[str, float] = {}
+        hits, known = 0, 0
+        centres_KD = class_centres(self.data).to(device)
+        for part in np.array_split(positions, -(-len(positions) // 256)):
+            batch = {name: value.to(device) for name, value in self.data.batch(part).items()}
+            predicted = self.model(batch["eeg"], batch["person"])
+            losses = self.losses(predicted, batch)
+            head = cast(Head, self.model.heads[0])
+            losses["cosine"] = 1 - cosine_loss(predicted[0], head.standardise(batch["target0"]))
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(part)
+            nearest_B = (F.normalize(predicted[0], dim=1) @ centres_KD.T).argmax(1)
+            has_class_B = centres_KD[batch["label"]].abs().sum(1) > 0
+            hits += int(((nearest_B == batch["label"]) & has_class_B).sum())
+            known += int(has_class_B.sum())
+        numbers = {name: value / len(positions) for name, value in sums.items()}
+        if known:
+            numbers["class_accuracy"] = hits / known
+        if self.config.select == "validation":
+            facts = {"select": "validation", **{f"val_{name}": repr(value) for name, value in numbers.items()}}
+            keep_if_best(self.run_dir, self.module, -numbers["cosine"], facts)
+        return numbers
+
+    def describe(self, folder: Path) -> None:
+        """config.json beside the weights."""
+        atomic.write_json(folder / CONFIG_FILE, self.model.config_content())
+
+    def export(self, run_dir: Path) -> None:
+        """Write config.json and model.safetensors of the finished model into the run folder."""
+        if self.config.select == "validation" and best_file(run_dir).is_file():
+            load_trained(self.module, best_file(run_dir))
+        model = self.model
+        if self.config.tune == "lora":
+            model = copy.deepcopy(model)  # the run may go on; its adapters stay apart
+            merge_lora(model.encoder)
+        model.save_pretrained(run_dir)
+
+
+def shifted(eeg_BCW: Tensor, most: int, draw: Draw) -> Tensor:
+    """Each trial moved in time by up to `most` samples, round the ends; the trials themselves when `most` is 0."""
+    if not most:
+        return eeg_BCW
+    shift_B = draw.integers("shift", 2 * most + 1).to(eeg_BCW.device) - most
+    samples = eeg_BCW.shape[2]
+    index_BW = (torch.arange(samples, device=eeg_BCW.device)[None] - shift_B[:, None]) % samples
+    return eeg_BCW.gather(2, index_BW[:, None].expand_as(eeg_BCW))
+
+
+def spread(positions: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` positions, evenly spread, so that all people and classes of a store take part."""
+    if len(positions) <= most:
+        return positions
+    return positions[np.linspace(0, len(positions) - 1, most).round().astype(int)]

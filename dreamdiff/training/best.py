@@ -1,0 +1,46 @@
+"""The weights that did best on validation data, kept in `RUN/best/model.safetensors` with their score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dreamdiff.untrusted.tensors import load_tensors, read_metadata, save_tensors
+from eegprep.errors import CheckpointError
+
+
+def best_file(run_dir: Path) -> Path:
+    """Where the best weights of a run are."""
+    return run_dir / "best" / "model.safetensors"
+
+
+def best_score(run_dir: Path) -> float | None:
+    """Score of the weights in `best/` (lower is better), or None."""
+    file = best_file(run_dir)
+    if not file.is_file():
+        return None
+    return float(read_metadata(file).get("score", "inf"))
+
+
+def keep_if_best(run_dir: Path, module: nn.Module, score: float, facts: Mapping[str, str]) -> None:
+    """Store the trained parameters when no lower score has been stored; `facts` go into the file's metadata."""
+    best = best_score(run_dir)
+    if best is None or score < best:
+        state = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        save_tensors(best_file(run_dir), state, {"score": repr(score), **facts})
+
+
+def load_trained(module: nn.Module, file: Path) -> None:
+    """Put trained parameters back; all of them must be there."""
+    found = load_tensors(file)
+    wanted = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if set(found) != set(wanted):
+        raise CheckpointError(
+            f"{file}: holds {len(found)} tensors, {len(wanted)} are trained", "remove the folder best/ and run again"
+        )
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(found[name])

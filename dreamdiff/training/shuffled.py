@@ -1,0 +1,53 @@
+"""Batches of samples that are read by position: every process takes its share of each epoch's permutation (see `task.Stream`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from dreamdiff.training.task import Batch, mix
+from eegprep.errors import DataError
+
+
+class ShuffledBatches:
+    """Shuffled batches of `positions`.
+
+    Args:
+        positions: what an epoch goes through. read: rows of `positions` -> a batch.
+        seed: of the order; equal in all processes.
+    """
+
+    def __init__(
+        self, positions: np.ndarray, read: Callable[[np.ndarray], Batch], batch_size: int, seed: int, rank: int = 0,
+        world_size: int = 1,
+    ) -> None:  # fmt: skip
+        self.positions, self.read, self.batch_size, self.seed = positions, read, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.share = len(positions) // world_size
+        if self.share == 0:
+            raise DataError(
+                f"{len(positions)} training trials for {world_size} processes", "use fewer processes, or another split"
+            )
+        self.epoch, self.done = 0, 0
+
+    def __len__(self) -> int:
+        return (self.share + self.batch_size - 1) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = np.random.default_rng(mix(self.seed, self.epoch, "pairs")).permutation(len(self.positions))
+        mine = order[self.rank :: self.world_size][: self.share]
+        while self.done < len(self):
+            chosen = mine[self.done * self.batch_size : (self.done + 1) * self.batch_size]
+            self.done += 1
+            yield self.read(chosen)
+        self.epoch, self.done = self.epoch + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch and batches handed out in it."""
+        return {"epoch": self.epoch, "done": self.done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue with the very next batch."""
+        self.epoch, self.done = int(state["epoch"]), int(state["done"])
