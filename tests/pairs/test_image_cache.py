@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dreamdiff.finetuning import latent_cache
+from dreamdiff.pairs import image_cache
 from dreamdiff.pairs.image_cache import cached_rows
 from eegprep.errors import StoreError
 
@@ -68,7 +68,7 @@ def test_rows_too_many_for_memory_are_read_as_asked_for(tmp_path, monkeypatch):
     """16,540 latents of THINGS are 2 GB."""
     digests = [f"{i:x}" for i in range(1, 8)]
     held = cached_rows(tmp_path / "c", "latents", "key", digests, rows_of(digests, []), batch=3)
-    monkeypatch.setattr(latent_cache, "MEMORY_LIMIT", 10)
+    monkeypatch.setattr(image_cache, "MEMORY_LIMIT", 10)
     lazy = cached_rows(tmp_path / "c", "latents", "key", digests, rows_of(digests, []), batch=3)
 
     np.testing.assert_array_equal(lazy.read([6, 0, 0, 3]), held.read([6, 0, 0, 3]))
@@ -76,7 +76,7 @@ def test_rows_too_many_for_memory_are_read_as_asked_for(tmp_path, monkeypatch):
 
 def test_a_full_disk_is_seen_before_the_work(tmp_path, monkeypatch):
     """After one batch the size of all is known."""
-    monkeypatch.setattr(latent_cache.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10}))
 
     with pytest.raises(StoreError, match="latents of the images need"):
         cached_rows(tmp_path / "c", "latents", "key", ["1", "2"], rows_of(["1", "2"], []))
