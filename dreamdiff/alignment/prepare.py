@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from dreamdiff.alignment.config import AlignConfig
 from dreamdiff.alignment.data import AlignData, fit_front, front_config, hold, person_numbers
@@ -19,8 +20,8 @@ from dreamdiff.alignment.task import AlignTask
 from dreamdiff.alignment.tuning import choose_what_trains
 from dreamdiff.devices import choose_device
 from dreamdiff.encoders.encoder import encoder_preset
-from dreamdiff.encoders.kinds import KINDS, encoder_class, encoder_prefix
-from dreamdiff.encoders.weights import WEIGHTS_FILE, config_section, load_weights, read_config, weights_folder
+from dreamdiff.encoders.kinds import KINDS, build_encoder, encoder_class, encoder_prefix
+from dreamdiff.encoders.weights import WEIGHTS_FILE, config_section, load_module, read_config, weights_folder
 from dreamdiff.pairs.image_cache import default_cache
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.loop import fit
@@ -82,9 +83,7 @@ def prepare(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(config.loop.seed, "new layers"))
-        external = None if start.external is None else ExternalTokens(start.external, front.channels, front.window)
-        model = AlignedEncoder(shape, external)
-        start.load_into(model.encoder)
+        model = AlignedEncoder(shape, start.build(section, front.channels, front.window))
         choose_what_trains(model, "frozen" if start.external is not None else config.tune, config.lora_rank)
     fit_front(model.front, store, parts["train"])
     measure_targets(model, vectors, row, store.image[parts["train"]])
@@ -181,10 +180,14 @@ class EncoderStart:
             )
         return {**self.section, "channels": channels, "window": window} if self.external is None else {"kind": "external"}
 
-    def load_into(self, encoder: torch.nn.Module) -> None:
-        """Put the pre-trained weights in, if there are any."""
-        if self.folder is not None:
-            load_weights(encoder, self.folder, encoder_prefix(read_config(self.folder)), derived=getattr(encoder, "derived", ()))
+    def build(self, section: Mapping[str, Any], channels: int, window: int) -> nn.Module:
+        """The encoder with its weights: pre-trained ones if there are any, else fresh ones."""
+        if self.external is not None:
+            return ExternalTokens(self.external, channels, window)
+        if self.folder is None:
+            return build_encoder(section)
+        derived = getattr(encoder_class(str(section.get("kind", "paper"))), "derived", ())
+        return load_module(lambda: build_encoder(section), self.folder, encoder_prefix(read_config(self.folder)), derived)
 
 
 def find_encoder(source: str | VectorEncoder) -> EncoderStart:
