@@ -100,7 +100,10 @@ dreamdiff_app = _app(
         "Installation": ("settings", "doctor"),
     },
 )
-train_app = _app("Train an encoder (msm), align it with images (align), train Stable Diffusion (finetune).", {"Commands": ("msm", "align", "finetune")})
+train_app = _app(
+    "Train an encoder (msm), align it with images (align), train Stable Diffusion (finetune).",
+    {"Commands": ("msm", "align", "finetune")},
+)
 pairs_app = _app("Import, simulate and audit EEG-image pairs.", {"Commands": ("table", "import", "fetch", "simulate", "audit")})
 dreamdiff_app.add_typer(train_app, name="train")
 dreamdiff_app.add_typer(pairs_app, name="pairs")

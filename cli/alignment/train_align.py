@@ -11,7 +11,13 @@ from .. import _output
 from .._app import train_app
 
 
-@train_app.command()
+@train_app.command(
+    inputs=("pairs", "config"),
+    examples="""
+    dreamdiff train align --pairs pairs.zarr --out aligned
+    dreamdiff train align --pairs pairs.zarr --out aligned --encoder msm:pretrained --target embedded --target efficientnet-lite0
+    """,
+)
 def align(
     pairs: Annotated[Path, typer.Option(help="Store of EEG-image pairs")],
     out: Annotated[Path, typer.Option(help="Run folder; training resumes where it stood when the folder holds this run")],
@@ -32,13 +38,16 @@ def align(
         str | None, typer.Option(help="per-person: a linear map of channels for each person; shared: none [default: per-person]")
     ] = None,
     preset: Annotated[str, typer.Option(help="default, jitter, few-labels or tiny")] = "default",
-    config: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="TOML file over the preset")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file over the preset")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value over the file; repeatable")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never connect to the network")] = False,
 ) -> None:
-    """Learn EEG to image vectors, without any U-Net. Kill it at any moment and run it again: the result is the same."""
+    """Align EEG to the vectors of images, without any U-Net. Run again to resume.
+
+    Kill it at any moment and run it again: the result is the same.
+    """
     from dreamdiff.alignment.config import ALIGN_PRESETS, LOSSES, AlignConfig
     from dreamdiff.alignment.prepare import prepare
     from dreamdiff.training.loop import fit
