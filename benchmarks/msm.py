@@ -27,8 +27,9 @@ sys.path.insert(0, str(ROOT / "tests"))  # the second implementation, from timm 
 
 from timm_mae import TimmMAE
 
+from dreamdiff.encoders.config import MaskedSignalConfig, masked_signal_preset
 from dreamdiff.encoders.encoder import parameter_count
-from dreamdiff.encoders.mae import MaskedSignalConfig, MaskedSignalModel, masked_signal_preset
+from dreamdiff.encoders.mae import MaskedSignalModel
 from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
 from dreamdiff.programs.doctor import cpu_multiplies_bf16
 from dreamdiff.training.config import OptimConfig

@@ -17,7 +17,8 @@ from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
 from dreamdiff.diffusion.noise import make_scheduler
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig
 from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
-from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
+from dreamdiff.encoders.config import EncoderConfig
+from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.simulation.images import ImageSet
 from dreamdiff.simulation.people import SimulateConfig

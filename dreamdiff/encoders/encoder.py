@@ -9,20 +9,16 @@ sines and cosines concatenated, LayerNorm with eps 1e-5, qkv bias, exact GELU, n
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import cast
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from dreamdiff.encoders.config import EncoderConfig, Scaling, encoder_preset
 from dreamdiff.encoders.kinds import read_encoder
 from dreamdiff.encoders.transformer import Block, PatchEmbed, init_weights, position_table, run_blocks, to_patches
 from dreamdiff.encoders.weights import save_folder
-from eegprep import settings
-from eegprep.errors import ModelError, UsageError
-
-Scaling = Literal["none", "divide-by-10", "robust"]
-
+from eegprep.errors import ModelError
 
 ROBUST_LIMIT = (
     20.0  # ours: scaled values beyond +-20 robust standard deviations are electrode pops, not brain; they would own the loss
@@ -31,74 +27,6 @@ ROBUST_LIMIT = (
 ROBUST_FLOOR_UV = 1e-3  # ours: a flat window is not divided by zero
 
 MAD_TO_STD = 1.4826  # standard deviation of a normal variable, per median absolute value
-
-
-MAX_DEPTH = 1000  # blocks
-
-MAX_PARAMETERS = 2e10  # 80 GB in float32: what is larger is a mistake, and making it would take all memory first
-
-
-class EncoderConfig(settings.Settings):
-    """Shape of the encoder, and how its input in uV is scaled (`scaling`), so that weights and scaling never part.
-
-    scaling: `none`; `divide-by-10`, what the authors' pre-training data loader does; `robust`, see `scale_input`.
-    """
-
-    channels: int = Field(default=128, ge=1)
-    window: int = Field(default=512, ge=1)  # samples
-    patch: int = Field(default=4, ge=1)  # samples per token
-    width: int = Field(default=1024, ge=2)
-    depth: int = Field(default=24, ge=1, le=MAX_DEPTH)
-    heads: int = Field(default=16, ge=1)
-    mlp_ratio: float = Field(default=1.0, gt=0)
-    global_pool: bool = False  # mean over tokens before the last norm: (B, 1, D)
-    scaling: Scaling = "robust"
-
-    @model_validator(mode="after")
-    def _fits(self) -> EncoderConfig:
-        if self.window % self.patch:
-            raise ValueError(f"a window of {self.window} samples cannot be cut into patches of {self.patch}")
-        if self.width % self.heads or self.width % 2:
-            raise ValueError(f"a width of {self.width} cannot be divided among {self.heads} heads (and must be even)")
-        parameters = self.width * (self.channels * self.patch + self.tokens + self.depth * self.width * (4 + 2 * self.mlp_ratio))
-        if parameters > MAX_PARAMETERS:
-            raise ValueError(f"a model of {parameters:.1e} parameters (limit {MAX_PARAMETERS:.0e})")
-        return self
-
-    @property
-    def tokens(self) -> int:
-        """L, tokens per window."""
-        return self.window // self.patch
-
-
-# name -> encoder; counts in the docstring of `preset`
-ENCODER_PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"width": 1024, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
-    "released": {"width": 1024, "depth": 24, "heads": 16, "mlp_ratio": 1.0},
-    "w256": {"width": 256, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
-    "w512": {"width": 512, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
-    "w768": {"width": 768, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
-    "w1280": {"width": 1280, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
-    "shallow2": {"width": 1024, "depth": 2, "heads": 16, "mlp_ratio": 2.0},
-    "small": {"width": 256, "depth": 6, "heads": 8, "mlp_ratio": 4.0},
-    "tiny": {"width": 64, "depth": 2, "heads": 4, "mlp_ratio": 2.0},
-}
-
-
-def encoder_preset(name: str, scaling: Scaling | None = None) -> EncoderConfig:
-    """A named encoder shape.
-
-    Trainable parameters: paper 302.84 M; released 151.77 M (depth 24, width 1024, MLP ratio 1: what the authors' checkpoint
-    holds); w256 19.09 M, w512 75.92 M, w768 170.51 M, w1280 472.92 M (sizes of Table 2 to within 6 %: the paper does not say
-    how they were made); shallow2 17.33 M (two layers; the paper's 18.3 M); small 4.87 M and tiny 0.10 M: ours, for laptops and tests.
-    """
-    if name not in ENCODER_PRESETS:
-        raise UsageError(
-            f"there is no preset {name!r}{settings.suggest(name, ENCODER_PRESETS)}",
-            f"choose one of: {', '.join(ENCODER_PRESETS)}",
-        )
-    extra = {} if scaling is None else {"scaling": scaling}
-    return settings.validated(EncoderConfig, {**ENCODER_PRESETS[name], **extra})
 
 
 def robust_scale(eeg_BCT: Tensor) -> Tensor:
@@ -221,7 +149,3 @@ class EEGEncoder(nn.Module):
 def parameter_count(module: nn.Module) -> int:
     """Parameters of a module; the fixed position tables are buffers and do not count."""
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def with_scaling(config: EncoderConfig, scaling: Scaling | None) -> EncoderConfig:
-    return config if scaling is None else settings.validated(EncoderConfig, {**config.model_dump(), "scaling": scaling})

@@ -12,52 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from dreamdiff.encoders.encoder import ENCODER_PRESETS, EEGEncoder, EncoderConfig, Scaling, encoder_preset, with_scaling
+from dreamdiff.encoders.config import (
+    MaskedSignalConfig,
+    Scaling,
+    masked_signal_preset,
+    with_scaling,
+)
+from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.encoders.transformer import Block, from_patches, init_weights, position_table, run_blocks, take_rows, to_patches
 from dreamdiff.encoders.weights import config_section, load_module, read_config, save_folder, weights_folder
 from eegprep import settings
 from eegprep.errors import ModelError, UsageError
-
-
-class DecoderConfig(settings.Settings):
-    """The decoder that is thrown away after pre-training; its MLP ratio is the encoder's, as in the authors' code."""
-
-    width: int = Field(default=512, ge=2)
-    depth: int = Field(default=8, ge=1)
-    heads: int = Field(default=16, ge=1)
-
-    @model_validator(mode="after")
-    def _fits(self) -> DecoderConfig:
-        if self.width % self.heads or self.width % 2:
-            raise ValueError(f"a width of {self.width} cannot be divided among {self.heads} heads (and must be even)")
-        return self
-
-
-class MaskedSignalConfig(settings.Settings):
-    """Encoder, decoder, and the share of tokens that is hidden: 0.75 in the paper, 0.1 in the published code."""
-
-    encoder: EncoderConfig = EncoderConfig()
-    decoder: DecoderConfig = DecoderConfig()
-    mask_ratio: float = Field(default=0.75, ge=0, lt=1)
-
-
-DECODER_PRESETS: dict[str, dict[str, Any]] = {
-    "small": {"width": 128, "depth": 2, "heads": 4},
-    "tiny": {"width": 64, "depth": 2, "heads": 4},
-}
-
-
-def masked_signal_preset(name: str, scaling: Scaling | None = None) -> MaskedSignalConfig:
-    """A named autoencoder: the encoder of `encoder_preset` with the authors' 512 x 8 decoder (smaller for `small` and `tiny`).
-
-    `released` is the authors' published code in all respects: 10 % masked, input divided by 10. All others hide 75 %, as the paper.
-    """
-    encoder = encoder_preset(name, scaling or ("divide-by-10" if name == "released" else None))
-    parts = {"encoder": encoder.model_dump(), "decoder": DECODER_PRESETS.get(name, {})}
-    return settings.validated(MaskedSignalConfig, {**parts, "mask_ratio": 0.1 if name == "released" else 0.75})
 
 
 @dataclass
@@ -221,6 +188,3 @@ def masked_mse(prediction_BLP: Tensor, target_BLP: Tensor, mask_BL: Tensor) -> T
     """Mean over the values of a token, then over hidden tokens; not normalised per token. Zero when nothing is hidden."""
     error_BL = (prediction_BLP - target_BLP).square().mean(dim=-1)
     return (error_BL * mask_BL).sum() / mask_BL.sum().clamp_min(1)
-
-
-PRESETS = tuple(ENCODER_PRESETS)

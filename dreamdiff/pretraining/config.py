@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from dreamdiff.encoders.mae import PRESETS as MODEL_PRESETS
-from dreamdiff.encoders.mae import MaskedSignalConfig, masked_signal_preset
+from dreamdiff.encoders.config import PRESETS as MODEL_PRESETS
+from dreamdiff.encoders.config import MaskedSignalConfig, masked_signal_preset
 from dreamdiff.training.config import LoopConfig, OptimConfig
 from eegprep.settings import Settings
 

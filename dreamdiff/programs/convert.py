@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig, Scaling
-from dreamdiff.encoders.mae import MaskedSignalConfig, MaskedSignalModel
+from dreamdiff.encoders.config import EncoderConfig, MaskedSignalConfig, Scaling
+from dreamdiff.encoders.encoder import EEGEncoder
+from dreamdiff.encoders.mae import MaskedSignalModel
 from dreamdiff.encoders.weights import fill, state_problems
 from dreamdiff.programs import convert_finetuned as convert_sd
 from dreamdiff.untrusted import checkpoints as safe_pickle

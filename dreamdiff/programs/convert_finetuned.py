@@ -26,7 +26,8 @@ from dreamdiff.diffusion.noise import load_scheduler, make_scheduler
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig
 from dreamdiff.diffusion.stable_diffusion import SD15_CONFIG, from_compvis
 from dreamdiff.diffusion.trainable import accept_time_branch
-from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
+from dreamdiff.encoders.config import EncoderConfig
+from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.encoders.transformer import position_table
 from dreamdiff.encoders.weights import fill, state_problems
 from dreamdiff.untrusted import checkpoints as safe_pickle

@@ -10,7 +10,8 @@ from tiny_models import tiny_clip, tiny_stable_diffusion
 from tiny_pairs import CHANNELS, SAMPLES, tiny_pairs
 
 from cli.main import dreamdiff_app, run
-from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
+from dreamdiff.encoders.config import EncoderConfig
+from dreamdiff.encoders.encoder import EEGEncoder
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import pytest
 import torch
 from timm_mae import TimmMAE
 
-from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig, encoder_preset, robust_scale, scale_input
-from dreamdiff.encoders.mae import DecoderConfig, MaskedSignalConfig, MaskedSignalModel
+from dreamdiff.encoders.config import DecoderConfig, EncoderConfig, MaskedSignalConfig, encoder_preset
+from dreamdiff.encoders.encoder import EEGEncoder, robust_scale, scale_input
+from dreamdiff.encoders.mae import MaskedSignalModel
 from dreamdiff.encoders.transformer import from_patches, position_table, to_patches
 from eegprep import settings
 from eegprep.errors import CheckpointError, ModelError, UsageError

@@ -6,8 +6,9 @@ import pytest
 import torch
 from timm_mae import TimmMAE
 
-from dreamdiff.encoders.encoder import EncoderConfig, parameter_count
-from dreamdiff.encoders.mae import DecoderConfig, MaskedSignalConfig, MaskedSignalModel, masked_signal_preset
+from dreamdiff.encoders.config import DecoderConfig, EncoderConfig, MaskedSignalConfig, masked_signal_preset
+from dreamdiff.encoders.encoder import parameter_count
+from dreamdiff.encoders.mae import MaskedSignalModel
 from dreamdiff.encoders.transformer import to_patches
 from eegprep.errors import CheckpointError, ModelError, UsageError
 

@@ -18,7 +18,8 @@ from dreamdiff.diffusion import conditioner as ft_conditioner
 from dreamdiff.diffusion.noise import NoiseSchedule, diffusion_loss
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
 from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
-from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
+from dreamdiff.encoders.config import EncoderConfig
+from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.finetuning import data as ft_data
 from dreamdiff.finetuning import prepare as ft_prepare
 from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig

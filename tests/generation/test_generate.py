@@ -16,7 +16,8 @@ from dreamdiff.diffusion import noise as ld_noise
 from dreamdiff.diffusion import stable_diffusion as ld
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, SignalConfig
-from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
+from dreamdiff.encoders.config import EncoderConfig
+from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.generation import files as gen_files
 from dreamdiff.generation import generate as gen
 from dreamdiff.generation import trials as gen_trials

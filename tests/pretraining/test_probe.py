@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import eegprep
-from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
+from dreamdiff.encoders.config import EncoderConfig
+from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.pretraining.probe import balanced_accuracy, band_power, held_out_guesses, probe
 from eegprep.errors import DataError
 

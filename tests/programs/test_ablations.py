@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from tiny_evaluation import tiny_pairs, tiny_parts
 
-from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig, parameter_count
+from dreamdiff.encoders.config import EncoderConfig
+from dreamdiff.encoders.encoder import EEGEncoder, parameter_count
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.programs import ablations as a
 from dreamdiff.programs import tables as a_tables

@@ -14,7 +14,8 @@ from tiny_models import CONTEXT_WIDTH, tiny_stable_diffusion
 from dreamdiff.diffusion import stable_diffusion as ld
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, SignalConfig
-from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
+from dreamdiff.encoders.config import EncoderConfig
+from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.programs.app import Studio
 from dreamdiff.simulation.images import ImageSet
 from dreamdiff.simulation.people import SimulateConfig

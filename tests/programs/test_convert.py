@@ -10,8 +10,9 @@ import pytest
 import torch
 from timm_mae import TimmMAE
 
-from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
-from dreamdiff.encoders.mae import DecoderConfig, MaskedSignalConfig, MaskedSignalModel
+from dreamdiff.encoders.config import DecoderConfig, EncoderConfig, MaskedSignalConfig
+from dreamdiff.encoders.encoder import EEGEncoder
+from dreamdiff.encoders.mae import MaskedSignalModel
 from dreamdiff.programs.convert import convert_any, convert_encoder, convert_pretrained, export_pretrained
 from dreamdiff.untrusted import checkpoints as safe_pickle
 from eegprep.errors import CheckpointError

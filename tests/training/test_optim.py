@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from dreamdiff.encoders.encoder import EncoderConfig
-from dreamdiff.encoders.mae import DecoderConfig, MaskedSignalConfig, MaskedSignalModel
+from dreamdiff.encoders.config import DecoderConfig, EncoderConfig, MaskedSignalConfig
+from dreamdiff.encoders.mae import MaskedSignalModel
 from dreamdiff.training.config import OptimConfig
 from dreamdiff.training.optim import MovingAverage, adamw, learning_rate, parameter_groups, set_learning_rate
 
