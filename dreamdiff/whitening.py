@@ -32,7 +32,8 @@ class WhiteningConfig(Settings):
         default=(8.0, 32.0), description="Pass band before whitening, Hz; none for data that are filtered already"
     )
     align: Align = Field(
-        default="euclidean", description="Whiten by a person's mean covariance (euclidean), its Riemannian mean (riemann), or not (none)"
+        default="euclidean",
+        description="Whiten by a person's mean covariance (euclidean), its Riemannian mean (riemann), or not (none)",
     )
     shrinkage: float = Field(
         default=0.01, ge=0, lt=1, description="Share of the mean variance that is added to the diagonal before the inverse root"
@@ -109,7 +110,9 @@ def whitener(windows_NCT: np.ndarray, align: Align, shrinkage: float = 0.01) -> 
     return inverse_root(mean_CC, shrinkage)
 
 
-def whiten_each(windows_NCT: np.ndarray, person_N: Sequence[object] | np.ndarray, align: Align, shrinkage: float = 0.01) -> np.ndarray:
+def whiten_each(
+    windows_NCT: np.ndarray, person_N: Sequence[object] | np.ndarray, align: Align, shrinkage: float = 0.01
+) -> np.ndarray:
     """Every window whitened by the windows of its own person: (N, C, T) float32."""
     x = np.asarray(windows_NCT, np.float32)
     person_N = np.asarray(person_N)

@@ -22,7 +22,10 @@ def msm(
     store: Annotated[str, typer.Option(help="Corpus made by `eegprep build`: a folder or a URL")],
     out: Annotated[Path, typer.Option(help="Run folder; training resumes where it stood when the folder holds this run")],
     preset: Annotated[
-        str, typer.Option(help="paper, released, w256, w512, w768, w1280, shallow2, small or tiny; see docs/tutorial-pretrain.md")
+        str,
+        typer.Option(
+            help="paper, released, w256, w512, w768, w1280, shallow2, small, tiny; positions, positions-large: electrodes with places"
+        ),
     ] = "paper",
     config: Annotated[Path | None, typer.Option(help="TOML file over the preset")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value over the file; repeatable")] = None,
@@ -32,18 +35,26 @@ def msm(
     Kill it at any moment and run it again: the result is the same.
     """
     from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
+    from dreamdiff.pretraining.positions_task import POSITIONS_PRESETS, PositionsPretrainConfig, pretrain_positions
     from dreamdiff.pretraining.pretrain import has_learned, pretrain, simple_guess
     from eegprep.settings import resolve
 
-    settings = resolve(PretrainConfig, presets=PRETRAIN_PRESETS, preset=preset, file=config, assignments=set_ or ())
     with _output.progress("train msm") as progress:
-        result = pretrain(store, out, settings, progress=progress)
+        if preset in POSITIONS_PRESETS:
+            shape = resolve(
+                PositionsPretrainConfig, presets=POSITIONS_PRESETS, preset=preset, file=config, assignments=set_ or ()
+            )
+            result = pretrain_positions(store, out, shape, progress=progress)
+        else:
+            known = {**PRETRAIN_PRESETS, **POSITIONS_PRESETS}  # a misspelt name is compared with all
+            settings = resolve(PretrainConfig, presets=known, preset=preset, file=config, assignments=set_ or ())
+            result = pretrain(store, out, settings, progress=progress)
     state = "done" if result.finished else "stopped (run the same command again to go on)"
     checks = " ".join(f"{name}={value:.4g}" for name, value in sorted(result.validation.items()))
     typer.echo(f"{out}: {state} at step {result.step} of {result.total_steps}, loss {result.loss:.4g}. {checks}".rstrip())
     if not has_learned(result.validation):
         guess = simple_guess(result.validation)
         _output.note(
-            f"held-out loss {result.validation['loss']:.4g} is not well below {guess:.4g}, that of a predictor that learns nothing: "
+            f"held-out loss {result.validation.get('error_hidden', result.validation.get('loss')):.4g} is not well below {guess:.4g}, that of a predictor that learns nothing: "
             "this encoder knows no EEG yet\nfix: train longer (loop.epochs), or change optim.lr; wide encoders need a lower one"
         )

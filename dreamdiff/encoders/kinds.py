@@ -22,7 +22,12 @@ from eegprep.errors import CheckpointError
 KINDS: dict[str, tuple[str, str]] = {
     "paper": ("dreamdiff.encoders.encoder", "EEGEncoder"),
     "conv": ("dreamdiff.encoders.conv", "ConvEncoder"),
+    "positions": ("dreamdiff.encoders.positions", "PositionsEncoder"),
 }
+
+
+# architectures whose weights hold those of an encoder under `encoder.`
+HOLD_AN_ENCODER = {"AlignedEncoder", "MaskedPositionsModel"}
 
 
 def encoder_class(name: str) -> Any:
@@ -60,4 +65,4 @@ def read_encoder(folder: str | Path, changes: Mapping[str, Any] | None = None) -
 
 def encoder_prefix(content: Mapping[str, Any]) -> str:
     """What stands before the encoder's names in model.safetensors: nothing in a folder that holds the encoder alone."""
-    return "encoder." if "decoder" in content or content.get("architecture") == "AlignedEncoder" else ""
+    return "encoder." if "decoder" in content or content.get("architecture") in HOLD_AN_ENCODER else ""

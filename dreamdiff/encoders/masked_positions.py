@@ -31,7 +31,9 @@ class MaskConfig(settings.Settings):
     """Which tokens are hidden: neighbourhoods in space and time, until a share of the window is covered."""
 
     share: float = Field(default=0.5, gt=0, lt=1, description="Share of a window's tokens that is hidden")
-    radius_cm: float = Field(default=4.5, ge=0, description="Radius of a hidden neighbourhood of electrodes, cm; 0 hides single electrodes")
+    radius_cm: float = Field(
+        default=4.5, ge=0, description="Radius of a hidden neighbourhood of electrodes, cm; 0 hides single electrodes"
+    )
     span: int = Field(default=1, ge=1, description="Length of a hidden neighbourhood, tokens")
 
 
@@ -40,7 +42,9 @@ class MaskedPositionsConfig(settings.Settings):
 
     encoder: PositionsConfig = PositionsConfig()
     mask: MaskConfig = MaskConfig()
-    target: Target = Field(default="log-power", description="What is predicted: samples, log-power, or latent (a slow copy's tokens)")
+    target: Target = Field(
+        default="log-power", description="What is predicted: samples, log-power, or latent (a slow copy's tokens)"
+    )
     bands: tuple[tuple[float, float], ...] = Field(
         default=((8.0, 13.0), (13.0, 20.0), (20.0, 32.0)), description="Bands of the target log-power, Hz"
     )
@@ -77,7 +81,9 @@ class MaskedPositionsModel(nn.Module):
         source = weights_folder(Path(folder))
         content = read_config(source)
         config_section(content, "encoder", source)
-        model = cls(settings.build(MaskedPositionsConfig, {k: content[k] for k in MaskedPositionsConfig.model_fields if k in content}))
+        model = cls(
+            settings.build(MaskedPositionsConfig, {k: content[k] for k in MaskedPositionsConfig.model_fields if k in content})
+        )
         load_weights(model, source)
         return model
 

@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from dreamdiff.encoders.kinds import read_encoder
 from dreamdiff.encoders.transformer import Attention, Mlp
-from dreamdiff.encoders.weights import config_section, load_weights, read_config, save_folder, weights_folder
+from dreamdiff.encoders.weights import save_folder
 from dreamdiff.whitening import WhiteningConfig
 from eegprep import settings
 from eegprep.errors import ModelError
@@ -32,6 +33,7 @@ HEAD_RADIUS = 0.09  # m: places are divided by it, so that electrodes lie near t
 APART = 1e-3  # m: two electrodes nearer than a millimetre are one place given twice
 FARTHEST = 0.25  # m from the centre of the head: beyond it the unit is not the metre
 LIMIT = 15.0  # ours: whitened samples beyond 15 standard deviations are artefacts and would own the loss
+
 
 class PositionsConfig(settings.Settings):
     """Shape of the encoder and of its front end."""
@@ -45,7 +47,9 @@ class PositionsConfig(settings.Settings):
     mlp_ratio: float = Field(default=2.0, gt=0, description="Hidden size of the two-layer networks, in widths")
     frequencies: int = Field(default=16, ge=1, description="Random Fourier frequencies of a place")
     fineness: float = Field(
-        default=3.0, gt=0, description="Standard deviation of those frequencies, radians per head radius; larger tells near electrodes apart"
+        default=3.0,
+        gt=0,
+        description="Standard deviation of those frequencies, radians per head radius; larger tells near electrodes apart",
     )
 
     @model_validator(mode="after")
@@ -105,11 +109,12 @@ class PositionsEncoder(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> PositionsEncoder:
-        """Read the encoder of a folder or run: config.json and model.safetensors."""
-        source = weights_folder(Path(folder))
-        content = read_config(source)
-        encoder = cls(settings.build(PositionsConfig, config_section(content, "encoder", source)))
-        load_weights(encoder, source, prefix="encoder." if content.get("architecture") == "MaskedPositionsModel" else "")
+        """Read the encoder of a folder or of a run of `dreamdiff train msm --preset positions`."""
+        encoder = read_encoder(folder)
+        if not isinstance(encoder, cls):
+            raise ModelError(
+                f"{folder}: holds a {type(encoder).__name__}, not a {cls.__name__}", "use EEGEncoder.from_pretrained"
+            )
         return encoder
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -202,7 +207,9 @@ def check_positions(positions_BC3: Tensor, channel_mask_BC: Tensor, names: Seque
     batch, channels = channel_mask_BC.shape
     fix = "give the recording a montage with eegprep (positions in m), or leave those channels out"
     if channels > MOST_CHANNELS:
-        raise ModelError(f"{channels} channels, the model takes at most {MOST_CHANNELS}", "choose channels with --select-channels")
+        raise ModelError(
+            f"{channels} channels, the model takes at most {MOST_CHANNELS}", "choose channels with --select-channels"
+        )
     if tuple(positions_BC3.shape) != (batch, channels, 3):
         raise ModelError(
             f"positions of shape {tuple(positions_BC3.shape)} do not fit {batch} windows of {channels} channels",
@@ -237,7 +244,8 @@ def check_positions(positions_BC3: Tensor, channel_mask_BC: Tensor, names: Seque
             first, second = divmod(int(apart.argmin()), len(places_C3))
             index = torch.nonzero(channel_mask_BC[row])[:, 0]
             raise ModelError(
-                f"{named(row, int(index[first]))} and {named(row, int(index[second]))} are {float(apart.min()) * 1000:.2f} mm apart", fix
+                f"{named(row, int(index[first]))} and {named(row, int(index[second]))} are {float(apart.min()) * 1000:.2f} mm apart",
+                fix,
             )
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from dreamdiff.pretraining.electrodes import TrueChannels
 from dreamdiff.pretraining.order import EpochDraws, Share, chosen_windows
 from eegprep.corpus.reader import Corpus
 from eegprep.errors import DataError, UsageError
@@ -54,6 +55,9 @@ class WindowStream(IterableDataset[Batch]):
         threads: that read ahead; default up to 4, as many as there are processors.
         device: where the tensors go; a copy to CUDA does not block.
         pin_memory: default when CUDA is there (never in worker processes).
+        channels: "stored" gives the rows of the store. "true" gives each window's own channels without padding: `eeg` is filled up
+            with zeros to the batch's widest cap, `channel_mask` (B, C) says which are real and `positions` (B, C, 3) m where they are;
+            windows without known positions are refused.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class WindowStream(IterableDataset[Batch]):
         threads: int | None = None,
         device: str | torch.device | None = None,
         pin_memory: bool | None = None,
+        channels: Literal["stored", "true"] = "stored",
     ) -> None:
         self.corpus = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
         self.rank, self.world_size = _ranks(rank, world_size)
@@ -91,6 +96,9 @@ class WindowStream(IterableDataset[Batch]):
             )
         self._epoch, self._position = 0, 0
         self._buffers = _Buffers()
+        if channels not in ("stored", "true"):
+            raise UsageError(f"channels {channels!r}", "choose stored or true")
+        self._true = TrueChannels(self.corpus) if channels == "true" else None
 
     def __len__(self) -> int:
         """Batches that a rank gets in a whole epoch."""
@@ -224,7 +232,8 @@ class WindowStream(IterableDataset[Batch]):
             buffer = self._buffers.take(shape)
             self.corpus.read(index_B, out=buffer, threads=1)
             eeg_BCT = torch.from_numpy(buffer)
-        return {"eeg": eeg_BCT, "index": torch.from_numpy(index_B.astype(np.int64))}
+        batch = {"eeg": eeg_BCT, "index": torch.from_numpy(index_B.astype(np.int64))}
+        return batch if self._true is None else {**batch, **self._true.take(index_B, eeg_BCT)}
 
     def _finish(self, batch: Batch) -> Batch:
         if self.device is None:

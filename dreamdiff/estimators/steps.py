@@ -1,0 +1,179 @@
+"""Closed-form steps that the learned encoders are measured against: alignment, log-power maps, their mirror, CSP.
+
+Shapes: N windows, C channels, T samples, F bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.signal import butter, sosfiltfilt
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from dreamdiff.estimators.checks import check_groups, check_windows, mirror_map
+from dreamdiff.whitening import Align, covariances, whiten_each
+from eegprep.errors import DataError, UsageError
+
+IMAGERY_BANDS = ((8.0, 13.0), (13.0, 20.0), (20.0, 32.0))  # Hz
+
+
+class PersonAlignment(TransformerMixin, BaseEstimator):
+    """Whitens windows by the unlabelled windows of their own person (He and Wu 2020).
+
+    `transform` takes all windows it is given as one person's, unless `groups` names the people: what `moabb` and `cross_val_score`
+    hand over for a held-out person is exactly that person's windows. It learns nothing in `fit`.
+
+    Args:
+        align: "euclidean" (mean covariance), "riemann" (Riemannian mean), "none" (one scale for all channels).
+        shrinkage: share of the mean variance added to the diagonal.
+
+    Example:
+        make_pipeline(PersonAlignment(), CSP(), LinearDiscriminantAnalysis())
+    """
+
+    def __init__(self, align: Align = "euclidean", shrinkage: float = 0.01) -> None:
+        self.align, self.shrinkage = align, shrinkage
+
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
+        """Check the windows."""
+        x_NCT = check_windows(X)
+        if self.align not in ("none", "euclidean", "riemann"):
+            raise UsageError(f"align={self.align!r}", "choose euclidean, riemann or none")
+        self.n_channels_ = x_NCT.shape[1]
+        return self
+
+    def transform(self, X: Any, groups: Any = None) -> np.ndarray:
+        """(N, C, T), whitened."""
+        check_is_fitted(self)
+        x_NCT = check_windows(X, self.n_channels_)
+        return whiten_each(x_NCT, check_groups(groups, len(x_NCT)), self.align, self.shrinkage)
+
+    def fit_transform(self, X: Any, y: Any = None, groups: Any = None) -> np.ndarray:
+        """Fit and transform the same windows, with the same people."""
+        return self.fit(X, y, groups).transform(X, groups)
+
+
+class LogPower(TransformerMixin, BaseEstimator):
+    """Logarithm of each channel's power in some bands: the log-power map, (N, F x C).
+
+    Args:
+        sfreq: Hz. bands: Hz.
+        align: whiten each band by the person's own windows first; "none" leaves it.
+        centre: take off the person's mean over windows, so that only what changes between windows is left.
+        shrinkage: of the whitening.
+
+    Example:
+        make_pipeline(LogPower(160.0), StandardScaler(), LogisticRegression(C=0.01))
+    """
+
+    def __init__(
+        self, sfreq: float, bands: Sequence[tuple[float, float]] = IMAGERY_BANDS, align: Align = "euclidean", centre: bool = True,
+        shrinkage: float = 0.01,
+    ) -> None:  # fmt: skip
+        self.sfreq, self.bands, self.align, self.centre, self.shrinkage = sfreq, bands, align, centre, shrinkage
+
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
+        """Check the windows against the bands."""
+        x_NCT = check_windows(X)
+        for low, high in self.bands:
+            if not 0 < low < high < self.sfreq / 2:
+                raise UsageError(
+                    f"a band of {low:g} to {high:g} Hz at {self.sfreq:g} Hz", f"choose bands below {self.sfreq / 2:g} Hz"
+                )
+        self.n_channels_ = x_NCT.shape[1]
+        return self
+
+    def transform(self, X: Any, groups: Any = None) -> np.ndarray:
+        """(N, F x C), band by band."""
+        check_is_fitted(self)
+        x_NCT = check_windows(X, self.n_channels_)
+        group_N = check_groups(groups, len(x_NCT))
+        maps = []
+        for low, high in self.bands:
+            sections = butter(4, (low, high), "bandpass", fs=self.sfreq, output="sos")
+            pad = min(x_NCT.shape[-1] - 1, round(3 * self.sfreq / low))
+            band_NCT = sosfiltfilt(sections, x_NCT.astype(np.float64), axis=-1, padlen=pad)
+            if self.align != "none":
+                band_NCT = whiten_each(band_NCT, group_N, self.align, self.shrinkage)
+            maps.append(np.log(np.maximum(np.square(band_NCT, dtype=np.float64).mean(-1), 1e-12)))
+        features_ND = np.concatenate(maps, axis=1)
+        return centred(features_ND, group_N) if self.centre else features_ND
+
+    def fit_transform(self, X: Any, y: Any = None, groups: Any = None) -> np.ndarray:
+        """Fit and transform the same windows, with the same people."""
+        return self.fit(X, y, groups).transform(X, groups)
+
+
+class Mirror(TransformerMixin, BaseEstimator):
+    """A map minus its left-right mirror image: what a symmetric head and a lateral label ask for. Use it for lateral labels only.
+
+    Args:
+        channels: names, in the order of the windows' channels. The features are some numbers per channel, channels fastest.
+    """
+
+    def __init__(self, channels: Sequence[str]) -> None:
+        self.channels = channels
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Find every channel's mirror image."""
+        self.mirror_ = mirror_map(self.channels)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """(N, D), as many features as before."""
+        check_is_fitted(self)
+        features_ND = np.asarray(X, float)
+        parts, rest = divmod(features_ND.shape[1], len(self.mirror_))
+        if rest:
+            raise DataError(
+                f"{features_ND.shape[1]} features are no whole number per channel ({len(self.mirror_)} channels)",
+                "give a map per channel",
+            )
+        order = np.concatenate([self.mirror_ + part * len(self.mirror_) for part in range(parts)])
+        return features_ND - features_ND[:, order]
+
+
+class CSP(TransformerMixin, BaseEstimator):
+    """Common spatial patterns for two classes: log power of the filters that differ most (Ramoser et al. 2000).
+
+    Args:
+        filters: an even number; half from each end. shrinkage: of the pooled covariance.
+    """
+
+    def __init__(self, filters: int = 6, shrinkage: float = 0.01) -> None:
+        self.filters, self.shrinkage = filters, shrinkage
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Find the filters, from trace-normalised covariances."""
+        x_NCT, y_N = check_windows(X), np.asarray(y)
+        self.classes_ = np.unique(y_N)
+        if len(self.classes_) != 2:
+            raise DataError(f"CSP separates two classes, there are {len(self.classes_)}", "choose two labels, or LogPower")
+        covariance_NCC = covariances(x_NCT)
+        trace_N = np.maximum(np.trace(covariance_NCC, axis1=1, axis2=2), 1e-300)
+        first, second = ((covariance_NCC / trace_N[:, None, None])[y_N == label].mean(0) for label in self.classes_)
+        total = first + second
+        total += self.shrinkage * np.trace(total) / len(total) * np.eye(len(total))
+        _, vectors = eigh(first, total)
+        half = self.filters // 2
+        self.filters_CF_ = np.concatenate([vectors[:, :half], vectors[:, -half:]], axis=1)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """(N, filters)."""
+        check_is_fitted(self)
+        x_NCT = check_windows(X, len(self.filters_CF_))
+        power = np.square(np.einsum("cf,nct->nft", self.filters_CF_, x_NCT, optimize=True)).mean(-1)
+        return np.log(np.maximum(power, 1e-12))
+
+
+def centred(features_ND: np.ndarray, group_N: np.ndarray) -> np.ndarray:
+    """Features minus their mean over each person's windows."""
+    out = np.array(features_ND, float)
+    for group in np.unique(group_N):
+        out[group_N == group] -= out[group_N == group].mean(0)
+    return out
