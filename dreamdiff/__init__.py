@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
     from dreamdiff.encoders.encoder import EEGEncoder
     from dreamdiff.encoders.mae import MaskedSignalModel
+    from dreamdiff.estimators.classifier import EEGClassifier
+    from dreamdiff.estimators.features import EEGFeatures
     from dreamdiff.pairs.reader import Pairs
     from dreamdiff.pairs.writer import PairsWriter
     from dreamdiff.pretraining.stream import WindowStream
@@ -22,7 +24,9 @@ __version__ = "0.2.0"
 __all__ = [
     "AlignedEncoder",
     "DreamDiffusionPipeline",
+    "EEGClassifier",
     "EEGEncoder",
+    "EEGFeatures",
     "MaskedSignalModel",
     "Pairs",
     "PairsWriter",
@@ -33,7 +37,9 @@ __all__ = [
 _HOME = {
     "AlignedEncoder": "alignment.model",
     "DreamDiffusionPipeline": "diffusion.pipeline",
+    "EEGClassifier": "estimators.classifier",
     "EEGEncoder": "encoders.encoder",
+    "EEGFeatures": "estimators.features",
     "MaskedSignalModel": "encoders.mae",
     "Pairs": "pairs.reader",
     "PairsWriter": "pairs.writer",

@@ -20,7 +20,7 @@ ORDER = [
     "eegprep", "eegprep.signals", "eegprep.readers", "eegprep.catalogue", "eegprep.download", "eegprep.sources",
     "eegprep.store", "eegprep.corpus", "eegprep.steps", "eegprep.inspection",
     "dreamdiff", "dreamdiff.embedded", "dreamdiff.untrusted", "dreamdiff.encoders", "dreamdiff.diffusion", "dreamdiff.metrics",
-    "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.pretraining",
+    "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.estimators", "dreamdiff.pretraining",
     "dreamdiff.alignment", "dreamdiff.finetuning", "dreamdiff.generation", "dreamdiff.evaluation", "dreamdiff.programs",
     "cli", "cli.corpus", "cli.model", "cli.alignment",
 ]  # fmt: skip

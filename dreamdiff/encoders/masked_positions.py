@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dreamdiff.encoders.positions import PositionsConfig, PositionsEncoder, Tokens
-from dreamdiff.encoders.weights import config_section, load_weights, read_config, save_folder, weights_folder
+from dreamdiff.encoders.weights import config_section, load_module, read_config, save_folder, weights_folder
 from eegprep import settings
 from eegprep.errors import UsageError
 
@@ -81,11 +81,9 @@ class MaskedPositionsModel(nn.Module):
         source = weights_folder(Path(folder))
         content = read_config(source)
         config_section(content, "encoder", source)
-        model = cls(
-            settings.build(MaskedPositionsConfig, {k: content[k] for k in MaskedPositionsConfig.model_fields if k in content})
-        )
-        load_weights(model, source)
-        return model
+        sections = {name: content[name] for name in MaskedPositionsConfig.model_fields if name in content}
+        config = settings.build(MaskedPositionsConfig, sections)
+        return load_module(lambda: cls(config), source)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors."""
@@ -104,7 +102,7 @@ class MaskedPositionsModel(nn.Module):
             return log_power(patches_BCSP, self.config.encoder.front_end.sfreq, self.config.bands)
         assert self.teacher is not None
         with torch.no_grad():
-            values = self.teacher(eeg_BCT, positions_BC3, channel_mask_BC, length_B).values
+            values = self.teacher(eeg_BCT, positions_BC3, channel_mask_BC, length_B, check=False).values
         return F.layer_norm(values, values.shape[-1:])
 
     def forward(
@@ -114,7 +112,7 @@ class MaskedPositionsModel(nn.Module):
         """Hide, predict, compare.
 
         Args:
-            eeg_BCT, positions_BC3, channel_mask_BC, length_B: as the encoder takes them.
+            eeg_BCT, positions_BC3, channel_mask_BC, length_B: as the encoder takes them; positions are not checked here.
             noise_BCS: in [0, 1); neighbourhoods are hidden in its order.
         """
         if channel_mask_BC is None:
@@ -125,7 +123,7 @@ class MaskedPositionsModel(nn.Module):
             steps = torch.arange(noise_BCS.shape[2], device=eeg_BCT.device)
             valid_BCS = valid_BCS & (steps[None] < (length_B // self.config.encoder.token)[:, None])[:, None]
         hidden_BCS = hide_neighbourhoods(positions_BC3, valid_BCS, noise_BCS, self.config.mask)
-        tokens: Tokens = self.encoder(eeg_BCT, positions_BC3, channel_mask_BC, length_B, hidden_BCS)
+        tokens: Tokens = self.encoder(eeg_BCT, positions_BC3, channel_mask_BC, length_B, hidden_BCS, check=False)
         centre = target[valid_BCS].mean(0)
         variance = (target[valid_BCS] - centre).square().mean().clamp_min(1e-6)
         error_BCS = (self.predict(tokens.values) - target).square().mean(-1) / variance

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
@@ -98,10 +99,10 @@ class PositionsEncoder(nn.Module):
         self.config = config
         width, hidden = config.width, int(config.width * config.mlp_ratio)
         self.embed = nn.Sequential(nn.Linear(config.token, hidden), nn.GELU(), nn.Linear(hidden, width))
-        # drawn from a generator of its own: equal for every seed, so that two runs see the same places
-        frequency_3F = torch.randn(3, config.frequencies, generator=torch.Generator().manual_seed(0)) * config.fineness
+        # drawn apart from all seeds, so that two runs see the same places
+        drawn_3F = np.random.RandomState(0).standard_normal((3, config.frequencies)) * config.fineness
         self.frequency_3F: Tensor
-        self.register_buffer("frequency_3F", frequency_3F)
+        self.register_buffer("frequency_3F", torch.from_numpy(drawn_3F).float())
         self.place = nn.Linear(2 * config.frequencies, width)
         self.mask_token = nn.Parameter(torch.zeros(width))
         self.blocks = nn.ModuleList(_Block(width, config.heads, hidden) for _ in range(config.depth))
@@ -140,7 +141,7 @@ class PositionsEncoder(nn.Module):
 
     def forward(
         self, eeg_BCT: Tensor, positions_BC3: Tensor, channel_mask_BC: Tensor | None = None, length_B: Tensor | None = None,
-        hidden_BCS: Tensor | None = None,
+        hidden_BCS: Tensor | None = None, check: bool = True,
     ) -> Tokens:  # fmt: skip
         """Encode.
 
@@ -150,6 +151,7 @@ class PositionsEncoder(nn.Module):
             channel_mask_BC: True where a channel is real; all when left out.
             length_B: samples that are real in each window; all when left out.
             hidden_BCS: True where a token is replaced by the mask token (its place and time stay known).
+            check: look at the positions; a training loop whose data were checked when opened leaves it out (it waits for the device).
 
         Raises:
             ModelError: positions that are missing, zero or doubled, more than 256 channels, or windows shorter than a token.
@@ -158,7 +160,8 @@ class PositionsEncoder(nn.Module):
         batch, channels, stretches, _ = patches_BCSP.shape
         if channel_mask_BC is None:
             channel_mask_BC = torch.ones(batch, channels, dtype=torch.bool, device=eeg_BCT.device)
-        check_positions(positions_BC3, channel_mask_BC)
+        if check:
+            check_positions(positions_BC3, channel_mask_BC)
         valid_BCS = channel_mask_BC[:, :, None].expand(-1, -1, stretches)
         if length_B is not None:
             inside_BS = torch.arange(stretches, device=eeg_BCT.device)[None] < (length_B // self.config.token)[:, None]
@@ -170,7 +173,9 @@ class PositionsEncoder(nn.Module):
         place_BCD = self.place(torch.cat([angle_BCF.sin(), angle_BCF.cos()], dim=-1))
         x_BND = (x + place_BCD[:, :, None] + self._time(stretches, x)).flatten(1, 2)
         valid_BN = valid_BCS.flatten(1)
-        mask = None if bool(valid_BN.all()) else valid_BN[:, None, None, :]
+        # attention without a mask is faster on a CPU; asking whether all is valid would stall a GPU
+        everything = valid_BN.device.type == "cpu" and bool(valid_BN.all())
+        mask = None if everything else valid_BN[:, None, None, :]
         for block in self.blocks:
             x_BND = block(x_BND, mask)
         return Tokens(self.norm(x_BND).unflatten(1, (channels, stretches)), valid_BCS)

@@ -70,7 +70,8 @@ class PositionsPretraining(Task):
         self.config, self.corpus = config, corpus
         train, self.held_out, self.split = split_corpus(corpus, config.data)
         self.train = corpus.take(train)
-        few = self.held_out[np.unique(np.linspace(0, len(self.held_out) - 1, config.data.validation_windows).round().astype(int))]
+        most = min(len(self.held_out), config.data.validation_windows)
+        few = self.held_out[np.linspace(0, len(self.held_out) - 1, most).round().astype(int)]
         front_end = config.model.encoder.front_end
         self.windows = Whitened(self.train, front_end, config.electrodes)
         self.valid = Whitened(corpus.take(few), front_end, config.electrodes) if len(self.held_out) else None

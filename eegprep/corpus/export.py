@@ -47,7 +47,8 @@ def from_arrays(
     Args:
         out: the corpus to make, or to add to.
         windows: (N, C, T) float, uV, of one subject; or one dictionary a subject with `windows` (N, C, T) and, as far as
-            they are known, `subject`, `dataset`, `person`, `session`, `run`, `sfreq`, `channels`, `labels`, `starts`, `licence`.
+            they are known, `subject`, `dataset`, `person`, `session`, `run`, `sfreq`, `channels`, `labels`, `starts`, `licence`,
+            `positions` (C, 3) m.
         sfreq: sampling rate, Hz, where a dictionary names none.
         channels, dataset, labels, licence: the same for what a dictionary does not say.
         pad_to: channels of the corpus; fewer are repeated in their order until there are as many.
@@ -83,6 +84,11 @@ def _write_subject(root: Path, entry: Mapping[str, Any], pad_to: int, samples: i
     names = list(entry["channels"] or (f"EEG{i + 1:03d}" for i in range(n_channels)))
     if len(names) != n_channels:
         raise SignalError(f"{entry['subject']}: {len(names)} channel names for {n_channels} channels", "give one name a channel")
+    positions = entry.get("positions")
+    if positions is not None and np.shape(positions) != (n_channels, 3):
+        raise SignalError(
+            f"{entry['subject']}: positions of shape {np.shape(positions)} for {n_channels} channels", "give (channels, 3) in m"
+        )
     pad_map = np.arange(pad_to) % n_channels
     starts = entry.get("starts")
     with SubjectWriter(root, entry["dataset"], str(entry["subject"]), channels=pad_to, samples=samples, shard=shard) as writer:
@@ -100,6 +106,7 @@ def _write_subject(root: Path, entry: Mapping[str, Any], pad_to: int, samples: i
                 "doi": entry.get("doi", ""),
                 "sources": [],
                 "findings": [],
+                **({} if positions is None else {"positions": plain_json(np.asarray(positions, float))}),
             }
         )
         writer.add(
