@@ -82,7 +82,7 @@ class MaskedPositionsModel(nn.Module):
         content = read_config(source)
         config_section(content, "encoder", source)
         sections = {name: content[name] for name in MaskedPositionsConfig.model_fields if name in content}
-        config = settings.build(MaskedPositionsConfig, sections)
+        config = settings.validated(MaskedPositionsConfig, sections)
         return load_module(lambda: cls(config), source)
 
     def save_pretrained(self, folder: str | Path) -> None:
