@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from pathlib import Path
@@ -33,3 +34,33 @@ def default_data_dir() -> Path:
         if stored:
             return Path(stored)
     return Path.home() / "mne_data"
+
+
+# folders that are one recording: EGI, CTF
+FOLDER_FORMATS = (".mff", ".ds")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; False, where Path.is_dir raises, when permission to look is missing."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path leads to something; False, where Path.exists raises, when permission to look is missing."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_container(path: Path) -> bool:
+    """Whether a path is a folder that holds recordings, rather than one that is a recording."""
+    return is_folder(path) and path.suffix.lower() not in FOLDER_FORMATS
+
+
+def fixed_part(pattern: str) -> Path:
+    """The folders of a pattern in front of its first wildcard; those that exist as they are written have none."""
+    path = Path(pattern)
+    known = Path(path.anchor)
+    for part in path.parts[1 if path.anchor else 0 : -1]:
+        if glob.has_magic(part) and not is_folder(known / part):
+            break
+        known = known / part
+    return known

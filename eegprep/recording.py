@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -59,7 +60,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a gate saw: `value` against `limit`, and what was done about it."""
+    """What a gate saw: `value` against `limit`, what was done about it, and (`fix`) what a person can do."""
 
     code: str
     recording: str
@@ -68,6 +69,7 @@ class Finding:
     limit: float | str | None
     action: Literal["noted", "dropped channel", "quarantined"]
     message: str = ""
+    fix: str = ""
 
     @property
     def quarantines(self) -> bool:
@@ -75,7 +77,7 @@ class Finding:
         return self.action == "quarantined"
 
     def to_json(self) -> dict[str, Any]:
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "fix" or value}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -246,7 +248,7 @@ class Unreadable:
     @property
     def finding(self) -> Finding:
         """The row for the table of findings."""
-        return Finding("unreadable", self.name, None, None, None, "quarantined", self.error.problem)
+        return Finding("unreadable", self.name, None, None, None, "quarantined", self.error.problem, self.error.fix)
 
     @classmethod
     def because(cls, origin: Origin, error: BaseException) -> Unreadable:
@@ -391,5 +393,13 @@ def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
 
 
 def path_part(text: str) -> str:
-    """`text` as part of a zarr path."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-") or "0"
+    """`text` as part of a zarr path. Different texts may become the same part: see `sources.naming`, which keeps them apart."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", plain_letters(text)).strip("-") or "0"
+
+
+def plain_letters(text: str) -> str:
+    """ASCII that reads like `text`: letters without their accents, and `u` with the code for letters of other alphabets."""
+    if text.isascii():
+        return text
+    bare = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return "".join(letter if letter.isascii() else f"u{ord(letter):x}" if letter.isalnum() else "-" for letter in bare)

@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 Sources = Annotated[
-    list[str], typer.Argument(metavar="SOURCE...", help="moabb:NAME, bids:ROOT, files:GLOB or a manifest (.toml)")
+    list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, moabb:NAME, bids:ROOT, files:GLOB or a manifest (.toml)")
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Store to create or resume")]
 Subjects = Annotated[str | None, typer.Option(help="Subjects, e.g. 1-10,12")]
+Dataset = Annotated[str | None, typer.Option(help="Name of the data set [default: the class's or the folder's]")]
+Scale = Annotated[float | None, typer.Option(help="Factor for all values, e.g. 1e-6 where microvolts are stored as volts")]
 DataDir = Annotated[Path | None, typer.Option(help="Where MOABB's data sets lie [default: MNE_DATA]")]
 Accept = Annotated[list[str] | None, typer.Option(help="Licence to accept; may be given several times")]
 Offline = Annotated[bool, typer.Option("--offline", help="Open no socket")]

@@ -17,6 +17,8 @@ def build(
     sources: o.Sources,
     out: o.Out,
     subjects: o.Subjects = None,
+    dataset: o.Dataset = None,
+    scale: o.Scale = None,
     data_dir: o.DataDir = None,
     accept: o.Accept = None,
     offline: o.Offline = False,
@@ -74,11 +76,11 @@ def build(
         from eegprep.steps.build import plan
         from eegprep.steps.plan import totals
 
-        rows = plan(sources, out, subjects=subjects, data_dir=data_dir, workers=workers, **settings)
+        rows = plan(sources, out, subjects=subjects, dataset=dataset, scale=scale, data_dir=data_dir, workers=workers, **settings)
         return show_plan(rows, totals(rows), as_json)
     with progress("build") as bar:
         summary = eegprep.build(
-            sources, out, subjects=subjects, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,
+            sources, out, subjects=subjects, dataset=dataset, scale=scale, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,
             scheduler=scheduler, max_memory=max_memory, keep_private=keep_private, lock=lock, progress=bar, **settings,
         )  # fmt: skip
     return finish(summary, as_json)

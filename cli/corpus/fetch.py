@@ -16,6 +16,8 @@ def fetch(
     sources: o.Sources,
     out: o.Out,
     subjects: o.Subjects = None,
+    dataset: o.Dataset = None,
+    scale: o.Scale = None,
     data_dir: o.DataDir = None,
     accept: o.Accept = None,
     offline: o.Offline = False,
@@ -34,12 +36,12 @@ def fetch(
     from ._show import finish, show_plan
 
     if dry_run:
-        rows = fetch_plan(sources, subjects=subjects, data_dir=data_dir)
+        rows = fetch_plan(sources, subjects=subjects, dataset=dataset, data_dir=data_dir)
         totals = {"subjects": sum(row.subjects for row in rows), "done": sum(row.subjects_on_disk for row in rows)}
         return show_plan(rows, totals, as_json)
     with progress("fetch") as bar:
         summary = step(
-            sources, out, subjects=subjects, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,
+            sources, out, subjects=subjects, dataset=dataset, scale=scale, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,
             scheduler=scheduler, max_memory=max_memory, keep_private=keep_private, progress=bar,
         )  # fmt: skip
     return finish(summary, as_json)

@@ -47,7 +47,7 @@ def pairs_import(
     """
     from dreamdiff.pairs.importers.importer import ImportConfig
     from dreamdiff.pairs.importers.run import import_pairs, parse_window
-    from eegprep.catalogue.manifests import parse_subjects
+    from eegprep.catalogue.subjects import parse_subjects
 
     config = ImportConfig(
         kind=kind, images=str(images) if images else None, splits=str(splits) if splits else None,

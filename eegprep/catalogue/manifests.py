@@ -11,6 +11,8 @@ A manifest is a TOML file::
     spec = "files:sample/*.edf"         # or "moabb:PhysionetMI", "bids:ROOT"; paths are relative to the manifest
     dataset = "PhysionetMI"             # group name in the store; default: class name, or the folder's name
     subjects = "1-10,12"                # optional; a list of ids is right as well
+    files = ["a.edf", "b.edf"]          # files: only, and optional; names inside the folder of the spec
+    scale = 1e-6                        # optional: values are multiplied by this, and a finding says so
     pattern = 'S(?P<subject>\\d+)R(?P<run>\\d+)'   # files: only; named groups subject, session, run of the file name
     options = { imagined = true }       # moabb: only; constructor arguments of the class
     person_family = "PhysionetMI"       # people of one family with the same id are one person; default: from the catalogue
@@ -26,7 +28,7 @@ A manifest is a TOML file::
 
 from __future__ import annotations
 
-import glob
+import math
 import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
@@ -38,6 +40,8 @@ from pydantic import Field
 from eegprep.atomic import write_text
 from eegprep.catalogue import licences
 from eegprep.catalogue import moabb as catalogue
+from eegprep.catalogue.paths import bare_sources, data_set_name, is_bare
+from eegprep.catalogue.subjects import parse_subjects, subject_tokens
 from eegprep.errors import UsageError
 from eegprep.settings import Settings, read_toml, suggest, validated
 
@@ -52,9 +56,11 @@ class Source(Settings):
     kind: Kind
     target: str  # MOABB class name, BIDS root, or glob; paths are absolute once loaded
     dataset: str
-    subjects: tuple[str, ...] | None = None
+    subjects: tuple[str, ...] | None = None  # of local sources: ids and ranges, resolved when the ids are known
+    files: tuple[str, ...] = ()  # names inside the folder `target`, where only some are meant
     pattern: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
+    scale: float | None = Field(default=None, gt=0)
     person_family: str = ""
     licence: str = ""
     doi: str = ""
@@ -86,8 +92,10 @@ class _SourceFile(Settings):
     spec: str
     dataset: str = ""
     subjects: str | int | list[str | int] | None = None
+    files: list[str] = Field(default_factory=list)
     pattern: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
+    scale: float | None = Field(default=None, gt=0)
     person_family: str = ""
     licence: str = ""
     doi: str = ""
@@ -120,7 +128,16 @@ def load(names: str | Path | Sequence[str | Path], root: Path | None = None) -> 
     listed = [names] if isinstance(names, str | Path) else list(names)
     if not listed:
         raise UsageError("no source was given", f"name a manifest ({', '.join(shipped())}), or for instance moabb:PhysionetMI")
-    parts = [_load_one(str(name), root or Path.cwd()) for name in listed]
+    root = root or Path.cwd()
+    bare = [str(name) for name in listed if is_path(str(name), root)]
+    parts = []
+    for name in (str(item) for item in listed):
+        if name not in bare:
+            parts.append(_load_one(name, root))
+        elif name == bare[0]:  # files that are named one by one are one source, where the first of them stands
+            parts.append(
+                Manifest(sources=tuple(_source(validated(_SourceFile, table), root) for table in bare_sources(bare, root)))
+            )
     merged = Manifest(
         title=next((p.title for p in parts if p.title), ""),
         description=next((p.description for p in parts if p.description), ""),
@@ -132,6 +149,19 @@ def load(names: str | Path | Sequence[str | Path], root: Path | None = None) -> 
     )
     _require_distinct(merged.sources)
     return merged
+
+
+def is_path(name: str, root: Path) -> bool:
+    """Whether a SOURCE is a bare path: no manifest, nothing with a kind in front."""
+    if re.match(r"[A-Za-z]+:", name) or (Path(name).suffix == ".toml" and (root / name).is_file()):
+        return False
+    return (_shipped(name) is None or name.startswith((".", "/")) or name.endswith("/")) and is_bare(name, root)
+
+
+def _shipped(name: str) -> Path | None:
+    """The manifest of the package that `name` means."""
+    beside = shipped_folder() / f"{Path(name).stem}.toml"
+    return beside if Path(name).suffix in ("", ".toml") and len(Path(name).parts) <= 2 and beside.is_file() else None
 
 
 def shipped() -> list[str]:
@@ -150,44 +180,28 @@ def parse_source(text: str, root: Path | None = None) -> Source:
     return _source(_SourceFile(spec=text), root or Path.cwd())
 
 
-def parse_subjects(text: str, known: Sequence[str] | None = None) -> tuple[str, ...]:
-    """`"1-3,7"` as `("1", "2", "3", "7")`; `"01-03"` keeps its zeros.
-
-    Args:
-        known: the ids there are. A range leaves out what is not among them (ids have gaps), a single id must be there.
-
-    Raises:
-        UsageError: an empty or backward range, nothing left, or an id that is not known.
-    """
-    chosen: list[str] = []
-    for token in filter(None, (part.strip() for part in text.split(","))):
-        span = re.fullmatch(r"(\d+)-(\d+)", token)
-        if span is None:
-            if known is not None and token not in known:
-                raise _unknown_subject(token, known)
-            chosen.append(token)
-            continue
-        first, last = int(span[1]), int(span[2])
-        if last < first:
-            raise UsageError(f"subjects {token!r}: {first} comes after {last}", f"write {last}-{first}")
-        width = len(span[1]) if span[1].startswith("0") else 0
-        inside = [str(number).zfill(width) for number in range(first, last + 1)]
-        if known is not None:
-            inside = [subject for subject in inside if subject in set(known)]
-            if not inside:
-                raise _unknown_subject(token, known)
-        chosen += inside
-    if not chosen:
-        raise UsageError(f"subjects {text!r} names nobody", "write for instance --subjects 1-10,12")
-    return tuple(dict.fromkeys(chosen))
-
-
 def with_subjects(source: Source, text: str | None) -> Source:
     """The source limited to the subjects of `--subjects`; checked against the catalogue where it can be."""
     if text is None:
         return source
     known = [str(s) for s in catalogue.entry(source.target).subjects] if source.kind == "moabb" else None
-    return source.model_copy(update={"subjects": parse_subjects(text, known)})
+    return source.model_copy(update={"subjects": _subjects(text, known)})
+
+
+def with_options(source: Source, *, dataset: str | None = None, scale: float | None = None) -> Source:
+    """The source under another name of its data set, or with values multiplied by `scale`."""
+    given = {"dataset": dataset, "scale": scale}
+    if dataset is not None:
+        require_group_name(dataset, "--dataset")
+    if scale is not None and not (math.isfinite(scale) and scale > 0):
+        raise UsageError(f"--scale {scale:g} is not a factor above 0", "give what the values have to be multiplied by, e.g. 1e-6")
+    return source.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+
+def require_group_name(dataset: str, where: str) -> None:
+    """Raise UsageError unless `dataset` can name a group of a store."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", dataset) is None:
+        raise UsageError(f"{where}: {dataset!r} cannot name a group", "set dataset to letters, digits, '.', '_' and '-'")
 
 
 def person(source: Source, subject: str) -> str:
@@ -255,17 +269,16 @@ def _find(name: str, root: Path) -> Path:
     path = Path(name) if Path(name).is_absolute() else root / name
     if path.is_file() and path.suffix == ".toml":
         return path
-    beside = shipped_folder() / f"{Path(name).stem}.toml"
-    if Path(name).suffix in ("", ".toml") and len(Path(name).parts) <= 2 and beside.is_file():
+    beside = _shipped(name)
+    if beside is not None:
         return beside
-    if path.exists():
-        kind = f"bids:{name}" if path.is_dir() else f"files:{name}"
-        raise UsageError(f"{name} is no manifest (a TOML file)", f"for recordings write {kind}")
     folded = {e.name.lower(): e.name for e in catalogue.entries()} if not name.endswith(".toml") else {}
     if name.lower() in folded:
         raise UsageError(f"there is no manifest {name!r}", f"for the MOABB data set write moabb:{folded[name.lower()]}")
     hint = suggest(Path(name).stem, [Path(known).stem for known in shipped()])
-    raise UsageError(f"there is no manifest {name!r}{hint}", f"give a path, one of {', '.join(shipped())}, or moabb:NAME")
+    raise UsageError(
+        f"there is no file, folder or manifest {name!r}{hint}", f"give a path, one of {', '.join(shipped())}, or moabb:NAME"
+    )
 
 
 def _source(written: _SourceFile, root: Path) -> Source:
@@ -283,17 +296,16 @@ def _source(written: _SourceFile, root: Path) -> Source:
         known = [str(subject) for subject in declared.subjects]
     else:
         target = str(_absolute(target, root))
-        dataset = dataset or _default_name(kind, target)
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", dataset) is None:
-        raise UsageError(
-            f"source {written.spec!r}: {dataset!r} cannot name a group", "set dataset to letters, digits, '.', '_' and '-'"
-        )
+        dataset = dataset or data_set_name(kind, target)
+    require_group_name(dataset, f"source {written.spec!r}")
     content = written.model_dump(exclude={"spec", "subjects", "dataset", "licence", "doi"})
     fixed = {"kind": kind, "target": target, "dataset": dataset, "licence": licences.spdx(licence), "doi": doi}
     return validated(Source, content | fixed | {"subjects": _subjects(written.subjects, known)})
 
 
 def _require_fits(kind: str, written: _SourceFile) -> None:
+    if written.files and kind != "files":
+        raise UsageError(f"source {written.spec!r} has files, which only files: sources know", "remove files")
     if written.options and kind != "moabb":
         raise UsageError(f"source {written.spec!r} has options, which only moabb: sources know", "remove options")
     if written.pattern and kind != "files":
@@ -315,7 +327,7 @@ def _subjects(written: str | int | list[str | int] | None, known: Sequence[str] 
     if written is None:
         return None
     text = ",".join(str(item) for item in written) if isinstance(written, list) else str(written)
-    return parse_subjects(text, known)
+    return subject_tokens(text) if known is None else parse_subjects(text, known)
 
 
 def _absolute(target: str, root: Path) -> Path:
@@ -324,43 +336,15 @@ def _absolute(target: str, root: Path) -> Path:
     return path if path.is_absolute() else root.resolve() / path
 
 
-def _default_name(kind: str, target: str) -> str:
-    """The folder's name: of a BIDS root, or the last one in front of a wildcard."""
-    parts = Path(target).parts
-    if kind == "files":
-        plain = [part for part in parts if not glob.has_magic(part)]
-        parts = tuple(plain[:-1] if len(plain) == len(parts) else plain)
-    name = re.sub(r"[^A-Za-z0-9_.\-]+", "_", parts[-1] if len(parts) > 1 else kind).strip("_.-")
-    return name or kind
-
-
 def _require_distinct(sources: Iterable[Source]) -> None:
-    """Two sources may share a group name only when they name different subjects, for example two folders of one study."""
+    """A MOABB class shares its group name with nobody, unless they name different subjects; local sources are merged when listed."""
     seen: dict[str, Source] = {}
     for source in sources:
         other = seen.setdefault(source.dataset, source)
-        if other is source:
+        if other is source or "moabb" not in (source.kind, other.kind):
             continue
         disjoint = source.subjects and other.subjects and not set(source.subjects) & set(other.subjects)
         if not disjoint:
             raise UsageError(
                 f"{other.spec} and {source.spec} would both be stored as {source.dataset!r}", "give one of them another dataset"
             )
-
-
-def _unknown_subject(token: str, known: Sequence[str]) -> UsageError:
-    return UsageError(f"there is no subject {token!r}{suggest(token, known)}", f"choose among the {len(known)}: {_spans(known)}")
-
-
-def _spans(known: Sequence[str]) -> str:
-    """`1-4, 6-8` for numbers, a list for other ids."""
-    if not all(re.fullmatch(r"[1-9]\d*|0", subject) for subject in known):
-        return ", ".join(known[:12]) + (" ..." if len(known) > 12 else "")
-    numbers = sorted(int(subject) for subject in known)
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)

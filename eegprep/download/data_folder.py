@@ -25,13 +25,24 @@ from eegprep.recording import ProgressCallback, SourceFile
 STATE_FORM = 1
 
 
-def hash_files(paths: Iterable[Path], root: Path) -> list[SourceFile]:
+def hash_files(paths: Iterable[Path], root: Path, failed: dict[Path, OSError] | None = None) -> list[SourceFile]:
     """Names relative to `root` (for files elsewhere: the bare name), sizes and SHA-256 of local files, in the order of names.
 
-    Hashes are remembered in the user's cache folder by path, size and time of change, unless a file changed a moment ago.
+    Links keep the name that they have here. Hashes are remembered in the user's cache folder by path, size and time of change,
+    unless a file changed a moment ago.
+
+    Args:
+        failed: give a dictionary to continue without files that cannot be read; it is filled with the reasons.
     """
     memory = _HashMemory(root)
-    found = [SourceFile(_name_under(path, root), path.stat().st_size, memory.sha256(path)) for path in paths]
+    found = []
+    for path in paths:
+        try:
+            found.append(SourceFile(name_under(path, root), path.stat().st_size, memory.sha256(path)))
+        except OSError as error:
+            if failed is None:
+                raise
+            failed[path] = error
     memory.save()
     return sorted(found, key=lambda file: file.name)
 
@@ -168,6 +179,9 @@ def read_json_or_empty(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _name_under(path: Path, root: Path) -> str:
-    path, root = path.resolve(), root.resolve()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+def name_under(path: Path, root: Path) -> str:
+    """The name of a file relative to a folder, as it is written: links into a store of content elsewhere are not followed."""
+    plain, base = path.absolute(), root.absolute()
+    if not plain.is_relative_to(base):
+        plain, base = path.resolve(), root.resolve()
+    return plain.relative_to(base).as_posix() if plain.is_relative_to(base) else path.name

@@ -20,7 +20,6 @@ institute's own copy.
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import subprocess
@@ -84,7 +83,7 @@ def plan(sources: Sequence[Source], data_dir: Path, subjects: Sequence[str] | No
     Args:
         subjects: of all sources; None: each source's own choice, else everybody.
     """
-    return [_plan_moabb(source, data_dir, subjects) if source.kind == "moabb" else _plan_local(source) for source in sources]
+    return [_plan_moabb(source, data_dir, subjects) for source in sources]
 
 
 def require_licences(rows: Iterable[PlanRow], accept: Iterable[str] = ()) -> None:
@@ -282,20 +281,6 @@ def _plan_moabb(source: Source, data_dir: Path, subjects: Sequence[str] | None) 
         source.spec, source.dataset, len(wanted), here, share, source.licence, not licences.is_open(source.licence), provider,
         source.doi,
     )  # fmt: skip
-
-
-def _plan_local(source: Source) -> PlanRow:
-    root = Path(source.target)
-    if source.kind == "files":
-        files = [Path(name) for name in glob.glob(source.target, recursive=True)]  # noqa: PTH207 (absolute patterns)
-    else:
-        files = sorted(root.rglob("*"))
-    size = sum(path.stat().st_size for path in files if path.is_file())
-    if source.kind == "bids":
-        count = len(source.subjects or [path for path in root.glob("sub-*") if path.is_dir()])
-    else:
-        count = len(source.subjects) if source.subjects else len(files)
-    return PlanRow(source.spec, source.dataset, count, count, size, source.licence, False, "local", source.doi)
 
 
 def _require_pinned(source: Source, found: Mapping[str, Sequence[SourceFile]]) -> None:

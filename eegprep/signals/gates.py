@@ -229,6 +229,7 @@ def gate_units(recording: Recording, recipe: Recipe, amplitude: float) -> Record
     if recipe.min_uv <= amplitude <= recipe.max_uv:
         return recording
     limit = recipe.min_uv if amplitude < recipe.min_uv else recipe.max_uv
+    fix = ""
     if amplitude == 0:
         message = f"median channel standard deviation 0 uV after filtering (limits {recipe.min_uv:g}-{recipe.max_uv:g})"
     else:
@@ -237,7 +238,8 @@ def gate_units(recording: Recording, recipe: Recipe, amplitude: float) -> Record
             f"median channel standard deviation {amplitude:.3g} uV after filtering "
             f"(limits {recipe.min_uv:g}-{recipe.max_uv:g}); a factor of {factor:g} would fit"
         )
-    return _with(recording, [Finding("units", recording.name, None, amplitude, limit, "quarantined", message)])
+        fix = f"give --scale {factor:g} if the values are in another unit than the file says, or widen --min-uv and --max-uv"
+    return _with(recording, [Finding("units", recording.name, None, amplitude, limit, "quarantined", message, fix)])
 
 
 def _copies(signal_CT: np.ndarray, rows: np.ndarray) -> list[int]:

@@ -2,49 +2,48 @@
 
 from __future__ import annotations
 
-import glob
-import re
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from eegprep.catalogue import manifests
 from eegprep.catalogue import moabb as catalogue
 from eegprep.catalogue.manifests import Source
+from eegprep.catalogue.subjects import choose_subjects
 from eegprep.download import data_folder, fetch
-from eegprep.errors import SourceError, ToolkitError
+from eegprep.errors import SourceError, ToolkitError, UsageError
 from eegprep.readers.content import Reading
-from eegprep.recording import Origin, ProgressCallback, SourceFile, natural_key, path_part
+from eegprep.recording import Origin, ProgressCallback, SourceFile, natural_key
+from eegprep.sources import bids
+from eegprep.sources.companions import Parts, unreadable
+from eegprep.sources.files import find_recordings
+from eegprep.sources.naming import Name, Named, read_name, settle
 
 
-def file_names(path: Path, pattern: str = "") -> tuple[str, str, str]:
-    """(subject, session, run) of a file, from a pattern with named groups, usual names, or the folders it lies in."""
-    stem = path.name.split(".")[0] if path.name.lower().endswith((".fif.gz",)) else path.stem
-    found = re.search(pattern, path.name) if pattern else None
-    if found is None:
-        found = re.fullmatch(r"(?P<subject>S\d+)R(?P<run>\d+)", stem)  # BCI2000, and with it PhysioNet's eegmmidb
-    if found is None:
-        found = re.search(r"sub-(?P<subject>[A-Za-z0-9]+)(?:_ses-(?P<session>[A-Za-z0-9]+))?(?P<run>_.*)?$", stem)
-    if found is not None:
-        names = found.groupdict()
-        return names.get("subject") or "0", names.get("session") or "0", path_part(names.get("run") or "0").strip("_-") or "0"
-    folders = [path_part(part) for part in path.parts[:-1]]
-    if folders:
-        return "-".join(folders), "0", path_part(stem)
-    return path_part(stem), "0", "0"
+@dataclass(frozen=True)
+class Listed:
+    """One recording of local files.
 
+    main: the file or folder to open, relative to the task's root. files: all that is read for it.
+    problem: why it cannot be read. oddities: (code, message) of what does not fit and costs nothing.
+    """
 
-# files that belong to a recording but are not the one to open
-_COMPANIONS = {".fdt", ".vmrk", ".eeg.json", ".json", ".tsv", ".event", ".txt", ".md", ".xml"}
+    session: str
+    run: str
+    main: str
+    files: tuple[SourceFile, ...]
+    problem: ToolkitError | None = None
+    oddities: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Task:
-    """One subject of one source: what one worker does in one go, and what is committed or not as a whole.
+    """One subject of one data set: what one worker does in one go, and what is committed or not as a whole.
 
-    files: what the recordings are made of, names relative to `root`.
+    source: the first that names the subject; also: others that do. files: what the recordings are made of, names relative to `root`.
+    recordings: of local sources, in natural order of session and run.
     """
 
     source: Source
@@ -55,6 +54,8 @@ class Task:
     offline: bool = True
     keep_private: bool = False
     problem: ToolkitError | None = None  # why its files could not be had
+    recordings: tuple[Listed, ...] = ()
+    also: tuple[Source, ...] = ()
 
     @property
     def reading(self) -> Reading:
@@ -88,16 +89,17 @@ def list_tasks(
         download: False only lists: MOABB subjects then come without files.
 
     Raises:
-        SourceError: a source holds no recordings, or a wanted subject is not there.
+        SourceError: a source holds no recordings.
+        UsageError: a wanted subject is not there.
         FetchError, LicenceError: nothing at all could be had, see `fetch.ensure`.
     """
     tasks: list[Task] = []
+    local = [source for source in sources if source.kind != "moabb"]
     for source in sources:
-        root, found, failed = _find(source, Path(data_dir), offline, accept, download, progress)
-        for subject in sorted({*found, *failed}, key=natural_key):
-            files, problem = tuple(found.get(subject, ())), failed.get(subject)
-            person = manifests.person(source, subject)
-            tasks.append(Task(source, subject, files, str(root), person, offline, keep_private, problem))
+        if source.kind == "moabb":
+            tasks += _moabb_tasks(source, Path(data_dir), offline, accept, download, progress)
+        elif source is next(other for other in local if other.dataset == source.dataset):
+            tasks += _local_tasks([other for other in local if other.dataset == source.dataset])
     counted = Counter(task.name for task in tasks)
     twice = [name for name, count in counted.items() if count > 1]
     if twice:
@@ -108,23 +110,16 @@ def list_tasks(
     if tasks and all(task.problem is not None for task in tasks):
         assert tasks[0].problem is not None
         raise tasks[0].problem
-    return tasks
+    return [replace(task, offline=offline, keep_private=keep_private) for task in tasks]
 
 
-def _find(
-    source: Source,
-    data_dir: Path,
-    offline: bool,
-    accept: Sequence[str],
-    download: bool,
-    progress: ProgressCallback | None,
-) -> tuple[Path, Mapping[str, Sequence[SourceFile]], Mapping[str, ToolkitError]]:
-    """(folder that names start from, files of each subject, subjects whose files could not be had)."""
+def _moabb_tasks(
+    source: Source, data_dir: Path, offline: bool, accept: Sequence[str], download: bool, progress: ProgressCallback | None
+) -> list[Task]:
     failed: dict[str, ToolkitError] = {}
-    if source.kind == "moabb":
-        wanted = [str(subject) for subject in source.subjects or catalogue.entry(source.target).subjects]
-        if not download:
-            return data_dir, dict.fromkeys(wanted, ()), failed
+    wanted = [str(subject) for subject in source.subjects or catalogue.entry(source.target).subjects]
+    found: Mapping[str, Sequence[SourceFile]] = dict.fromkeys(wanted, ())
+    if download:
         found = fetch.ensure(
             source,
             data_dir,
@@ -134,78 +129,156 @@ def _find(
             progress=progress,
             failed=failed,  # type: ignore[arg-type]
         )
-        return data_dir, found, failed
-    root, groups = (_group_files if source.kind == "files" else _group_bids)(source, source.subjects)
-    hashed: dict[str, Sequence[SourceFile]] = {}
-    everything = data_folder.hash_files([path for paths in groups.values() for path in paths], root)
-    by_name = {file.name: file for file in everything}
-    for subject, paths in groups.items():
-        hashed[subject] = [by_name[path.resolve().relative_to(root.resolve()).as_posix()] for path in paths]
-        for file in hashed[subject]:
-            pinned = source.sha256.get(file.name)
-            if pinned is not None and pinned != file.sha256:
-                failed[subject] = SourceError(
-                    f"{file.name}: SHA-256 {file.sha256[:16]}..., the manifest has {pinned[:16]}...",
-                    "get the version that was used, or take the hash out of the manifest",
-                )
-    return root, hashed, failed
-
-
-# ------------------------------------------------------------------------------------------------------------- files
-
-
-def _group_files(source: Source, wanted: Sequence[str] | None) -> tuple[Path, dict[str, list[Path]]]:
-    """Folder that names are relative to, and the files of each subject."""
-    paths = [Path(path) for path in glob.glob(source.target, recursive=True)]  # noqa: PTH207  (absolute patterns)
-    paths = sorted(path for path in paths if path.is_file() or path.suffix in (".ds", ".mff"))
-    if len(paths) > 1:
-        paths = [path for path in paths if path.suffix.lower() not in _COMPANIONS]
-    if not paths:
-        raise SourceError(f"files:{source.target}: no file matches", "check the path; quote patterns with * in the shell")
-    root = _fixed_part(source.target)
-    groups: dict[str, list[Path]] = {}
-    for path in paths:
-        subject = file_names(path.relative_to(root), source.pattern)[0]
-        if wanted is None or subject in wanted:
-            groups.setdefault(subject, []).append(path)
-    _require_subjects(source, wanted, groups)
-    return root, groups
-
-
-def _fixed_part(pattern: str) -> Path:
-    """The folders of a glob before its first wildcard."""
-    path = Path(pattern)
-    parts = []
-    for part in path.parts[:-1]:
-        if glob.has_magic(part):
-            break
-        parts.append(part)
-    return Path(*parts) if parts else Path()
-
-
-def _require_subjects(source: Source, wanted: Sequence[str] | None, groups: Mapping[str, Any]) -> None:
-    missing = [subject for subject in wanted or () if subject not in groups]
-    if missing:
-        raise SourceError(
-            f"{source.spec}: subject {missing[0]!r} is not there ({len(groups)} of {len(wanted or ())} wanted were found)",
-            "choose --subjects from those that the source holds",
+    return [
+        Task(
+            source,
+            subject,
+            tuple(found.get(subject, ())),
+            str(data_dir),
+            manifests.person(source, subject),
+            problem=failed.get(subject),
         )
+        for subject in sorted({*found, *failed}, key=natural_key)
+    ]
 
 
-# -------------------------------------------------------------------------------------------------------------- BIDS
+# ------------------------------------------------------------------------------------------------------------- local
 
 
-def _group_bids(source: Source, wanted: Sequence[str] | None) -> tuple[Path, dict[str, list[Path]]]:
+@dataclass(frozen=True)
+class _Item:
+    """A recording on disk, before its names are settled."""
+
+    source: Source
+    root: Path
+    main: Path
+    parts: Parts
+    named: Named
+
+
+def file_names(path: Path, pattern: str = "") -> tuple[str, str, str]:
+    """(subject, session, run) of one file, see `naming.read_name`."""
+    name = settle([read_name(path, pattern)])[0]
+    return name.subject, name.session, name.run
+
+
+def _local_tasks(sources: Sequence[Source]) -> list[Task]:
+    """The subjects of one data set, wherever its recordings lie."""
+    items = [item for source in sources for item in (_files(source) if source.kind == "files" else _bids(source))]
+    items = list({(item.main, item.source.kind): item for item in reversed(items)}.values())[::-1]  # patterns may overlap
+    names = settle(_in_one_tree(items))
+    chosen = _wanted(sources, items, names)
+    members: dict[str, list[int]] = {}
+    for index in chosen:
+        members.setdefault(names[index].subject, []).append(index)
+    return [
+        _task(subject, [items[index] for index in members[subject]], [names[index] for index in members[subject]])
+        for subject in sorted(members, key=natural_key)
+    ]
+
+
+def _files(source: Source) -> list[_Item]:
+    root, found = find_recordings(source.target, source.files)
+    return [_Item(source, root, main, parts, read_name(main.relative_to(root), source.pattern)) for main, parts in found.items()]
+
+
+def _bids(source: Source) -> list[_Item]:
     root = Path(source.target)
-    if not (root / "dataset_description.json").is_file():
-        raise SourceError(f"bids:{root}: no dataset_description.json, so not a BIDS folder", "give the root of a BIDS data set")
-    groups: dict[str, list[Path]] = {}
-    for folder in sorted(root.glob("sub-*")):
-        subject = folder.name.removeprefix("sub-")
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.parent.name == "eeg")
-        if files and (wanted is None or subject in wanted):
-            groups[subject] = files
-    if not groups and not wanted:
-        raise SourceError(f"bids:{root}: 0 subjects with an eeg folder (least 1)", "give the root of a BIDS data set with EEG")
-    _require_subjects(source, wanted, groups)
-    return root, groups
+    if not root.is_dir():
+        raise SourceError(f"{source.spec}: no such folder", "give the root of a BIDS data set")
+    items = [_Item(source, root, main, parts, named) for named, main, parts in bids.find_recordings(root)]
+    if not items:
+        raise SourceError(
+            f"{source.spec}: 0 recordings (least 1): there is no sub-*/eeg or sub-*/ses-*/eeg with a file named *_eeg.*",
+            "give the root of a BIDS data set with EEG, or the files themselves with files:FOLDER",
+        )
+    return items
+
+
+def _in_one_tree(items: Sequence[_Item]) -> list[Named]:
+    """Names of items of several sources: where a source begins is part of the place, so that two sites stay apart."""
+    roots = {item.root for item in items}
+    if len(roots) == 1:
+        return [item.named for item in items]
+    common = Path(os.path.commonpath(roots))
+    return [
+        replace(item.named, place=(*item.root.relative_to(common).parts, *item.named.place), path=item.main.relative_to(common))
+        for item in items
+    ]
+
+
+def _wanted(sources: Sequence[Source], items: Sequence[_Item], names: Sequence[Name]) -> list[int]:
+    """Which items the sources' choices of subjects leave."""
+    keep: set[int] = set()
+    for source in sources:
+        own = [index for index, item in enumerate(items) if item.source is source]
+        if source.subjects is None:
+            keep.update(own)
+            continue
+        known = sorted({names[index].subject for index in own}, key=natural_key)
+        elsewhere = sorted({name.subject for name in names}, key=natural_key)
+        for token in source.subjects:
+            try:
+                chosen = choose_subjects([token], known)
+            except UsageError:
+                choose_subjects([token], elsewhere)  # another source of this data set may have it
+                continue
+            keep.update(index for index in own if names[index].subject in chosen)
+    return sorted(keep)
+
+
+def _task(subject: str, items: Sequence[_Item], names: Sequence[Name]) -> Task:
+    """One subject: names of files relative to where its source begins, or to what its sources have in common."""
+    source, roots = items[0].source, {item.root for item in items}
+    root = items[0].root if len(roots) == 1 else Path(os.path.commonpath(roots))
+    _require_alike(subject, items)
+    paths = list(
+        dict.fromkeys(path for item in items if item.parts.problem is None for path in item.parts.files if not path.is_dir())
+    )
+    failed: dict[Path, OSError] = {}
+    hashed = {file.name: file for file in data_folder.hash_files(paths, root, failed)}
+    pinned = {name: digest for item in items for name, digest in item.source.sha256.items()}
+    recordings, problem = [], None
+    for item, name in zip(items, names, strict=True):
+        own = [hashed.get(data_folder.name_under(path, root)) for path in item.parts.files if not path.is_dir()]
+        files = tuple(file for file in own if file is not None)
+        bad = next((unreadable(path, failed[path]) for path in item.parts.files if path in failed), item.parts.problem)
+        oddities = item.parts.oddities
+        if name.alike:
+            text = (
+                f"this subject was found in {len(name.alike)} places ({', '.join(name.alike)}) and is taken as a person in each"
+            )
+            oddities = (*oddities, ("people", text))
+        recordings.append(
+            Listed(name.session, name.run, data_folder.name_under(item.main, root), () if bad else files, bad, oddities)
+        )
+        problem = problem or _not_pinned(files, pinned)
+    order = sorted(recordings, key=lambda item: (natural_key(item.session), natural_key(item.run)))
+    everything = sorted({file for item in order for file in item.files}, key=lambda file: file.name)
+    also = tuple({(item.source.spec, item.source.files): item.source for item in items if item.source is not source}.values())
+    return Task(
+        source, subject, tuple(everything), str(root), manifests.person(source, subject), problem=problem, recordings=tuple(order),
+        also=also,
+    )  # fmt: skip
+
+
+def _require_alike(subject: str, items: Sequence[_Item]) -> None:
+    """Sources that name one person must say the same of the data: a licence is stored once a subject."""
+    first = items[0].source
+    for other in (item.source for item in items):
+        for key in ("kind", "licence", "doi", "citation", "person_family", "max_per_subject", "scale"):
+            if getattr(other, key) != getattr(first, key):
+                raise SourceError(
+                    f"{first.dataset}/{subject}: {first.spec} and {other.spec} differ in {key} ({getattr(first, key)!r}, {getattr(other, key)!r})",
+                    "give each source its own dataset name",
+                )
+
+
+def _not_pinned(files: Sequence[SourceFile], pinned: Mapping[str, str]) -> ToolkitError | None:
+    for file in files:
+        if pinned.get(file.name, file.sha256) != file.sha256:
+            return SourceError(
+                f"{file.name}: SHA-256 {file.sha256[:16]}..., the manifest has {pinned[file.name][:16]}...",
+                "get the version that was used, or take the hash out of the manifest",
+            )
+    return None

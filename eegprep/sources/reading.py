@@ -13,15 +13,18 @@ from pathlib import Path
 
 from eegprep.catalogue import manifests
 from eegprep.catalogue.manifests import Source
+from eegprep.catalogue.subjects import subject_tokens
 from eegprep.download import fetch
 from eegprep.errors import ToolkitError
 from eegprep.folders import default_data_dir
-from eegprep.readers.content import Content, Reading, is_seam, merge, to_recording
+from eegprep.readers.content import Reading, to_recording
 from eegprep.readers.formats import open_content
-from eegprep.readers.raws import content_of, quiet_mne
-from eegprep.recording import Origin, Recording, Unreadable, natural_key, path_part
-from eegprep.sources.listing import Task, file_names, list_tasks
+from eegprep.recording import Finding, Origin, Recording, Unreadable
+from eegprep.sources.bids import sidecars_of
+from eegprep.sources.companions import openable
+from eegprep.sources.listing import Listed, Task, file_names, list_tasks
 from eegprep.sources.moabb import read_moabb
+from eegprep.sources.sidecars import with_sidecars
 
 
 def read_task(task: Task) -> Iterator[Recording | Unreadable]:
@@ -29,14 +32,8 @@ def read_task(task: Task) -> Iterator[Recording | Unreadable]:
     if task.problem is not None:
         yield Unreadable.because(task.origin("0", "0", task.files), task.problem)
         return
-    if task.source.kind != "files":
-        try:
-            fetch.check(task.files, Path(task.root))
-        except ToolkitError as error:
-            yield Unreadable.because(task.origin("0", "0", task.files), error)
-            return
-    reader = {"moabb": read_moabb, "files": _read_files, "bids": _read_bids}[task.source.kind]
-    yield from reader(task)
+    for item in _read_moabb(task) if task.source.kind == "moabb" else _read_local(task):
+        yield item if isinstance(item, Unreadable) or task.source.scale is None else scaled(item, task.source.scale)
 
 
 def read_source(
@@ -45,7 +42,7 @@ def read_source(
     """Recordings of a SOURCE or manifest, one at a time; the first that cannot be read raises its error."""
     sources = (source,) if isinstance(source, Source) else manifests.load([source]).sources
     if subjects is not None:
-        sources = tuple(item.model_copy(update={"subjects": tuple(subjects)}) for item in sources)
+        sources = tuple(item.model_copy(update={"subjects": subject_tokens(",".join(subjects))}) for item in sources)
     for task in list_tasks(sources, data_dir or default_data_dir(), offline=offline):
         for item in read_task(task):
             if isinstance(item, Unreadable):
@@ -62,59 +59,55 @@ def read_file(
         SourceError: it is missing, damaged, no EEG file, or holds no EEG channel.
     """
     origin = origin or Origin("files", *file_names(Path(path.name)))
-    return to_recording(open_content(path, reading), origin, reading, keep_private=keep_private)
+    with openable(path) as actual:
+        return to_recording(open_content(actual, reading), origin, reading, keep_private=keep_private)
 
 
-def _read_files(task: Task) -> Iterator[Recording | Unreadable]:
-    items = []
-    for file in task.files:
-        _, session, run = file_names(Path(file.name), task.source.pattern)
-        items.append((natural_key(session), natural_key(run), session, run, file))
-    for _, _, session, run, file in sorted(items, key=lambda item: item[:2]):
-        origin = task.origin(session, run, (file,))
+def scaled(recording: Recording, factor: float) -> Recording:
+    """Values times `factor`, with a finding that says so: for files whose unit is not what they declare."""
+    finding = Finding("scale", recording.name, None, factor, None, "noted", f"all values were multiplied by {factor:g} (--scale)")
+    return replace(
+        recording,
+        signal_CT=recording.signal_CT * recording.signal_CT.dtype.type(factor),
+        offsets=tuple(offset * factor for offset in recording.offsets),
+        findings=(*recording.findings, finding),
+    )
+
+
+def _read_moabb(task: Task) -> Iterator[Recording | Unreadable]:
+    try:
+        fetch.check(task.files, Path(task.root))
+    except ToolkitError as error:
+        yield Unreadable.because(task.origin("0", "0", task.files), error)
+        return
+    yield from read_moabb(task)
+
+
+def _read_local(task: Task) -> Iterator[Recording | Unreadable]:
+    for listed in task.recordings:
+        origin = task.origin(listed.session, listed.run, listed.files)
         try:
-            fetch.check([file], Path(task.root))
-            recording = read_file(Path(task.root) / file.name, origin, reading=task.reading, keep_private=task.keep_private)
+            if listed.problem is not None:
+                raise listed.problem
+            fetch.check(listed.files, Path(task.root))
+            recording = (_read_bids if task.source.kind == "bids" else _read_file)(task, listed, origin)
         except Exception as error:
             yield Unreadable.because(origin, error)
         else:
-            yield recording
+            notes = [Finding(code, recording.name, None, None, None, "noted", text) for code, text in listed.oddities]
+            yield replace(recording, findings=(*notes, *recording.findings))
 
 
-def _read_bids(task: Task) -> Iterator[Recording | Unreadable]:
-    import mne_bids
-
-    root = Path(task.root)
-    paths = mne_bids.find_matching_paths(root, subjects=task.subject, datatypes="eeg", suffixes="eeg", ignore_json=True)
-    paths = [path for path in paths if path.extension not in (".json", ".tsv", ".fdt", ".vmrk", ".eeg")]
-    items = []
-    for path in paths:
-        run = "-".join(part for part in (path.task, path.acquisition, path.run) if part) or "0"
-        items.append((natural_key(path.session or "0"), natural_key(run), path.session or "0", run, path))
-    for _, _, session, run, path in sorted(items, key=lambda item: item[:2]):
-        stem = str(path.fpath.relative_to(root)).rpartition("_eeg")[0]
-        origin = task.origin(session, path_part(run), tuple(file for file in task.files if file.name.startswith(stem)))
-        try:
-            content = open_content(path.fpath, task.reading)
-            with quiet_mne():
-                content = _with_sidecars(content, content_of(mne_bids.read_raw_bids(path, verbose="error")))
-            recording = to_recording(content, origin, task.reading, keep_private=task.keep_private)
-        except Exception as error:
-            yield Unreadable.because(origin, error)
-        else:
-            yield recording
+def _read_file(task: Task, listed: Listed, origin: Origin) -> Recording:
+    return read_file(Path(task.root) / listed.main, origin, reading=task.reading, keep_private=task.keep_private)
 
 
-def _with_sidecars(content: Content, told: Content) -> Content:
-    """A file with what its BIDS sidecars say: kinds, bad channels, places, events; its seams stay its own."""
-    channels = list(content.channels)
-    by_name = {channel.name: channel for channel in told.channels}
-    for row, channel in enumerate(channels):
-        other = told.channels[row] if len(told.channels) == len(channels) else by_name.get(channel.name, channel)
-        kind = other.kind if other.kind != "eeg" else channel.kind
-        channels[row] = replace(channel, kind=kind, bad=other.bad, place=other.place or channel.place)
-    rate = channels[0].rate if channels else 1.0
-    seams = tuple(note for note in content.notes if is_seam(note))
-    notes = merge([note for note in told.notes if not is_seam(note)], [note for note in content.notes if not is_seam(note)], rate)
-    seams += tuple(note for note in told.notes if is_seam(note))
-    return replace(content, channels=tuple(channels), notes=(*notes, *seams), line_freq=told.line_freq or content.line_freq)
+def _read_bids(task: Task, listed: Listed, origin: Origin) -> Recording:
+    main = Path(task.root) / listed.main
+    roots = [Path(source.target) for source in (task.source, *task.also)]
+    root = next(root for root in roots if main.is_relative_to(root))
+    with openable(main) as path:
+        content, reference = with_sidecars(open_content(path, task.reading), sidecars_of(root, main))
+        return to_recording(
+            content, replace(origin, reference=reference or origin.reference), task.reading, keep_private=task.keep_private
+        )

@@ -18,6 +18,7 @@ from eegprep.readers.raws import from_raw
 from eegprep.recording import ProgressCallback, SourceFile
 from eegprep.signals.recipe import Recipe, make_recipe
 from eegprep.sources import listing
+from eegprep.sources.reading import scaled
 from eegprep.steps.inputs import (
     build_jobs,
     load_sources,
@@ -30,8 +31,8 @@ from eegprep.steps.inputs import (
 )
 from eegprep.steps.jobs import FILTER_SETTINGS, FetchJob, FilterJob, PadJob, RawJob, done_before
 from eegprep.steps.lockfile import changed_software, write_lock
-from eegprep.steps.origin import StoreOrigin
-from eegprep.steps.plan import PlanRow, make_plan
+from eegprep.steps.origin import Choice, StoreOrigin
+from eegprep.steps.plan import PlanRow, local_row, make_plan
 from eegprep.steps.run import run_step
 from eegprep.steps.summary import Summary
 from eegprep.steps.target import CorpusTarget, RecordingsTarget
@@ -47,6 +48,8 @@ def fetch(
     out: str | Path,
     *,
     subjects: str | None = None,
+    dataset: str | None = None,
+    scale: float | None = None,
     data_dir: str | Path | None = None,
     accept: Sequence[str] = (),
     offline: bool = False,
@@ -58,8 +61,8 @@ def fetch(
 ) -> Summary:
     """Bring source files here and turn each run into one array of a recordings store."""
     budget = Budget.make(workers, scheduler, max_memory)
-    manifest = load_sources(source, subjects)
-    origin = StoreOrigin("fetch", plain_settings(source), subjects, store_folder(data_dir), offline, keep_private)
+    origin = StoreOrigin("fetch", plain_settings(source), subjects, store_folder(data_dir), offline, keep_private, dataset, scale)
+    manifest = load_sources(source, origin.choice)
     tasks = subject_tasks(manifest, origin, accept, progress)
     jobs = [FetchJob(str(out), task.source.dataset, task.subject, None, task.files, task) for task in tasks]
     return run_step(jobs, RecordingsTarget(Path(out), "fetched", {}), budget, progress, origin)
@@ -111,6 +114,8 @@ def build(
     *,
     recipe: Recipe | None = None,
     subjects: str | None = None,
+    dataset: str | None = None,
+    scale: float | None = None,
     data_dir: str | Path | None = None,
     accept: Sequence[str] = (),
     offline: bool = False,
@@ -130,6 +135,7 @@ def build(
         out: folder of the corpus.
         recipe: how windows are made; or give its settings as keywords (`high=45.0`, `nyquist="skip"`, ...).
         subjects: for instance "1-10,12".
+        dataset: name of the data set, instead of the class's or the folder's. scale: factor for all values, kept as a finding.
         data_dir: where MOABB's data sets lie; default as MNE has it.
         accept: licences to accept.
         offline: open no socket.
@@ -142,11 +148,12 @@ def build(
         what was done, with every finding of the gates.
     """
     if isinstance(source, Mapping) or hasattr(source, "get_data"):
-        return build_raw(source if isinstance(source, Mapping) else {"0": source}, out, recipe=recipe, **settings)
+        raws = source if isinstance(source, Mapping) else {"0": source}
+        return build_raw(raws, out, dataset=dataset or "raw", scale=scale, recipe=recipe, **settings)
     budget = Budget.make(workers, scheduler, max_memory)
-    manifest = load_sources(source, subjects)
+    origin = StoreOrigin("build", plain_settings(source), subjects, store_folder(data_dir), offline, keep_private, dataset, scale)
+    manifest = load_sources(source, origin.choice)
     recipe = recipe or recipe_from(manifest, settings)
-    origin = StoreOrigin("build", plain_settings(source), subjects, store_folder(data_dir), offline, keep_private)
     tasks = subject_tasks(manifest, origin, accept, progress)
     jobs = build_jobs(tasks, manifest, recipe, out)
     target = CorpusTarget.of(Path(out), recipe, [job.name for job in jobs])
@@ -161,12 +168,14 @@ def plan(
     out: str | Path,
     *,
     subjects: str | None = None,
+    dataset: str | None = None,
+    scale: float | None = None,
     data_dir: str | Path | None = None,
     workers: int = 1,
     **settings: Any,
 ) -> list[PlanRow]:
     """What `build` would do: a row for each data set. Downloads and writes nothing."""
-    manifest = load_sources(source, subjects)
+    manifest = load_sources(source, Choice(subjects, dataset, scale))
     recipe = recipe_from(manifest, settings)
     tasks = listing.list_tasks(manifest.sources, Path(store_folder(data_dir)), download=False)
     jobs = build_jobs(tasks, manifest, recipe, out)
@@ -175,14 +184,29 @@ def plan(
 
 
 def fetch_plan(
-    source: str | Path | Sequence[str | Path], *, subjects: str | None = None, data_dir: str | Path | None = None
+    source: str | Path | Sequence[str | Path],
+    *,
+    subjects: str | None = None,
+    dataset: str | None = None,
+    data_dir: str | Path | None = None,
 ) -> list[downloads.PlanRow]:
     """Sizes and licences of what `fetch` and `build` would download. Opens no socket."""
-    return downloads.plan(load_sources(source, subjects).sources, Path(store_folder(data_dir)))
+    folder = Path(store_folder(data_dir))
+    sources = load_sources(source, Choice(subjects, dataset)).sources
+    moabb = downloads.plan([item for item in sources if item.kind == "moabb"], folder)
+    tasks = listing.list_tasks([item for item in sources if item.kind != "moabb"], folder)
+    names = list(dict.fromkeys(task.source.dataset for task in tasks))
+    return [*moabb, *(local_row([task for task in tasks if task.source.dataset == name]) for name in names)]
 
 
 def build_raw(
-    raws: Mapping[str, Any], out: str | Path, *, dataset: str = "raw", recipe: Recipe | None = None, **settings: Any
+    raws: Mapping[str, Any],
+    out: str | Path,
+    *,
+    dataset: str = "raw",
+    scale: float | None = None,
+    recipe: Recipe | None = None,
+    **settings: Any,
 ) -> Summary:
     """A corpus from `mne.io.Raw` objects in memory, one subject each.
 
@@ -194,6 +218,8 @@ def build_raw(
     for subject, given in raws.items():
         runs = list(given) if isinstance(given, list | tuple) else [given]
         recordings = tuple(from_raw(raw, dataset=dataset, subject=subject, run=str(number)) for number, raw in enumerate(runs))
+        if scale is not None:
+            recordings = tuple(scaled(item, scale) for item in recordings)
         digests = tuple(
             SourceFile(item.name, item.signal_CT.nbytes, hashlib.sha256(item.signal_CT.tobytes()).hexdigest())
             for item in recordings

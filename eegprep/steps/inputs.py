@@ -16,7 +16,7 @@ from eegprep.signals.recipe import Recipe, make_recipe
 from eegprep.sources import listing
 from eegprep.sources.listing import Task
 from eegprep.steps.jobs import BuildJob, StoredJobT
-from eegprep.steps.origin import StoreOrigin
+from eegprep.steps.origin import Choice, StoreOrigin
 from eegprep.steps.plan import count_windows
 from eegprep.store import recordings as recordings_store
 from eegprep.store.commit import check_finished, read_root
@@ -32,16 +32,21 @@ def _absolute(item: str) -> str:
     kind, colon, target = item.partition(":")
     if colon and kind in ("files", "bids"):
         return f"{kind}:{Path(target).expanduser().absolute()}"
-    return str(Path(item).absolute()) if Path(item).is_file() else item
+    plain = Path(item).expanduser()
+    return str(plain.absolute()) if plain.is_file() or manifests.is_path(item, Path.cwd()) else item
 
 
 def store_folder(data_dir: str | Path | None) -> str:
     return str((Path(data_dir) if data_dir is not None else folders.default_data_dir()).expanduser().absolute())
 
 
-def load_sources(source: str | Path | Sequence[str | Path], subjects: str | None) -> manifests.Manifest:
+def load_sources(source: str | Path | Sequence[str | Path], choice: Choice) -> manifests.Manifest:
+    """Manifests and SOURCEs, with what was chosen for all of them."""
     manifest = manifests.load(source)
-    chosen = tuple(manifests.with_subjects(item, subjects) for item in manifest.sources)
+    chosen = tuple(
+        manifests.with_options(manifests.with_subjects(item, choice.subjects), dataset=choice.dataset, scale=choice.scale)
+        for item in manifest.sources
+    )
     return manifest.model_copy(update={"sources": chosen})
 
 

@@ -224,6 +224,7 @@ def about(task: Task) -> Provenance:
 
 def source_inputs(task: Task) -> dict[str, Any]:
     source = task.source
+    problems = [[listed.main, listed.problem.problem] for listed in task.recordings if listed.problem is not None]
     return {
         "source": source.kind if source.kind != "moabb" else source.spec,
         "options": source.options,
@@ -233,6 +234,8 @@ def source_inputs(task: Task) -> dict[str, Any]:
         "doi": source.doi,
         "citation": source.citation,
         "private": task.keep_private,
+        **({"scale": source.scale} if source.scale is not None else {}),
+        **({"problems": problems} if problems else {}),
     }
 
 

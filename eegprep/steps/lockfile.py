@@ -33,10 +33,20 @@ def write_lock(path: Path, tasks: Sequence[Task], manifest: Manifest, recipe: Re
         lines += [f"target_windows = {manifest.target_windows}", f"seed = {manifest.seed}"]
     for dataset in dict.fromkeys(task.source.dataset for task in tasks):
         own = [task for task in tasks if task.source.dataset == dataset]
-        lines += ["", *_source_lines(own[0].source, own, corpus)]
+        for source in _sources(own):
+            lines += ["", *_source_lines(source, [task for task in own if _names(source, task)], corpus)]
     lines += ["", "[recipe]", *_table(recipe.model_dump(mode="json"))]
     lines += ["", "[software]", *_table(_versions())]
     write_text(path, "\n".join(lines) + "\n")
+
+
+def _sources(tasks: Sequence[Task]) -> list[Source]:
+    """The sources that tasks came from, each once."""
+    return list({(source.spec, source.files): source for task in tasks for source in (task.source, *task.also)}.values())
+
+
+def _names(source: Source, task: Task) -> bool:
+    return any((source.spec, source.files) == (other.spec, other.files) for other in (task.source, *task.also))
 
 
 def _source_lines(source: Source, tasks: Sequence[Task], corpus: Path) -> list[str]:
@@ -50,8 +60,10 @@ def _source_lines(source: Source, tasks: Sequence[Task], corpus: Path) -> list[s
         "doi": source.doi,
         "citation": source.citation,
         "max_per_subject": source.max_per_subject,
+        "files": list(source.files),
+        "scale": source.scale,
     }
-    lines = ["[[source]]", *_table({key: value for key, value in fields.items() if value not in ("", None)})]
+    lines = ["[[source]]", *_table({key: value for key, value in fields.items() if value not in ("", None, [])})]
     if source.options:
         inside = ", ".join(f"{key} = {json.dumps(value)}" for key, value in source.options.items())
         lines.append(f"options = {{ {inside} }}")

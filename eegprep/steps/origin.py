@@ -14,6 +14,18 @@ from eegprep.atomic import write_json
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What a command chooses for all of its sources.
+
+    subjects: ids and ranges. dataset: name of the data set, instead of the sources' own. scale: factor for all values.
+    """
+
+    subjects: str | None = None
+    dataset: str | None = None
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
 class StoreOrigin:
     """What a store was made from. Kept in the user's cache, not in the store: it holds paths of this machine."""
 
@@ -23,6 +35,13 @@ class StoreOrigin:
     data_dir: str = ""
     offline: bool = False
     keep_private: bool = False
+    dataset: str | None = None
+    scale: float | None = None
+
+    @property
+    def choice(self) -> Choice:
+        """What was chosen for all sources."""
+        return Choice(self.subjects, self.dataset, self.scale)
 
     @staticmethod
     def _file(root: Path) -> Path:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from eegprep.catalogue import moabb as catalogue
+from eegprep.download.fetch import PlanRow as DownloadRow
 from eegprep.readers.content import choose
 from eegprep.readers.formats import open_content
 from eegprep.signals.recipe import Recipe
+from eegprep.sources.companions import openable
 from eegprep.sources.listing import Task
 from eegprep.store.commit import read_node
 
@@ -95,13 +97,19 @@ def make_plan(
     return rows
 
 
+def local_row(tasks: Sequence[Task]) -> DownloadRow:
+    """One local data set in the table of downloads: nothing of it has to be fetched."""
+    source, size = tasks[0].source, sum(file.bytes for task in tasks for file in task.files)
+    return DownloadRow(source.spec, source.dataset, len(tasks), len(tasks), size, source.licence, False, "local", source.doi)
+
+
 def count_windows(task: Task, recipe: Recipe) -> tuple[int, int, float]:
     """(recordings, windows, float64 bytes) of a subject: from the headers of files, or from what MOABB declares."""
     if task.source.kind == "moabb":
         return _declared(task, recipe)
     recordings, windows, size = 0, 0, 0.0
-    for file in task.files:
-        header = _header(Path(task.root) / file.name, task)
+    for listed in task.recordings:
+        header = None if listed.problem else _header(Path(task.root) / listed.main, task)
         if header is not None:
             n_channels, n_samples, sfreq = header
             samples = n_samples if recipe.resample is None else round(n_samples * recipe.resample / sfreq)
@@ -118,7 +126,8 @@ def _cap(windows: int, task: Task, recipe: Recipe) -> int:
 def _header(path: Path, task: Task) -> tuple[int, int, float] | None:
     """(EEG channels, samples, Hz) of a file, None when it is none that can be read."""
     try:
-        content = open_content(path, task.reading)
+        with openable(path) as actual:
+            content = open_content(actual, task.reading)
         rows, _, _ = choose(content.channels, task.reading, path.name)
     except Exception:  # the build itself will say what is wrong with it
         return None

@@ -73,14 +73,14 @@ def _jobs_again(root: Path, into: Path, origin: StoreOrigin) -> tuple[Sequence[S
         if target.stage == "filtered":
             recipe = make_recipe(**attributes["recipe"])
             return stored_jobs(FilterJob, Path(origin.source[0]), "fetched", into, recipe), target
-        tasks = subject_tasks(load_sources(origin.source, origin.subjects), origin, ("all",), None)
+        tasks = subject_tasks(load_sources(origin.source, origin.choice), origin, ("all",), None)
         return [FetchJob(str(into), t.source.dataset, t.subject, None, t.files, t) for t in tasks], target
     recipe = make_recipe(**attributes["recipe"])
     jobs: Sequence[SubjectJob]
     if origin.command == "pad":
         jobs = stored_jobs(PadJob, Path(origin.source[0]), "filtered", into, recipe)
     else:
-        manifest = load_sources(origin.source, origin.subjects)
+        manifest = load_sources(origin.source, origin.choice)
         jobs = build_jobs(subject_tasks(manifest, origin, ("all",), None), manifest, recipe, into)
     names = frozenset(job.name for job in jobs)
     # settings and fingerprint as they are stored: an older version may have written them differently

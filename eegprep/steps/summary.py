@@ -60,7 +60,7 @@ def no_usable_recording(outcomes: Sequence[Outcome]) -> ToolkitError:
     first = reasons[0]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     problem = f"no recording could be used: {first.recording}: {first.message}{more}"
-    return SourceError(problem, _FIXES.get(first.code, _FIX))
+    return SourceError(problem, first.fix or _FIXES.get(first.code, _FIX))
 
 
 _FIX = "fix or exclude the recordings listed above"
@@ -70,7 +70,7 @@ _FIXES = {
     "few_channels": "lower --min-channels, or leave such recordings out",
     "too_short": "use --short stretch, a smaller --window, or longer recordings",
     "no_trials": "use --windows sliding, or recordings with events",
-    "units": "store the recordings in volts as MNE expects, or widen --min-uv and --max-uv",
+    "units": "give the factor with --scale, or widen --min-uv and --max-uv",
     "nyquist": "use --nyquist clip or highpass, or a lower --high",
     "positions": "use --mode replicate, or give the electrodes' positions",
 }

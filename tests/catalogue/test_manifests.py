@@ -13,7 +13,8 @@ from eegprep.catalogue import licences as catalogue_licences
 from eegprep.catalogue import manifests
 from eegprep.catalogue import moabb as catalogue
 from eegprep.catalogue.balance import balanced_caps, caps_by_group, draw
-from eegprep.catalogue.manifests import load, parse_source, parse_subjects
+from eegprep.catalogue.manifests import load, parse_source
+from eegprep.catalogue.subjects import choose_subjects, parse_subjects
 from eegprep.errors import SourceError, UsageError
 
 COUNTS = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(0, 3000), max_size=40)
@@ -177,9 +178,9 @@ def test_an_unknown_class_is_corrected() -> None:
 @pytest.mark.parametrize(
     ("name", "message", "fix"),
     [
-        ("paper-eer", "there is no manifest 'paper-eer'; did you mean 'paper-era'", "paper-era.toml"),
+        ("paper-eer", "there is no file, folder or manifest 'paper-eer'; did you mean 'paper-era'", "paper-era.toml"),
         ("cho2017", "there is no manifest 'cho2017'", "moabb:Cho2017"),
-        ("nowhere/x.toml", "there is no manifest 'nowhere/x.toml'", "give a path"),
+        ("nowhere/x.toml", "there is no file, folder or manifest 'nowhere/x.toml'", "give a path"),
     ],
 )
 def test_an_unknown_manifest_gets_the_likely_cure(name: str, message: str, fix: str) -> None:
@@ -189,15 +190,44 @@ def test_an_unknown_manifest_gets_the_likely_cure(name: str, message: str, fix: 
     assert fix in raised.value.fix
 
 
-def test_recordings_are_no_manifest_but_the_right_source_is_named(tmp_path: Path) -> None:
-    """`eegprep build a.edf` is a likely first try."""
-    (tmp_path / "a.edf").write_bytes(b"0")
-    with pytest.raises(UsageError, match=r"a.edf is no manifest") as raised:
-        load(tmp_path / "a.edf")
-    assert raised.value.fix == f"for recordings write files:{tmp_path}/a.edf"
-    with pytest.raises(UsageError, match=r"is no manifest") as raised:
-        load(tmp_path)
-    assert f"bids:{tmp_path}" in raised.value.fix
+def test_bare_files_and_folders_are_sources(tmp_path: Path) -> None:
+    """`eegprep build recordings/*.edf` and `eegprep build study/` are what people type first."""
+    for name in (
+        "recordings/a.edf",
+        "recordings/b.edf",
+        "study/sub-01/eeg/sub-01_task-x_eeg.edf",
+        "study/dataset_description.json",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"0")
+
+    one, both, folder, root, person, pattern = (
+        load(names, tmp_path).sources[0]
+        for names in (
+            "recordings/a.edf",
+            ["recordings/a.edf", "recordings/b.edf"],
+            "recordings",
+            "study/",
+            "study/sub-01",
+            "recordings/*.edf",
+        )
+    )
+
+    assert one.spec == f"files:{tmp_path}/recordings/a.edf"
+    assert (both.spec, both.files) == (f"files:{tmp_path}/recordings", ("a.edf", "b.edf"))
+    assert folder.spec == f"files:{tmp_path}/recordings" and root.spec == f"bids:{tmp_path}/study"
+    assert (person.spec, person.subjects) == (f"bids:{tmp_path}/study", ("01",))
+    assert pattern.spec == f"files:{tmp_path}/recordings/*.edf"
+    assert {source.dataset for source in (one, both, folder, pattern)} == {"recordings"}
+
+
+def test_a_shipped_manifest_wins_over_a_folder_of_its_name_unless_the_folder_is_meant(tmp_path: Path) -> None:
+    """`sample` is the manifest, `./sample` and `sample/` the folder."""
+    (tmp_path / "sample").mkdir()
+    (tmp_path / "sample/a.edf").write_bytes(b"0")
+
+    assert load("sample", tmp_path).title
+    assert load("sample/", tmp_path).sources[0].spec == load("./sample", tmp_path).sources[0].spec == f"files:{tmp_path}/sample"
 
 
 def test_no_source_at_all_is_an_error() -> None:
@@ -227,6 +257,11 @@ def test_two_sources_with_different_subjects_may_share_a_name(tmp_path: Path) ->
         ("files:/data/my clinic/**/*.edf", "my_clinic"),
         ("bids:/data/ds001", "ds001"),
         ("files:/*.edf", "files"),
+        ("files:/data/eegset/1.0.0/*.edf", "eegset"),
+        ("files:/data/files/eegset/part2/v1.2/**/*.edf", "eegset"),
+        ("bids:/data/ds001/1.0.1", "ds001"),
+        ("files:/data/study/*/rest_raw.fif", "study"),
+        ("files:/data/\u00e9tude/*.edf", "etude"),
     ],
 )
 def test_local_sources_are_named_after_their_folder(spec: str, name: str) -> None:
@@ -263,6 +298,17 @@ def test_subjects_that_make_no_sense_are_refused() -> None:
     assert raised.value.fix == "write 3-9"
     with pytest.raises(UsageError, match="',' names nobody"):
         parse_subjects(",")
+
+
+def test_a_range_means_ids_with_leading_zeros_and_letters_in_front_too() -> None:
+    """People write `1-2` and files are called 01 and 02; who means nobody sees the ids that exist."""
+    known = ["01", "02", "07", "S03", "S04"]
+
+    assert choose_subjects(["1-7"], known) == ("01", "02", "07")
+    assert choose_subjects(["2", "sub-07", "S1-S3"], known) == ("02", "07", "S03")
+    with pytest.raises(UsageError, match="there is no subject '9'") as raised:
+        choose_subjects(["9"], known)
+    assert raised.value.fix == "choose among the 5: 01, 02, 07, S03, S04"
 
 
 def test_subjects_of_the_command_line_are_checked_against_the_catalogue() -> None:

@@ -462,15 +462,6 @@ def test_the_plan_opens_no_socket(tmp_path: Path) -> None:
     assert row.row()["size"] == "not declared"
 
 
-def test_the_plan_counts_local_files(tmp_path: Path) -> None:
-    """Files and BIDS folders need no download, but their bytes are read."""
-    (tmp_path / "sub-1").mkdir()
-    (tmp_path / "sub-1" / "a.edf").write_bytes(b"12345")
-    rows = fetch.plan([parse_source(f"files:{tmp_path}/sub-1/*.edf"), parse_source(f"bids:{tmp_path}")], tmp_path)
-
-    assert [(row.subjects, row.bytes, row.provider) for row in rows] == [(1, 5, "local"), (1, 5, "local")]
-
-
 # -- records --------------------------------------------------------------------------------------------------------------
 
 

@@ -243,7 +243,7 @@ def test_a_file_that_changed_since_it_was_listed_is_not_read(tmp_path):
     ("spec", "message"),
     [
         ("files:/nowhere/*.edf", "no file matches"),
-        ("bids:{tmp}", "no dataset_description.json"),
+        ("bids:{tmp}", "0 recordings"),
     ],
 )
 def test_a_source_without_recordings_is_an_error(tmp_path, spec, message):
