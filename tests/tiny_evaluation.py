@@ -20,8 +20,8 @@ from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
 from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.images import ImageSet
-from dreamdiff.simulation.people import SimulateConfig
 from dreamdiff.simulation.simulate import simulate
 
 CLASSES = ("banana", "daisy", "pizza", "canoe", "iron", "broom")
@@ -46,7 +46,11 @@ def folder() -> Path:
 @cache
 def tiny_pairs() -> Path:
     """One person, six classes, a strong response."""
-    simulate(folder() / "pairs.zarr", SimulateConfig(snr=0, people=1, trials=12, background="pink"), images=small_images())
+    simulate(
+        folder() / "pairs.zarr",
+        SimulateConfig(sources="linear", snr=0, people=1, trials=12, background="pink"),
+        images=small_images(),
+    )
     return folder() / "pairs.zarr"
 
 

@@ -15,28 +15,53 @@ from .._output import note, progress
     "simulate",
     examples="""
     dreamdiff pairs simulate --out pairs.zarr --people 1 --trials 6
+    dreamdiff pairs simulate --out short.zarr --sfreq 128 --trials 30 --test-share 0.4
+    dreamdiff pairs simulate --out linear.zarr --sources linear --snr -6
     dreamdiff pairs simulate --out drift.zarr --block-order class --drift 0.3
     """,
 )
 def pairs_simulate(
     out: Annotated[Path, typer.Option(help="Pairs store to write, e.g. pairs.zarr")],
-    snr: Annotated[float, typer.Option(help="Evoked power over background power, 0-500 ms, all channels, dB")] = -6.0,
+    sources: Annotated[
+        Literal["network", "linear"],
+        typer.Option(help="Driven by another network, non-linear; or by the CLIP vector itself, linear, as in 0.1.0"),
+    ] = "network",
+    snr: Annotated[
+        float | None, typer.Option(help="Response over background, 0-500 ms, all channels, dB", show_default="-16; linear: -6")
+    ] = None,
     people: Annotated[int, typer.Option(min=1, help="Simulated people")] = 2,
     trials: Annotated[int, typer.Option(min=3, help="Trials per category and person")] = 30,
+    test_share: Annotated[float, typer.Option(min=0, help="Share of the trials in the test part")] = 0.2,
     block_order: Annotated[Literal["random", "class"], typer.Option(help="Mixed blocks, or one category a block")] = "random",
     drift: Annotated[float, typer.Option(min=0, help="Change of background from block to block, e.g. 0.3 for 30 %")] = 0.0,
     background: Annotated[
         Literal["sample", "pink"], typer.Option(help="Genuine recordings that ship with the package, or 1/f noise")
     ] = "sample",
+    sfreq: Annotated[float | None, typer.Option(help="Rate of the windows, Hz", show_default="512")] = None,
+    length: Annotated[float | None, typer.Option(help="Length of the windows, s", show_default="1")] = None,
+    common: Annotated[float | None, typer.Option(help="Size of the response to any picture", show_default="1")] = None,
+    category: Annotated[float | None, typer.Option(help="Size of what a category's pictures share", show_default="1")] = None,
+    own: Annotated[float | None, typer.Option(help="Size of what belongs to one picture", show_default="1")] = None,
+    jitter: Annotated[float | None, typer.Option(help="Latency jitter over trials, ms", show_default="12; linear: 6")] = None,
+    anatomy: Annotated[
+        float | None, typer.Option(help="Spread of the sources' places over people, mm", show_default="6; linear: 3")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random")] = 0,
 ) -> None:
     """Simulate EEG-image pairs with a known answer. Run again to resume."""
-    from dreamdiff.simulation.people import SimulateConfig
+    from dreamdiff.simulation.config import SimulateConfig
     from dreamdiff.simulation.simulate import simulate
+    from eegprep.settings import validated
 
-    config = SimulateConfig(
-        snr=snr, people=people, trials=trials, block_order=block_order, drift=drift, background=background, seed=seed
-    )
+    given = {
+        "sources": sources, "people": people, "trials": trials, "test_share": test_share, "block_order": block_order, "drift": drift,
+        "background": background, "seed": seed,
+    }  # fmt: skip
+    dials = {
+        "snr": snr, "sfreq": sfreq, "length": length, "common": common, "category": category, "own": own, "jitter": jitter,
+        "anatomy": anatomy,
+    }  # fmt: skip
+    config = validated(SimulateConfig, {**given, **{name: value for name, value in dials.items() if value is not None}})
     with progress("simulate") as update:
         pairs = simulate(out, config, progress=update)
     parts = ", ".join(f"{len(indices)} {name}" for name, indices in pairs.splits.items())

@@ -22,6 +22,11 @@ from eegprep.provenance import sha256_file
 
 SD15_CONFIG = Path(__file__).parent / "sd15"
 
+PARTS = ("unet", "vae")
+# text encoders beside an adapter; the other decoders' own parts
+TEXT_PARTS = (
+    "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "movq", "image_normalizer", "image_noising_scheduler",
+)  # fmt: skip
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "sd"
 
 
@@ -106,24 +111,38 @@ def load_stable_diffusion(
         CheckpointError: a damaged or unsafe file.
     """
     text = str(source)
-    path = EMBEDDED if text == "embedded" else Path(text).expanduser()
-    if path.is_file():
+    path = Path(text).expanduser()
+    if text != "embedded" and path.is_file():
         loaded = _load_single_file(path, config or SD15_CONFIG, dtype)
-    elif path.is_dir():
-        loaded = _load_folder(path, text, dtype)
-    elif text == "embedded":
+    else:
+        loaded = _load_folder(local_folder(text, offline=offline), text, dtype)
+    _check_parts(loaded)
+    return loaded
+
+
+def local_folder(source: str | Path, *, offline: bool = False, text: bool = False) -> Path:
+    """The folder of a diffusers model: "embedded", a local folder, or a hub name, which is downloaded unless it was before.
+
+    Args:
+        text: also bring the text encoders and what decoders of image vectors need.
+
+    Raises:
+        ModelError: there is no such folder.
+    """
+    name = str(source)
+    path = EMBEDDED if name == "embedded" else Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if name == "embedded":
         raise ModelError(
             "the embedded Stable Diffusion is not in this installation", "install the package again, or name another --sd"
         )
-    elif _is_hub_name(text):
-        loaded = _load_folder(_hub_snapshot(text, offline), text, dtype)
-    else:
-        raise ModelError(
-            f"{text}: no such folder or file, and not a hub name (owner/model)",
-            "give a diffusers folder, a .ckpt or .safetensors file, a hub name, or 'embedded'",
-        )
-    _check_parts(loaded)
-    return loaded
+    if _is_hub_name(name):
+        return _hub_snapshot(name, offline, (*PARTS, *TEXT_PARTS) if text else PARTS)
+    raise ModelError(
+        f"{name}: no such folder or file, and not a hub name (owner/model)",
+        "give a diffusers folder, a .ckpt or .safetensors file, a hub name, or 'embedded'",
+    )
 
 
 def _is_hub_name(text: str) -> bool:
@@ -131,13 +150,13 @@ def _is_hub_name(text: str) -> bool:
     return bool(slash and owner and name) and "/" not in name and not text.startswith((".", "~", "/")) and "\\" not in text
 
 
-def _hub_snapshot(name: str, offline: bool) -> Path:
+def _hub_snapshot(name: str, offline: bool, parts: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = [f"{part}/{kind}" for part in ("unet", "vae") for kind in ("config.json", "diffusion_pytorch_model*.safetensors*")]
+    kinds = ("*.json", "merges.txt", "diffusion_pytorch_model*.safetensors*", "model.safetensors")
     try:
         return Path(snapshot_download(
-            name, allow_patterns=["model_index.json", "scheduler/*.json", *wanted],
+            name, allow_patterns=["model_index.json", "scheduler/*.json", *(f"{part}/{kind}" for part in parts for kind in kinds)],
             ignore_patterns=["*.fp16.*", "*.non_ema.*"], local_files_only=offline,
         ))  # fmt: skip
     except Exception as error:  # the hub client raises many kinds, of its own, of HTTP libraries and of the operating system

@@ -29,11 +29,12 @@ SIZE = 64
 class Paths:
     """Where the parts of the embedded model lie.
 
-    sd: a diffusers folder.  clip: an open_clip folder.  images: sheets of drawings with index.json and licences.
+    sd: a diffusers folder.  clip: an open_clip folder.  adapter: image vectors to what the U-Net reads.  images: sheets of drawings with index.json and licences.
     """
 
     sd: Path
     clip: Path
+    adapter: Path
     images: Path
 
 
@@ -60,7 +61,7 @@ class Drawings:
 
 def paths() -> Paths:
     """Folders of the embedded model inside this installation."""
-    return Paths(HERE / "sd", HERE / "clip", HERE / "images")
+    return Paths(HERE / "sd", HERE / "clip", HERE / "adapter", HERE / "images")
 
 
 @cache

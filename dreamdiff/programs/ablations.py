@@ -42,7 +42,7 @@ from dreamdiff.programs.tables import (
     table1_text,
     table2_text,
 )
-from dreamdiff.simulation.people import SimulateConfig
+from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.simulate import simulate
 from eegprep import atomic
 from eegprep.corpus.export import from_arrays
@@ -87,7 +87,7 @@ class AblateConfig(Settings):
     trials: int | None = Field(default=None, ge=2)
     samples: int = Field(default=3, ge=1)
     steps: int = Field(default=20, ge=1)
-    simulate: SimulateConfig = SimulateConfig()
+    simulate: SimulateConfig = SimulateConfig(sources="linear")
     baseline_epochs: int = Field(default=30, ge=1)
     classifier: str = "efficientnet-lite0"
     inception: str | None = None
@@ -103,7 +103,7 @@ ABLATE_PRESETS: dict[str, dict[str, Any]] = {
     # ours: two cores, half an hour
     "quick": {
         "pretrain_steps": 800, "finetune_epochs": 7, "trials": 80, "samples": 1, "steps": 10, "baseline_epochs": 8,
-        "simulate": {"people": 1, "trials": 20, "snr": 0.0}, "workers": 2,
+        "simulate": {"sources": "linear", "people": 1, "trials": 20, "snr": 0.0}, "workers": 2,
     },
     # the paper's sizes and epochs; for graphics cards, with --store, --sd and --clip
     "paper": {"scale": "paper", "pretrain_steps": None, "finetune_epochs": None, "samples": 5, "steps": 250},

@@ -25,7 +25,8 @@ from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
 from dreamdiff.pretraining.pretrain import pretrain
 from dreamdiff.programs.demo_page import MANIFEST, STRIDE, DemoConfig, Folders, write_page
-from dreamdiff.simulation import people, simulate
+from dreamdiff.simulation import simulate
+from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.training.task import FitResult
 from eegprep.errors import StoreError
 from eegprep.recording import ProgressCallback
@@ -76,7 +77,7 @@ def prepare(folders: Folders, config: DemoConfig, progress: ProgressCallback | N
     pretraining = resolve(PretrainConfig, presets=PRETRAIN_PRESETS, preset="tiny", assignments=config.pretrain)
     _finished(pretrain(folders.corpus, folders.pretrained, pretraining, progress=progress))
     say("simulated EEG-image pairs")
-    dials = people.SimulateConfig(people=config.people, trials=config.trials, snr=config.snr, seed=config.seed)
+    dials = SimulateConfig(sources="linear", people=config.people, trials=config.trials, snr=config.snr, seed=config.seed)
     simulate.simulate(folders.pairs, dials, progress=progress)
     say("fine-tuning of the embedded model")
     tuning = resolve(FinetuneConfig, presets=FINETUNE_PRESETS, preset="demo", assignments=config.finetune)

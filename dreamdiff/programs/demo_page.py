@@ -13,7 +13,7 @@ import eegprep
 from dreamdiff.evaluation.result import Evaluation
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pretraining.pretrain import read_validation
-from dreamdiff.simulation import people as simulate_people
+from dreamdiff.simulation.config import SimulateConfig
 from eegprep.inspection.page import Page
 from eegprep.inspection.pictures import head_map, traces
 from eegprep.recording import Recording
@@ -40,7 +40,7 @@ class DemoConfig(Settings):
 
     people: int = 2
     trials: int = 20
-    snr: float = simulate_people.SimulateConfig().snr
+    snr: float = SimulateConfig(sources="linear").snr
     pretrain: tuple[str, ...] = ("data.validation=recording", "loop.tracker=none")
     finetune: tuple[str, ...] = ()
     shown: int = 40

@@ -5,7 +5,8 @@ Shapes: N trials, C channels, T samples, S sources.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
@@ -22,14 +23,27 @@ SFREQ = 512.0  # Hz: a window of 512 samples is one second
 
 SAMPLES = 512
 
+MARGIN = 1.0  # s around the windows of a stretch
+
 BAND = (5.0, 95.0)  # Hz, the paper's
 
 # recorded electrodes keep their signal; MNE's 1e-5 removes the small-scale activity that makes single trials hard to read
 _SMOOTHING = 1e-8
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Continuous background with room for the windows of some trials.
+
+    signal_CT: uV at 128 electrodes, not filtered. first_N: first sample of each window.
+    """
+
+    signal_CT: np.ndarray
+    first_N: np.ndarray
+
+
 class Background:
-    """Something that gives windows of ongoing EEG at 128 electrodes."""
+    """Something that gives windows, or continuous stretches, of ongoing EEG at 128 electrodes."""
 
     names: tuple[str, ...]
     licence: str
@@ -38,6 +52,21 @@ class Background:
     def windows(self, onsets_N: np.ndarray, rng: np.random.Generator, person: int) -> np.ndarray:
         """(N, C, T) uV around trials at these times (s, the first is 0), one stretch of time as far as it reaches."""
         raise NotImplementedError
+
+    def stretches(
+        self, onsets_N: np.ndarray, rng: np.random.Generator, person: int, sfreq: float, length: float
+    ) -> Iterator[Stretch]:
+        """Unfiltered background around windows of `length` s that begin at these times (s, the first is 0), in order.
+
+        Every stretch has `MARGIN` s before its first and after its last window, for the edges of a filter.
+        """
+        raise NotImplementedError
+
+    def pass_band(self, sfreq: float) -> tuple[float, float]:
+        """Hz: the paper's band, as far as this rate and the background's own reach."""
+        band = effective_band(sfreq, *BAND)
+        assert band is not None  # only the policy "skip" gives None
+        return band.low, min(band.upper(sfreq), self.band[1])
 
 
 class GenuineBackground(Background):
@@ -52,6 +81,7 @@ class GenuineBackground(Background):
             raise SignalError("there is no background recording", "give recordings, or --background pink")
         self.names = tuple(recording.name for recording in recordings)
         self.licence = ", ".join(sorted({recording.licence for recording in recordings}))
+        self._recordings = tuple(recordings)
         self._filtered = [_filter(recording) for recording in recordings]
         self.band = (BAND[0], min(high for *_, high in self._filtered))
 
@@ -71,6 +101,30 @@ class GenuineBackground(Background):
                 np.matmul(matrix, stretch_CT[:, first : first + SAMPLES], out=out[done + row])
             done += n
         return out
+
+    def stretches(
+        self, onsets_N: np.ndarray, rng: np.random.Generator, person: int, sfreq: float, length: float
+    ) -> Iterator[Stretch]:
+        done = 0
+        while done < len(onsets_N):
+            number = self._choose(rng, person)
+            _, recorded, spline_CC, mirrored_CC, _ = self._filtered[number]
+            raw_CT = self._unfiltered(number)
+            available = raw_CT.shape[1] / recorded - 0.5
+            times = onsets_N[done:] - onsets_N[done]
+            n = max(1, int((times + length + 2 * MARGIN < available).sum()))
+            duration = times[n - 1] + length + 2 * MARGIN
+            start = rng.uniform(0, max(available - duration, 0))
+            matrix = (rng.choice([-1.0, 1.0]) * (spline_CC if rng.random() < 0.5 else mirrored_CC)).astype(np.float32)
+            piece_CT = _resampled(raw_CT, recorded, start, duration, sfreq)
+            yield Stretch(matrix @ piece_CT, np.round((times[:n] + MARGIN) * sfreq).astype(int))
+            done += n
+
+    def _unfiltered(self, number: int) -> np.ndarray:
+        """(channels, samples) of the electrodes with a known place, each without its mean."""
+        picks, _ = known_electrodes(self._recordings[number].channels)
+        signal_CT = self._recordings[number].signal_CT[picks]
+        return signal_CT - signal_CT.mean(axis=1, keepdims=True)
 
     def _choose(self, rng: np.random.Generator, person: int) -> int:
         """A recording; people who can have recordings of their own do."""
@@ -102,15 +156,15 @@ def _filter(recording: Recording) -> tuple[np.ndarray, float, np.ndarray, np.nda
     )  # fmt: skip
 
 
-def _resampled(signal_CT: np.ndarray, sfreq: float, start: float, duration: float) -> np.ndarray:
-    """A stretch of a signal at 512 Hz; a little more than `duration` s is cut so that edges stay outside."""
+def _resampled(signal_CT: np.ndarray, sfreq: float, start: float, duration: float, to: float = SFREQ) -> np.ndarray:
+    """A stretch of a signal at `to` Hz; a little more than `duration` s is cut so that edges stay outside."""
     margin = 0.25
     first = max(0, round((start - margin) * sfreq))
     last = min(signal_CT.shape[1], round((start + duration + margin) * sfreq) + 1)
-    ratio = Fraction(SFREQ / sfreq).limit_denominator(1000)
+    ratio = Fraction(to / sfreq).limit_denominator(1000)
     stretch_CT = resample_poly(signal_CT[:, first:last], ratio.numerator, ratio.denominator, axis=1)
-    skip = round((start - first / sfreq) * SFREQ)
-    return stretch_CT[:, skip : skip + round(duration * SFREQ) + 1]
+    skip = round((start - first / sfreq) * to)
+    return stretch_CT[:, skip : skip + round(duration * to) + 1]
 
 
 class PinkBackground(Background):
@@ -130,6 +184,21 @@ class PinkBackground(Background):
         spectrum = rng.standard_normal(shape, dtype=np.float32) + 1j * rng.standard_normal(shape, dtype=np.float32)
         activity_NST = irfft(spectrum * (amplitude_F / np.sqrt(2)).astype(np.float32), SAMPLES, axis=2)
         return np.matmul(mix_CS, activity_NST)
+
+    def stretches(
+        self, onsets_N: np.ndarray, rng: np.random.Generator, person: int, sfreq: float, length: float
+    ) -> Iterator[Stretch]:
+        samples = round((onsets_N[-1] + length + 2 * MARGIN) * sfreq) + 1
+        frequency_F = np.fft.rfftfreq(samples, 1 / sfreq)
+        amplitude_F = np.where(frequency_F >= 1, 1 / np.sqrt(np.maximum(frequency_F, 1e-9)), 0.0)
+        low, high = self.pass_band(sfreq)
+        inside = (frequency_F >= low) & (frequency_F <= high)
+        amplitude_F *= samples / np.sqrt(2 * (amplitude_F[inside] ** 2).sum())  # unit variance inside the band
+        mix_CS = _noise_field()
+        shape = (mix_CS.shape[1], len(frequency_F))
+        spectrum = rng.standard_normal(shape, dtype=np.float32) + 1j * rng.standard_normal(shape, dtype=np.float32)
+        activity_ST = irfft(spectrum * (amplitude_F / np.sqrt(2)).astype(np.float32), samples, axis=1)
+        yield Stretch(np.matmul(mix_CS, activity_ST), np.round((onsets_N + MARGIN) * sfreq).astype(int))
 
 
 @lru_cache

@@ -9,6 +9,8 @@ import numpy as np
 
 from dreamdiff import embedded
 from dreamdiff.diffusion.clip import load_clip
+from dreamdiff.metrics.judges import load_classifier
+from eegprep.provenance import sha256_json
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,21 @@ class ImageSet:
     class_ids: tuple[str, ...] | None = None
 
     @classmethod
-    def shipped(cls, clip: str = "embedded") -> ImageSet:
-        """The drawings of 40 categories that ship with the package, with vectors of a CLIP (see `load_clip`)."""
+    def shipped(cls, clip: str = "embedded", *, network: str | None = None) -> ImageSet:
+        """The drawings of 40 categories that ship with the package, with vectors of a network.
+
+        Args:
+            clip: see `load_clip`. network: instead of it, the features of an ImageNet classifier (see `load_classifier`).
+        """
         parts = [embedded.load_images("train"), embedded.load_images("held-out")]
         images = np.concatenate([part.images_NHWC for part in parts])
         records = [record for part in parts for record in part.records]
-        target = load_clip(clip)
+        if network is not None:
+            reader = load_classifier(network)
+            features, origin = reader.read(images).features_ND, f"{network} {sha256_json(sorted(reader.files.values()))[:16]}"
+        else:
+            target = load_clip(clip)
+            features, origin = target.encode_images(images).numpy(), f"clip {target.fingerprint[:16]}"
         return cls(
             images_NHWC=images,
             labels_N=np.concatenate([part.labels_N for part in parts]),
@@ -39,8 +50,8 @@ class ImageSet:
             held_out_N=np.concatenate([np.full(len(part), number == 1) for number, part in enumerate(parts)]),
             classes=tuple(embedded.categories()),
             class_ids=tuple(embedded.synsets()),
-            features_ND=target.encode_images(images).numpy(),
-            features_from=f"clip {target.fingerprint[:16]}",
+            features_ND=np.asarray(features),
+            features_from=origin,
             licence=", ".join(sorted({str(record["licence"]) for record in records})),
         )
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
 from dreamdiff.simulation.backgrounds import SAMPLES, SFREQ, Background
+from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.images import ImageSet
 from eegprep.errors import DataError
-from eegprep.settings import Settings
 from eegprep.signals.head import HEAD_RADIUS, lead_field, standard_electrodes
 
 T0 = -0.2  # s, first sample of a window, from image onset
@@ -49,23 +48,6 @@ _WAVES = ((0.110, 0.028, 11.0), (0.170, 0.036, 10.0), (0.260, 0.055, 8.0))
 _KEEP_BYTES = 500_000_000  # background kept in memory between measuring its power and writing; the rest is made twice
 
 _DIPOLE_NAM = 20.0  # nAm, a plausible cortical source; only the ratios matter, g scales all of them
-
-
-class SimulateConfig(Settings):
-    """Dials of the simulation.
-
-    snr: dB, see the module. people; trials: per category and person. block_order: "random", or "class" for one category a block.
-    drift: standard deviation over blocks of the log amplitude of the background (0.3: about 30 %). background: "sample" (genuine
-    recordings that ship with the package) or "pink" (1/f noise of cortical sources).
-    """
-
-    snr: float = -6.0
-    people: int = 2
-    trials: int = 30
-    block_order: Literal["random", "class"] = "random"
-    drift: float = 0.0
-    background: Literal["sample", "pink"] = "sample"
-    seed: int = 0
 
 
 # ------------------------------------------------------------------------------------------------- the evoked response
@@ -120,8 +102,9 @@ class Person:
 
     def __init__(self, number: int, config: SimulateConfig, images: ImageSet, brain: Brain, background: Background) -> None:
         self.number, self.config, self.images, self.background = number, config, images, background
+        self.sfreq, self.samples, self.t0 = self.timing(config)
         rng = np.random.default_rng([config.seed, 2, number])
-        places_S3, moments_S3, delay_S = _sources(rng)
+        places_S3, moments_S3, delay_S = _sources(rng, config.anatomy)
         self.lead_CS = lead_field(places_S3, moments_S3)
         self.delay_S = delay_S + rng.normal(0, 0.008)
         # the answer of this person's sources: mostly what all share
@@ -130,10 +113,15 @@ class Person:
         self.components_NK = brain.components_NK
         self._schedule(np.random.default_rng([config.seed, 3, number]))
         n = len(self.image_N)
-        self.shift_N = rng.normal(0, 0.006, n)  # s, latency jitter
+        self.shift_N = rng.normal(0, config.jitter / 1000, n)  # s, latency jitter
         self.gain_N = rng.lognormal(0, 0.2, n)  # amplitude jitter
         self._noise: dict[int, np.ndarray] = {}  # blocks kept between measuring and writing
         self.drift_BC = drift_signal(rng, self.n_blocks, config.drift)
+
+    @staticmethod
+    def timing(config: SimulateConfig) -> tuple[float, int, float]:
+        """Rate, samples of a window, and time of its first sample, s from the onset of the picture."""
+        return SFREQ, SAMPLES, T0
 
     def evoked(self, trials: np.ndarray) -> np.ndarray:
         """(n, C, T) float32 uV, the response in trials of this person without background."""
@@ -170,7 +158,7 @@ class Person:
         """Attributes of the subject's group."""
         electrodes = standard_electrodes()
         return {
-            "sfreq": SFREQ, "t0": T0, "channels": list(electrodes.names), "n_channels": len(electrodes),
+            "sfreq": self.sfreq, "t0": self.t0, "channels": list(electrodes.names), "n_channels": len(electrodes),
             "pad_map": list(range(len(electrodes))), "positions": np.round(electrodes.positions_C3, 6).tolist(),
             "band": list(self.background.band), "unit": "uV", "reference": "average", "blocks": "recorded",
             "sources": list(self.background.names), "snr_db": self.config.snr, "dipole_nAm": round(_DIPOLE_NAM * self.scale, 3),
@@ -205,7 +193,10 @@ class Person:
 
     def _schedule(self, rng: np.random.Generator) -> None:
         """Which image is shown when, and which part of the default split it belongs to."""
-        shown = [images_of(self.images, label, self.config.trials, rng) for label in range(len(self.images.classes))]
+        shown = [
+            images_of(self.images, label, self.config.trials, rng, self.config.test_share)
+            for label in range(len(self.images.classes))
+        ]
         image_N = np.concatenate([images for images, _ in shown])
         part_N = np.concatenate([parts for _, parts in shown])
         if self.config.block_order == "class":
@@ -228,15 +219,15 @@ class Person:
         second = self.session_N == 1
         if second.any():
             onset_N[second] -= onset_N[second][0] - GAP[1]
-        self.onset_N = np.round(onset_N * SFREQ) / SFREQ
+        self.onset_N = np.round(onset_N * self.sfreq) / self.sfreq
 
 
-def _sources(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Places (m), moments and delays (s) of the dipoles of one person, both hemispheres."""
+def _sources(rng: np.random.Generator, anatomy: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places (m), moments and delays (s) of the dipoles of one person, both hemispheres; places vary by `anatomy` mm."""
     places, moments, delays = [], [], []
     for side in (-1.0, 1.0):
         for _, (x, y, z), delay in _AREAS:
-            place = np.array([side * x, y, z]) / 1000 + rng.normal(0, 0.003, 3)
+            place = np.array([side * x, y, z]) / 1000 + rng.normal(0, anatomy / 1000, 3)
             place *= min(1.0, 0.86 * HEAD_RADIUS / float(np.linalg.norm(place)))  # stay in the brain
             outward = place / np.linalg.norm(place)
             places.append(place)
@@ -245,11 +236,13 @@ def _sources(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return np.array(places), np.array(moments), np.array(delays)
 
 
-def images_of(images: ImageSet, label: int, trials: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Images and parts (0 train, 1 val, 2 test) of the trials of a category: 70, 10 and 20 %."""
+def images_of(
+    images: ImageSet, label: int, trials: int, rng: np.random.Generator, test: float = 0.2
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images and parts (0 train, 1 val, 2 test) of the trials of a category: 10 % and a share for the test, the rest for training."""
     mine = np.flatnonzero(images.labels_N == label)
     training, held_out = mine[~images.held_out_N[mine]], mine[images.held_out_N[mine]]
-    n_test, n_val = max(1, round(0.2 * trials)), max(1, round(0.1 * trials))
+    n_test, n_val = max(1, round(test * trials)), max(1, round(0.1 * trials))
     n_train = trials - n_test - n_val
     # drawings are parted the same way for all people; with a single held-out drawing, validation shows training drawings
     n_held_val = len(held_out) // 2 if len(held_out) > 2 else len(held_out) - 1

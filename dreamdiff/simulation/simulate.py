@@ -1,6 +1,6 @@
 """EEG-image pairs with a known answer.
 
-Each trial is genuine (or 1/f) background plus an evoked response whose sources are current dipoles in occipito-temporal cortex
+Two kinds of sources: `viewing` describes the default ("network"). With linear sources, as in 0.1.0, each trial is genuine (or 1/f) background plus an evoked response whose sources are current dipoles in occipito-temporal cortex
 of a spherical head. How strongly each source answers is a linear function of the image's CLIP vector, so that category *and*
 image are in the signal, and a perfect decoder is known to exist.
 
@@ -30,12 +30,16 @@ import numpy as np
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pairs.writer import PairsWriter
 from dreamdiff.simulation.backgrounds import Background, GenuineBackground, PinkBackground
+from dreamdiff.simulation.config import NETWORK_ONLY, SimulateConfig
 from dreamdiff.simulation.images import ImageSet
-from dreamdiff.simulation.people import Brain, Person, SimulateConfig
+from dreamdiff.simulation.people import Brain, Person
+from dreamdiff.simulation.viewing import DrivenBrain, Viewer
 from eegprep.errors import DataError, UsageError
 from eegprep.provenance import fingerprint
 from eegprep.recording import ProgressCallback, Recording
 from eegprep.sources.reading import read_source
+
+DRIVER = "efficientnet-lite0"  # the network behind the sources; not the one that is decoded
 
 
 def simulate(
@@ -54,7 +58,8 @@ def simulate(
     Args:
         out: the store.
         config: the dials.
-        images: what is shown; default the shipped drawings with vectors of the embedded CLIP.
+        images: what is shown, with the vectors that drive the sources; default the shipped drawings, with features of
+            EfficientNet-Lite0, or of the embedded CLIP for linear sources.
         backgrounds: recordings to take background from; default by `config.background`.
 
     Returns:
@@ -67,24 +72,27 @@ def simulate(
     """
     config = config or SimulateConfig()
     _check(config)
-    images = images or ImageSet.shipped()
+    network = config.sources == "network"
+    images = images or ImageSet.shipped(network=DRIVER if network else None)
     _check_images(images)
     source: Background = PinkBackground() if config.background == "pink" else GenuineBackground(_recordings(backgrounds))
     recipe = {
-        "kind": "simulated", **config.model_dump(mode="json"), "images": _digest(images.images_NHWC),
+        "kind": "simulated", **config.recipe(), "images": _digest(images.images_NHWC),
         "features": _digest(np.round(images.features_ND.astype(np.float64), 3)), "features_from": images.features_from,
         "background_from": list(source.names),
     }  # fmt: skip
     licence = f"images: {images.licence}; background: {source.licence}"
+    kind = Viewer if network else Person
     with PairsWriter(
-        out, recipe=recipe, classes=images.classes, class_ids=images.class_ids, provenance="simulated", licence=licence
-    ) as writer:
+        out, recipe=recipe, classes=images.classes, class_ids=images.class_ids, provenance="simulated", licence=licence,
+        samples=kind.timing(config)[1],
+    ) as writer:  # fmt: skip
         if not writer.complete:
             writer.set_images(images.images_NHWC, images.names)
-            brain = Brain(images, seed=config.seed)
+            brain = DrivenBrain(images, config) if network else Brain(images, seed=config.seed)
             parts: list[np.ndarray] = []
             for number in range(config.people):
-                person = Person(number, config, images, brain, source)
+                person = kind(number, config, images, brain, source)
                 parts.append(person.part_N)
                 _write_person(writer, person, fingerprint(recipe), progress)
             part = np.concatenate(parts)
@@ -114,6 +122,13 @@ def _check(config: SimulateConfig) -> None:
             raise UsageError(f"--{name} {value} is too small (least {least})", f"give --{name} {least} or more")
     if not -60 <= config.snr <= 60:
         raise UsageError(f"--snr {config.snr:g} dB is outside -60..60", "give a ratio in dB, for instance -6")
+
+    usual = SimulateConfig(sources="linear")
+    turned = [name for name in NETWORK_ONLY if getattr(config, name) != getattr(usual, name)]
+    if config.sources == "linear" and turned:
+        raise UsageError(
+            f"--{turned[0]} is a dial of network sources, and --sources linear was given", f"leave --{turned[0]} out"
+        )
 
 
 def _check_images(images: ImageSet) -> None:

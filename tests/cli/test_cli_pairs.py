@@ -12,8 +12,8 @@ from simulation.test_simulate import image_set
 from cli import main
 from cli._app import dreamdiff_app
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.images import ImageSet
-from dreamdiff.simulation.people import SimulateConfig
 from dreamdiff.simulation.simulate import simulate
 
 SIMULATE = ["pairs", "simulate", "--people", "1", "--trials", "5", "--background", "pink"]
@@ -26,14 +26,14 @@ def run(*arguments: object) -> int:
 @pytest.fixture
 def few_images(monkeypatch) -> None:
     """Five categories of random pictures instead of the shipped drawings and the CLIP, to be quick."""
-    monkeypatch.setattr(ImageSet, "shipped", classmethod(lambda cls: image_set()))
+    monkeypatch.setattr(ImageSet, "shipped", classmethod(lambda cls, **_: image_set()))
 
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("stores")
     for order in ("random", "class"):
-        config = SimulateConfig(people=2, trials=20, background="pink", block_order=order)
+        config = SimulateConfig(sources="linear", people=2, trials=20, background="pink", block_order=order)
         simulate(folder / order, config, images=image_set())
     return {order: folder / order for order in ("random", "class")}
 

@@ -14,8 +14,8 @@ from dreamdiff.evaluation import generation_controls as k_generation_controls
 from dreamdiff.metrics.measurement import mean_measurement
 from dreamdiff.pairs.audit import audit
 from dreamdiff.pairs.splits import Trials
+from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.images import ImageSet
-from dreamdiff.simulation.people import SimulateConfig
 from dreamdiff.simulation.simulate import simulate
 from eegprep.errors import DataError
 
@@ -47,7 +47,9 @@ def small_images() -> ImageSet:
 
 def judged(tmp_path, *, order: str, drift: float) -> k.DecodingControls:
     """Simulate one person, audit the default split (test images are new), and run all decoding controls."""
-    config = SimulateConfig(snr=-4, people=1, trials=30, block_order=order, drift=drift, background="pink", seed=1)
+    config = SimulateConfig(
+        sources="linear", snr=-4, people=1, trials=30, block_order=order, drift=drift, background="pink", seed=1
+    )
     pairs = simulate(tmp_path / "pairs.zarr", config, images=small_images())
     parts = pairs.split()
     train, test = parts["train"], parts["test"]

@@ -12,7 +12,7 @@ from dreamdiff.finetuning.prepare import finetune
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.generate import generate, load_pipeline
 from dreamdiff.generation.trials import open_trials
-from dreamdiff.simulation.people import SimulateConfig
+from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.simulate import simulate
 from eegprep.settings import resolve
 
@@ -25,7 +25,7 @@ def test_held_out_trials_give_their_category_and_shuffled_eeg_gives_chance(tmp_p
 
     With the EEG of other trials the same images are as often right as by guessing.
     """
-    pairs = simulate(tmp_path / "pairs.zarr", SimulateConfig(people=1, trials=30, background="pink"))
+    pairs = simulate(tmp_path / "pairs.zarr", SimulateConfig(sources="linear", people=1, trials=30, background="pink"))
     settings = resolve(
         FinetuneConfig, presets=FINETUNE_PRESETS, preset="demo",
         assignments=["loop.max_steps=4", "preview_trials=0", "validate_trials=20", "loop.device=cpu"],

@@ -17,8 +17,8 @@ from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig,
 from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.programs.app import Studio
+from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.images import ImageSet
-from dreamdiff.simulation.people import SimulateConfig
 from dreamdiff.simulation.simulate import simulate
 from eegprep.errors import DataError, SourceError, UsageError
 
@@ -51,7 +51,7 @@ def pairs(tmp_path_factory):
         features_ND=rng.normal(size=(9, 8)),
     )
     path = tmp_path_factory.mktemp("pairs") / "pairs.zarr"
-    simulate(path, SimulateConfig(people=2, trials=6, background="pink"), images=images)
+    simulate(path, SimulateConfig(sources="linear", people=2, trials=6, background="pink"), images=images)
     return path
 
 

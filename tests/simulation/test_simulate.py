@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.simulation.backgrounds import SAMPLES, SFREQ, GenuineBackground, PinkBackground
+from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.images import ImageSet
-from dreamdiff.simulation.people import EVOKED_WINDOW, T0, Brain, Person, SimulateConfig, principal_components, waves
+from dreamdiff.simulation.people import EVOKED_WINDOW, T0, Brain, Person, principal_components, waves
 from dreamdiff.simulation.simulate import simulate
 from eegprep.errors import DataError, SignalError, UsageError
 from eegprep.recording import Recording
@@ -39,7 +40,7 @@ IMAGES = image_set()
 
 
 def config(**changes: object) -> SimulateConfig:
-    return SimulateConfig(**{"people": 1, "trials": 10, "background": "pink", **changes})  # type: ignore[arg-type]
+    return SimulateConfig(**{"sources": "linear", "people": 1, "trials": 10, "background": "pink", **changes})  # type: ignore[arg-type]
 
 
 def person(**changes: object) -> Person:
@@ -370,7 +371,7 @@ def test_recordings_that_cannot_be_background_are_refused():
 @pytest.mark.slow
 def test_forty_categories_of_shipped_drawings_are_decoded_from_one_trial(tmp_path: Path):
     """The default: 40 classes, genuine background, -6 dB, the embedded CLIP. Possible, and not trivial (chance 2.5 %)."""
-    pairs = simulate(tmp_path / "p.zarr", SimulateConfig())
+    pairs = simulate(tmp_path / "p.zarr", SimulateConfig(sources="linear"))
     accuracy = ridge_accuracy(
         features(pairs, (TIME > 0.02) & (TIME < 0.5)), pairs.labels, pairs.splits["train"], pairs.splits["test"]
     )

@@ -20,7 +20,8 @@ from dreamdiff.embedded import Split, captions, categories, load_images, paths
 from dreamdiff.metrics.judges import load_classifier
 from dreamdiff.metrics.measurement import bootstrap_interval
 from eegprep.atomic import open_atomic, write_json
-from tools.embedded_model.train import load_clip, load_vae, text_states
+from tools.embedded_model.clip import load_clip, text_states
+from tools.embedded_model.vae import load_vae
 
 STEPS, GUIDANCE = 20, 3.0
 

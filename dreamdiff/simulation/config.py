@@ -1,0 +1,65 @@
+"""Dials of the simulation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from eegprep.settings import Settings
+
+# what a dial is when it is not given, by the kind of sources
+_BY_SOURCES: dict[str, dict[str, float]] = {
+    "network": {"snr": -16.0, "jitter": 12.0, "anatomy": 6.0},
+    "linear": {"snr": -6.0, "jitter": 6.0, "anatomy": 3.0},
+}
+NETWORK_ONLY = ("sfreq", "length", "common", "category", "own")
+
+
+class SimulateConfig(Settings):
+    """Dials of the simulation; see `viewing` for `sources` "network", and `simulate` for "linear"."""
+
+    sources: Literal["network", "linear"] = Field(
+        default="network",
+        description="network: driven by EfficientNet-Lite0 through a non-linear map, response added before the filter. "
+        "linear: driven by the CLIP vector itself, response added after the filter (0.1.0)",
+    )
+    snr: float = Field(
+        default=-16.0, description="Response over background, 0 to 500 ms, all channels, dB; -16, and -6 for linear sources"
+    )
+    people: int = Field(default=2, description="Simulated people")
+    trials: int = Field(default=30, description="Trials per category and person")
+    block_order: Literal["random", "class"] = Field(default="random", description="Mixed blocks, or one category a block")
+    drift: float = Field(
+        default=0.0, description="Standard deviation over blocks of the log amplitude of the background; 0.3 is about 30 %"
+    )
+    background: Literal["sample", "pink"] = Field(
+        default="sample", description="Genuine recordings that ship with the package, or 1/f noise of cortical sources"
+    )
+    seed: int = Field(default=0, description="Of everything random")
+    test_share: float = Field(default=0.2, gt=0, lt=0.8, description="Share of the trials in the test part")
+    sfreq: float = Field(default=512.0, ge=64, le=512, description="Rate of the windows, Hz (network)")
+    length: float = Field(default=1.0, ge=0.6, le=1.0, description="Length of the windows, s, from 0.2 s before onset (network)")
+    common: float = Field(default=1.0, ge=0, description="Size of the response that every picture evokes (network)")
+    category: float = Field(default=1.0, ge=0, description="Size of what all pictures of a category share (network)")
+    own: float = Field(default=1.0, ge=0, description="Size of what belongs to one picture alone (network)")
+    jitter: float = Field(
+        default=12.0, ge=0, description="Standard deviation of the latency over trials, ms; 12, and 6 for linear sources"
+    )
+    anatomy: float = Field(
+        default=6.0, ge=0, description="Standard deviation of the sources' places over people, mm; 6, and 3 for linear sources"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_sources(cls, given: Any) -> Any:
+        return {**_BY_SOURCES.get(str(given.get("sources", "network")), {}), **given} if isinstance(given, dict) else given
+
+    def recipe(self) -> dict[str, Any]:
+        """Plain JSON for the store; stores with linear sources say what they said in 0.1.0 unless a new dial was turned."""
+        content = self.model_dump(mode="json")
+        if self.sources == "network":
+            return content
+        usual = SimulateConfig(sources="linear").model_dump(mode="json")
+        new = ("sources", "test_share", "jitter", "anatomy", *NETWORK_ONLY)
+        return {name: value for name, value in content.items() if name not in new or value != usual[name]}
