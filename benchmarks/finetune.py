@@ -79,7 +79,7 @@ def side(name: str, work: Path, size: str, steps: int) -> dict[str, object]:
         task.module.unet.requires_grad_(True)
     losses, times = [], []
     for number in range(steps):
-        positions = task.data.parts["train"][(number * task.config.batch_size + np.arange(task.config.batch_size)) % 15]
+        positions = task.data.parts["train"][(number * task.config.data.batch_size + np.arange(task.config.data.batch_size)) % 15]
         started = time.process_time()
         batch = task.data.batch(positions)
         if clip is not None:

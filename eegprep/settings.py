@@ -7,20 +7,30 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from eegprep.errors import UsageError
 
 
 class Settings(BaseModel):
-    """Base of every configuration: frozen, no unknown keys."""
+    """Base of every configuration: frozen, no unknown keys.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    renamed: keys of older versions and what they are called now, as `old: new` with dots between sections. They are accepted
+    wherever settings come from, so that files, commands and finished runs keep working.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)  # `--set name=2024` is a name
+    renamed: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_old_names(cls, content: Any) -> Any:
+        return current_names(cls, content) if isinstance(content, Mapping) else content
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
@@ -51,6 +61,7 @@ def resolve(
     preset: str | None = None,
     file: Path | None = None,
     assignments: Iterable[str] = (),
+    options: Mapping[str, Any] | None = None,
     base: Mapping[str, Any] | None = None,
 ) -> SettingsT:
     """Merge all sources of settings into one checked object.
@@ -60,26 +71,47 @@ def resolve(
         presets, preset: named starting points, and the one that is wanted.
         file: a TOML file.
         assignments: `section.key=value` strings; a value is read as TOML, else as plain text.
-        base: what lies below the preset (for instance options of a command line).
+        options: values of command-line options by key, as Python values; None is "not given". They win over everything else.
+        base: what lies below the preset.
 
     Raises:
         UsageError: unknown preset, key or value, or a file that is missing or not TOML.
     """
     merged: dict[str, Any] = {}
-    if base:
-        merge(merged, base)
+    merge(merged, current_names(schema, base or {}))
     if preset is not None:
         known = presets or {}
         if preset not in known:
             raise UsageError(
                 f"there is no preset {preset!r}{suggest(preset, known)}", f"choose one of: {', '.join(sorted(known))}"
             )
-        merge(merged, known[preset])
+        merge(merged, current_names(schema, known[preset]))
     if file is not None:
-        merge(merged, read_toml(file))
+        merge(merged, current_names(schema, read_toml(file)))
     for text in assignments:
-        _assign(merged, text)
+        _assign(merged, text, schema)
+    merge(merged, current_names(schema, {key: value for key, value in (options or {}).items() if value is not None}))
     return validated(schema, merged)
+
+
+def current_names(schema: type[BaseModel], content: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` with the keys of older versions moved to where they are now, see `Settings.renamed`."""
+    renamed: Mapping[str, str] = getattr(schema, "renamed", {})
+    moved: dict[str, Any] = deepcopy({key: value for key, value in content.items() if key not in renamed})
+    for key in content.keys() & renamed.keys():
+        _set(moved, renamed[key].split("."), content[key])
+    return moved
+
+
+def current_form(schema: type[BaseModel], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that an older version wrote, as this one would write it: renamed keys moved, new keys at their defaults.
+
+    What this version does not understand is returned as it is.
+    """
+    try:
+        return schema.model_validate(stored).model_dump(mode="json")
+    except ValidationError:
+        return dict(stored)
 
 
 def validated(schema: type[SettingsT], content: Mapping[str, Any]) -> SettingsT:
@@ -92,8 +124,11 @@ def validated(schema: type[SettingsT], content: Mapping[str, Any]) -> SettingsT:
         if first["type"] == "extra_forbidden":
             parent = _schema_at(schema, first["loc"][:-1])
             names = list(parent.model_fields) if parent else []
+            old = getattr(parent, "renamed", {})
+            near = difflib.get_close_matches(str(first["loc"][-1]), [*names, *old], n=1, cutoff=0.5)
+            hint = f"; did you mean {old.get(near[0], near[0])!r}?" if near else ""
             raise UsageError(
-                f"there is no setting {key!r}{suggest(str(first['loc'][-1]), names)}",
+                f"there is no setting {key!r}{hint}",
                 f"remove it, or use one of: {', '.join(names) or 'the documented keys'}",
             ) from None
         raise UsageError(
@@ -108,7 +143,7 @@ def read_toml(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})", "check the path of the configuration") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: not a TOML file ({error})", "mend the line that is named") from None
+        raise UsageError(f"{file}: not a TOML file ({error})", "correct that line") from None
 
 
 def merge(target: dict[str, Any], extra: Mapping[str, Any]) -> None:
@@ -120,19 +155,34 @@ def merge(target: dict[str, Any], extra: Mapping[str, Any]) -> None:
             target[key] = deepcopy(value)  # presets are shared: what is assigned later must not reach them
 
 
-def _assign(target: dict[str, Any], text: str) -> None:
+def _assign(target: dict[str, Any], text: str, schema: type[BaseModel]) -> None:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"--set {text!r} is not of the form section.key=value", "write for instance --set optim.lr=1e-4")
-    *sections, last = key.strip().split(".")
+    name = key.strip()
+    sections = getattr(schema, "renamed", {}).get(name, name).split(".")
+    try:
+        parsed = tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    try:
+        _set(target, sections, parsed)
+    except TypeError as error:
+        raise UsageError(f"--set {text!r}: {str(error)!r} is a value, not a section", "name an existing section") from None
+
+
+def _set(target: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Put `value` at `path`, making sections on the way.
+
+    Raises:
+        TypeError: naming the part of the path that is a value.
+    """
+    *sections, last = path
     for section in sections:
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
-            raise UsageError(f"--set {text!r}: {section!r} is a value, not a section", "name an existing section")
-    try:
-        target[last] = tomllib.loads(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
-        target[last] = value.strip()
+            raise TypeError(section)
+    target[last] = value
 
 
 def _schema_at(schema: type[BaseModel], path: tuple[Any, ...]) -> type[BaseModel] | None:

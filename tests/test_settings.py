@@ -6,7 +6,7 @@ import pytest
 
 from eegprep.errors import UsageError
 from eegprep.provenance import fingerprint
-from eegprep.settings import Settings, resolve
+from eegprep.settings import Settings, current_form, resolve
 
 
 class Optim(Settings):
@@ -86,3 +86,36 @@ def test_the_fingerprint_depends_on_values_only():
     """Resume compares fingerprints: equal settings must never look different, nor different ones equal."""
     assert fingerprint(resolve(Train, assignments=["epochs=500"])) == fingerprint(Train())
     assert fingerprint(Train(epochs=499)) != fingerprint(Train())
+
+
+class Sections(Settings):
+    renamed = {"batch": "data.batch_size", "lr": "optim.lr"}  # noqa: RUF012
+
+    class Data(Settings):
+        batch_size: int = 8
+        name: str = "x"
+
+    data: Data = Data()
+    optim: Optim = Optim()
+
+
+def test_a_renamed_key_means_the_same_in_every_place_a_setting_can_come_from(tmp_path):
+    """Files, commands and scripts of the version before keep working, and later sources still win over earlier ones."""
+    (tmp_path / "old.toml").write_text("batch = 5\n")
+
+    assert resolve(Sections, file=tmp_path / "old.toml").data.batch_size == 5
+    assert resolve(Sections, assignments=["batch=6"]) == Sections(batch=6) == resolve(Sections, options={"batch": 6})
+    assert resolve(Sections, presets={"p": {"data": {"batch_size": 2}}}, preset="p", assignments=["batch=3"]).data.batch_size == 3
+    assert resolve(Sections, presets={"p": {"batch": 2}}, preset="p", assignments=["data.batch_size=3"]).data.batch_size == 3
+
+
+def test_a_configuration_of_an_older_version_is_given_todays_form():
+    """Moved keys are moved, and a key that did not exist then has the value that it had without a name."""
+    assert current_form(Sections, {"batch": 5, "optim": {"lr": 1.0}}) == Sections(batch=5, lr=1.0).model_dump(mode="json")
+    assert current_form(Sections, {"unknown": 1}) == {"unknown": 1}
+
+
+def test_an_option_reaches_the_configuration_as_the_value_it_is():
+    """`--pairs 2024` is the name of a store, not a number; None is an option that was not given."""
+    assert resolve(Train, options={"name": "2024", "epochs": None}) == Train(name="2024")
+    assert resolve(Train, assignments=["name=2024"]) == Train(name="2024")

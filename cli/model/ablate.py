@@ -49,9 +49,8 @@ def ablate(
     from eegprep.settings import resolve
 
     options = {"pairs": pairs, "store": store, "sd": sd, "clip": clip, "workers": workers, "scheduler": scheduler}
-    chosen = [f"{name}={value}" for name, value in options.items() if value is not None]
     name = preset or ("quick" if quick else "default")
-    settings = resolve(AblateConfig, presets=ABLATE_PRESETS, preset=name, file=config, assignments=[*(set_ or ()), *chosen])
+    settings = resolve(AblateConfig, presets=ABLATE_PRESETS, preset=name, file=config, assignments=set_ or (), options=options)
     wanted = [part.strip() for part in rows.split(",")] if rows else list(TABLE2)
     with progress("ablation") as report:
         found = table1(out, settings, progress=report) if table == 1 else run(out, wanted, settings, progress=report)

@@ -57,11 +57,9 @@ def evaluate(
 
     options = {
         "split": split, "samples": samples, "trials": trials, "steps": steps, "seed": seed, "controls": controls or None,
-        "classifier": classifier, "inception": inception, "lpips": lpips, "clip": clip,
+        "classifier": classifier, "inception": inception, "lpips": lpips, "clip": clip, "baselines": ("all",) if baselines else None,
     }  # fmt: skip
-    chosen = [f"{name}={str(value).lower() if value is True else value}" for name, value in options.items() if value is not None]
-    chosen += ['baselines=["all"]'] if baselines else []
-    settings = resolve(EvaluateConfig, file=config, assignments=[*(set_ or ()), *chosen])
+    settings = resolve(EvaluateConfig, file=config, assignments=set_ or (), options=options)
     with progress("evaluating") as report:
         found = run(model, pairs, out, settings, images=images, progress=report)
     write_report(found, out / "report.html")

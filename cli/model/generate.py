@@ -57,8 +57,9 @@ def generate(
     options = {
         "samples": samples, "steps": steps, "seed": seed, "scheduler": scheduler, "guidance": guidance, "batch_size": batch_size,
     }  # fmt: skip
-    chosen = [f"{name}={value}" for name, value in options.items() if value is not None]
-    settings = resolve(GenerateConfig, presets=GENERATE_PRESETS, preset=preset, file=config, assignments=[*(set_ or ()), *chosen])
+    settings = resolve(
+        GenerateConfig, presets=GENERATE_PRESETS, preset=preset, file=config, assignments=set_ or (), options=options
+    )
     with progress("generating") as report:
         sheets = generate_to_folder(
             model, eeg, out, settings, select=select, trials=_numbers(trials), images=images, progress=report

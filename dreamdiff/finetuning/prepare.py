@@ -7,7 +7,6 @@ import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from dreamdiff.encoders.weights import weights_folder
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.finetuning.data import TrainingData, image_moments
 from dreamdiff.finetuning.linear_start import Texts
-from dreamdiff.finetuning.task import FinetuneTask
+from dreamdiff.finetuning.task import FinetuneTask, learned_settings
 from dreamdiff.pairs.image_cache import CachedRows, cached_rows, default_cache
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.loop import fit
@@ -73,8 +72,9 @@ def prepare(
     store = Pairs.open(pairs)
     eeg_encoder = load_encoder(encoder)
     check_eeg(store, eeg_encoder)
-    parts = store.parts(config.split, judged_by=None if config.select == "last" else config.select)
-    root = Path(config.cache) if config.cache else default_cache(store.path, out)
+    select = config.validation.select
+    parts = store.parts(config.data.split, judged_by=None if select == "last" else select)
+    root = Path(config.data.cache) if config.data.cache else default_cache(store.path, out)
     numbers = np.unique(store.image[np.concatenate([parts["train"], parts["val"]])])  # images of test trials are never read
     row = np.full(len(store.image_sha256), -1)
     row[numbers] = np.arange(len(numbers))
@@ -84,26 +84,21 @@ def prepare(
         target = load_clip(clip, offline=offline)
         remarks += target.remarks
         clip_vectors, clip_key = _clip_vectors(store, numbers, target, root, progress), target.fingerprint
-        if config.linear_start:
-            texts = Texts.of(target, store.classes, config.caption, "zero" if sd == "embedded" else "end")
+        if config.start.linear_start:
+            texts = Texts.of(target, store.classes, config.start.caption, "zero" if sd == "embedded" else "end")
         del target
         gc.collect()  # the towers are not needed again; at full size they are 1.7 GB
     model = load_stable_diffusion(sd, offline=offline)
     remarks += model.remarks
     need_space(out, model)
-    size = config.image_size or model.image_size
+    size = config.data.image_size or model.image_size
     if size % vae_factor(model.vae):
         raise ModelError(
             f"images of {size} pixels do not fit a VAE that divides by {vae_factor(model.vae)}", "set image_size to a multiple"
         )
     moments = _moments(store, numbers, model, size, root, progress)
-    exclude = {
-        "loop": {"checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "tracker"},
-        "cache": True,
-        "preview_trials": True,
-    }
     identity = {
-        "config": config.model_dump(mode="json", exclude=cast(Any, exclude)),
+        "config": learned_settings(config.model_dump(mode="json")),
         "pairs": store.fingerprint, "encoder": _encoder_identity(encoder), "sd": model.fingerprint, "clip": clip_key,
     }  # fmt: skip
     data = TrainingData(store, parts, row, moments, clip_vectors)
@@ -162,7 +157,12 @@ def need_space(out: Path, model: StableDiffusion) -> None:
 
 def wants_clip(config: FinetuneConfig) -> bool:
     """Whether anything in this configuration reads CLIP vectors."""
-    return bool(config.w_clip or config.w_contrastive or config.w_class or config.select == "clip-accuracy")
+    return bool(
+        config.losses.w_clip
+        or config.losses.w_contrastive
+        or config.losses.w_class
+        or config.validation.select == "clip-accuracy"
+    )
 
 
 def _clip_vectors(

@@ -6,7 +6,7 @@ Shapes: N trials, B batch, C channels, T samples, L tokens, D width, H W pixels.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,11 +29,25 @@ from dreamdiff.finetuning.trained import Trained, trainable_table
 from dreamdiff.training.best import best_file, keep_if_best, load_trained
 from dreamdiff.training.task import Batch, Draw, Task, mix
 from eegprep import atomic
+from eegprep.settings import current_form
 
 CONTEXT_TOKENS = 77  # what Stable Diffusion 1.x was trained with
 
 
-class FinetuneTask(Task):
+def learned_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide what is learned: not where latents are cached, what is drawn, or how often a checkpoint is written."""
+    free = {
+        "data": {"cache"},
+        "validation": {"preview_trials"},
+        "loop": {"checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "tracker"},
+    }
+    return {
+        section: {key: value for key, value in values.items() if key not in free.get(section, ())}
+        for section, values in config.items()
+    }
+
+
+class FinetuneTask(Task[Trained]):
     """L = w_sd L_SD + w_clip L_clip + w_contrastive L_contrastive + w_class cross-entropy (paper: 1, 1, 0, 0)."""
 
     def __init__(
@@ -59,30 +73,30 @@ class FinetuneTask(Task):
             tokens_out=CONTEXT_TOKENS,
             context_width=model.context_width,
             clip_width=data.clip_vectors.row_shape[0] if data.clip_vectors is not None else 0,
-            clip_from=config.clip_from,
-            time_width=int(unet.config.block_out_channels[0]) * 4 if config.time_branch else 0,
-            classes=len(data.pairs.classes) if config.w_class else 0,
+            clip_from=config.what.clip_from,
+            time_width=int(unet.config.block_out_channels[0]) * 4 if config.what.time_branch else 0,
+            classes=len(data.pairs.classes) if config.losses.w_class else 0,
             linear_channels=encoder.config.channels if texts is not None else 0,
-            linear_bins=config.linear_bins,
+            linear_bins=config.start.linear_bins,
             captions=len(texts.vectors_KD) if texts is not None else 0,
         )
-        if config.time_branch:
+        if config.what.time_branch:
             accept_time_branch(unet)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(config.loop.seed, "new layers"))
             self.module = Trained(encoder, Conditioner(wanted), unet)
             self._freeze()
         check_fit(unet, model.vae, encoder, self.module.conditioner)
-        if config.context_std is not None:
-            self._calibrate(config.context_std)
+        if config.start.context_std is not None:
+            self._calibrate(config.start.context_std)
         if texts is not None:
             self.remarks += linear_start(self.module, data, texts)
-        if config.gradient_checkpointing:
+        if config.what.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
             encoder.gradient_checkpointing = True
 
     def compile(self) -> None:
-        trained = cast(Trained, self.module)
+        trained = self.module
         for block in trained.encoder.blocks:
             block.compile()
         cast(Any, trained.unet).compile_repeated_blocks()  # its transformer blocks: the layers around them hardly gain
@@ -91,18 +105,18 @@ class FinetuneTask(Task):
 
     def _freeze(self) -> None:
         """Everything first, then what is chosen."""
-        trained, config = cast(Trained, self.module), self.config
+        trained, config = self.module, self.config
         trained.requires_grad_(False)
         cast(Any, self.model.vae).requires_grad_(False).eval()
-        choose_trainable(trained.unet, config.trains, config.lora_rank)
-        if config.train_encoder:
+        choose_trainable(trained.unet, config.what.trains, config.what.lora_rank)
+        if config.what.train_encoder:
             trained.encoder.requires_grad_(True)
             trained.encoder.cls_token.requires_grad_(False)  # not used outside pre-training
         trained.conditioner.requires_grad_(True)
-        trained.conditioner.null_LD.requires_grad_(config.guidance_dropout > 0)
+        trained.conditioner.null_LD.requires_grad_(config.losses.guidance_dropout > 0)
 
     def _calibrate(self, std: float) -> None:
-        trained = cast(Trained, self.module)
+        trained = self.module
         some = self.data.parts["train"][:32]
         with torch.no_grad():
             trained.conditioner.calibrate(trained.encoder(torch.from_numpy(self.data.pairs.eeg(some))), 0.0, std)
@@ -114,7 +128,11 @@ class FinetuneTask(Task):
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """AdamW groups: encoder, conditioner and U-Net with their own rates; vectors and scalars are not decayed."""
         groups = []
-        for name, scale in (("encoder", self.config.lr_encoder), ("conditioner", self.config.lr_conditioner), ("unet", 1.0)):
+        for name, scale in (
+            ("encoder", self.config.optim.lr_encoder),
+            ("conditioner", self.config.optim.lr_conditioner),
+            ("unet", 1.0),
+        ):
             params = [p for p in getattr(self.module, name).parameters() if p.requires_grad]
             for chosen, decay in (([p for p in params if p.ndim > 1], weight_decay), ([p for p in params if p.ndim <= 1], 0.0)):
                 if chosen:
@@ -127,24 +145,30 @@ class FinetuneTask(Task):
         """Configuration and digests of all inputs."""
         return self._identity
 
+    def current_identity(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """See `Task`. In 0.1.0 the rates of the parts lay outside the optimiser's settings."""
+        config = current_form(FinetuneConfig, stored.get("config", {}))
+        rates = {key: config["optim"][key] for key in ("lr_encoder", "lr_conditioner")} if "optim" in config else {}
+        return {**stored, "config": learned_settings(config), "optim": {**rates, **stored.get("optim", {})}}
+
     def stream(self, rank: int, world_size: int) -> PairStream:
         """Training trials."""
-        return PairStream(self.data, self.config.batch_size, self.config.loop.seed, rank, world_size)
+        return PairStream(self.data, self.config.data.batch_size, self.config.loop.seed, rank, world_size)
 
     def step(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
         """All losses of one batch; noise, time step and dropped EEG are functions of the trial and the epoch."""
-        config, trained = self.config, cast(Trained, self.module)
+        config, trained = self.config, self.module
         context = condition(trained.encoder, trained.conditioner, batch["eeg"])
         losses: dict[str, Tensor] = {}
         if context.clip_BD is not None and "clip" in batch:
             losses["clip"] = clip_loss(context.clip_BD, batch["clip"])
-            if config.w_contrastive:
+            if config.losses.w_contrastive:
                 losses["contrastive"] = contrastive_loss(context.clip_BD, batch["clip"], batch["image"])
         if context.logits_BK is not None:
             losses["class"] = F.cross_entropy(context.logits_BK.float(), batch["label"])
-        if config.w_sd:
-            if config.guidance_dropout:
-                context = trained.conditioner.drop(context, draw.uniform("guidance") < config.guidance_dropout)
+        if config.losses.w_sd:
+            if config.losses.guidance_dropout:
+                context = trained.conditioner.drop(context, draw.uniform("guidance") < config.losses.guidance_dropout)
             shape = (batch["moments"].shape[1] // 2, *batch["moments"].shape[2:])
             clean_BCHW = draw_latents(
                 batch["moments"], draw.normal("latent", *shape), float(self.model.vae.config.scaling_factor)
@@ -152,9 +176,14 @@ class FinetuneTask(Task):
             schedule = self._schedule(clean_BCHW.device)
             losses["sd"] = diffusion_loss(
                 trained.unet, schedule, clean_BCHW, context.tokens_BLD, draw.normal("noise", *shape),
-                draw.integers("step", len(schedule)), time_BD=context.time_BD, min_snr_gamma=config.min_snr_gamma,
+                draw.integers("step", len(schedule)), time_BD=context.time_BD, min_snr_gamma=config.losses.min_snr_gamma,
             )  # fmt: skip
-        weights = {"sd": config.w_sd, "clip": config.w_clip, "contrastive": config.w_contrastive, "class": config.w_class}
+        weights = {
+            "sd": config.losses.w_sd,
+            "clip": config.losses.w_clip,
+            "contrastive": config.losses.w_contrastive,
+            "class": config.losses.w_class,
+        }
         total = sum((weights[name] * value for name, value in losses.items()), torch.zeros((), device=batch["eeg"].device))
         return {"loss": total, **losses}
 
@@ -169,13 +198,13 @@ class FinetuneTask(Task):
 
         When these weights are the best so far they are kept in `best/`. Test trials are never read.
         """
-        positions = self.data.parts["val"][: self.config.validate_trials]
+        positions = self.data.parts["val"][: self.config.validation.validate_trials]
         if len(positions) == 0:
             return {}
         sums: dict[str, float] = {}
         hits = 0.0
-        for start in range(0, len(positions), self.config.batch_size):
-            chosen = positions[start : start + self.config.batch_size]
+        for start in range(0, len(positions), self.config.data.batch_size):
+            chosen = positions[start : start + self.config.data.batch_size]
             batch = {name: value.to(device) for name, value in self.data.batch(chosen).items()}
             losses = self.step(batch, Draw(self.config.loop.seed, -1, batch["index"], device))
             for name, value in losses.items():
@@ -191,7 +220,7 @@ class FinetuneTask(Task):
         """Trials whose h(y) lies, seen from the mean over classes, nearest to the mean vector of their class's training images."""
         if self.data.clip_vectors is None:
             return 0.0
-        trained = cast(Trained, self.module)
+        trained = self.module
         clip_BD = condition(trained.encoder, trained.conditioner, batch["eeg"]).clip_BD
         if clip_BD is None:
             return 0.0
@@ -212,16 +241,17 @@ class FinetuneTask(Task):
         return centres
 
     def _keep_best(self, numbers: dict[str, float]) -> None:
-        if self.config.select == "last":
+        if self.config.validation.select == "last":
             return
-        score = -numbers["clip_accuracy"] if self.config.select == "clip-accuracy" else numbers["loss"]
-        facts = {"select": self.config.select, **{f"val_{k}": repr(v) for k, v in numbers.items()}}
+        select = self.config.validation.select
+        score = -numbers["clip_accuracy"] if select == "clip-accuracy" else numbers["loss"]
+        facts = {"select": select, **{f"val_{k}": repr(v) for k, v in numbers.items()}}
         keep_if_best(self.run_dir, self.module, score, facts)
 
     def pictures(self, run_dir: Path, device: torch.device) -> None:
         """`preview.png`: a few validation trials, the image seen on the left, the image generated on the right."""
         positions = self.data.parts["val"] if len(self.data.parts["val"]) else self.data.parts["train"]
-        positions = positions[np.linspace(0, len(positions) - 1, self.config.preview_trials).astype(int)]
+        positions = positions[np.linspace(0, len(positions) - 1, self.config.validation.preview_trials).astype(int)]
         if len(positions) == 0:
             return
         pipe = self.pipeline()
@@ -239,11 +269,11 @@ class FinetuneTask(Task):
 
     def pipeline(self) -> DreamDiffusionPipeline:
         """The current weights as a pipeline (sharing them)."""
-        config, trained, pairs = self.config, cast(Trained, self.module), self.data.pairs
+        config, trained, pairs = self.config, self.module, self.data.pairs
         attributes = pairs.attributes[pairs.subjects[0]]
         details = PipelineConfig(
-            guidance=config.guidance if config.guidance_dropout else 1.0,
-            guidance_trained=config.guidance_dropout > 0,
+            guidance=config.losses.guidance if config.losses.guidance_dropout else 1.0,
+            guidance_trained=config.losses.guidance_dropout > 0,
             image_size=self.image_size,
             signal=SignalConfig(
                 sfreq=attributes.get("sfreq"),
@@ -252,8 +282,8 @@ class FinetuneTask(Task):
                 unit=attributes.get("unit", "uV"),
             ),
             classes=tuple(pairs.classes),
-            training={"pairs": pairs.fingerprint, "provenance": pairs.provenance, "split": config.split, "trains": config.trains,
-                      "train_encoder": config.train_encoder, "sd": self.model.source, "select": config.select},
+            training={"pairs": pairs.fingerprint, "provenance": pairs.provenance, "split": config.data.split, "trains": config.what.trains,
+                      "train_encoder": config.what.train_encoder, "sd": self.model.source, "select": config.validation.select},
         )  # fmt: skip
         scheduler = make_scheduler("dpm-solver++", cast(Any, self.model.scheduler).config)
         return DreamDiffusionPipeline(
@@ -263,10 +293,10 @@ class FinetuneTask(Task):
     def export(self, run_dir: Path) -> None:
         """Write `pipeline/`, with the weights that did best on the validation trials."""
         best = best_file(run_dir)
-        if self.config.select != "last" and best.is_file():
+        if self.config.validation.select != "last" and best.is_file():
             load_trained(self.module, best)
         pipe = self.pipeline()
-        if self.config.trains == "lora":
+        if self.config.what.trains == "lora":
             pipe.unet = copy.deepcopy(pipe.unet)  # the run may go on; its adapters stay apart
             merge_lora(pipe.unet)
         pipe.save_pretrained(run_dir / FOLDER)

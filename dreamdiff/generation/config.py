@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -10,23 +11,21 @@ from eegprep.settings import Settings
 
 
 class GenerateConfig(Settings):
-    """How images are made.
+    """How images are made."""
 
-    samples: images per trial, with seeds `seed`, `seed` + 1, ...
-    scheduler: a short name (dpm-solver++, pndm, ddim, ...) or a diffusers class. guidance: None takes the model's own.
-    """
-
-    steps: int = Field(default=20, ge=1)
-    samples: int = Field(default=1, ge=1)
-    seed: int = Field(default=0, ge=0)
-    scheduler: str = "dpm-solver++"
-    guidance: float | None = Field(default=None, ge=0)
-    batch_size: int = Field(default=8, ge=1)
-    device: Literal["auto", "cpu"] = "auto"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    steps: int = Field(default=20, ge=1, description="Sampler steps")
+    samples: int = Field(default=1, ge=1, description="Images per trial, with seeds `seed`, `seed` + 1, ...")
+    seed: int = Field(default=0, ge=0, description="Seed of the first image of each trial")
+    scheduler: str = Field(
+        default="dpm-solver++", description="Sampler: dpm-solver++, pndm (the paper's PLMS), ddim, ..., or a diffusers class"
+    )
+    guidance: float | None = Field(default=None, ge=0, description="Guidance scale; the model's own when not given")
+    batch_size: int = Field(default=8, ge=1, description="Images made at once")
+    device: Literal["auto", "cpu"] = Field(default="auto", description="`auto` takes a GPU where there is one")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="Precision of the networks")
 
 
-GENERATE_PRESETS: dict[str, dict[str, Any]] = {
+GENERATE_PRESETS: dict[str, Mapping[str, Any]] = {
     "default": {},
     # the authors' sampling: 250 steps of PLMS, five images per trial, no guidance
     "paper": {"steps": 250, "samples": 5, "scheduler": "pndm", "guidance": 1.0},

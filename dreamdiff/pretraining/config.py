@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -13,48 +14,45 @@ from eegprep.settings import Settings
 
 
 class PretrainData(Settings):
-    """What pre-training reads from a corpus.
+    """What pre-training reads from a corpus."""
 
-    batch_size: windows a process and step (the authors: 100).
-    validation: what is held out: whole people, or whole recordings, or nothing; `auto` takes people when there are several.
-    validation_share: of people or recordings; at least one.
-    validation_windows: at most so many held-out windows are used, evenly spread.
-    weights: of data sets or `dataset/subject`: how often their windows come in an epoch.
-    """
-
-    batch_size: int = Field(default=100, ge=1)
-    validation: Literal["auto", "person", "recording", "none"] = "auto"
-    validation_share: float = Field(default=0.1, gt=0, lt=1)
-    validation_windows: int = Field(default=512, ge=1)
-    split_seed: int = 0
-    weights: dict[str, float] = Field(default_factory=dict)
-    prefetch: int = Field(default=4, ge=0)
+    batch_size: int = Field(default=100, ge=1, description="Windows per process and step (the authors: 100)")
+    validation: Literal["auto", "person", "recording", "none"] = Field(
+        default="auto",
+        description="What is held out: whole people, whole recordings, or nothing; `auto` takes people when there are several",
+    )
+    validation_share: float = Field(default=0.1, gt=0, lt=1, description="Share of people or recordings held out; at least one")
+    validation_windows: int = Field(default=512, ge=1, description="Held-out windows used at most, evenly spread")
+    split_seed: int = Field(default=0, description="Seed of the choice of what is held out")
+    weights: dict[str, float] = Field(
+        default_factory=dict,
+        description="How often windows of a data set, or of `dataset/subject`, come in an epoch; 1 where not named",
+    )
+    prefetch: int = Field(default=4, ge=0, description="Batches read ahead")
 
 
 class Augmentation(Settings):
-    """Changes to training windows, all off by default.
+    """Changes to training windows, all off by default."""
 
-    shift: largest circular shift in time, samples. reverse: share of windows played backwards.
-    gain: standard deviation of the logarithm of a random amplitude factor.
-    """
-
-    shift: int = Field(default=0, ge=0)
-    reverse: float = Field(default=0.0, ge=0, le=1)
-    gain: float = Field(default=0.0, ge=0)
+    shift: int = Field(default=0, ge=0, description="Largest circular shift in time, samples")
+    reverse: float = Field(default=0.0, ge=0, le=1, description="Share of windows played backwards")
+    gain: float = Field(default=0.0, ge=0, description="Standard deviation of the logarithm of a random amplitude factor")
 
 
 class PretrainConfig(Settings):
     """Masked signal modelling."""
 
-    model: MaskedSignalConfig = MaskedSignalConfig()
-    data: PretrainData = PretrainData()
-    augment: Augmentation = Augmentation()
-    gradient_checkpointing: bool = False
-    optim: OptimConfig = OptimConfig()
-    loop: LoopConfig = LoopConfig()
+    model: MaskedSignalConfig = Field(default=MaskedSignalConfig(), description="Encoder, decoder and masking")
+    data: PretrainData = Field(default=PretrainData(), description="What is read from the corpus")
+    augment: Augmentation = Field(default=Augmentation(), description="Random changes to training windows")
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute activations again in the backward pass to save memory"
+    )
+    optim: OptimConfig = Field(default=OptimConfig(), description="Optimiser and schedule")
+    loop: LoopConfig = Field(default=LoopConfig(), description="Length, precision, checkpoints")
 
 
-def _pretrain_presets() -> dict[str, dict[str, Any]]:
+def _pretrain_presets() -> Mapping[str, Mapping[str, Any]]:
     presets: dict[str, dict[str, Any]] = {name: {"model": masked_signal_preset(name).model_dump()} for name in MODEL_PRESETS}
     # ours, for a minute or two on two cores: a small model needs a high rate to find the neighbours of a hidden token in that time
     presets["tiny"] |= {

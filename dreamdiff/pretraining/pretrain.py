@@ -28,6 +28,7 @@ from eegprep import atomic
 from eegprep.corpus.reader import Corpus
 from eegprep.errors import DataError, ModelError
 from eegprep.recording import ProgressCallback
+from eegprep.settings import current_form
 
 SCALE_WINDOWS = 16  # ours: so many windows, evenly spread, measure the amplitude of a recording
 
@@ -50,7 +51,7 @@ def pretrain(store: str | Path, out: str | Path, config: PretrainConfig, progres
     return fit(task, config.loop, config.optim, Path(out), progress=progress)
 
 
-class Pretraining(Task):
+class Pretraining(Task[MaskedSignalModel]):
     """Masked signal modelling as a task for the loop."""
 
     name = "msm"
@@ -77,14 +78,20 @@ class Pretraining(Task):
 
     def identity(self) -> dict[str, Any]:
         """The configuration and the windows."""
-        kept = self.config.model_dump(
-            mode="json", exclude={"loop": True, "optim": True, "data": {"prefetch", "validation_windows"}}
-        )
-        return {"task": self.name, **kept, "store": {"content": self.corpus.identity, "windows": len(self.corpus)}}
+        return {
+            "task": self.name,
+            **_learned(self.config.model_dump(mode="json")),
+            "store": {"content": self.corpus.identity, "windows": len(self.corpus)},
+        }
 
     def compile(self) -> None:
         # the whole of it, masking and loss included: on a CPU 1.55 times the timm build's rate at `tiny`, 1.33 with blocks alone
         self._loss = torch.compile(self.model.loss)
+
+    def current_identity(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """See `Task`; settings lie at the top."""
+        settings = {key: value for key, value in stored.items() if key in PretrainConfig.model_fields}
+        return {**stored, **_learned(current_form(PretrainConfig, settings))}
 
     def stream(self, rank: int, world_size: int) -> Stream:
         data = self.config.data
@@ -251,6 +258,12 @@ def simple_guess(validation: Mapping[str, float]) -> float:
 def read_validation(run_dir: Path) -> dict[str, Any]:
     """validation.json of a run."""
     return json.loads((run_dir / "validation.json").read_text(encoding="utf-8"))
+
+
+def _learned(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide what is learned, besides those that the loop keeps itself."""
+    data = {key: value for key, value in config["data"].items() if key not in ("prefetch", "validation_windows")}
+    return {**{key: value for key, value in config.items() if key not in ("loop", "optim")}, "data": data}
 
 
 def _spread(indices: np.ndarray, count: int) -> np.ndarray:

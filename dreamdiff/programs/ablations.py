@@ -213,19 +213,23 @@ def pretrain_config(mask: float, size: Size, config: AblateConfig) -> PretrainCo
 
 def finetune_config(row: Row, config: AblateConfig) -> FinetuneConfig:
     """Fine-tuning of a row: the paper's losses and what they train, switched off where the row says so."""
-    base: dict[str, Any] = {"loop": {"seed": config.seed, "tracker": "none"}, "preview_trials": 0, "select": "loss"}
+    base: list[Mapping[str, Any]] = [
+        FINETUNE_PRESETS["paper"],
+        {"loop": {"seed": config.seed, "tracker": "none"}, "validation": {"preview_trials": 0, "select": "loss"}},
+    ]
     if config.scale == "small":
         # ours: hundreds of steps have to do for the paper's 500 epochs, so they are many and large; h reads tau(y), as the paper's
-        # section 3.3 has it, which brings L_clip to the tokens; and guidance makes up for a U-Net that has just begun to listen
-        base |= {
-            "batch_size": 8,
-            "optim": {"lr": 1e-3, "clip": 1.0},
-            "clip_from": "tau",
-            "guidance_dropout": 0.1,
-            "guidance": 3.0,
-        }
+        # section 3.3 has it, which brings L_clip to the tokens; and guidance makes up for a U-Net that has just begun to respond
+        base.append(
+            {
+                "data": {"batch_size": 8},
+                "what": {"clip_from": "tau"},
+                "losses": {"guidance_dropout": 0.1, "guidance": 3.0},
+                "optim": {"lr": 1e-3, "clip": 1.0},
+            }
+        )
     if config.finetune_epochs is not None:
-        base["loop"]["epochs"] = config.finetune_epochs
+        base.append({"loop": {"epochs": config.finetune_epochs}})
     switches: dict[str, Any] = {"split": config.split.rpartition("/")[0] or "default"}
     switches["train_encoder"] = row.tuned != "A only"
     if row.tuned == "E only":
@@ -234,8 +238,8 @@ def finetune_config(row: Row, config: AblateConfig) -> FinetuneConfig:
         switches |= {"w_clip": 0.0, "w_contrastive": 0.0}
     if row.labels:
         switches["w_class"] = 1.0
-    preset = _merged(FinetuneConfig, FINETUNE_PRESETS["paper"], base).model_dump()
-    return resolve(FinetuneConfig, base=preset, assignments=[*config.finetune, *(f"{k}={_toml(v)}" for k, v in switches.items())])
+    merged = _merged(FinetuneConfig, *base).model_dump()
+    return resolve(FinetuneConfig, base=merged, assignments=config.finetune, options=switches)
 
 
 def _pretrain_job(out: str, mask: float, size: Size, plain: Mapping[str, Any]) -> None:
@@ -437,7 +441,3 @@ def _merged(schema: Any, *parts: Mapping[str, Any]) -> Any:
     for part in parts:
         merge(merged, part)
     return validated(schema, merged)
-
-
-def _toml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else repr(value)

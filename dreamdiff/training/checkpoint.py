@@ -167,8 +167,13 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, 
                 }
 
 
-def same_run(run_dir: Path, identity: Mapping[str, Any]) -> bool:
+def same_run(
+    run_dir: Path, identity: Mapping[str, Any], current_form: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
+) -> bool:
     """Whether `run_dir` already holds a run of this identity; False when it holds none.
+
+    Args:
+        current_form: what an identity written by an older version is called now.
 
     Raises:
         CheckpointError: it holds a run of another identity; the differences are listed.
@@ -184,8 +189,10 @@ def same_run(run_dir: Path, identity: Mapping[str, Any]) -> bool:
         stored = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         raise CheckpointError(f"{file}: not JSON", "choose a new folder for --out") from None
-    wanted = json.loads(json.dumps(identity))
-    changes = differences(stored, wanted)
+    if current_form is not None:
+        stored = current_form(stored)
+    expected = json.loads(json.dumps(identity))
+    changes = differences(stored, expected)
     if changes:
         more = f" and {len(changes) - 8} more" if len(changes) > 8 else ""
         raise CheckpointError(
@@ -200,15 +207,15 @@ def write_identity(run_dir: Path, identity: Mapping[str, Any]) -> None:
     atomic.write_json(run_dir / RUN_FILE, identity)
 
 
-def differences(stored: Any, wanted: Any, key: str = "") -> list[str]:
+def differences(stored: Any, expected: Any, key: str = "") -> list[str]:
     """`key: old there, new here` for every leaf that differs."""
-    if isinstance(stored, dict) and isinstance(wanted, dict):
+    if isinstance(stored, dict) and isinstance(expected, dict):
         return [
             line
-            for name in sorted(stored.keys() | wanted.keys())
-            for line in differences(stored.get(name), wanted.get(name), f"{key}.{name}" if key else name)
+            for name in sorted(stored.keys() | expected.keys())
+            for line in differences(stored.get(name), expected.get(name), f"{key}.{name}" if key else name)
         ]
-    return [] if stored == wanted else [f"{key}: {_short(stored)} there, {_short(wanted)} here"]
+    return [] if stored == expected else [f"{key}: {_short(stored)} there, {_short(expected)} here"]
 
 
 def _short(value: Any) -> str:

@@ -10,46 +10,56 @@ from eegprep.settings import Settings
 
 
 class OptimConfig(Settings):
-    """AdamW and its schedule; the defaults are the authors' for pre-training.
+    """AdamW and its schedule; the defaults are the authors' for pre-training."""
 
-    schedule: `half-cosine` rises linearly over `warmup_epochs`, then falls to `min_lr` at the end, set anew at every step;
-        `constant` only has the rise.
-    clip: largest gradient norm; 0 turns clipping off.
-    """
-
-    lr: float = Field(default=2.5e-4, gt=0)
-    min_lr: float = Field(default=0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = Field(default=0.05, ge=0)
-    schedule: Literal["half-cosine", "constant"] = "half-cosine"
-    warmup_epochs: float = Field(default=40.0, ge=0)
-    clip: float = Field(default=0.8, ge=0)
-    fused: bool = True
+    lr: float = Field(default=2.5e-4, gt=0, description="Highest learning rate")
+    min_lr: float = Field(default=0.0, ge=0, description="Learning rate at the end of `half-cosine`")
+    betas: tuple[float, float] = Field(default=(0.9, 0.95), description="Decay of the two moments of AdamW")
+    weight_decay: float = Field(default=0.05, ge=0, description="Weight decay of matrices; biases and norms have none")
+    schedule: Literal["half-cosine", "constant"] = Field(
+        default="half-cosine",
+        description="`half-cosine` rises linearly over `warmup_epochs`, then falls to `min_lr` at the end, set anew at every step; "
+        "`constant` only has the rise",
+    )
+    warmup_epochs: float = Field(default=40.0, ge=0, description="Length of the rise, epochs")
+    clip: float = Field(default=0.8, ge=0, description="Largest gradient norm; 0 turns clipping off")
+    fused: bool = Field(default=True, description="One kernel for all parameters, where PyTorch has it")
 
 
 class LoopConfig(Settings):
-    """How long to train, in what precision, and when to write.
+    """How long to train, in what precision, and when to write."""
 
-    max_steps: stop after so many optimiser steps even if `epochs` asks for more; the schedule then ends there too.
-    precision: `auto` is fp32 on a CPU, bf16 on a GPU that has it, else fp16. On a CPU with bf16 products (see `dreamdiff doctor`)
-        bf16 takes four tenths of the time off at `released` size, and adds a third at `tiny`.
-    device: `auto` is a GPU where there is one; `cuda` demands one.
-    ema: decay of the moving average of weights that is validated and exported; 0 turns it off.
-    checkpoint_minutes, checkpoint_steps: whichever comes first; neither changes what is learned.
-    validate_steps: 0 validates once per epoch (and always at the end).
-    tracker: where losses also go; `wandb` needs the extra of that name.
-    """
-
-    seed: int = 2022
-    epochs: float = Field(default=500, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
-    accumulation: int = Field(default=1, ge=1)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    compile: bool = False
-    ema: float = Field(default=0.0, ge=0, lt=1)
-    checkpoint_minutes: float = Field(default=10.0, gt=0)
-    checkpoint_steps: int | None = Field(default=None, ge=1)
-    keep_checkpoints: int = Field(default=3, ge=1)
-    validate_steps: int = Field(default=0, ge=0)
-    tracker: Literal["tensorboard", "wandb", "none"] = "tensorboard"
+    seed: int = Field(default=2022, description="Seed of initial weights, order and noise")
+    epochs: float = Field(default=500, gt=0, description="Passes over the training data")
+    max_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Stop after so many optimiser steps even if `epochs` asks for more; the schedule ends there too",
+    )
+    accumulation: int = Field(default=1, ge=1, description="Batches whose gradients are added up before a step")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto",
+        description="`auto` is fp32 on a CPU, bf16 on a GPU that has it, else fp16. On a CPU with bf16 products (see `dreamdiff doctor`) "
+        "bf16 takes four tenths of the time off at `released` size, and adds a third at `tiny`",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="`auto` takes a GPU where there is one; `cuda` demands one"
+    )
+    compile: bool = Field(default=False, description="Compile the model with torch.compile before the first step")
+    ema: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay of the moving average of weights that is validated and exported; 0 turns it off",
+    )
+    checkpoint_minutes: float = Field(
+        default=10.0, gt=0, description="Minutes between checkpoints; like `checkpoint_steps`, it does not change what is learned"
+    )
+    checkpoint_steps: int | None = Field(default=None, ge=1, description="Also a checkpoint after every so many steps")
+    keep_checkpoints: int = Field(default=3, ge=1, description="Newest checkpoints that are kept")
+    validate_steps: int = Field(
+        default=0, ge=0, description="Steps between validations; 0 validates once per epoch (and always at the end)"
+    )
+    tracker: Literal["tensorboard", "wandb", "none"] = Field(
+        default="tensorboard", description="Where losses also go; `wandb` needs the extra of that name"
+    )

@@ -2,7 +2,7 @@
 
 A stage subclasses `Task` and hands it to `fit`:
 
-    class Pretraining(Task):
+    class Pretraining(Task[MaskedSignalModel]):
         name = "msm"
         module = ...                                   # one root nn.Module; what requires grad is trained
         def identity(self): ...                        # what must not change between a run and its continuation
@@ -47,6 +47,7 @@ from dreamdiff.training.task import Batch, Draw, FitResult, Stream, Task, mix
 from eegprep import atomic
 from eegprep.errors import DataError, ModelError, UsageError
 from eegprep.recording import ProgressCallback
+from eegprep.settings import current_form
 
 FREE_SETTINGS = {"checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "validate_steps", "tracker", "device"}
 
@@ -54,7 +55,7 @@ FREE_SETTINGS = {"checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "
 
 
 def fit(
-    task: Task,
+    task: Task[Any],
     config: LoopConfig,
     optim: OptimConfig,
     run_dir: Path,
@@ -110,7 +111,7 @@ class _Clock:
 class _Stepper(nn.Module):
     """The task's step as a forward pass, so that DistributedDataParallel and autocast can wrap it."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task[Any]) -> None:
         super().__init__()
         self.module = task.module
         self._step = task.step
@@ -142,7 +143,7 @@ class _Run:
 
     def __init__(
         self,
-        task: Task,
+        task: Task[Any],
         config: LoopConfig,
         optim: OptimConfig,
         run_dir: Path,
@@ -310,7 +311,7 @@ class _Run:
         """Pick up the newest good checkpoint, or write down what this run is."""
         dumped = {"loop": self.config.model_dump(mode="json", exclude=FREE_SETTINGS), "optim": self.optim.model_dump(mode="json")}
         identity = {**self.task.identity(), **dumped, "processes": self.accelerator.num_processes}
-        known = checkpoint.same_run(self.run_dir, identity)
+        known = checkpoint.same_run(self.run_dir, identity, self._current_identity)
         self.accelerator.wait_for_everyone()
         if not known:
             if self.main:
@@ -329,6 +330,16 @@ class _Run:
         self._load(folder)
         self._rewind_history(self.step)
         self.progress(self.step, self.total_steps, f"continuing from step {self.step}")
+
+    def _current_identity(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """What `run.json` of an older version would say today: renamed settings moved, new ones at their defaults."""
+        stored = self.task.current_identity(stored)
+        loop = current_form(type(self.config), stored.get("loop", {}))
+        return {
+            **stored,
+            "loop": {key: value for key, value in loop.items() if key not in FREE_SETTINGS},
+            "optim": current_form(type(self.optim), stored.get("optim", {})),
+        }
 
     def _load(self, folder: Path) -> None:
         state = checkpoint.read_state(folder)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -68,13 +68,16 @@ def mix(*parts: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-class Task:
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class Task(Generic[ModuleT]):
     """What a stage hands to the loop. Override `step`, `stream`, `identity`, `export`; the rest has a default."""
 
     name: str = "run"
     """For the tracker."""
 
-    module: nn.Module
+    module: ModuleT
     """One root module. Parameters with requires_grad are trained and saved (with persistent buffers); frozen ones are neither."""
 
     unused_parameters: bool = False
@@ -83,6 +86,10 @@ class Task:
     def identity(self) -> dict[str, Any]:
         """JSON values that must be equal for a run to be continued: the configuration, the store's fingerprint."""
         raise NotImplementedError
+
+    def current_identity(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """An identity that an older version wrote, as this one would write it, so that its runs can be continued."""
+        return stored
 
     def stream(self, rank: int, world_size: int) -> Stream:
         """Training batches for this process."""

@@ -503,7 +503,7 @@ def test_a_full_disk_is_seen_before_training(parts, tmp_path, monkeypatch):
 
 def test_an_unknown_setting_gets_a_suggestion():
     """--set w_klip=1."""
-    with pytest.raises(UsageError, match="did you mean 'w_clip'"):
+    with pytest.raises(UsageError, match=r"did you mean 'losses\.w_clip'"):
         settings("w_klip=1")
 
 
@@ -522,3 +522,22 @@ def test_best_weights_of_another_model_are_refused(parts, tmp_path):
 def test_every_preset_is_a_valid_configuration(preset):
     """A typing error in a preset would show only when somebody uses it."""
     resolve(FinetuneConfig, presets=FINETUNE_PRESETS, preset=preset)
+
+
+def test_a_run_of_the_version_before_has_the_same_identity(parts, tmp_path):
+    """0.1.0 wrote all settings flat, and the rates of the parts outside the optimiser's: its runs must resume."""
+    assignments = ["losses.w_clip=2", "optim.lr_encoder=0.5", "what.trains=kv"]
+    task = prepare(parts, tmp_path, *assignments)
+    now = json.loads(json.dumps(task.identity()))
+    flat = {
+        key: value
+        for section in ("data", "what", "losses", "start", "validation")
+        for key, value in now["config"][section].items()
+    }
+    optim = {key: value for key, value in now["config"]["optim"].items() if not key.startswith("lr_")}
+    rates = {key: now["config"]["optim"][key] for key in ("lr_encoder", "lr_conditioner")}
+    stored = {**now, "config": {**flat, **rates, "optim": optim, "loop": now["config"]["loop"]}, "optim": optim}
+
+    found = task.current_identity(stored)
+
+    assert found["config"] == now["config"] and found["optim"] == {**optim, "lr_encoder": 0.5, "lr_conditioner": 1.0}

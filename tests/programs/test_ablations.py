@@ -73,13 +73,18 @@ def test_rows_change_what_they_say_and_nothing_else():
 
     def differences(name: str) -> dict:
         other = a.finetune_config(a_tables.ROWS[name], config).model_dump()
-        return {key: other[key] for key in full if other[key] != full[key]}
+        return {
+            f"{section}.{key}": value
+            for section, values in other.items()
+            for key, value in values.items()
+            if value != full[section][key]
+        }
 
-    assert differences("1") == {"w_clip": 0.0} and differences("13") == {"w_clip": 0.0}
+    assert differences("1") == {"losses.w_clip": 0.0} and differences("13") == {"losses.w_clip": 0.0}
     assert differences("3") == differences("5") == differences("8") == {}
-    assert differences("12") == {"trains": "none"}
-    assert differences("14") == {"w_clip": 0.0, "train_encoder": False}
-    assert differences("labels") == {"w_clip": 0.0, "w_class": 1.0}
+    assert differences("12") == {"what.trains": "none"}
+    assert differences("14") == {"losses.w_clip": 0.0, "what.train_encoder": False}
+    assert differences("labels") == {"losses.w_clip": 0.0, "losses.w_class": 1.0}
     assert a.pretrain_config(0.25, "297", config).model.mask_ratio == 0.25
     assert a.pretrain_config(0.25, "297", config).model.encoder == a.pretrain_config(0.75, "297", config).model.encoder
 
