@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import typer
 
-from ._tables import cell, fold
+from ._tables import cell, fold_findings
 from ._tables import lines as table_lines
 
 
@@ -66,7 +66,7 @@ def emit_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[
 
 def emit_findings(title: str, findings: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Findings as a table in which equal ones are one row with their number; `--json` and `--wide` list each."""
-    rows = list(findings) if DETAIL.wide else fold(findings)
+    rows = list(findings) if DETAIL.wide else fold_findings(findings)
     emit_table(title, rows, [*([] if DETAIL.wide else ["times"]), *columns])
 
 

@@ -6,6 +6,7 @@ and a table that is still too wide becomes a block of lines per row. No word is 
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -141,17 +142,46 @@ def fold(rows: Sequence[Mapping[str, Any]], differing: str = "recording", count:
     """Rows that differ only in `differing` (and in the measured `value`) as one row with their number, in the order of the first."""
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        key = tuple(cell(value) for name, value in row.items() if name not in {differing, "value"})
+        key = tuple(cell(value) for name, value in row.items() if name not in {differing, "value", count})
         groups.setdefault(key, []).append(row)
     return [_folded(group, differing, count) for group in groups.values()]
 
 
+def fold_findings(findings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Equal findings as one row: first the channels of a recording, then recordings. What was left out stays one row a recording."""
+    rows = fold(findings, "channel")
+    lost = [row for row in rows if row["action"] == "quarantined"]
+    return [*fold([row for row in rows if row["action"] != "quarantined"]), *lost]
+
+
 def _folded(group: Sequence[Mapping[str, Any]], differing: str, count: str) -> dict[str, Any]:
     first = dict(group[0])
-    names = [str(row[differing]) for row in group]
-    first[differing] = names[0] if len(group) == 1 else f"{names[0]} and {len(group) - 1} more"
+    names = [str(row[differing]) for row in group if row[differing] is not None]
+    if len(names) > 1:
+        first[differing] = _together(names) if differing == "channel" else f"{names[0]} and {len(group) - 1} more"
     values = [row.get("value") for row in group]
     if len({cell(value) for value in values}) > 1:
-        low, high = min(values), max(values)  # type: ignore[type-var]
-        first["value"] = f"{cell(low)} to {cell(high)}"
-    return {count: len(group), **first}
+        first["value"] = _range(values)
+    times = sum(row.get(count, 1) for row in group)
+    return {count: times, **{name: value for name, value in first.items() if name != count}}
+
+
+def _range(values: Sequence[Any]) -> str:
+    """The least and the largest of numbers, else the first of several texts."""
+    numbers = [value for value in values if isinstance(value, int | float)]
+    if len(numbers) == len(values):
+        return f"{cell(min(numbers))} to {cell(max(numbers))}"
+    return f"{cell(next(value for value in values if value is not None))}, ..."
+
+
+def _together(names: Sequence[str]) -> str:
+    """`120 channels, E101 to E220` where the names count on, else `7 channels, Fp1, Fp2, AF7 ...`."""
+    distinct = list(dict.fromkeys(names))
+    if len(distinct) <= 3:
+        return ", ".join(distinct)
+    found = [re.fullmatch(r"(.*?)(\d+)", name) for name in distinct]
+    numbers = [int(match[2]) for match in found if match is not None]
+    counts_on = len(numbers) == len(distinct) and len({match[1] for match in found if match is not None}) == 1
+    if counts_on and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return f"{len(distinct)} channels, {distinct[0]} to {distinct[-1]}"
+    return f"{len(distinct)} channels, {', '.join(distinct[:3])} ..."

@@ -22,6 +22,9 @@ def finish(summary: Any, as_json: bool) -> int:
         )  # fmt: skip
     elif findings:
         emit_findings("findings", findings, _COLUMNS)
+    if not as_json:
+        for fix in list(dict.fromkeys(finding.fix for finding in summary.findings if finding.quarantines and finding.fix))[:5]:
+            note(f"fix: {fix}")
     note(summary.text)
     return int(summary.exit_code)
 

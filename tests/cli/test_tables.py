@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cli._tables import fold, lines
+from cli._tables import fold, fold_findings, lines
 
 ROWS = [
     {"dataset": "PhysionetMI", "recording": f"0.{run:02d}", "sfreq": 160.0, "seconds": 125, "files": [f"S001/S001R{run:02d}.edf"]}
@@ -78,3 +78,38 @@ def test_values_of_equal_findings_become_a_range():
     rows = fold([{"code": "nyquist", "recording": f"a/{rate}", "value": rate, "limit": 190} for rate in (128, 160, 140)])
 
     assert [(row["times"], row["value"]) for row in rows] == [(3, "128 to 160")]
+
+
+def test_flat_channels_of_a_cap_are_one_row_and_what_was_left_out_is_named_one_by_one():
+    """480 lines about one loose cable say less than one; a recording that is missing is worth a line each."""
+    flat = [
+        {
+            "code": "flat",
+            "recording": f"lab/{run}",
+            "channel": f"E{n}",
+            "value": n / 1e9,
+            "action": "dropped channel",
+            "message": "m",
+        }
+        for run in range(4)
+        for n in range(101, 221)
+    ]
+    lost = [
+        {"code": "unreadable", "recording": f"lab/{run}", "channel": None, "value": None, "action": "quarantined", "message": "m"}
+        for run in (7, 8)
+    ]
+
+    first, *rest = fold_findings([*flat, *lost])
+
+    assert (first["times"], first["channel"], first["recording"]) == (480, "120 channels, E101 to E220", "lab/0 and 3 more")
+    assert [row["recording"] for row in rest] == ["lab/7", "lab/8"]
+
+
+def test_names_of_channels_that_do_not_count_on_are_listed_in_part():
+    """And a few are all listed."""
+    row = {"code": "flat", "recording": "lab/1", "value": 0.0, "action": "dropped channel", "message": "m"}
+
+    (many,) = fold_findings([{**row, "channel": name} for name in ("Fp1", "Fp2", "AF7", "Cz")])
+    (few,) = fold_findings([{**row, "channel": name} for name in ("Fp1", "Cz")])
+
+    assert (many["channel"], few["channel"]) == ("4 channels, Fp1, Fp2, AF7 ...", "Fp1, Cz")
