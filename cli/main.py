@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
@@ -47,7 +48,8 @@ def run(app: typer.Typer, name: str, args: list[str] | None = None) -> int:
         if missing:
             return _show(MODELS_MESSAGE.format(", ".join(missing)), MODELS_FIX, as_json, 1)
     try:
-        result = app(args=arguments, prog_name=name, standalone_mode=False)
+        with _network(arguments):
+            result = app(args=arguments, prog_name=name, standalone_mode=False)
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  (what reads our output has enough; nothing is left to flush)
         return 0
@@ -65,6 +67,16 @@ def run(app: typer.Typer, name: str, args: list[str] | None = None) -> int:
 def missing_models() -> list[str]:
     """Modules of the `models` extra that are not installed; none of them is imported."""
     return [module for module in MODELS if find_spec(module) is None]
+
+
+def _network(arguments: list[str]) -> AbstractContextManager[object]:
+    """Under `--offline` no internet socket in this process and in those that it starts, from before the first library is imported."""
+    if "--offline" not in arguments:
+        return nullcontext()
+    from eegprep.offline import no_network  # late: only commands with the option pay for it
+
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    return no_network(everywhere=True)
 
 
 def _interrupted() -> int:
@@ -92,6 +104,8 @@ def _report(error: Exception, as_json: bool) -> int:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return _show(f"{where}{error.strerror or error}", _os_fix(error), as_json, 1)
+    if isinstance(error, MemoryError):
+        return _show("not enough memory", "ask for less at once, or use a machine with more memory", as_json, 1)
     raise error  # a defect of ours: the traceback is what we need
 
 

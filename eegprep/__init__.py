@@ -5,8 +5,12 @@ The public names are found on first use, so that `import eegprep` loads neither 
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if os.environ.get("EEGPREP_OFFLINE") == "1":  # before any library is imported that tries whether there is a network
+    import eegprep.offline  # noqa: F401
 
 if TYPE_CHECKING:
     from eegprep.corpus.export import export, from_arrays

@@ -36,6 +36,7 @@ from eegprep.catalogue.manifests import Source
 from eegprep.download.data_folder import FetchRecords, data_folder_lock
 from eegprep.errors import FetchError, LicenceError, UsageError
 from eegprep.folders import state_folder
+from eegprep.offline import VARIABLE
 from eegprep.provenance import sha256_file
 from eegprep.recording import ProgressCallback, SourceFile
 
@@ -245,7 +246,12 @@ def _ask_child(request: Mapping[str, Any], data_dir: Path) -> Iterator[dict[str,
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as errors:
         child = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8"
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            env={**os.environ, VARIABLE: "1"} if request.get("offline") else None,
         )
         assert child.stdin is not None
         assert child.stdout is not None

@@ -31,10 +31,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from eegprep.download.content import archive_problem
-from eegprep.download.network import files_opened, no_network
+from eegprep.download.network import files_opened
 from eegprep.download.transfer import Fetched, Unreachable, download
 from eegprep.errors import FetchError, ToolkitError
 from eegprep.folders import state_folder
+from eegprep.offline import no_network
 
 Emit = Callable[[dict[str, Any]], None]
 

@@ -22,6 +22,7 @@ from eegprep.catalogue import moabb as catalogue
 from eegprep.download import moabb_child as moabb_files
 from eegprep.download import network
 from eegprep.errors import SourceError
+from eegprep.offline import NetworkGuard, no_network
 from eegprep.provenance import installed
 from eegprep.readers.content import both
 from eegprep.readers.raws import annotation_events, from_raw, quiet_mne
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def moabb_environment(data_dir: Path, offline: bool) -> Iterator[network.NetworkGuard | None]:
+def moabb_environment(data_dir: Path, offline: bool) -> Iterator[NetworkGuard | None]:
     """MOABB reads what lies in `data_dir`, in the upstream layout, and leaves the user's MNE configuration alone."""
     values = moabb_files.environment(data_dir)
     folders.state_folder(data_dir).joinpath("home").mkdir(parents=True, exist_ok=True)
@@ -43,7 +44,7 @@ def moabb_environment(data_dir: Path, offline: bool) -> Iterator[network.Network
     os.environ.update(values)
     try:
         if offline:
-            with network.no_network() as guard:
+            with no_network() as guard:
                 yield guard
         else:
             yield None

@@ -11,6 +11,7 @@ from eegprep import folders
 from eegprep.catalogue import balance, manifests
 from eegprep.download import data_folder
 from eegprep.errors import StoreError
+from eegprep.offline import no_network
 from eegprep.recording import ProgressCallback, SourceFile, natural_key
 from eegprep.signals.recipe import Recipe, make_recipe
 from eegprep.sources import listing
@@ -61,6 +62,8 @@ def subject_tasks(
 ) -> list[Task]:
     folder = Path(origin.data_dir or store_folder(None))
     with ExitStack() as stack:
+        if origin.offline:
+            stack.enter_context(no_network())
         if any(source.kind == "moabb" for source in manifest.sources):
             stack.enter_context(data_folder.data_folder_lock(folder, progress=progress))
         return listing.list_tasks(

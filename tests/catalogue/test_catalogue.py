@@ -58,8 +58,8 @@ def test_the_table_needs_neither_moabb_nor_a_socket() -> None:
     import sys
 
     code = (
-        "import sys; from eegprep.catalogue import moabb as catalogue; from eegprep.download import network\n"
-        "with network.no_network(everywhere=True): print(len(catalogue.search(min_channels=30)))\n"
+        "import sys; from eegprep.catalogue import moabb as catalogue; from eegprep import offline\n"
+        "with offline.no_network(everywhere=True): print(len(catalogue.search(min_channels=30)))\n"
         "assert 'moabb' not in sys.modules"
     )
 

@@ -26,10 +26,10 @@ from eegprep.download import data_folder as fetch_data_folder
 from eegprep.download import fetch
 from eegprep.download import moabb_child as fetch_moabb_child
 from eegprep.download import moabb_child as moabb_files
-from eegprep.download import network as fetch_network
 from eegprep.download import transfer as moabb_files_transfer
 from eegprep.download.transfer import Unreachable
 from eegprep.errors import FetchError, LicenceError, UsageError
+from eegprep.offline import no_network
 from eegprep.recording import SourceFile
 
 CONTENT = {subject: f"MATLAB 5.0 MAT-file of subject {subject}".encode() * 100 for subject in range(1, 13)}
@@ -89,7 +89,7 @@ def _install(monkeypatch: pytest.MonkeyPatch, classes: Mapping[str, type]) -> No
         with monkeypatch.context() as patch:
             for name, value in fetch_moabb_child.environment(data_dir).items():
                 patch.setenv(name, value)
-            guard = fetch_network.no_network(everywhere=True) if request["offline"] else pytest.MonkeyPatch.context()
+            guard = no_network(everywhere=True) if request["offline"] else pytest.MonkeyPatch.context()
             with guard:
                 moabb_files.find_files(request, answers.append)
         return answers
@@ -349,7 +349,7 @@ def test_online_looks_at_the_disk_first(spy: type, server: Server, tmp_path: Pat
 )
 def test_the_guard_refuses_every_way_out(attempt: Any) -> None:
     """Enforced by the interpreter's audit events, whatever library is used."""
-    with fetch_network.no_network() as guard, pytest.raises(FetchError, match="offline: something asked for the network"):
+    with no_network() as guard, pytest.raises(FetchError, match="offline: something asked for the network"):
         attempt()
 
     assert guard.refused
@@ -363,7 +363,7 @@ def test_the_guard_leaves_other_threads_and_local_sockets_alone() -> None:
         socket.socket(socket.AF_INET).close()
         opened.append(True)
 
-    with fetch_network.no_network():
+    with no_network():
         for end in socket.socketpair():
             end.close()
         thread = threading.Thread(target=elsewhere)
@@ -384,7 +384,7 @@ def test_the_guard_can_cover_the_whole_process() -> None:
         except FetchError as error:
             refused.append(type(error))
 
-    with fetch_network.no_network(everywhere=True):
+    with no_network(everywhere=True):
         thread = threading.Thread(target=elsewhere)
         thread.start()
         thread.join()
@@ -455,7 +455,7 @@ def test_the_plan_tells_sizes_licences_and_what_is_here(spy: type, tmp_path: Pat
 
 def test_the_plan_opens_no_socket(tmp_path: Path) -> None:
     """Also for a set whose size nobody declares."""
-    with fetch_network.no_network(everywhere=True) as guard:
+    with no_network(everywhere=True) as guard:
         row = fetch.plan([parse_source("moabb:Kaneshiro2015")], tmp_path)[0]
 
     assert guard.refused == []

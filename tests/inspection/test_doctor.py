@@ -12,9 +12,9 @@ import pytest
 
 from cli.main import eegprep_app, run
 from eegprep.catalogue import moabb as catalogue
-from eegprep.download import network
 from eegprep.inspection import doctor, loader_check
 from eegprep.inspection.doctor import Check, examine
+from eegprep.offline import no_network
 
 
 def named(checks: list[Check], name: str) -> Check:
@@ -31,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_this_installation_is_well_and_is_examined_without_a_socket(tmp_path: Path) -> None:
     """The environment that runs the tests has everything; the loader answers in threads and in processes of every kind."""
-    with network.no_network(everywhere=True) as guard:
+    with no_network(everywhere=True) as guard:
         checks = examine(tmp_path)
 
     assert [check for check in checks if check.state == "failed"] == []
