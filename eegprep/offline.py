@@ -54,14 +54,6 @@ def no_network(*, everywhere: bool = False) -> Iterator[NetworkGuard]:
             os.environ.pop(VARIABLE, None)
 
 
-def stay_offline() -> None:
-    """Put the guard up for the rest of this process, and for those that it starts."""
-    _install()
-    os.environ[VARIABLE] = "1"
-    if not _everywhere:
-        _everywhere.append(NetworkGuard())
-
-
 def is_offline() -> bool:
     """Whether this thread may open no socket."""
     return bool(_everywhere or getattr(_local, "guards", []))
@@ -135,4 +127,5 @@ def _watch(event: str, args: tuple[Any, ...]) -> None:
 
 
 if os.environ.get(VARIABLE) == "1":
-    stay_offline()
+    _install()
+    _everywhere.append(NetworkGuard())
