@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,13 +16,18 @@ from ._help import Command, Group
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print what libraries log, and a traceback with an error")]
 Wide = Annotated[bool, typer.Option("--wide", help="Do not fit tables to the terminal, and list every finding")]
+CreateConfig = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write a commented TOML file with every setting of the preset, then stop")
+]
 JSON_NAMES = {"json", "json_", "as_json"}  # commands that print tables have one of these
 
 
 class App(typer.Typer):
     """A Typer app whose commands show examples, take `-q` and `-v`, and check that the stores they are given exist."""
 
-    def command(self, name: str | None = None, *, examples: str = "", inputs: Sequence[str] = (), **options: Any) -> Callable:
+    def command(
+        self, name: str | None = None, *, examples: str = "", inputs: Sequence[str] = (), settings: str = "", **options: Any
+    ) -> Callable:
         """Register a command.
 
         Args:
@@ -29,18 +35,23 @@ class App(typer.Typer):
             examples: command lines that work, one a line; shown at the end of `--help` and parsed by a test.
             inputs: parameters that name stores, runs or files to read. One that does not exist is an error before anything
                 heavy is imported, in the same words for every command.
+            settings: name in `_settings.CONFIGURATIONS`: the command then has `--create-config`, and the shell completes its
+                presets and `--set` keys.
         """
 
         def register(function: Callable) -> Callable:
             signature = inspect.signature(function, eval_str=True)
             added = {"quiet": Quiet, "verbose": Verbose} | ({"wide": Wide} if JSON_NAMES & set(signature.parameters) else {})
+            added |= {"create_config": CreateConfig} if settings and "config" in signature.parameters else {}
             common = [
-                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+                inspect.Parameter(
+                    name, inspect.Parameter.KEYWORD_ONLY, default=None if kind is CreateConfig else False, annotation=kind
+                )
                 for name, kind in added.items()
             ]
 
             @functools.wraps(function)
-            def call(*, quiet: bool, verbose: bool, wide: bool = False, **values: Any) -> Any:
+            def call(*, quiet: bool, verbose: bool, wide: bool = False, create_config: Path | None = None, **values: Any) -> Any:
                 _output.set_detail(quiet=quiet, verbose=verbose, wide=wide)
                 for parameter in inputs:
                     require_existing(values.get(parameter))
@@ -50,7 +61,8 @@ class App(typer.Typer):
             call.__annotations__ = {one.name: one.annotation for one in call.__signature__.parameters.values()}  # type: ignore[attr-defined]
             del call.__wrapped__  # Typer would read the parameters of the function inside
             epilog = inspect.cleandoc(examples) or None
-            super(App, self).command(name, cls=Command, epilog=epilog, **options)(call)
+            kind = type("CommandWithSettings", (Command,), {"settings": settings})
+            super(App, self).command(name, cls=kind, epilog=epilog, **options)(call)
             return function
 
         return register

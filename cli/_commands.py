@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from . import version  # noqa: F401
+from . import settings, version  # noqa: F401
 
 CORPUS = (
     "build",

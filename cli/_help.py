@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer.core
@@ -68,7 +70,29 @@ def argument_name(parameter: Any) -> str:
 
 
 class Command(typer.core.TyperCommand):
-    """One command; `epilog` holds its examples, a command line each."""
+    """One command; `epilog` holds its examples, a command line each, `settings` names its configuration."""
+
+    settings = ""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for one in self.params:
+            complete = completion(one.name, self.settings)
+            if complete is not None:
+                one._custom_shell_complete = lambda ctx, param, incomplete, complete=complete: complete(incomplete)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Handle `--create-config` before a missing option is complained about."""
+        file = option_value(args, "--create-config")
+        if self.settings and file:
+            from ._output import note
+            from ._settings import write_config
+
+            preset = option_value(args, "--preset")
+            write_config(self.settings, Path(file), preset)
+            note(f"{file}: written; use it with {f'--preset {preset} ' if preset else ''}--config {file}")
+            ctx.exit(0)
+        return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         arguments = [argument_name(one) for one in self.get_params(ctx) if one.param_type_name == "argument"]
@@ -120,6 +144,29 @@ class Group(typer.core.TyperGroup):
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
+
+
+def option_value(args: Sequence[str], name: str) -> str | None:
+    """The value of `--name VALUE` or `--name=VALUE` among arguments that are not parsed yet."""
+    for number, text in enumerate(args):
+        if text == name and number + 1 < len(args):
+            return args[number + 1]
+        if text.startswith(f"{name}="):
+            return text.partition("=")[2]
+    return None
+
+
+def completion(parameter: str, settings: str) -> Callable[[str], list[str]] | None:
+    """What the shell offers for a parameter: presets and setting keys of a configuration, manifests and data sets of MOABB."""
+    from . import _settings
+
+    if parameter == "sources":
+        return _settings.complete_source
+    if parameter == "preset" and settings:
+        return lambda incomplete: _settings.complete_preset(settings, incomplete)
+    if parameter == "set_" and settings:
+        return lambda incomplete: _settings.complete_setting(settings, incomplete)
+    return None
 
 
 def _option_row(option: Any, ctx: Any) -> tuple[str, str]:

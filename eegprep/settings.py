@@ -124,9 +124,8 @@ def validated(schema: type[SettingsT], content: Mapping[str, Any]) -> SettingsT:
         if first["type"] == "extra_forbidden":
             parent = _schema_at(schema, first["loc"][:-1])
             names = list(parent.model_fields) if parent else []
-            old = getattr(parent, "renamed", {})
-            near = difflib.get_close_matches(str(first["loc"][-1]), [*names, *old], n=1, cutoff=0.5)
-            hint = f"; did you mean {old.get(near[0], near[0])!r}?" if near else ""
+            near = _nearest_keys(schema, first["loc"], getattr(parent, "renamed", {}))
+            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise UsageError(
                 f"there is no setting {key!r}{hint}",
                 f"remove it, or use one of: {', '.join(names) or 'the documented keys'}",
@@ -134,6 +133,34 @@ def validated(schema: type[SettingsT], content: Mapping[str, Any]) -> SettingsT:
         raise UsageError(
             f"setting {key!r} = {first.get('input')!r}: {first['msg']}", f"change {key!r} in the configuration or with --set"
         ) from None
+
+
+def leaf_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
+    """`section.key` of every setting."""
+    keys: list[str] = []
+    for name, field in schema.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys += leaf_keys(inner, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _nearest_keys(schema: type[BaseModel], path: Sequence[Any], renamed: Mapping[str, str]) -> list[str]:
+    """Settings that were probably meant: of the same name in another section, else of a similar name, its own section first."""
+    *sections, word = map(str, path)
+    keys = leaf_keys(schema)
+    keys += sorted({key.rpartition(".")[0] for key in keys} - {""})  # sections
+    names = {key: key.rpartition(".")[2] for key in keys}
+    near = difflib.get_close_matches(word, [*names.values(), *renamed], n=1, cutoff=0.5)
+    if not near:
+        return []
+    if near[0] in renamed:
+        return [".".join([*sections, renamed[near[0]]])]
+    found = [key for key in keys if names[key] == near[0]]
+    here = [key for key in found if key.rpartition(".")[0] == ".".join(sections)]
+    return here or found[:3]
 
 
 def read_toml(file: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_assignments_do_not_reach_into_presets():
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("optim.rl=1", "did you mean 'lr'"),
+        ("optim.rl=1", "did you mean 'optim.lr'"),
         ("epoch=1", "did you mean 'epochs'"),
         ("epochs=many", "'many'"),
         ("epochs", "section.key=value"),
@@ -119,3 +119,23 @@ def test_an_option_reaches_the_configuration_as_the_value_it_is():
     """`--pairs 2024` is the name of a store, not a number; None is an option that was not given."""
     assert resolve(Train, options={"name": "2024", "epochs": None}) == Train(name="2024")
     assert resolve(Train, assignments=["name=2024"]) == Train(name="2024")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "meant"),
+    [
+        ("epochs=1", "'loop.epochs'"),
+        ("loop.epoch=1", "'loop.epochs'"),
+        ("optim.zzz=1", ""),
+        ("encoder.width=3", "'model.encoder'"),
+        ("optim.weigth_decay=1", "'optim.weight_decay'"),
+    ],
+)
+def test_a_misspelt_setting_is_suggested_with_its_section(assignment, meant):
+    """`epochs` alone is what people try first."""
+    from dreamdiff.pretraining.config import PretrainConfig
+
+    with pytest.raises(UsageError) as error:
+        resolve(PretrainConfig, assignments=[assignment])
+
+    assert ("did you mean " + meant in str(error.value)) if meant else ("did you mean" not in str(error.value))

@@ -13,6 +13,7 @@ from .._app import train_app
 
 @train_app.command(
     inputs=("pairs", "config"),
+    settings="train align",
     examples="""
     dreamdiff train align --pairs pairs.zarr --out aligned
     dreamdiff train align --pairs pairs.zarr --out aligned --encoder msm:pretrained --target embedded --target efficientnet-lite0
@@ -49,8 +50,6 @@ def align(
     Kill it at any moment and run it again: the result is the same.
     """
     from dreamdiff.alignment.config import ALIGN_PRESETS, LOSSES, AlignConfig
-    from dreamdiff.alignment.prepare import prepare
-    from dreamdiff.training.loop import fit
     from eegprep.settings import named, resolve
 
     options = {"maps": people, "loop.device": device, "loop.precision": precision}
@@ -59,6 +58,9 @@ def align(
         AlignConfig, base=base, presets=ALIGN_PRESETS, preset=preset, file=config,
         assignments=[*(set_ or ()), *(f"{name}={value}" for name, value in options.items() if value is not None)],
     )  # fmt: skip
+    from dreamdiff.alignment.prepare import prepare
+    from dreamdiff.training.loop import fit
+
     with _output.progress("train align") as progress:
         task = prepare(
             pairs, out, settings, encoder=encoder, targets=tuple(target or ("embedded",)), progress=progress, offline=offline

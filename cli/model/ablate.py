@@ -14,6 +14,7 @@ from .._output import emit_json, note, progress
 @dreamdiff_app.command(
     "ablate",
     inputs=("pairs", "store", "config"),
+    settings="ablate",
     examples="""
     dreamdiff ablate --quick --out tables
     dreamdiff ablate --rows 1,5,13 --out tables

@@ -12,6 +12,7 @@ from .._output import progress
 
 
 @dreamdiff_app.command(
+    settings="demo",
     examples="""
     dreamdiff demo
     dreamdiff demo --out small --set trials=5 --set people=1

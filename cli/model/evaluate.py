@@ -14,6 +14,7 @@ from .._output import emit_json, emit_table, note, progress
 @dreamdiff_app.command(
     "evaluate",
     inputs=("model", "pairs", "images", "config"),
+    settings="evaluate",
     examples="""
     dreamdiff evaluate --model run --pairs pairs.zarr --out evaluation
     dreamdiff evaluate --model run --pairs pairs.zarr --out evaluation --controls --baselines

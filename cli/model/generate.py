@@ -14,6 +14,7 @@ from .._output import emit_json, note, progress
 @dreamdiff_app.command(
     "generate",
     inputs=("model", "eeg", "images", "config", "replay"),
+    settings="generate",
     examples="""
     dreamdiff generate --model run --eeg pairs.zarr --out images --select test --samples 3
     dreamdiff generate --replay images/000.json --out again
@@ -47,7 +48,6 @@ def generate(
     Writes a PNG and a JSON sidecar per image, and a contact sheet.
     """
     from dreamdiff.generation.config import GENERATE_PRESETS, GenerateConfig
-    from dreamdiff.generation.files import generate_to_folder
     from eegprep.settings import resolve
 
     if replay is not None:
@@ -60,6 +60,8 @@ def generate(
     settings = resolve(
         GenerateConfig, presets=GENERATE_PRESETS, preset=preset, file=config, assignments=set_ or (), options=options
     )
+    from dreamdiff.generation.files import generate_to_folder
+
     with progress("generating") as report:
         sheets = generate_to_folder(
             model, eeg, out, settings, select=select, trials=_numbers(trials), images=images, progress=report

@@ -14,6 +14,7 @@ from .._output import emit_json, emit_table, note, progress
 @train_app.command(
     "finetune",
     inputs=("pairs", "encoder", "config"),
+    settings="train finetune",
     examples="""
     dreamdiff train finetune --pairs pairs.zarr --encoder msm --out run --preset tiny
     dreamdiff train finetune --pairs pairs.zarr --encoder msm --sd sd15 --clip ViT-L-14:clip.safetensors --out run --dry-run
@@ -39,10 +40,11 @@ def finetune(
     Sections 3.2 and 3.3 of the DreamDiffusion paper.
     """
     from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
-    from dreamdiff.finetuning.prepare import fit_task, prepare
     from eegprep.settings import resolve
 
     settings = resolve(FinetuneConfig, presets=FINETUNE_PRESETS, preset=preset, file=config, assignments=set_ or ())
+    from dreamdiff.finetuning.prepare import fit_task, prepare
+
     with progress("fine-tuning") as report:
         task = prepare(pairs, encoder, sd, clip, out, settings, progress=report, offline=offline)
         for line in task.remarks:

@@ -13,6 +13,7 @@ from .._app import train_app
 
 @train_app.command(
     inputs=("store", "config"),
+    settings="train msm",
     examples="""
     dreamdiff train msm --store corpus.zarr --out msm --preset tiny
     dreamdiff train msm --store corpus.zarr --out msm --preset paper --set data.batch_size=64
@@ -22,11 +23,12 @@ def msm(
     store: Annotated[str, typer.Option(help="Corpus made by `eegprep build`: a folder or a URL")],
     out: Annotated[Path, typer.Option(help="Run folder; training resumes where it stood when the folder holds this run")],
     preset: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="paper, released, w256, w512, w768, w1280, shallow2, small, tiny; positions, positions-large: electrodes with places"
+            " [default: paper, or small without a GPU]"
         ),
-    ] = "paper",
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file over the preset")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value over the file; repeatable")] = None,
 ) -> None:
@@ -34,20 +36,32 @@ def msm(
 
     Kill it at any moment and run it again: the result is the same.
     """
-    from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
-    from dreamdiff.pretraining.positions_task import POSITIONS_PRESETS, PositionsPretrainConfig, pretrain_positions
-    from dreamdiff.pretraining.pretrain import has_learned, pretrain, simple_guess
+    from dreamdiff.pretraining.config import POSITIONS_NAMES, PRETRAIN_PRESETS, PretrainConfig
+    from dreamdiff.pretraining.size import has_gpu, run_size
     from eegprep.settings import resolve
 
+    if preset is None:
+        preset = "paper" if has_gpu() else "small"
+        if preset == "small":
+            _output.note("no GPU was found, so this is --preset small; the paper's encoder needs --preset paper")
+    settings = None
+    if preset not in POSITIONS_NAMES:
+        known = {**PRETRAIN_PRESETS, **{name: {} for name in POSITIONS_NAMES}}  # a misspelt name is compared with all
+        settings = resolve(PretrainConfig, presets=known, preset=preset, file=config, assignments=set_ or ())
+        from eegprep.corpus.reader import Corpus
+
+        _output.note(run_size(settings, len(Corpus.open(store))).line())
+
+    from dreamdiff.pretraining.positions_task import POSITIONS_PRESETS, PositionsPretrainConfig, pretrain_positions
+    from dreamdiff.pretraining.pretrain import has_learned, pretrain, simple_guess
+
     with _output.progress("train msm") as progress:
-        if preset in POSITIONS_PRESETS:
+        if settings is None:
             shape = resolve(
                 PositionsPretrainConfig, presets=POSITIONS_PRESETS, preset=preset, file=config, assignments=set_ or ()
             )
             result = pretrain_positions(store, out, shape, progress=progress)
         else:
-            known = {**PRETRAIN_PRESETS, **POSITIONS_PRESETS}  # a misspelt name is compared with all
-            settings = resolve(PretrainConfig, presets=known, preset=preset, file=config, assignments=set_ or ())
             result = pretrain(store, out, settings, progress=progress)
     state = "done" if result.finished else "stopped (run the same command again to go on)"
     checks = " ".join(f"{name}={value:.4g}" for name, value in sorted(result.validation.items()))

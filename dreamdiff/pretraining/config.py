@@ -66,6 +66,7 @@ def _pretrain_presets() -> Mapping[str, Mapping[str, Any]]:
 
 
 PRETRAIN_PRESETS = _pretrain_presets()
+POSITIONS_NAMES = ("positions", "positions-large")  # presets of `positions_task`, for the encoder that knows its electrodes
 
 """`paper`: 302.84 M, 75 % masked. `released`: the authors' published code, 151.77 M, 10 % masked, input divided by 10.
 `w256` ... `w1280`, `shallow2`: the sizes of Table 2. All with the authors' 500 epochs at batch 100; `small`, `tiny`: one machine."""

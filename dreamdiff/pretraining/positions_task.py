@@ -13,7 +13,7 @@ from torch import Tensor
 from dreamdiff.encoders.masked_positions import MaskedPositionsConfig, MaskedPositionsModel
 from dreamdiff.encoders.positions import positions_preset
 from dreamdiff.encoders.weights import CONFIG_FILE
-from dreamdiff.pretraining.config import PretrainData
+from dreamdiff.pretraining.config import POSITIONS_NAMES, PretrainData
 from dreamdiff.pretraining.electrodes import Whitened
 from dreamdiff.pretraining.pretrain import split_corpus
 from dreamdiff.pretraining.stream import WindowStream
@@ -44,7 +44,7 @@ _TRAINING = {
 }
 
 POSITIONS_PRESETS: dict[str, dict[str, Any]] = {
-    name: {"model": {"encoder": positions_preset(name)}, **_TRAINING} for name in ("positions", "positions-large")
+    name: {"model": {"encoder": positions_preset(name)}, **_TRAINING} for name in POSITIONS_NAMES
 }
 
 

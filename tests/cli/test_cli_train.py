@@ -78,7 +78,7 @@ def test_a_mistyped_setting_costs_one_line_and_exit_code_2(store, tmp_path, caps
     code = run(dreamdiff_app, "dreamdiff", arguments)
 
     assert code == 2
-    assert "did you mean 'lr'?" in capsys.readouterr().err
+    assert "did you mean 'optim.lr'?" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
