@@ -308,7 +308,7 @@ MOABB = {
     "MAMEM1": (2, 256, 250.0, 1),
     "Kaneshiro2015": (1, 124, 62.5, 24),
     "GrosseWentrup2009": (1, 128, 500.0, 1),
-    "Schirrmeister2017": (2, 128, 500.0, 1),
+    "Schirrmeister2017": (2, 126, 500.0, 1),  # 128 with both mastoids
     "Shin2017A": (3, 30, 200.0, 1),
 }
 
