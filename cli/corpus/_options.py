@@ -14,6 +14,19 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Store to create or resum
 Subjects = Annotated[str | None, typer.Option(help="Subjects, e.g. 1-10,12")]
 Dataset = Annotated[str | None, typer.Option(help="Name of the data set [default: the class's or the folder's]")]
 Scale = Annotated[float | None, typer.Option(help="Factor for all values, e.g. 1e-6 where microvolts are stored as volts")]
+Bad = Annotated[
+    Literal["keep", "reject"] | None,
+    typer.Option(help="Stretches marked BAD: kept, or taken as not recorded [default: keep]"),
+]
+Sfreq = Annotated[float | None, typer.Option(help="Rate of files that do not say it, such as tables and arrays, Hz")]
+Unit = Annotated[Literal["uV", "mV", "V"] | None, typer.Option(help="Unit of channels whose file does not say it")]
+ChannelNames = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE_OR_LIST",
+        help="Names of channels, for files without; or which channels are EEG, where their names do not tell",
+    ),
+]
 DataDir = Annotated[Path | None, typer.Option(help="Where MOABB's data sets lie [default: MNE_DATA]")]
 Accept = Annotated[list[str] | None, typer.Option(help="Licence to accept; may be given several times")]
 Offline = Annotated[bool, typer.Option("--offline", help="Open no socket")]
@@ -50,3 +63,13 @@ Seed = Annotated[int | None, typer.Option(help="Of that draw, and of blocks of m
 MinChannels = Annotated[int | None, typer.Option(help="Fewer EEG channels are quarantined [default: 1]")]
 MinUv = Annotated[float | None, typer.Option(help="Least median channel standard deviation after filtering, uV [default: 1]")]
 MaxUv = Annotated[float | None, typer.Option(help="Largest, uV [default: 300]")]
+
+
+def names_of(text: str | None) -> tuple[str, ...] | None:
+    """Channel names out of a list with commas, or a file with one name a line."""
+    if text is None:
+        return None
+    path = Path(text)
+    if "," not in text and path.is_file():
+        text = path.read_text("utf-8-sig")
+    return tuple(name for name in (part.strip() for part in text.replace("\n", ",").split(",")) if name)

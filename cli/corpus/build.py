@@ -19,6 +19,10 @@ def build(
     subjects: o.Subjects = None,
     dataset: o.Dataset = None,
     scale: o.Scale = None,
+    bad: o.Bad = None,
+    sfreq: o.Sfreq = None,
+    unit: o.Unit = None,
+    channel_names: o.ChannelNames = None,
     data_dir: o.DataDir = None,
     accept: o.Accept = None,
     offline: o.Offline = False,
@@ -72,15 +76,24 @@ def build(
         "min_uv": min_uv,
         "max_uv": max_uv,
     }
+    chosen = {
+        "subjects": subjects,
+        "dataset": dataset,
+        "scale": scale,
+        "bad": bad,
+        "sfreq": sfreq,
+        "unit": unit,
+        "channel_names": o.names_of(channel_names),
+    }
     if dry_run:
         from eegprep.steps.build import plan
         from eegprep.steps.plan import totals
 
-        rows = plan(sources, out, subjects=subjects, dataset=dataset, scale=scale, data_dir=data_dir, workers=workers, **settings)
+        rows = plan(sources, out, data_dir=data_dir, workers=workers, **chosen, **settings)
         return show_plan(rows, totals(rows), as_json)
     with progress("build") as bar:
         summary = eegprep.build(
-            sources, out, subjects=subjects, dataset=dataset, scale=scale, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,
-            scheduler=scheduler, max_memory=max_memory, keep_private=keep_private, lock=lock, progress=bar, **settings,
+            sources, out, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers, scheduler=scheduler,
+            max_memory=max_memory, keep_private=keep_private, lock=lock, progress=bar, **chosen, **settings,
         )  # fmt: skip
     return finish(summary, as_json)

@@ -18,6 +18,10 @@ def fetch(
     subjects: o.Subjects = None,
     dataset: o.Dataset = None,
     scale: o.Scale = None,
+    bad: o.Bad = None,
+    sfreq: o.Sfreq = None,
+    unit: o.Unit = None,
+    channel_names: o.ChannelNames = None,
     data_dir: o.DataDir = None,
     accept: o.Accept = None,
     offline: o.Offline = False,
@@ -41,7 +45,8 @@ def fetch(
         return show_plan(rows, totals, as_json)
     with progress("fetch") as bar:
         summary = step(
-            sources, out, subjects=subjects, dataset=dataset, scale=scale, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,
+            sources, out, subjects=subjects, dataset=dataset, scale=scale, bad=bad, sfreq=sfreq, unit=unit,
+            channel_names=o.names_of(channel_names), data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,
             scheduler=scheduler, max_memory=max_memory, keep_private=keep_private, progress=bar,
         )  # fmt: skip
     return finish(summary, as_json)

@@ -13,6 +13,8 @@ A manifest is a TOML file::
     subjects = "1-10,12"                # optional; a list of ids is right as well
     files = ["a.edf", "b.edf"]          # files: only, and optional; names inside the folder of the spec
     scale = 1e-6                        # optional: values are multiplied by this, and a finding says so
+    bad = "reject"                      # optional: stretches marked BAD are taken as not recorded (default: "keep")
+    sfreq = 250                         # optional, as are unit = "uV" and channel_names = ["Fp1", ...]: of files that do not say
     pattern = 'S(?P<subject>\\d+)R(?P<run>\\d+)'   # files: only; named groups subject, session, run of the file name
     options = { imagined = true }       # moabb: only; constructor arguments of the class
     person_family = "PhysionetMI"       # people of one family with the same id are one person; default: from the catalogue
@@ -30,7 +32,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -43,6 +45,7 @@ from eegprep.catalogue import moabb as catalogue
 from eegprep.catalogue.paths import bare_sources, data_set_name, is_bare
 from eegprep.catalogue.subjects import parse_subjects, subject_tokens
 from eegprep.errors import UsageError
+from eegprep.readers.content import Reading, uv_of
 from eegprep.settings import Settings, read_toml, suggest, validated
 
 Kind = Literal["moabb", "bids", "files"]
@@ -61,6 +64,10 @@ class Source(Settings):
     pattern: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
     scale: float | None = Field(default=None, gt=0)
+    bad: Literal["keep", "reject"] = "keep"
+    sfreq: float | None = Field(default=None, gt=0)
+    unit: str = ""
+    channel_names: tuple[str, ...] = ()
     person_family: str = ""
     licence: str = ""
     doi: str = ""
@@ -72,6 +79,11 @@ class Source(Settings):
     def spec(self) -> str:
         """`kind:target`."""
         return f"{self.kind}:{self.target}"
+
+    @property
+    def reading(self) -> Reading:
+        """What a person says of its files."""
+        return Reading(self.bad, self.sfreq, self.unit, self.channel_names)
 
 
 class Manifest(Settings):
@@ -96,6 +108,10 @@ class _SourceFile(Settings):
     pattern: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
     scale: float | None = Field(default=None, gt=0)
+    bad: Literal["keep", "reject"] = "keep"
+    sfreq: float | None = Field(default=None, gt=0)
+    unit: str = ""
+    channel_names: list[str] = Field(default_factory=list)
     person_family: str = ""
     licence: str = ""
     doi: str = ""
@@ -188,14 +204,26 @@ def with_subjects(source: Source, text: str | None) -> Source:
     return source.model_copy(update={"subjects": _subjects(text, known)})
 
 
-def with_options(source: Source, *, dataset: str | None = None, scale: float | None = None) -> Source:
-    """The source under another name of its data set, or with values multiplied by `scale`."""
-    given = {"dataset": dataset, "scale": scale}
-    if dataset is not None:
-        require_group_name(dataset, "--dataset")
-    if scale is not None and not (math.isfinite(scale) and scale > 0):
-        raise UsageError(f"--scale {scale:g} is not a factor above 0", "give what the values have to be multiplied by, e.g. 1e-6")
-    return source.model_copy(update={key: value for key, value in given.items() if value is not None})
+def with_options(source: Source, given: Mapping[str, Any]) -> Source:
+    """The source with what a command says for all of its sources: `dataset`, `scale`, and what `Reading` holds; None says nothing."""
+    given = {key: value for key, value in given.items() if value is not None}
+    if "dataset" in given:
+        require_group_name(given["dataset"], "--dataset")
+    for key, example in (("scale", "1e-6"), ("sfreq", "250")):
+        value = given.get(key)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UsageError(f"--{key} {value:g} is not a number above 0", f"give for instance --{key} {example}")
+    if given.get("bad", "keep") not in ("keep", "reject"):
+        raise UsageError(f"--bad {given['bad']} is not known", "use keep or reject")
+    _require_voltage(given.get("unit", ""), "--unit")
+    if "channel_names" in given:
+        given["channel_names"] = tuple(given["channel_names"])
+    return source.model_copy(update=given)
+
+
+def _require_voltage(unit: str, where: str) -> None:
+    if unit and uv_of(unit) is None:
+        raise UsageError(f"{where} {unit!r} is no voltage", "use uV, mV or V")
 
 
 def require_group_name(dataset: str, where: str) -> None:
@@ -304,6 +332,7 @@ def _source(written: _SourceFile, root: Path) -> Source:
 
 
 def _require_fits(kind: str, written: _SourceFile) -> None:
+    _require_voltage(written.unit, f"source {written.spec!r}: unit")
     if written.files and kind != "files":
         raise UsageError(f"source {written.spec!r} has files, which only files: sources know", "remove files")
     if written.options and kind != "moabb":

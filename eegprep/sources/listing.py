@@ -60,7 +60,7 @@ class Task:
     @property
     def reading(self) -> Reading:
         """What a person says of its files."""
-        return Reading()
+        return self.source.reading
 
     @property
     def name(self) -> str:

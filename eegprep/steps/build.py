@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from eegprep.download import fetch as downloads
 from eegprep.pool import Budget
+from eegprep.readers.content import Reading
 from eegprep.readers.raws import from_raw
 from eegprep.recording import ProgressCallback, SourceFile
 from eegprep.signals.recipe import Recipe, make_recipe
@@ -31,7 +32,7 @@ from eegprep.steps.inputs import (
 )
 from eegprep.steps.jobs import FILTER_SETTINGS, FetchJob, FilterJob, PadJob, RawJob, done_before
 from eegprep.steps.lockfile import changed_software, write_lock
-from eegprep.steps.origin import Choice, StoreOrigin
+from eegprep.steps.origin import Choice, StoreOrigin, choose
 from eegprep.steps.plan import PlanRow, local_row, make_plan
 from eegprep.steps.run import run_step
 from eegprep.steps.summary import Summary
@@ -50,6 +51,10 @@ def fetch(
     subjects: str | None = None,
     dataset: str | None = None,
     scale: float | None = None,
+    bad: str | None = None,
+    sfreq: float | None = None,
+    unit: str | None = None,
+    channel_names: Sequence[str] | None = None,
     data_dir: str | Path | None = None,
     accept: Sequence[str] = (),
     offline: bool = False,
@@ -61,7 +66,8 @@ def fetch(
 ) -> Summary:
     """Bring source files here and turn each run into one array of a recordings store."""
     budget = Budget.make(workers, scheduler, max_memory)
-    origin = StoreOrigin("fetch", plain_settings(source), subjects, store_folder(data_dir), offline, keep_private, dataset, scale)
+    choice = choose(subjects, dataset, scale, bad, sfreq, unit, channel_names)
+    origin = StoreOrigin("fetch", plain_settings(source), store_folder(data_dir), offline, keep_private, choice)
     manifest = load_sources(source, origin.choice)
     tasks = subject_tasks(manifest, origin, accept, progress)
     jobs = [FetchJob(str(out), task.source.dataset, task.subject, None, task.files, task) for task in tasks]
@@ -116,6 +122,10 @@ def build(
     subjects: str | None = None,
     dataset: str | None = None,
     scale: float | None = None,
+    bad: str | None = None,
+    sfreq: float | None = None,
+    unit: str | None = None,
+    channel_names: Sequence[str] | None = None,
     data_dir: str | Path | None = None,
     accept: Sequence[str] = (),
     offline: bool = False,
@@ -136,6 +146,9 @@ def build(
         recipe: how windows are made; or give its settings as keywords (`high=45.0`, `nyquist="skip"`, ...).
         subjects: for instance "1-10,12".
         dataset: name of the data set, instead of the class's or the folder's. scale: factor for all values, kept as a finding.
+        bad: "keep" (default) or "reject": whether stretches marked BAD are taken as if they had not been recorded.
+        sfreq, unit, channel_names: rate in Hz, "uV", "mV" or "V", and names, for files that do not say them; `channel_names` also
+            says which channels are EEG where their names are not those of electrodes.
         data_dir: where MOABB's data sets lie; default as MNE has it.
         accept: licences to accept.
         offline: open no socket.
@@ -149,9 +162,11 @@ def build(
     """
     if isinstance(source, Mapping) or hasattr(source, "get_data"):
         raws = source if isinstance(source, Mapping) else {"0": source}
-        return build_raw(raws, out, dataset=dataset or "raw", scale=scale, recipe=recipe, **settings)
+        given = {"scale": scale, "bad": bad, "unit": unit, "channel_names": channel_names}
+        return build_raw(raws, out, dataset=dataset or "raw", recipe=recipe, **given, **settings)
     budget = Budget.make(workers, scheduler, max_memory)
-    origin = StoreOrigin("build", plain_settings(source), subjects, store_folder(data_dir), offline, keep_private, dataset, scale)
+    choice = choose(subjects, dataset, scale, bad, sfreq, unit, channel_names)
+    origin = StoreOrigin("build", plain_settings(source), store_folder(data_dir), offline, keep_private, choice)
     manifest = load_sources(source, origin.choice)
     recipe = recipe or recipe_from(manifest, settings)
     tasks = subject_tasks(manifest, origin, accept, progress)
@@ -170,12 +185,16 @@ def plan(
     subjects: str | None = None,
     dataset: str | None = None,
     scale: float | None = None,
+    bad: str | None = None,
+    sfreq: float | None = None,
+    unit: str | None = None,
+    channel_names: Sequence[str] | None = None,
     data_dir: str | Path | None = None,
     workers: int = 1,
     **settings: Any,
 ) -> list[PlanRow]:
     """What `build` would do: a row for each data set. Downloads and writes nothing."""
-    manifest = load_sources(source, Choice(subjects, dataset, scale))
+    manifest = load_sources(source, choose(subjects, dataset, scale, bad, sfreq, unit, channel_names))
     recipe = recipe_from(manifest, settings)
     tasks = listing.list_tasks(manifest.sources, Path(store_folder(data_dir)), download=False)
     jobs = build_jobs(tasks, manifest, recipe, out)
@@ -205,6 +224,9 @@ def build_raw(
     *,
     dataset: str = "raw",
     scale: float | None = None,
+    bad: str | None = None,
+    unit: str | None = None,
+    channel_names: Sequence[str] | None = None,
     recipe: Recipe | None = None,
     **settings: Any,
 ) -> Summary:
@@ -212,12 +234,16 @@ def build_raw(
 
     Args:
         raws: subject -> a Raw, or a list of Raws (its runs).
+        scale, bad, unit, channel_names: as in `build`.
     """
     recipe = recipe or make_recipe(**settings)
+    reading = Reading("reject" if bad == "reject" else "keep", unit=unit or "", channel_names=tuple(channel_names or ()))
     jobs = []
     for subject, given in raws.items():
         runs = list(given) if isinstance(given, list | tuple) else [given]
-        recordings = tuple(from_raw(raw, dataset=dataset, subject=subject, run=str(number)) for number, raw in enumerate(runs))
+        recordings = tuple(
+            from_raw(raw, dataset=dataset, subject=subject, run=str(number), reading=reading) for number, raw in enumerate(runs)
+        )
         if scale is not None:
             recordings = tuple(scaled(item, scale) for item in recordings)
         digests = tuple(

@@ -45,8 +45,7 @@ def load_sources(source: str | Path | Sequence[str | Path], choice: Choice) -> m
     """Manifests and SOURCEs, with what was chosen for all of them."""
     manifest = manifests.load(source)
     chosen = tuple(
-        manifests.with_options(manifests.with_subjects(item, choice.subjects), dataset=choice.dataset, scale=choice.scale)
-        for item in manifest.sources
+        manifests.with_options(manifests.with_subjects(item, choice.subjects), choice.options) for item in manifest.sources
     )
     return manifest.model_copy(update={"sources": chosen})
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from eegprep.provenance import fingerprint
+from eegprep.readers.content import Reading
 from eegprep.recording import Facts, Finding, LeftOut, Processed, Recording, SourceFile, Unreadable
 from eegprep.signals import filters
 from eegprep.signals.recipe import ALGORITHM, Recipe
@@ -210,6 +211,11 @@ class RawJob(SubjectJob):
 
     recordings: tuple[Recording, ...]
 
+    def inputs(self) -> dict[str, Any]:
+        """Seams and trials, which are no part of the signal whose hash stands for a file."""
+        cut = [item.segments for item in self.recordings if len(item.segments) != 1]
+        return {"segments": cut} if cut else {}
+
     def run(self) -> Outcome:
         assert self.recipe is not None
         left_out: list[LeftOut] = []
@@ -235,6 +241,7 @@ def source_inputs(task: Task) -> dict[str, Any]:
         "citation": source.citation,
         "private": task.keep_private,
         **({"scale": source.scale} if source.scale is not None else {}),
+        **({"reading": vars(source.reading)} if source.reading != Reading() else {}),
         **({"problems": problems} if problems else {}),
     }
 

@@ -62,6 +62,10 @@ def _source_lines(source: Source, tasks: Sequence[Task], corpus: Path) -> list[s
         "max_per_subject": source.max_per_subject,
         "files": list(source.files),
         "scale": source.scale,
+        "bad": "" if source.bad == "keep" else source.bad,
+        "sfreq": source.sfreq,
+        "unit": source.unit,
+        "channel_names": list(source.channel_names),
     }
     lines = ["[[source]]", *_table({key: value for key, value in fields.items() if value not in ("", None, [])})]
     if source.options:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -18,11 +20,34 @@ class Choice:
     """What a command chooses for all of its sources.
 
     subjects: ids and ranges. dataset: name of the data set, instead of the sources' own. scale: factor for all values.
+    bad, sfreq, unit, channel_names: see `readers.content.Reading`; None where nothing was said.
     """
 
     subjects: str | None = None
     dataset: str | None = None
     scale: float | None = None
+    bad: str | None = None
+    sfreq: float | None = None
+    unit: str | None = None
+    channel_names: tuple[str, ...] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All but the subjects, by name."""
+        return {key: value for key, value in vars(self).items() if key != "subjects"}
+
+
+def choose(
+    subjects: str | None,
+    dataset: str | None,
+    scale: float | None,
+    bad: str | None,
+    sfreq: float | None,
+    unit: str | None,
+    channel_names: Sequence[str] | None,
+) -> Choice:
+    """A `Choice` from the arguments of a step."""
+    return Choice(subjects, dataset, scale, bad, sfreq, unit, None if channel_names is None else tuple(channel_names))
 
 
 @dataclass(frozen=True)
@@ -31,17 +56,10 @@ class StoreOrigin:
 
     command: str
     source: tuple[str, ...]
-    subjects: str | None = None
     data_dir: str = ""
     offline: bool = False
     keep_private: bool = False
-    dataset: str | None = None
-    scale: float | None = None
-
-    @property
-    def choice(self) -> Choice:
-        """What was chosen for all sources."""
-        return Choice(self.subjects, self.dataset, self.scale)
+    choice: Choice = field(default_factory=Choice)
 
     @staticmethod
     def _file(root: Path) -> Path:
@@ -50,7 +68,7 @@ class StoreOrigin:
 
     def remember(self, root: Path) -> None:
         """Note it; a cache that cannot be written only means that `--repair` needs `--source`."""
-        content = {**vars(self), "source": list(self.source)}
+        content = {**vars(self), "source": list(self.source), "choice": json.loads(json.dumps(vars(self.choice)))}
         file = self._file(root)
         with suppress(OSError, ValueError):
             if file.is_file() and json.loads(file.read_text()) == content:
@@ -62,6 +80,10 @@ class StoreOrigin:
     def recall(cls, root: Path) -> StoreOrigin | None:
         try:
             content = json.loads(cls._file(root).read_text())
-            return cls(**{**content, "source": tuple(content["source"])})
+            choice = dict(content.pop("choice", {}))
+            choice |= {key: content.pop(key) for key in ("subjects", "dataset", "scale") if key in content}  # as 0.1.0 noted them
+            names = choice.get("channel_names")
+            chosen = Choice(**{**choice, "channel_names": None if names is None else tuple(names)})
+            return cls(**{**content, "source": tuple(content["source"]), "choice": chosen})
         except (OSError, ValueError, TypeError, KeyError):
             return None
