@@ -59,10 +59,19 @@ Order = Annotated[
     Literal["source", "canonical"] | None, typer.Option("--channel-order", help="Order of channels [default: source]")
 ]
 MaxPerSubject = Annotated[int | None, typer.Option(help="Seeded draw of at most so many windows a subject")]
-Seed = Annotated[int | None, typer.Option(help="Of that draw, and of blocks of more channels than rows [default: 0]")]
-MinChannels = Annotated[int | None, typer.Option(help="Fewer EEG channels are quarantined [default: 1]")]
-MinUv = Annotated[float | None, typer.Option(help="Least median channel standard deviation after filtering, uV [default: 1]")]
-MaxUv = Annotated[float | None, typer.Option(help="Largest, uV [default: 300]")]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="Random seed for --max-per-subject, and for choosing among more channels than rows [default: 0]"),
+]
+MinChannels = Annotated[int | None, typer.Option(help="Quarantine recordings with fewer EEG channels than this [default: 1]")]
+MinUv = Annotated[
+    float | None,
+    typer.Option(help="Quarantine recordings whose median channel deviates by less than this after filtering, uV [default: 1]"),
+]
+MaxUv = Annotated[
+    float | None,
+    typer.Option(help="Quarantine recordings whose median channel deviates by more than this after filtering, uV [default: 300]"),
+]
 
 
 def names_of(text: str | None) -> tuple[str, ...] | None:

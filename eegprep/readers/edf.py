@@ -25,6 +25,7 @@ from eegprep.recording import Event
 
 SUFFIXES = {".edf", ".bdf", ".rec"}
 _TYPES = ("EEG", "SEEG", "ECOG", "DBS", "EOG", "ECG", "EMG", "BIO", "RESP", "TEMP", "MISC", "SAO2", "STIM")
+_TRIGGERS = {"status", "trigger", "triggers", "trig", "stim", "sti", "sti 014", "stimulus"}
 _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 # a time-stamped annotation list: onset, 0x15 duration, 0x14 texts, 0x14 0x00
 _TAL = re.compile(rb"([+-]\d+\.?\d*)(?:\x15(\d+\.?\d*))?(\x14[^\x00]*)\x14\x00")
@@ -205,7 +206,7 @@ def _names(labels: list[str]) -> tuple[list[str], list[str], list[bool]]:
         first, _, rest = label.partition(" ")
         typed = bool(rest) and first.upper() in _TYPES
         name = rest if typed else label
-        stim = name.lower() in ("status", "trigger")
+        stim = name.lower() in _TRIGGERS
         names.append(name)
         kinds.append("stim" if stim else first.lower() if typed else "eeg")
         declared.append(typed or stim)

@@ -8,6 +8,9 @@ import numpy as np
 
 from eegprep.recording import Event
 
+# ours: a line whose value changes at more than this share of its samples is no trigger channel
+_MOST_CHANGES = 0.25
+
 # ours: a line that never returns to 0 rests at the value that it has for more than this share of the recording
 _REST_SHARE = 0.75
 
@@ -35,6 +38,8 @@ def trigger_events(values_T: np.ndarray, sfreq: float) -> list[Event]:
         values_T = values_T - np.bitwise_and.reduce(values_T)
     starts_N = np.flatnonzero(np.concatenate([[True], values_T[1:] != values_T[:-1]]))
     codes_N = values_T[starts_N]
+    if len(starts_N) > max(8, _MOST_CHANGES * len(values_T)):
+        return []
     rest = 0
     if not (codes_N == 0).any():
         lengths_N = np.diff(np.concatenate([starts_N, [len(values_T)]]))

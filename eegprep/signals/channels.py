@@ -34,6 +34,8 @@ _ELECTRODE = re.compile(
     r"(?:n?fp|afp|af?f|af|faf|ff[ct]|f[ct]|ftt|fcc|cfc|[fctpoi]|ttp|ccp|pcp|[tc]p|tpp|cpp|ppo|poo?|opo|oi|cb)(?:z|\d{1,2}h?)",
     re.IGNORECASE,
 )
+# a channel of few that is only called what it is: `EEG`, `EEG 2`, `EEG(sec)`
+_BARE_EEG = re.compile(r"eeg[ _]?\d{0,2}(\(\w+\))?", re.IGNORECASE)
 # ours: so many names that differ in their number alone are a cap
 _LEAST_NUMBERED = 16
 
@@ -52,7 +54,7 @@ def canonical_name(name: str) -> str:
 
 def _short(name: str) -> str:
     """A name without the `EEG` in front, dots and primes around it."""
-    return re.sub(r"^(eeg)[ ._-]+", "", name.strip().strip(".'*"), flags=re.IGNORECASE).strip("'* ")
+    return re.sub(r"^(eeg)[ .:_-]+", "", name.strip().strip(".'*"), flags=re.IGNORECASE).strip("'* ")
 
 
 def why_not_eeg(names: Sequence[str], declared: Sequence[bool] = (), located: Sequence[bool] = ()) -> list[str | None]:
@@ -89,9 +91,12 @@ def other_names(names: Sequence[str]) -> list[bool]:
 
 def is_electrode(name: str) -> bool:
     """Whether a name is a place of the 10-05 system (or of its forerunners), alone or against another one: `C3-A2`, `EEG Fpz-Cz`."""
+    if _BARE_EEG.fullmatch(name.strip()):
+        return True
     first = re.split(r"[-:/_]", _short(name), maxsplit=1)[0].strip(" .'")
     if _not_eeg(first):
         return False
+    first = re.sub(r"(?<=[0-9z])[am][12]$", "", first, flags=re.IGNORECASE)  # `C3A2`
     return first.casefold() in _standard_names() or _ELECTRODE.fullmatch(first) is not None
 
 

@@ -24,7 +24,20 @@ _BYTES_PER_SECOND = 60e6
 _INTERPRETER = {"files": 250e6, "bids": 300e6, "moabb": 900e6}
 
 # float64 bytes in memory for a byte of a file: 16-bit and 24-bit integers, float32, compressed MATLAB
-_GROWTH = {".edf": 4.0, ".rec": 4.0, ".bdf": 8 / 3, ".cnt": 4.0, ".gdf": 4.0, ".mat": 8.0, ".zip": 8.0}
+_GROWTH = {
+    ".edf": 4.0,
+    ".rec": 4.0,
+    ".bdf": 8 / 3,
+    ".cnt": 4.0,
+    ".gdf": 4.0,
+    ".mat": 8.0,
+    ".zip": 8.0,
+    ".gz": 8.0,
+    ".csv": 4.0,
+    ".tsv": 4.0,
+    ".txt": 4.0,
+    ".xdf": 4.0,
+}
 
 # peak memory of a worker for a byte of the largest recording in float64; loaders that return a whole subject need more
 _PEAK = {"files": 1.5, "bids": 1.5, "moabb": 3.0}

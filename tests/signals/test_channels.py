@@ -16,7 +16,7 @@ def left_out(names, **more):
 @pytest.mark.parametrize(
     "name",
     ["ROC", "LOC", "E1", "E2", "PHOTIC", "PULSE", "PG1", "Chin1", "Roll", "Pitch", "EEG A2-A1", "M1", "EKG", "SaO2", "DC05", "Snore", "LEOG",
-     "EEG ROC-A1", "hEOG", "BVP", "Thor-Abdo", "Light", "PLMl", "Battery", "IBI", "Wheel_X", "something"],
+     "EEG ROC-A1", "hEOG", "BVP", "EOG:ch01", "Thor-Abdo", "Light", "PLMl", "Battery", "IBI", "Wheel_X", "something"],
 )  # fmt: skip
 def test_beside_a_cap_of_known_places_other_names_are_left_out(name):
     """In a sleep or epilepsy laboratory everything arrives in one file, all typed EEG."""
@@ -51,6 +51,9 @@ def test_beside_a_cap_of_known_places_other_names_are_left_out(name):
         [*CAP, *(f"X{i}" for i in range(1, 17))],
         ["L1", "L2", "L4", "L5", "L6", "R1", "R2", "R4", "R5", "R6", *CAP],
         ["front", "left", "right", "back"],
+        ["EEG:C3", "EEG:Cz", "EEG:C4"],
+        ["C3A2", "C4M1", "O2A1", "EEG", "EEG(sec)"],
+        [*(f"EEG-{name}" for name in ("Fz", "C3", "Cz", "C4", "Pz")), *(f"EEG-{i}" for i in range(17))],
         [*(f"own {letter}" for letter in "abcdefghijk"), "C3"],
         [f"EXG Channel {i}" for i in range(8)],
     ],
