@@ -51,7 +51,7 @@ clean:
 
 .venv/.test-ready: .venv/bin/python pyproject.toml
 	@echo "installing (about 6 GB with PyTorch; two to three minutes)"
-	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet -e '.[models,app,cluster,evaluation,views]' --group dev
+	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet -e '.[models,app,cluster,evaluation,formats,views]' --group dev
 	touch $@ .venv/.demo-ready
 
 .venv/.bench-ready: .venv/.test-ready
