@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from dreamdiff.encoders.weights import Placed
 from eegprep.errors import ModelError
 from eegprep.settings import Settings
 
@@ -52,7 +53,7 @@ class Context:
     logits_BK: Tensor | None = None
 
 
-class Conditioner(nn.Module):
+class Conditioner(Placed):
     """tau (paper, section 3.2), the CLIP head h (section 3.3), and the released model's time branch.
 
     tau mixes tokens twice, 128 -> 64 -> 77, with nothing between, then maps widths (authors' code). `null_LD` is the context

@@ -1,64 +1,14 @@
-"""Builds noise schedules and samplers, and computes the diffusion loss."""
+"""The noise schedule that a model is trained with, and the diffusion loss."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from eegprep.errors import CheckpointError, ModelError, UsageError
-from eegprep.settings import suggest
-
-
-def load_scheduler(folder: Path) -> Any:
-    """A noise schedule of the class that its configuration names."""
-    try:
-        content = json.loads((folder / "scheduler_config.json").read_text())
-    except (OSError, ValueError):
-        raise CheckpointError(f"{folder}: no readable scheduler_config.json", "copy or download that folder again") from None
-    return make_scheduler(str(content.get("_class_name", "PNDMScheduler")), content)
-
-
-SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "dpm-solver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True, "steps_offset": 1, "set_alpha_to_one": False}),
-    "ddim": ("DDIMScheduler", {"steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
-    "heun": ("HeunDiscreteScheduler", {}),
-    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
-}
-
-_SCHEDULE_KEYS = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "prediction_type", "trained_betas")
-
-
-def make_scheduler(name: str, base: Mapping[str, Any]) -> Any:
-    """A sampler over the noise schedule of `base`.
-
-    Args:
-        name: a short name of `SCHEDULERS`, or any diffusers scheduler class. "pndm" is the paper's PLMS sampler.
-        base: configuration of the schedule that the model was trained with (its betas and prediction type are kept).
-    """
-    import diffusers
-
-    class_name, options = SCHEDULERS.get(name.lower(), (name, {}))
-    kind = getattr(diffusers, class_name, None)
-    if kind is None or not class_name.endswith("Scheduler"):
-        raise UsageError(
-            f"there is no scheduler {name!r}{suggest(name, SCHEDULERS)}",
-            f"use one of {', '.join(SCHEDULERS)}, or a diffusers scheduler class",
-        )
-    kept = dict(base) if class_name == base.get("_class_name") else {key: base[key] for key in _SCHEDULE_KEYS if key in base}
-    return kind.from_config({**kept, **options})
-
-
-# ------------------------------------------------------------------------------------------------ one loss
+from eegprep.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -102,7 +52,9 @@ class NoiseSchedule:
             return torch.ones_like(step_B, dtype=torch.float32)
         alpha = self.alpha_bar_S[step_B]
         snr = alpha / (1 - alpha)
-        return snr.clamp(max=min_snr_gamma) / (snr if self.prediction == "epsilon" else snr + 1)
+        if self.prediction == "epsilon":
+            return (min_snr_gamma / snr).clamp(max=1)  # not min(SNR, gamma) / SNR: at zero terminal SNR that is 0 / 0
+        return snr.clamp(max=min_snr_gamma) / (snr + 1)
 
 
 def diffusion_loss(

@@ -5,7 +5,6 @@ Shapes: N trials, B images, C channels (of EEG or latent), T samples, L tokens, 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
@@ -13,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,22 +24,28 @@ from diffusers.utils import BaseOutput
 from pydantic import Field
 from torch import Tensor
 
-from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig, Context, condition
-from dreamdiff.diffusion.noise import load_scheduler, make_scheduler
+from dreamdiff.diffusion.conditioner import Conditioner, Context, condition
+from dreamdiff.diffusion.model_folders import load_part
+from dreamdiff.diffusion.pipeline_folder import (
+    DETAILS,
+    INDEX,
+    OWN_PARTS,
+    PARTS,
+    check_options,
+    load_conditioner,
+    pipeline_folder,
+    require_json,
+    save_conditioner,
+    verify_files,
+)
 from dreamdiff.diffusion.sampling import Condition, guided_sample, start_noise
-from dreamdiff.diffusion.stable_diffusion import load_part, vae_factor
+from dreamdiff.diffusion.schedulers import load_scheduler, make_scheduler
+from dreamdiff.diffusion.stable_diffusion import vae_factor
 from dreamdiff.encoders.encoder import EEGEncoder
-from dreamdiff.encoders.weights import load_module, read_config, save_folder
 from eegprep import atomic, settings
-from eegprep.errors import CheckpointError, ModelError, UsageError
+from eegprep.errors import CheckpointError, DataError, ModelError, ToolkitError, UsageError
 from eegprep.provenance import sha256_file
 from eegprep.settings import Settings
-
-INDEX, DETAILS, FOLDER = "model_index.json", "dreamdiff.json", "pipeline"
-# what model_index.json has always called our own parts; diffusers would write the module that a class happens to live in
-OWN_PARTS = {"encoder": ["dreamdiff.encoder", "EEGEncoder"], "conditioner": ["dreamdiff.conditioner", "Conditioner"]}
-
-PARTS = ("unet", "vae", "scheduler", "encoder", "conditioner")
 
 DEFAULT_STEPS = 20  # DPM-Solver++ of order 2 (Lu et al. 2022)
 
@@ -94,12 +100,12 @@ class DreamDiffusionPipeline(DiffusionPipeline):
 
     def __init__(
         self, unet: Any, vae: Any, scheduler: Any, encoder: EEGEncoder, conditioner: Conditioner,
-        details: PipelineConfig | None = None, files: dict[str, str] | None = None,
+        details: PipelineConfig | dict[str, Any] | None = None, files: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         check_fit(unet, vae, encoder, conditioner)
         self.register_modules(unet=unet, vae=vae, scheduler=scheduler, encoder=encoder, conditioner=conditioner)
-        self.details = details or PipelineConfig()
+        self.details = settings.validated(PipelineConfig, details) if isinstance(details, dict) else details or PipelineConfig()
         self.files = files or {}
         self.image_processor = VaeImageProcessor(vae_scale_factor=vae_factor(vae))
 
@@ -107,68 +113,99 @@ class DreamDiffusionPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls, folder: str | Path, *, dtype: torch.dtype = torch.float32, verify: bool = False, scheduler: str | None = None
-    ) -> DreamDiffusionPipeline:
+        cls, folder: str | Path, *, dtype: torch.dtype | None = None, torch_dtype: torch.dtype | None = None, verify: bool = True,
+        scheduler: str | None = None, variant: str | None = None, **options: Any,
+    ) -> DreamDiffusionPipeline:  # fmt: skip
         """Read a pipeline folder, or the run of `dreamdiff train finetune` that holds one. Opens no network connection.
 
         Args:
-            dtype: of U-Net and VAE; encoder and conditioner, which are small, stay in float32.
-            verify: compare every weight file with the SHA-256 that was written with it.
-            scheduler: replace the sampler, see `latent_diffusion.make_scheduler`.
+            dtype, torch_dtype: of U-Net and VAE, default float32; encoder and conditioner, which are small, stay in float32.
+            verify: compare every file with the SHA-256 that was written with it (once per file and time stamp).
+            scheduler: replace the sampler, see `schedulers.make_scheduler`.
+            variant: of the weight files, such as "fp16"; without it, whichever is there.
+            options: parts to use in place of the folder's (`unet=`, `vae=`, `encoder=`, `conditioner=`); what else diffusers takes for
+                loading and has no meaning for a local folder (`local_files_only`, `use_safetensors`, `low_cpu_mem_usage`, ...).
 
         Raises:
-            ModelError: not such a pipeline, or parts that do not fit together.
+            UsageError: an unknown option. ModelError: not such a pipeline, or parts that do not fit together.
             CheckpointError: a damaged file.
         """
+        given = {part: options.pop(part) for part in PARTS if part in options}
+        check_options(options)
+        dtype = dtype or torch_dtype or torch.float32
         source = pipeline_folder(Path(folder))
-        index = _read_json(source / INDEX)
-        missing = [part for part in PARTS if part not in index or not (source / part).is_dir()]
+        index = require_json(source / INDEX)
+        missing = [part for part in PARTS if part not in given and (part not in index or not (source / part).is_dir())]
         if index.get("_class_name") != cls.__name__ or missing:
             lacks = f"it lacks {', '.join(missing)}" if missing else f"it is a {index.get('_class_name')}"
             raise ModelError(
                 f"{source}: not a DreamDiffusion pipeline, {lacks}",
                 "give a run of `dreamdiff train finetune`, or a folder of `dreamdiff convert`",
             )
-        content = _read_json(source / DETAILS)
+        content = require_json(source / DETAILS)
         details, files = settings.validated(PipelineConfig, content.get("pipeline", {})), dict(content.get("files", {}))
         if verify:
-            _verify(source, files)
-        unet = load_part(UNet2DConditionModel, source / "unet", dtype)
-        vae = load_part(AutoencoderKL, source / "vae", dtype)
-        schedule = load_scheduler(source / "scheduler")
-        if scheduler is not None:
-            schedule = make_scheduler(scheduler, schedule.config)
-        pipeline = cls(
-            unet,
-            vae,
-            schedule,
-            EEGEncoder.from_pretrained(source / "encoder"),
-            load_conditioner(source / "conditioner"),
-            details,
-            files,
-        )
-        for part in (pipeline.unet, pipeline.vae, pipeline.encoder, pipeline.conditioner):
-            part.eval().requires_grad_(False)
-        return pipeline
+            verify_files(source, {**files, **dict(content.get("settings", {}))})
+        schedule = given.get("scheduler") or load_scheduler(source / "scheduler")
+        parts: dict[str, Any] = {
+            "unet": given.get("unet") or load_part(UNet2DConditionModel, source / "unet", dtype, variant),
+            "vae": given.get("vae") or load_part(AutoencoderKL, source / "vae", dtype, variant),
+            "encoder": given.get("encoder") or EEGEncoder.from_pretrained(source / "encoder"),
+            "conditioner": given.get("conditioner") or load_conditioner(source / "conditioner"),
+        }
+        for name, part in parts.items():
+            if name not in given:
+                part.eval().requires_grad_(False)
+        parts["scheduler"] = schedule if scheduler is None else make_scheduler(scheduler, schedule.config)
+        return cls(**parts, details=details, files=files)
 
-    def save_pretrained(self, folder: str | Path, **_: Any) -> None:  # type: ignore[override]
-        """Write model_index.json and a folder per part (JSON and safetensors); the whole appears at once, complete."""
+    def save_pretrained(  # type: ignore[override]
+        self, folder: str | Path, *, safe_serialization: bool = True, variant: str | None = None, **options: Any
+    ) -> None:
+        """Write model_index.json and a folder per part (JSON and safetensors); the whole appears at once, complete.
+
+        Args:
+            variant: part of the names of the U-Net's and VAE's weight files, such as "fp16".
+            options: `max_shard_size`.
+
+        Raises:
+            UsageError: pickled weights are asked for, or an unknown option.
+        """
+        if not safe_serialization or set(options) - {"max_shard_size"}:
+            unknown = "safe_serialization=False" if not safe_serialization else sorted(set(options) - {"max_shard_size"})[0]
+            raise UsageError(f"save_pretrained({unknown}) is not supported", "weights are written as safetensors; leave it out")
         final = Path(folder)
         if final.exists() and not (final / INDEX).is_file() and any(final.iterdir()):
-            raise CheckpointError(f"{final}: holds something else than a pipeline", "choose another folder")
+            raise CheckpointError(f"{final}: is not empty and is not a pipeline folder", "choose another folder")
         partial = atomic.partial_path(final)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        for part in ("unet", "vae", "scheduler"):
-            getattr(self, part).save_pretrained(partial / part)
+        for part in ("unet", "vae"):
+            getattr(self, part).save_pretrained(partial / part, variant=variant, **options)
+        self.scheduler.save_pretrained(partial / "scheduler")
         self.encoder.save_pretrained(partial / "encoder")
         save_conditioner(self.conditioner, partial / "conditioner")
+        details = self.details.model_dump(mode="json")
         index: dict[str, Any] = {"_class_name": type(self).__name__, "_diffusers_version": metadata.version("diffusers")}
-        index |= {part: list(self.config[part]) for part in PARTS} | OWN_PARTS
-        self.files = {file.relative_to(partial).as_posix(): sha256_file(file) for file in sorted(partial.rglob("*.safetensors"))}
-        atomic.write_json(partial / DETAILS, {"pipeline": self.details.model_dump(mode="json"), "files": self.files})
+        index |= {part: list(self.config[part]) for part in PARTS} | OWN_PARTS | {"details": details}
+        digests = {
+            file.relative_to(partial).as_posix(): sha256_file(file) for file in sorted(partial.rglob("*")) if file.is_file()
+        }
+        self.files = {name: digest for name, digest in digests.items() if name.endswith(".safetensors")}
+        others = {name: digest for name, digest in digests.items() if name not in self.files}
+        atomic.write_json(partial / DETAILS, {"pipeline": details, "files": self.files, "settings": others})
         atomic.write_json(partial / INDEX, index)
         atomic.publish_folder(partial, final)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the U-Net is."""
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the U-Net; encoder and conditioner may be in another."""
+        return self.unet.dtype
 
     @property
     def fingerprint(self) -> str:
@@ -183,16 +220,15 @@ class DreamDiffusionPipeline(DiffusionPipeline):
     # --------------------------------------------------------------------------------------- generation
 
     @torch.no_grad()
-    def encode(self, eeg_NCT: Tensor | np.ndarray) -> Context:
-        """EEG in uV, (N, channels, samples), to what the U-Net reads."""
+    def encode(self, eeg_NCT: Any) -> Context:
+        """EEG in uV, (N, channels, samples), as array, tensor or nested lists of any number type, to what the U-Net reads."""
         place = next(self.encoder.parameters())
-        eeg = torch.as_tensor(np.ascontiguousarray(eeg_NCT) if isinstance(eeg_NCT, np.ndarray) else eeg_NCT)
-        return condition(self.encoder, self.conditioner, eeg.to(place.device, place.dtype))
+        return condition(self.encoder, self.conditioner, as_eeg(eeg_NCT).to(place.device, place.dtype))
 
     @torch.no_grad()
     def __call__(
         self,
-        eeg_NCT: Tensor | np.ndarray,
+        eeg_NCT: Any,
         num_inference_steps: int = DEFAULT_STEPS,
         guidance_scale: float | None = None,
         num_images_per_trial: int = 1,
@@ -201,7 +237,9 @@ class DreamDiffusionPipeline(DiffusionPipeline):
         output_type: Literal["pil", "np", "pt", "latent"] = "pil",
         eta: float = 0.0,
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor]] | None = None,
-    ) -> DreamDiffusionOutput:
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        return_dict: bool = True,
+    ) -> DreamDiffusionOutput | tuple[Any, Tensor | None]:
         """Images for EEG trials; image k belongs to trial k // num_images_per_trial.
 
         Args:
@@ -210,14 +248,26 @@ class DreamDiffusionPipeline(DiffusionPipeline):
             generator: one per image, so that an image does not depend on what else is in the batch; or one for all.
             latents: start noise (B, C, H, W) with unit variance instead of the generators'.
             eta: for schedulers that have it (DDIM).
+            callback_on_step_end_tensor_inputs: what the callback is given; there are only "latents".
+            return_dict: False gives a tuple of images and CLIP vectors.
+
+        Raises:
+            DataError: EEG or latents that are not finite, naming the trial. ModelError: an image would not be finite.
+            UsageError: guidance, steps or options that the model cannot do.
         """
+        others = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
+        if others:
+            raise UsageError(f"the callback cannot be given {sorted(others)[0]!r}", "ask for latents")
         context = repeat(self.encode(eeg_NCT), num_images_per_trial)
         batch = len(context.tokens_BLD)
         scale = self._guidance(guidance_scale)
         generators = list(generator) if isinstance(generator, Sequence) else generator
         side = self.image_size // vae_factor(self.vae)
         shape = (int(self.unet.config.in_channels), side, side)
-        noise_BCHW = start_noise(shape, generators, batch, self.unet.device) if latents is None else latents.to(self.unet.device)
+        device = self._execution_device
+        if latents is not None:
+            _require_finite(latents, "the latents given", DataError, "give finite start noise")
+        noise_BCHW = start_noise(shape, generators, batch, device) if latents is None else latents.to(device)
 
         with self.progress_bar(total=num_inference_steps) as bar:
 
@@ -232,11 +282,11 @@ class DreamDiffusionPipeline(DiffusionPipeline):
                 _condition(self.conditioner.null(batch)) if scale != 1 else None,
                 scale=scale, steps=num_inference_steps, eta=eta, generator=generators, on_step=on_step,
             )  # fmt: skip
+        _require_finite(state_BCHW, "the latents of image", ModelError, _NOT_FINITE)
         images = state_BCHW if output_type == "latent" else self._decode(state_BCHW, output_type)
         self.maybe_free_model_hooks()
-        return DreamDiffusionOutput(
-            images=images, clip_vectors=None if context.clip_BD is None else context.clip_BD[::num_images_per_trial]
-        )
+        vectors = None if context.clip_BD is None else context.clip_BD[::num_images_per_trial]
+        return DreamDiffusionOutput(images=images, clip_vectors=vectors) if return_dict else (images, vectors)
 
     def _guidance(self, asked: float | None) -> float:
         scale = self.details.guidance if asked is None else float(asked)
@@ -249,7 +299,47 @@ class DreamDiffusionPipeline(DiffusionPipeline):
 
     def _decode(self, state_BCHW: Tensor, output_type: str) -> Any:
         decoded = self.vae.decode(state_BCHW / self.vae.config.scaling_factor).sample
+        _require_finite(decoded, "the pixels of image", ModelError, _NOT_FINITE)
         return self.image_processor.postprocess(decoded.float(), output_type=output_type)
+
+
+_NOT_FINITE = "the weights are not finite, or the precision is too small for them: try --precision fp32, or copy the model again"
+
+
+def as_eeg(eeg_NCT: Any) -> Tensor:
+    """EEG of trials as a tensor, whatever it comes as: arrays of any byte order and number type, tensors, nested lists.
+
+    Raises:
+        DataError: not numbers of three dimensions, or not finite, naming the first trial that is not.
+    """
+    try:
+        if isinstance(eeg_NCT, list | tuple) and any(isinstance(trial, Tensor) for trial in eeg_NCT):
+            eeg_NCT = torch.stack([torch.as_tensor(trial) for trial in eeg_NCT])
+        if not isinstance(eeg_NCT, Tensor):
+            array = np.asarray(eeg_NCT)
+            if array.dtype.kind not in "fiub":
+                raise ValueError(f"values of type {array.dtype}")
+            plain = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.dtype(np.float64)
+            eeg_NCT = torch.from_numpy(np.ascontiguousarray(array.astype(plain)))
+        if eeg_NCT.ndim != 3:
+            raise ValueError(f"shape {tuple(eeg_NCT.shape)}")
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DataError(f"the EEG is not (trials, channels, samples) of numbers: {error}", "give an array in uV") from None
+    _require_finite(eeg_NCT, "the EEG of trial", DataError, "leave that trial out, or repair it")
+    return eeg_NCT if eeg_NCT.is_floating_point() else eeg_NCT.float()
+
+
+def _require_finite(values: Tensor, what: str, error: type[ToolkitError], fix: str) -> None:
+    """Stop before a black picture. `values`: one row per trial or image, counted from 0."""
+    if not values.is_floating_point() or bool(
+        values.sum().isfinite()
+    ):  # one number to look at; a sum may overflow, so look again
+        return
+    good_N = values.isfinite().flatten(1).all(dim=1)
+    if not bool(good_N.all()):
+        rows = (~good_N).nonzero().flatten().tolist()
+        more = f" (and of {len(rows) - 1} more)" if len(rows) > 1 else ""
+        raise error(f"{what} {rows[0]}{more} holds values that are not finite", fix)
 
 
 def _condition(context: Context) -> Condition:
@@ -296,50 +386,30 @@ def check_fit(unet: Any, vae: Any, encoder: EEGEncoder, conditioner: Conditioner
         )
 
 
-def pipeline_folder(folder: Path) -> Path:
-    """`folder` itself, or the pipeline in the run that it is."""
-    for candidate in (folder, folder / FOLDER):
-        if (candidate / INDEX).is_file():
-            return candidate
-    if (folder / "run.json").is_file():
-        raise ModelError(
-            f"{folder}: the run in it has not finished, there is no pipeline yet",
-            "run `dreamdiff train finetune` again with the same --out",
-        )
-    raise ModelError(
-        f"{folder}: no {INDEX} in it", "give a run of `dreamdiff train finetune`, or a folder of `dreamdiff convert`"
-    )
+class _EncoderPart:
+    """How `diffusers.DiffusionPipeline.from_pretrained` reads the encoder of a pipeline folder."""
+
+    @classmethod
+    def from_pretrained(cls, folder: str, **_: Any) -> EEGEncoder:
+        return EEGEncoder.from_pretrained(folder).eval()
 
 
-def save_conditioner(conditioner: Conditioner, folder: Path) -> None:
-    """config.json and model.safetensors."""
-    save_folder(
-        folder,
-        {"architecture": "Conditioner", "version": 1, "conditioner": conditioner.config.model_dump()},
-        conditioner.state_dict(),
-    )
+class _ConditionerPart:
+    """The same for the conditioner."""
+
+    @classmethod
+    def from_pretrained(cls, folder: str, **_: Any) -> Conditioner:
+        return load_conditioner(Path(folder)).eval()
 
 
-def load_conditioner(folder: Path) -> Conditioner:
-    """The inverse of `save_conditioner`; every tensor must fit."""
-    content = read_config(folder)
-    config = settings.validated(ConditionerConfig, content.get("conditioner", {}))
-    return load_module(lambda: Conditioner(config), folder)
+def _register() -> None:
+    """Make `DiffusionPipeline.from_pretrained(folder)` find this class: diffusers looks for classes in itself and its `pipelines`."""
+    import diffusers
+
+    diffusers.DreamDiffusionPipeline = DreamDiffusionPipeline  # type: ignore[attr-defined]
+    for part, kind in (("encoder", _EncoderPart), ("conditioner", _ConditionerPart)):
+        library, name = OWN_PARTS[part]
+        setattr(diffusers.pipelines, library, SimpleNamespace(**{name: kind}))
 
 
-def _verify(folder: Path, files: dict[str, str]) -> None:
-    for name, wanted in files.items():
-        found = sha256_file(folder / name) if (folder / name).is_file() else "nothing"
-        if found != wanted:
-            raise CheckpointError(
-                f"{folder / name}: SHA-256 is {found[:12]}, it was {wanted[:12]} when the pipeline was written",
-                "copy the pipeline again",
-            )
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return content
-    raise CheckpointError(f"{file}: missing or not JSON", "copy the pipeline again")
+_register()

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dreamdiff.diffusion.schedulers import set_steps
 from eegprep.errors import ModelError, UsageError
 
 OnStep = Callable[[int, Tensor, Tensor], Tensor]
@@ -119,7 +120,7 @@ def guided_sample(
         on_step: number of the step, its time and the latents after it; returns the latents to go on with.
 
     Raises:
-        UsageError: guidance without `null`.
+        UsageError: guidance without `null`, or more steps than the schedule allows.
         ModelError: conditions of another number of rows than the noise.
     """
     if scale != 1 and null is None:
@@ -130,7 +131,7 @@ def guided_sample(
     dtype, device = unet.dtype, noise_BCHW.device
     asked = condition if scale == 1 or null is None else condition.after(null)
     arguments = asked.to(device, dtype).arguments(unet)
-    scheduler.set_timesteps(steps, device=device)
+    set_steps(scheduler, steps, device)
     known = inspect.signature(scheduler.step).parameters
     options = {name: value for name, value in (("eta", eta), ("generator", generator)) if name in known}
     state_BCHW = noise_BCHW.to(dtype) * scheduler.init_noise_sigma

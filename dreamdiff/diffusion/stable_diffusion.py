@@ -15,9 +15,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dreamdiff.diffusion.noise import load_scheduler
+from dreamdiff.diffusion.model_folders import load_part, read_json, refuse_other_models, require_finite, weight_files
+from dreamdiff.diffusion.schedulers import load_scheduler
 from dreamdiff.untrusted.states import read_tensors
-from eegprep.errors import CheckpointError, ModelError
+from eegprep.errors import ModelError
 from eegprep.provenance import sha256_file
 
 SD15_CONFIG = Path(__file__).parent / "sd15"
@@ -49,7 +50,7 @@ _PREFIX: dict[SingleFileKind, str] = {"unet": "model.diffusion_model.", "vae": "
 class StableDiffusion:
     """The parts of a latent diffusion model that this project uses; the text encoder is not one of them.
 
-    files: path inside the source -> SHA-256; `known` names those whose content is known.
+    files: path inside the source -> SHA-256; `known` names those whose content is known. notes: what is unusual about the source.
     """
 
     unet: Any
@@ -57,6 +58,7 @@ class StableDiffusion:
     scheduler: Any
     source: str
     files: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def known(self) -> dict[str, str]:
@@ -66,7 +68,7 @@ class StableDiffusion:
     @property
     def remarks(self) -> list[str]:
         """What a person should know: weight files by SHA-256, and which of them are known."""
-        return [
+        return [f"{self.source}: {note}" for note in self.notes] + [
             f"{name}: SHA-256 {digest} ({KNOWN_WEIGHTS.get(digest, 'not a file known here')})"
             for name, digest in self.files.items()
         ]
@@ -170,6 +172,7 @@ def _hub_snapshot(name: str, offline: bool, parts: tuple[str, ...]) -> Path:
 def _load_folder(folder: Path, source: str, dtype: torch.dtype) -> StableDiffusion:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
+    refuse_other_models(folder, source)
     for part in ("unet", "vae", "scheduler"):
         if not (folder / part).is_dir():
             raise ModelError(
@@ -178,33 +181,38 @@ def _load_folder(folder: Path, source: str, dtype: torch.dtype) -> StableDiffusi
             )
     files = {
         f"{part}/{file.name}": sha256_file(file)
-        for part in ("unet", "vae") for file in sorted((folder / part).glob("*.safetensors"))
+        for part in ("unet", "vae") for file in _all_weights(folder / part)
     }  # fmt: skip
     unet = load_part(UNet2DConditionModel, folder / "unet", dtype)
     vae = load_part(AutoencoderKL, folder / "vae", dtype)
-    return StableDiffusion(unet, vae, load_scheduler(folder / "scheduler"), source, files)
+    return StableDiffusion(unet, vae, load_scheduler(folder / "scheduler"), source, files, _notes(folder))
 
 
-def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """One diffusers model from a local folder of safetensors; damage and wrong shapes become one line."""
-    import contextlib
-    import io
+def _all_weights(folder: Path) -> list[Path]:
+    """What identifies a part: all its safetensors, else the pickled weights that are read; not what macOS leaves (`._name`)."""
+    found = [file for file in sorted(folder.glob("*.safetensors")) if not file.name.startswith(".")]
+    return found or weight_files(folder)[0]
 
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return kind.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, torch_dtype=dtype, low_cpu_mem_usage=True
-            )  # fmt: skip
-    except Exception as error:  # safetensors, JSON, missing files and wrong shapes each raise their own kind
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{folder}: not a readable {kind.__name__} ({reason[:200]})",
-            "copy or download that folder again, and check its SHA-256",
-        ) from None
+
+def _notes(folder: Path) -> tuple[str, ...]:
+    """What is unusual about a folder and does not stop anything."""
+    notes = []
+    if read_json(folder / "model_index.json").get("_class_name") == "DreamDiffusionPipeline":
+        trained = read_json(folder / "dreamdiff.json").get("pipeline", {}).get("training", {})
+        notes.append(
+            f"this is not a base model but a pipeline of dreamdiff: its U-Net was already fine-tuned on EEG (from {trained.get('sd')!r})"
+        )
+    for part in ("unet", "vae"):
+        files, variant = weight_files(folder / part)
+        if variant:
+            notes.append(f"{part}: only the {variant} variant is there, {files[0].name}; its numbers have that precision")
+        if files[0].suffix == ".bin":
+            notes.append(f"{part}: pickled weights ({files[0].name}), read without executing them")
+    return tuple(notes)
 
 
 def _load_single_file(path: Path, config: Path, dtype: torch.dtype) -> StableDiffusion:
-    tensors = read_tensors(path)
+    tensors = read_tensors(path, ("model.diffusion_model.input_blocks.0.0.weight",))
     digest = sha256_file(path)
     unet, vae = (from_compvis(kind, tensors, config, str(path), dtype) for kind in ("unet", "vae"))
     return StableDiffusion(unet, vae, load_scheduler(config / "scheduler"), str(path), {path.name: digest})
@@ -243,6 +251,7 @@ def from_compvis(kind: SingleFileKind, tensors: Mapping[str, Tensor], config: Pa
             f"{source}: its {kind} does not have the shape of {config} ({(lines[1] if len(lines) > 1 else lines[0])[:200]})",
             "give the configuration folder that belongs to this checkpoint",
         ) from None
+    require_finite(model, source)
     return model.requires_grad_(True).eval()
 
 

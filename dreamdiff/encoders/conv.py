@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from dreamdiff.encoders.weights import save_folder
+from dreamdiff.encoders.weights import Placed, save_folder
 from eegprep.errors import ModelError
 from eegprep.settings import Settings
 
@@ -45,7 +45,7 @@ class ConvConfig(Settings):
         return self.window // self.pool
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(Placed):
     """(B, C, T) -> (B, L, D). Reads whitened EEG; what comes in uV has to pass a front end first."""
 
     Config = ConvConfig

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dreamdiff.encoders.config import EncoderConfig, Scaling, encoder_preset
 from dreamdiff.encoders.kinds import read_encoder
 from dreamdiff.encoders.transformer import Block, PatchEmbed, init_weights, position_table, run_blocks, to_patches
-from dreamdiff.encoders.weights import save_folder
+from dreamdiff.encoders.weights import Placed, save_folder
 from eegprep.errors import ModelError
 
 ROBUST_LIMIT = (
@@ -62,7 +62,7 @@ def scale_input(eeg_BCT: Tensor, scaling: Scaling, scale_B: Tensor | None = None
     return (eeg_BCT / scale[:, None, None]).clamp(-ROBUST_LIMIT, ROBUST_LIMIT)
 
 
-class EEGEncoder(nn.Module):
+class EEGEncoder(Placed):
     """EEG window -> one vector per token of `patch` samples.
 
     `encoder(eeg_BCT)` takes uV, applies the configured input scaling, and uses no CLS token, as the authors' fine-tuning encoder

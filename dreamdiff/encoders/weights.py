@@ -23,6 +23,18 @@ WEIGHTS_FILE = "model.safetensors"
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
+class Placed(nn.Module):
+    """A module that says where and in which precision its parameters are, as diffusers' models do: `pipeline.to` asks for both."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+
 def save_folder(folder: Path, content: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
     """Write model.safetensors, then config.json, each atomically. The weights carry digests of themselves and of the configuration."""
     save_tensors(folder / WEIGHTS_FILE, state, {"config_sha256": _config_digest(content)})

@@ -25,6 +25,7 @@ from torch import Tensor
 from dreamdiff.untrusted.kinds import check_weights_file
 from eegprep.atomic import open_atomic
 from eegprep.errors import CheckpointError
+from eegprep.provenance import sha256_file
 
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32",
@@ -33,8 +34,11 @@ DTYPES = {
 MAX_HEADER = 100 << 20  # bytes, the limit of the format's own reader
 PIECE = 16 << 20  # bytes hashed or written at once
 
-_VERIFIED: dict[tuple[str, int, int, int], bool] = {}
+_VERIFIED: dict[tuple[str, int, int, int], str] = {}
 """Files whose digest this process has compared, by path, inode, size and time of change: each is hashed once."""
+
+_WHOLE: dict[tuple[str, int, int, int], str] = {}
+"""The same for digests of whole files."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
@@ -103,6 +107,15 @@ def check_tensors(path: Path) -> str | None:
             raise _damaged(path, f"SHA-256 is {digest.hexdigest()[:12]}, it was {str(stated)[:12]} when the weights were written")
         _VERIFIED[key] = stated
     return stated
+
+
+def sha256_once(path: Path) -> str:
+    """SHA-256 of a whole file, computed once per file and time stamp in this process."""
+    stat = path.stat()
+    key = (os.path.realpath(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    if key not in _WHOLE:
+        _WHOLE[key] = sha256_file(path)
+    return _WHOLE[key]
 
 
 def read_metadata(path: Path) -> dict[str, str]:
