@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from pathlib import Path
 
 import numpy as np
 import zarr
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from dreamdiff.pairs.decoding import decode_image
 from dreamdiff.pairs.format import plain_attributes
 from eegprep.errors import DataError
 from eegprep.provenance import sha256_array
@@ -21,14 +21,6 @@ def read_image_file(folder: Path, name: str) -> bytes:
     if not file.is_file():
         raise DataError(f"image {name!r} is missing from {folder}", "put it there, or name the folder that holds the images")
     return file.read_bytes()
-
-
-def decode_image(content: bytes, name: str) -> np.ndarray:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"image {name!r} cannot be read ({error})", "replace the file by the original image") from None
 
 
 def image_count(root: zarr.Group) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -18,8 +19,9 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from dreamdiff.pairs.decoding import decode_noted
 from dreamdiff.pairs.format import _SUBJECT, COLUMNS, FORMAT, SHARD, VERSION, Provenance, group_attributes
-from dreamdiff.pairs.images import decode_image, read_image_file
+from dreamdiff.pairs.images import read_image_file
 from eegprep.atomic import partial_path, publish_folder
 from eegprep.errors import DataError, StoreError
 from eegprep.provenance import fingerprint, sha256_array
@@ -92,22 +94,30 @@ class PairsWriter:
     def set_image_files(self, folder: str | os.PathLike[str], names: Sequence[str]) -> None:
         """Store references: file names below `folder`, each with its size and SHA-256. Every file is read once, here.
 
-        The folder is kept relative to the store, so that both can be moved together.
+        The folder is kept relative to the store, so that both can be moved together. What decoding does to pictures that are not plain
+        8-bit RGB (`pairs.decoding`) is counted in the attribute `conversions`.
 
         Raises:
             DataError: a file is missing or is not an image.
         """
         self._check_names(names, len(names))
-        digests, sizes = [], []
+        missing = [name for name in names if not (Path(folder) / name).is_file()]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(names)} images are missing from {folder}, the first is {missing[0]}",
+                "put them there, or name the folder that holds the images",
+            )
+        digests, sizes, conversions = [], [], Counter[str]()
         for name in names:
             content = read_image_file(Path(folder), name)
-            decode_image(content, name)
+            conversions.update(decode_noted(content, name)[1])
             digests.append(hashlib.sha256(content).hexdigest())
             sizes.append(len(content))
         relative = os.path.relpath(Path(folder).resolve(), self.path.resolve().parent)
         group = self._fresh("images")
         group.create_group("images", attributes={
             "kind": "files", "folder": Path(relative).as_posix(), "names": list(names), "bytes": sizes, "sha256": digests,
+            "conversions": dict(sorted(conversions.items())),
         })  # fmt: skip
         self._publish("images")
         self._n_images = len(names)
