@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from dreamdiff.pairs.importers.importer import BATCH, SAMPLES, Batch, ImportConfig, Reader, chosen, hashed, split_by
+from dreamdiff.pairs.importers.table_file import numbers, read_table
 from dreamdiff.pairs.splits import PARTS
-from eegprep.errors import DataError, missing_path
+from eegprep.errors import DataError
 from eegprep.recording import Origin, Recording
 from eegprep.signals.process import process
 from eegprep.signals.recipe import Recipe
@@ -28,18 +29,18 @@ class OwnTable(Reader):
     def __init__(self, source: Path, config: ImportConfig) -> None:
         self.config, self.source = config, source
         self.recipe = Recipe(low=config.low, high=config.high, nyquist=config.nyquist, resample=config.resample, min_channels=8)
-        table = _read_table(source)
+        table = read_table(source, self._NEEDED)
         self._check(table)
         if "subject" not in table:
             table["subject"] = "1"
-        table["subject"] = table["subject"].astype(str)
+        self._check_twice(table)
         found = sorted(table["subject"].unique())
         self.subjects = chosen(found, config.subjects, source)
         table = table[table["subject"].isin(self.subjects)]
         # rows in the order in which they are stored: by subject, recording, onset
         self.table = table.sort_values(["subject", "recording", "onset"], kind="stable").reset_index(drop=True)
-        self.classes = sorted(self.table["label"].astype(str).unique())
-        self.image_names = sorted(self.table["image"].astype(str).unique())
+        self.classes = sorted(self.table["label"].unique())
+        self.image_names = sorted(self.table["image"].unique())
         self.image_folder = Path(config.images) if config.images else source.parent
         self.licence = config.licence
         recordings = [source.parent / name for name in sorted(self.table["recording"].unique())]
@@ -61,18 +62,36 @@ class OwnTable(Reader):
             )
         if len(table) == 0:
             raise DataError(f"{self.source.name}: 0 rows (least 1)", "give one row per trial")
-        empty = table[list(self._NEEDED)].isna().any(axis=1)
-        if empty.any():
-            raise DataError(f"{self.source.name}: row {int(empty.idxmax()) + 1} has an empty cell", "fill it, or remove the row")
-        onset = pd.to_numeric(table["onset"], errors="coerce")
-        if onset.isna().any() or (onset < 0).any():
-            row = int((onset.isna() | (onset < 0)).idxmax())
+        asked = [*self._NEEDED, *(name for name in ("subject", "split") if name in table)]
+        for row, cells in table[asked].iterrows():
+            empty = [name for name in asked if not cells[name]]
+            if empty:
+                raise DataError(
+                    f"{self.source.name}: row {_row(row)} has an empty cell in the column {empty[0]!r}",
+                    "fill it, or remove the row",
+                )
+        onset = numbers(table["onset"], decimal_comma=True)
+        wrong = onset.isna() | (onset < 0) | (onset == math.inf)
+        if wrong.any():
+            row = wrong.idxmax()
             raise DataError(
-                f"{self.source.name}: row {row + 1} has the onset {str(table['onset'].iloc[row])!r}",
+                f"{self.source.name}: row {_row(row)} has the onset {str(table['onset'].loc[row])!r}",
                 "give seconds from the first sample",
             )
         table["onset"] = onset.astype(float)
-        table["recording"] = table["recording"].astype(str)
+
+    def _check_twice(self, table: pd.DataFrame) -> None:
+        """A trial that is counted twice, with one label or two, would be in training and in test."""
+        key = ["subject", "recording", "onset"]
+        again = table.duplicated(key)
+        if again.any():
+            second = again.idxmax()
+            same = (table[key] == table.loc[second, key]).all(axis=1)
+            raise DataError(
+                f"{self.source.name}: rows {_row(same.idxmax())} and {_row(second)} are the same trial "
+                f"({table.loc[second, 'recording']} at {table.loc[second, 'onset']:g} s), and so are {int(again.sum())} in all",
+                "remove one of the two rows",
+            )
 
     def total(self, subject: str) -> int:
         return int((self.table["subject"] == subject).sum())
@@ -105,9 +124,13 @@ class OwnTable(Reader):
         return columns
 
     def _numbered(self, name: str, rows: pd.DataFrame) -> np.ndarray:
-        """Numbers of a column of any type, in sorted order over the whole table; -1 for empty cells."""
-        known = sorted(self.table[name].dropna().unique().tolist(), key=lambda value: (str(type(value)), value))
-        return np.array([-1 if pd.isna(value) else known.index(value) for value in rows[name]], dtype=np.int64)
+        """Numbers of a column of numbers or names, in sorted order over the whole table; -1 for empty cells."""
+        filled = [value for value in self.table[name].unique() if value]
+        parsed = numbers(pd.Series(filled, dtype=object), decimal_comma=True)
+        known = (
+            sorted(filled) if parsed.isna().any() else [filled[place] for place in np.argsort(parsed.to_numpy(), kind="stable")]
+        )
+        return np.array([known.index(value) if value else -1 for value in rows[name]], dtype=np.int64)
 
     def _recording(self, name: str, subject: str) -> Recording:
         origin = Origin("table", subject, "0", Path(name).stem)
@@ -159,7 +182,7 @@ class OwnTable(Reader):
 
     def splits(self) -> dict[str, np.ndarray]:
         if "split" in self.table:
-            named = self.table["split"].astype(str)
+            named = self.table["split"]
             wrong = sorted(set(named) - set(PARTS))
             if wrong:
                 raise DataError(f"{self.source.name}: {wrong[0]!r} in the column 'split'", f"use {', '.join(PARTS)}")
@@ -170,15 +193,9 @@ class OwnTable(Reader):
         return split_by(self.config, concept=label, stimulus=image, person=person)
 
 
-def _read_table(source: Path) -> pd.DataFrame:
-    if not source.exists():
-        raise missing_path(source, DataError)
-    try:
-        if source.suffix.lower() in {".parquet", ".pq"}:
-            return pd.read_parquet(source)
-        return pd.read_csv(source, sep="\t" if source.suffix.lower() == ".tsv" else ",")
-    except (ValueError, OSError) as error:
-        raise DataError(f"{source.name}: cannot be read as a table ({error})", "give a CSV or Parquet file") from None
+def _row(label: object) -> int:
+    """Number of a row below the header, counted from 1."""
+    return int(str(label)) + 1
 
 
 def _brief(recording: Recording) -> dict[str, Any]:
