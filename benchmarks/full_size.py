@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from dreamdiff.diffusion.schedulers import load_scheduler
+from dreamdiff.diffusion.noise import load_scheduler
 from dreamdiff.diffusion.stable_diffusion import SD15_CONFIG
 from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
 from dreamdiff.finetuning.prepare import prepare

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
+from dreamdiff.diffusion.noise import make_scheduler
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
-from dreamdiff.diffusion.schedulers import make_scheduler
 from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.generation.config import GenerateConfig

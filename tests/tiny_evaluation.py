@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from tiny_models import CLIP_WIDTH, CONTEXT_WIDTH, tiny_clip, tiny_stable_diffusion
 
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
+from dreamdiff.diffusion.noise import make_scheduler
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig
-from dreamdiff.diffusion.schedulers import make_scheduler
 from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
 from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dreamdiff.arrays import Array
 from dreamdiff.diffusion.clip import ClipTarget
+from dreamdiff.diffusion.noise import make_scheduler
 from dreamdiff.diffusion.sampling import Condition, decode, guided_sample, start_noise, to_uint8
-from dreamdiff.diffusion.schedulers import make_scheduler
 from dreamdiff.diffusion.stable_diffusion import StableDiffusion
 from eegprep.errors import ModelError
 

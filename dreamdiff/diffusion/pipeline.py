@@ -26,6 +26,7 @@ from torch import Tensor
 
 from dreamdiff.diffusion.conditioner import Conditioner, Context, condition
 from dreamdiff.diffusion.model_folders import load_part
+from dreamdiff.diffusion.noise import load_scheduler, make_scheduler
 from dreamdiff.diffusion.pipeline_folder import (
     DETAILS,
     INDEX,
@@ -39,7 +40,6 @@ from dreamdiff.diffusion.pipeline_folder import (
     verify_files,
 )
 from dreamdiff.diffusion.sampling import Condition, guided_sample, start_noise
-from dreamdiff.diffusion.schedulers import load_scheduler, make_scheduler
 from dreamdiff.diffusion.stable_diffusion import vae_factor
 from dreamdiff.encoders.encoder import EEGEncoder
 from eegprep import atomic, settings
@@ -121,7 +121,7 @@ class DreamDiffusionPipeline(DiffusionPipeline):
         Args:
             dtype, torch_dtype: of U-Net and VAE, default float32; encoder and conditioner, which are small, stay in float32.
             verify: compare every file with the SHA-256 that was written with it (once per file and time stamp).
-            scheduler: replace the sampler, see `schedulers.make_scheduler`.
+            scheduler: replace the sampler, see `noise.make_scheduler`.
             variant: of the weight files, such as "fp16"; without it, whichever is there.
             options: parts to use in place of the folder's (`unet=`, `vae=`, `encoder=`, `conditioner=`); what else diffusers takes for
                 loading and has no meaning for a local folder (`local_files_only`, `use_safetensors`, `low_cpu_mem_usage`, ...).

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dreamdiff.diffusion.schedulers import set_steps
+from dreamdiff.diffusion.noise import set_steps
 from eegprep.errors import ModelError, UsageError
 
 OnStep = Callable[[int, Tensor, Tensor], Tensor]

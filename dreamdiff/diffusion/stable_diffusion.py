@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dreamdiff.diffusion.model_folders import load_part, read_json, refuse_other_models, require_finite, weight_files
-from dreamdiff.diffusion.schedulers import load_scheduler
+from dreamdiff.diffusion.noise import load_scheduler
 from dreamdiff.untrusted.states import read_tensors
 from eegprep.errors import ModelError
 from eegprep.provenance import sha256_file

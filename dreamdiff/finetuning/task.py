@@ -17,10 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig, condition
-from dreamdiff.diffusion.noise import NoiseSchedule, diffusion_loss
+from dreamdiff.diffusion.noise import NoiseSchedule, diffusion_loss, make_scheduler
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, SignalConfig, check_fit
 from dreamdiff.diffusion.pipeline_folder import FOLDER
-from dreamdiff.diffusion.schedulers import make_scheduler
 from dreamdiff.diffusion.stable_diffusion import StableDiffusion
 from dreamdiff.diffusion.trainable import accept_time_branch, choose_trainable, merge_lora
 from dreamdiff.encoders.encoder import EEGEncoder

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dreamdiff.diffusion.noise import make_scheduler
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
-from dreamdiff.diffusion.schedulers import make_scheduler
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.trials import TrialSet
 from dreamdiff.training.task import mix

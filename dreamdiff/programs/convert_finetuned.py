@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
+from dreamdiff.diffusion.noise import load_scheduler, make_scheduler
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig
-from dreamdiff.diffusion.schedulers import load_scheduler, make_scheduler
 from dreamdiff.diffusion.stable_diffusion import SD15_CONFIG, from_compvis
 from dreamdiff.diffusion.trainable import accept_time_branch
 from dreamdiff.encoders.config import EncoderConfig

@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from tiny_models import compvis_unet, compvis_vae, tiny_stable_diffusion
 
 from dreamdiff.diffusion import noise as ld_noise
-from dreamdiff.diffusion import schedulers
 from dreamdiff.diffusion import stable_diffusion as ld
 from dreamdiff.diffusion import trainable as ld_trainable
 from eegprep import provenance as ld_provenance
@@ -172,15 +171,15 @@ def test_a_file_that_lacks_the_unet_is_refused(folder, tmp_path):
 def test_an_unknown_scheduler_gets_a_suggestion():
     """`dpm` is a likely guess."""
     with pytest.raises(UsageError, match="did you mean 'ddim'"):
-        schedulers.make_scheduler("dimm", {})
+        ld_noise.make_scheduler("dimm", {})
 
 
 def test_changing_the_sampler_keeps_the_noise_schedule(folder):
     """A sampler with other betas than the U-Net was trained with gives washed-out images."""
     base = ld.load_stable_diffusion(folder).scheduler
 
-    for name in schedulers.SCHEDULERS:
-        other = schedulers.make_scheduler(name, base.config)
+    for name in ld_noise.SCHEDULERS:
+        other = ld_noise.make_scheduler(name, base.config)
         torch.testing.assert_close(other.alphas_cumprod, base.alphas_cumprod, msg=name)
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import CONTEXT_WIDTH, tiny_stable_diffusion
 
-from dreamdiff.diffusion import schedulers
+from dreamdiff.diffusion import noise as ld_noise
 from dreamdiff.diffusion import stable_diffusion as ld
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, SignalConfig
@@ -29,7 +29,7 @@ def make_pipeline(folder, **details):
     encoder = EEGEncoder(EncoderConfig(channels=6, window=64, width=16, depth=1, heads=2))
     conditioner = Conditioner(ConditionerConfig(tokens_in=16, width_in=16, context_width=CONTEXT_WIDTH, clip_width=5))
     conditioner.calibrate(torch.randn(8, 16, 16), 0.0, 1.0)
-    scheduler = schedulers.make_scheduler("dpm-solver++", model.scheduler.config)
+    scheduler = ld_noise.make_scheduler("dpm-solver++", model.scheduler.config)
     pipe = DreamDiffusionPipeline(model.unet, model.vae, scheduler, encoder, conditioner, PipelineConfig(**details))
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -201,7 +201,7 @@ def test_an_image_does_not_depend_on_its_neighbours_or_its_place(pipe):
 def test_a_random_sampler_draws_per_image_too(sd):
     """Ancestral samplers draw noise at every step; it must come from the image's own generator."""
     pipe = make_pipeline(sd)
-    pipe.scheduler = schedulers.make_scheduler("euler-a", pipe.scheduler.config)
+    pipe.scheduler = ld_noise.make_scheduler("euler-a", pipe.scheduler.config)
     x = eeg(3)
 
     together = latents(pipe, x, dice(0, 1, 2))
@@ -228,11 +228,11 @@ def test_several_images_per_trial_keep_their_order(pipe):
     torch.testing.assert_close(made[2:3], latents(pipe, x[1:], dice(2)), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(schedulers.SCHEDULERS))
+@pytest.mark.parametrize("name", sorted(ld_noise.SCHEDULERS))
 def test_every_named_sampler_runs(sd, name):
     """Images of finite values with whatever scheduler a person likes."""
     pipe = make_pipeline(sd)
-    pipe.scheduler = schedulers.make_scheduler(name, pipe.scheduler.config)
+    pipe.scheduler = ld_noise.make_scheduler(name, pipe.scheduler.config)
 
     assert torch.isfinite(latents(pipe, eeg(1), dice(0))).all()
 
@@ -240,7 +240,7 @@ def test_every_named_sampler_runs(sd, name):
 def test_guidance_follows_its_formula(sd):
     """eps = eps(no EEG) + s (eps(EEG) - eps(no EEG)): with one Euler step the latents are linear in s."""
     pipe = make_pipeline(sd, guidance_trained=True)
-    pipe.scheduler = schedulers.make_scheduler("euler", pipe.scheduler.config)
+    pipe.scheduler = ld_noise.make_scheduler("euler", pipe.scheduler.config)
 
     def at(scale):
         return pipe(eeg(1), num_inference_steps=1, guidance_scale=scale, generator=dice(0), output_type="latent").images

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dreamdiff.diffusion.schedulers import make_scheduler
+from dreamdiff.diffusion.noise import make_scheduler
 from dreamdiff.diffusion.stable_diffusion import SD15_CONFIG
 
 

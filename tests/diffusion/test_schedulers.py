@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dreamdiff.diffusion.noise import NoiseSchedule
-from dreamdiff.diffusion.schedulers import SCHEDULERS, make_scheduler, set_steps
+from dreamdiff.diffusion.noise import SCHEDULERS, NoiseSchedule, make_scheduler, set_steps
 from eegprep.errors import UsageError
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}

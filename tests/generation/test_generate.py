@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_models import CONTEXT_WIDTH, tiny_stable_diffusion
 from tiny_pairs import CHANNELS, SAMPLES, tiny_pairs
 
-from dreamdiff.diffusion import schedulers
+from dreamdiff.diffusion import noise as ld_noise
 from dreamdiff.diffusion import stable_diffusion as ld
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, SignalConfig
@@ -37,7 +37,7 @@ def make_model(folder, sd, *, channels=CHANNELS, window=SAMPLES, scaling="robust
     conditioner = Conditioner(ConditionerConfig(tokens_in=encoder.tokens, width_in=16, context_width=CONTEXT_WIDTH, clip_width=5))
     conditioner.calibrate(torch.randn(8, encoder.tokens, 16), 0.0, 1.0)
     details = PipelineConfig(signal=signal or SignalConfig(sfreq=128.0, t0=0.0, band=(5.0, 40.0)))
-    scheduler = schedulers.make_scheduler("dpm-solver++", model.scheduler.config)
+    scheduler = ld_noise.make_scheduler("dpm-solver++", model.scheduler.config)
     DreamDiffusionPipeline(model.unet, model.vae, scheduler, encoder, conditioner, details).save_pretrained(folder)
     return folder
 

@@ -10,7 +10,7 @@ import torch
 from tiny_models import CONTEXT_WIDTH, compvis_unet, compvis_vae, tiny_stable_diffusion
 from torch import nn
 
-from dreamdiff.diffusion import schedulers
+from dreamdiff.diffusion import noise as ld_noise
 from dreamdiff.diffusion import stable_diffusion as ld
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
 from dreamdiff.programs.convert_finetuned import convert_finetuned
@@ -120,7 +120,7 @@ def test_the_converted_pipeline_makes_images(converted):
     """The whole way, without guidance, as the authors sample."""
     pipe = converted[1]
     pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler = schedulers.make_scheduler("pndm", pipe.scheduler.config)
+    pipe.scheduler = ld_noise.make_scheduler("pndm", pipe.scheduler.config)
 
     image = pipe(
         torch.randn(1, CHANNELS, TOKENS * PATCH), num_inference_steps=4, generator=torch.Generator().manual_seed(0)

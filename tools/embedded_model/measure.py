@@ -41,8 +41,8 @@ def generate(
     """
     from diffusers import UNet2DConditionModel
 
+    from dreamdiff.diffusion.noise import load_scheduler, make_scheduler
     from dreamdiff.diffusion.sampling import Condition, decode, guided_sample, start_noise, to_uint8
-    from dreamdiff.diffusion.schedulers import load_scheduler, make_scheduler
 
     sd, clip = sd or paths().sd, clip or paths().clip
     vae, tower = load_vae(sd), load_clip(clip)

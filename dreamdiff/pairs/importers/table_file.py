@@ -28,7 +28,7 @@ def read_table(source: Path, needed: Sequence[str]) -> pd.DataFrame:
         DataError: missing, not a table, a column twice or not there.
     """
     if not source.is_file():
-        raise missing_path(source, "give a CSV or Parquet file")
+        raise missing_path(source, DataError)
     if source.suffix.lower() in {".parquet", ".pq"}:
         table = _parquet(source)
     else:
