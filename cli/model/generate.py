@@ -17,11 +17,12 @@ from .._output import emit_json, note, progress
     settings="generate",
     examples="""
     dreamdiff generate --model run --eeg pairs.zarr --out images --select test --samples 3
+    dreamdiff generate --model aligned --eeg pairs.zarr --out pictures --select test --sd embedded
     dreamdiff generate --replay images/000.json --out again
     """,
 )
 def generate(
-    model: Annotated[str | None, typer.Option(help="Run of `dreamdiff train finetune`, or a pipeline folder")] = None,
+    model: Annotated[str | None, typer.Option(help="Run of `train finetune` or `train align`, or a pipeline folder")] = None,
     eeg: Annotated[str | None, typer.Option(help="Pairs store, corpus, or EEG file with events")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for images, sidecars and contact sheet")] = None,
     select: Annotated[
@@ -36,8 +37,17 @@ def generate(
     ] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; default the model's own")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time")] = None,
+    sd: Annotated[
+        str | None, typer.Option(help="Frozen generator for a run of `train align`: folder, hub name, or embedded")
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="Its adapter for image vectors: folder or file; `embedded` brings its own")
+    ] = None,
+    prior: Annotated[bool, typer.Option("--prior", help="Pull image vectors towards training pictures first")] = False,
     images: Annotated[Path | None, typer.Option(help="Folder of the pairs' image files, if they have moved")] = None,
-    preset: Annotated[str, typer.Option(help="default, or paper (250 PLMS steps, 5 samples)")] = "default",
+    preset: Annotated[
+        str, typer.Option(help="default, paper (250 PLMS steps, 5 samples), or turbo (4 steps, for SDXL-Turbo)")
+    ] = "default",
     config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set precision=bf16 (repeat)")] = None,
     replay: Annotated[Path | None, typer.Option(help="Sidecar (.json) of an image to make again")] = None,
@@ -56,6 +66,7 @@ def generate(
         raise typer.BadParameter("--model, --eeg and --out are needed, or --replay FILE")
     options = {
         "samples": samples, "steps": steps, "seed": seed, "scheduler": scheduler, "guidance": guidance, "batch_size": batch_size,
+        "sd": sd, "adapter": adapter, "prior": prior or None,
     }  # fmt: skip
     settings = resolve(
         GenerateConfig, presets=GENERATE_PRESETS, preset=preset, file=config, assignments=set_ or (), options=options

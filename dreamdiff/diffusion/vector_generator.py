@@ -39,7 +39,7 @@ class VectorGenerator:
     """Image vectors in, pictures out.
 
     reads: the vectors it was trained on. conditions: vectors and generators -> what the U-Net is asked for, and nothing (None: this
-    generator has no "nothing", so guidance must be 1). guidance: its own scale. bank_ND: vectors for the prior, if it brings them.
+    generator has no "nothing", so guidance must be 1). guidance: its own scale. adapter: what reads the vectors, for messages. bank_ND: vectors for the prior, if it brings them.
     files: weight file -> SHA-256.
     """
 
@@ -51,6 +51,7 @@ class VectorGenerator:
     source: str
     guidance: float
     image_size: int
+    adapter: str = ""
     bank_ND: Tensor | None = None
     files: dict[str, str] = field(default_factory=dict)
 
@@ -148,16 +149,17 @@ def load_vector_generator(
     size = int(unet.config.sample_size) * vae_factor(vae)
     if config.get("encoder_hid_dim_type") == "image_proj":
         reads, conditions = _kandinsky(folder, unet)
-        return VectorGenerator(unet, vae, schedule, reads, conditions, str(sd), KANDINSKY_GUIDANCE, size, None, files)
+        return VectorGenerator(unet, vae, schedule, reads, conditions, str(sd), KANDINSKY_GUIDANCE, size, str(sd), None, files)
     text = _text(sd, folder, prompt)
     if config.get("class_embed_type") == "projection":
         reads, conditions = _unclip(folder, unet, text, noise_level)
-        return VectorGenerator(unet, vae, schedule, reads, conditions, str(sd), UNCLIP_GUIDANCE, size, None, files)
+        return VectorGenerator(unet, vae, schedule, reads, conditions, str(sd), UNCLIP_GUIDANCE, size, str(sd), None, files)
     loaded = load_adapter("embedded" if adapter is None else adapter)
     loaded.attach(unet, adapter_scale)
     guidance = EMBEDDED_GUIDANCE if str(sd) == "embedded" else ADAPTED_GUIDANCE
     return VectorGenerator(
-        unet, vae, schedule, loaded.reads, _adapted(loaded, unet, text, size), str(sd), guidance, size, loaded.bank_ND,
+        unet, vae, schedule, loaded.reads, _adapted(loaded, unet, text, size), str(sd), guidance, size,
+        f"adapter {loaded.source}", loaded.bank_ND,
         files | {f"adapter/{name}": digest for name, digest in loaded.files.items()},
     )  # fmt: skip
 

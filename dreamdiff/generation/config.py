@@ -17,16 +17,32 @@ class GenerateConfig(Settings):
     samples: int = Field(default=1, ge=1, description="Images per trial, with seeds `seed`, `seed` + 1, ...")
     seed: int = Field(default=0, ge=0, description="Seed of the first image of each trial")
     scheduler: str = Field(
-        default="dpm-solver++", description="Sampler: dpm-solver++, pndm (the paper's PLMS), ddim, ..., or a diffusers class"
+        default="dpm-solver++", description="Sampler: dpm-solver++, pndm (the paper's PLMS), ddim, ..., a diffusers class, or own"
     )
     guidance: float | None = Field(default=None, ge=0, description="Guidance scale; the model's own when not given")
     batch_size: int = Field(default=8, ge=1, description="Images made at once")
     device: Literal["auto", "cpu"] = Field(default="auto", description="`auto` takes a GPU where there is one")
     precision: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="Precision of the networks")
+    sd: str | None = Field(default=None, description="Frozen generator for a run of `train align`")
+    adapter: str | None = Field(default=None, description="Its adapter for image vectors")
+    adapter_scale: float = Field(default=1.0, ge=0, description="Weight of the adapter's attention")
+    prompt: str = Field(default="", description="Text beside the image vector")
+    prior: bool = Field(default=False, description="Pull vectors towards the adapter's training pictures")
 
+    def recipe(self) -> dict[str, Any]:
+        """What pictures depend on besides trial and seed; dials of frozen generators only where they are used."""
+        content = self.model_dump(mode="json", exclude={"samples", "seed"})
+        return {
+            name: value for name, value in content.items() if name not in FROZEN or value != type(self).model_fields[name].default
+        }
+
+
+FROZEN = ("sd", "adapter", "adapter_scale", "prompt", "prior")  # dials of frozen generators
 
 GENERATE_PRESETS: dict[str, Mapping[str, Any]] = {
     "default": {},
+    # SDXL-Turbo: its own scheduler, no guidance
+    "turbo": {"steps": 4, "scheduler": "own", "guidance": 1.0},
     # the authors' sampling: 250 steps of PLMS, five images per trial, no guidance
     "paper": {"steps": 250, "samples": 5, "scheduler": "pndm", "guidance": 1.0},
 }

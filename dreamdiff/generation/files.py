@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from dreamdiff.generation.config import GenerateConfig
-from dreamdiff.generation.generate import generate, generator_for, load_pipeline, render
+from dreamdiff.generation.generate import generate, generator_for, load_maker, render
 from dreamdiff.generation.trials import TrialSet, open_trials
 from eegprep import atomic
 from eegprep.errors import CheckpointError, DataError, StoreError, UsageError
@@ -47,17 +47,17 @@ def generate_to_folder(
     """Generate, write a PNG and a JSON sidecar per image and contact sheets; images that are there already are kept.
 
     Args:
-        model: run of `dreamdiff train finetune` or pipeline folder. eeg, select, images: see `open_trials`.
+        model: run of `dreamdiff train finetune`, pipeline folder, or run of `dreamdiff train align`. eeg, select, images: see `open_trials`.
         trials: numbers of trials in the source; default all that `select` leaves.
 
     Returns:
         The contact sheets.
     """
-    pipeline = load_pipeline(model, config)
+    pipeline = load_maker(model, config)
     chosen = open_trials(eeg, pipeline, select, images)
     if trials is not None:
         chosen = _numbered(chosen, trials)
-    recipe = {"config": config.model_dump(mode="json", exclude={"samples", "seed"}), "model": pipeline.fingerprint}
+    recipe = {"config": config.recipe(), "model": pipeline.fingerprint}
     key = fingerprint(recipe)
     _need_space(out, len(chosen) * config.samples, pipeline.image_size)
 
@@ -110,7 +110,7 @@ def replay(
     if content is None:
         raise CheckpointError(f"{sidecar}: not a sidecar of `dreamdiff generate`", "give the .json file beside an image")
     config = validated(GenerateConfig, content["config"])
-    pipeline = load_pipeline(model or content["model"]["path"], config)
+    pipeline = load_maker(model or content["model"]["path"], config)
     if pipeline.fingerprint != content["model"]["fingerprint"]:
         raise CheckpointError(
             f"{sidecar}: the image was made by model {content['model']['fingerprint'][:12]}, this is {pipeline.fingerprint[:12]}",
@@ -127,7 +127,9 @@ def replay(
         )
     size = int(content["batch"]["size"])
     generators = [generator_for(int(content["trial"]), int(content["seed"])) for _ in range(size)]
-    image = render(pipeline, np.repeat(eeg_NCT, size, axis=0), generators, config)[int(content["batch"]["row"])]
+    image = render(
+        pipeline, np.repeat(eeg_NCT, size, axis=0), generators, config, [trials.people[0]] * size if trials.people else None
+    )[int(content["batch"]["row"])]
     target = (out or sidecar.parent) / f"{sidecar.stem}.replay.png"
     write_png(target, image, {"dreamdiff": sidecar.name})
     return target, sha256_array(image) == content["image_sha256"]

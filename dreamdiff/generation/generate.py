@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from dreamdiff.diffusion.noise import make_scheduler
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
+from dreamdiff.generation.aligned import AlignedPipeline, is_aligned, load_aligned_pipeline, needs_generator
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.trials import TrialSet
 from dreamdiff.training.task import mix
@@ -44,10 +46,26 @@ class GeneratedImage:
 # ---------------------------------------------------------------------------------------------- images
 
 
+Maker = DreamDiffusionPipeline | AlignedPipeline  # what makes pictures of EEG
+
+
+def load_maker(model: str | Path, config: GenerateConfig) -> Maker:
+    """The pipeline of a fine-tuned run, or an aligned run before the frozen generator that `config` names."""
+    if not is_aligned(model):
+        needs_generator({name: getattr(config, name) for name in ("sd", "adapter", "prompt", "prior")})
+        return load_pipeline(model, config)
+    device = "cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu"
+    return load_aligned_pipeline(
+        model, config.sd, config.adapter, prior=config.prior, dtype=DTYPES[config.precision], scheduler=config.scheduler,
+        prompt=config.prompt, adapter_scale=config.adapter_scale, device=device,
+    )  # fmt: skip
+
+
 def load_pipeline(model: str | Path, config: GenerateConfig) -> DreamDiffusionPipeline:
     """The pipeline of a run on the device, in the precision and with the scheduler of `config`."""
     pipeline = DreamDiffusionPipeline.from_pretrained(model, dtype=DTYPES[config.precision])
-    pipeline.scheduler = make_scheduler(config.scheduler, pipeline.scheduler.config)
+    if config.scheduler != "own":
+        pipeline.scheduler = make_scheduler(config.scheduler, pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     device = "cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu"
     for part in (pipeline.unet, pipeline.vae, pipeline.encoder, pipeline.conditioner):
@@ -61,7 +79,7 @@ def generator_for(trial: int, seed: int) -> torch.Generator:
 
 
 def generate(
-    pipeline: DreamDiffusionPipeline,
+    pipeline: Maker,
     trials: TrialSet,
     config: GenerateConfig,
     *,
@@ -86,7 +104,7 @@ def generate(
 
 
 def _make_batch(
-    pipeline: DreamDiffusionPipeline, trials: TrialSet, config: GenerateConfig, batch: Sequence[tuple[int, int]]
+    pipeline: Maker, trials: TrialSet, config: GenerateConfig, batch: Sequence[tuple[int, int]]
 ) -> Iterator[GeneratedImage]:
     positions = sorted({position for position, _ in batch})
     eeg_NCT = trials.read(positions)
@@ -95,6 +113,7 @@ def _make_batch(
     images = render(
         pipeline, eeg_NCT[[place[position] for position, _ in filled]],
         [generator_for(int(trials.numbers[position]), seed) for position, seed in filled], config,
+        [trials.people[position] for position, _ in filled] if trials.people else None,
     )  # fmt: skip
     for row, (position, seed) in enumerate(batch):
         yield GeneratedImage(
@@ -104,10 +123,12 @@ def _make_batch(
 
 
 def render(
-    pipeline: DreamDiffusionPipeline, eeg_NCT: np.ndarray, generators: list[torch.Generator], config: GenerateConfig
-) -> np.ndarray:
-    """(n, H, W, 3) uint8, one image per EEG window and generator."""
+    pipeline: Maker, eeg_NCT: np.ndarray, generators: list[torch.Generator], config: GenerateConfig,
+    people: Sequence[str | None] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """(n, H, W, 3) uint8, one image per EEG window and generator. people: whose trials they are, for aligned encoders."""
+    more: dict[str, Any] = {"people": people} if isinstance(pipeline, AlignedPipeline) else {}
     made = pipeline(
-        eeg_NCT, num_inference_steps=config.steps, guidance_scale=config.guidance, generator=generators, output_type="np"
+        eeg_NCT, num_inference_steps=config.steps, guidance_scale=config.guidance, generator=generators, output_type="np", **more
     ).images
     return (np.asarray(made) * 255).round().astype(np.uint8)

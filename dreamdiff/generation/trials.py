@@ -6,15 +6,26 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import zarr
 
-from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, SignalConfig
+from dreamdiff.diffusion.pipeline import SignalConfig
 from dreamdiff.pairs.format import FORMAT as PAIRS_FORMAT
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ModelError, StoreError, require_path
 from eegprep.recording import Recording
+
+
+class ReadsEEG(Protocol):
+    """A pipeline, or whatever else says which EEG it reads: `encoder.config` has channels, window and scaling."""
+
+    @property
+    def details(self) -> Any: ...
+
+    @property
+    def encoder(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,7 @@ class TrialSet:
     source: as given by the person. kind: "pairs", "corpus" or "file". names, labels: for people.
     numbers: position of each trial in the source, which its random numbers depend on.
     read: positions in this set -> (n, C, T) float32 uV. seen: positions and size -> the images that were shown, if known.
+    people: name of each trial's person, if known.
     """
 
     source: str
@@ -33,6 +45,7 @@ class TrialSet:
     labels: tuple[str | None, ...]
     read: Callable[[Sequence[int]], np.ndarray]
     seen: Callable[[Sequence[int], int], np.ndarray] | None = None
+    people: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -46,15 +59,14 @@ class TrialSet:
             tuple(self.names[p] for p in chosen), tuple(self.labels[p] for p in chosen),
             lambda at: self.read([chosen[int(p)] for p in at]),
             None if seen is None else (lambda at, size: seen([chosen[int(p)] for p in at], size)),
+            None if self.people is None else tuple(self.people[p] for p in chosen),
         )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------- whose EEG
 
 
-def open_trials(
-    source: str | Path, pipeline: DreamDiffusionPipeline, select: str | None = None, images: Path | None = None
-) -> TrialSet:
+def open_trials(source: str | Path, pipeline: ReadsEEG, select: str | None = None, images: Path | None = None) -> TrialSet:
     """Trials of a pairs store, windows of a corpus, or stretches after the events of an EEG file.
 
     Args:
@@ -85,7 +97,7 @@ def _store_format(path: Path) -> str | None:
         return None
 
 
-def _pairs_trials(source: str, path: Path, pipeline: DreamDiffusionPipeline, select: str | None, images: Path | None) -> TrialSet:
+def _pairs_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None, images: Path | None) -> TrialSet:
     store = Pairs.open(path, images=images)
     check_shape(source, store.eeg_shape, pipeline)
     for subject in store.subjects:
@@ -97,10 +109,11 @@ def _pairs_trials(source: str, path: Path, pipeline: DreamDiffusionPipeline, sel
     names = tuple(f"{store.subjects[p]} trial {t}" for p, t in zip(chosen.person, chosen.trial, strict=True))
     labels = tuple(store.classes[label] for label in chosen.labels)
     return TrialSet(source, "pairs", np.asarray(chosen.indices), names, labels, lambda at: chosen.eeg(list(at)),
-                    lambda at, size: chosen.images(list(at), size=size))  # fmt: skip
+                    lambda at, size: chosen.images(list(at), size=size),
+                    tuple(store.subjects[p] for p in chosen.person))  # fmt: skip
 
 
-def _corpus_trials(source: str, path: Path, pipeline: DreamDiffusionPipeline, select: str | None) -> TrialSet:
+def _corpus_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None) -> TrialSet:
     from eegprep.corpus.reader import Corpus
 
     corpus = Corpus.open(path)
@@ -113,7 +126,7 @@ def _corpus_trials(source: str, path: Path, pipeline: DreamDiffusionPipeline, se
     return TrialSet(source, "corpus", keep, names, tuple(labels[n] for n in keep), lambda at: corpus.read(keep[list(at)]))
 
 
-def _file_trials(source: str, path: Path, pipeline: DreamDiffusionPipeline, select: str | None) -> TrialSet:
+def _file_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None) -> TrialSet:
     from eegprep.sources.reading import read_file
 
     eeg_NCT, names, labels = cut_events(
@@ -185,7 +198,7 @@ def cut_events(
     return pad_channels(np.stack(windows).astype(np.float32), channels), names, labels
 
 
-def check_shape(source: str, found: tuple[int, int], pipeline: DreamDiffusionPipeline) -> None:
+def check_shape(source: str, found: tuple[int, int], pipeline: ReadsEEG) -> None:
     """Raises ModelError when (channels, samples) is not what the encoder reads."""
     wanted = (pipeline.encoder.config.channels, pipeline.encoder.config.window)
     if tuple(found) != wanted:
@@ -195,7 +208,7 @@ def check_shape(source: str, found: tuple[int, int], pipeline: DreamDiffusionPip
         )
 
 
-def check_signal(source: str, sfreq: float | None, unit: str, pipeline: DreamDiffusionPipeline) -> None:
+def check_signal(source: str, sfreq: float | None, unit: str, pipeline: ReadsEEG) -> None:
     """Raises ModelError when rate or unit are not those of the training pairs; unknown rates pass."""
     wanted = pipeline.details.signal
     if sfreq is not None and wanted.sfreq is not None and not math.isclose(sfreq, wanted.sfreq, rel_tol=1e-3):

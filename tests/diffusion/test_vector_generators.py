@@ -10,7 +10,6 @@ import pytest
 import torch
 from tiny_generators import tiny_adapter, tiny_kandinsky, tiny_sd15, tiny_sdxl, tiny_unclip
 
-from dreamdiff import embedded
 from dreamdiff.diffusion.adapters import VIT_H, VectorSpace, load_adapter
 from dreamdiff.diffusion.prior import Prior
 from dreamdiff.diffusion.sampling import Condition, guided_sample
@@ -19,8 +18,7 @@ from eegprep.errors import ModelError, UsageError
 
 WIDTH = 12
 MINE = "clip:tiny"
-HAS_EMBEDDED = embedded.paths().adapter.is_dir()
-KINDS = ("sd15", "sdxl", "kandinsky", "unclip", *["embedded"][: int(HAS_EMBEDDED)])
+KINDS = ("sd15", "sdxl", "kandinsky", "unclip", "embedded")
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +187,6 @@ def test_an_adapter_for_other_vectors_is_refused_with_both_names_and_widths(fold
         assert f"{WIDTH} numbers" in message and f"{target.width} numbers" in message
 
 
-@pytest.mark.skipif(not HAS_EMBEDDED, reason="the embedded adapter is not in this installation")
 def test_the_same_encoder_with_other_weights_is_refused() -> None:
     adapter = load_adapter("embedded")
     adapter.check_target(VectorSpace("embedded", 128, adapter.reads.fingerprint))
@@ -283,6 +280,22 @@ def test_a_pickled_adapter_in_nested_dictionaries_is_the_same_adapter(folders: P
     loaded = load_adapter(tmp_path / "ip.bin").tensors
     assert loaded.keys() == flat.keys()
     assert all(torch.equal(loaded[name], flat[name]) for name in flat)
+
+
+def test_the_embedded_adapter_is_small_half_precision_and_reads_the_embedded_clip() -> None:
+    from safetensors.torch import load_file
+
+    from dreamdiff import embedded
+    from dreamdiff.diffusion.clip import load_clip
+
+    file = embedded.paths().adapter / "ip_adapter.safetensors"
+    assert file.stat().st_size < 4e6
+    assert all(tensor.dtype == torch.float16 for tensor in load_file(file).values())
+    adapter = load_adapter("embedded")
+    drawings = embedded.load_images("train")
+    vectors = load_clip("embedded").encode_images(drawings.images_NHWC[:20], normalise=False)
+    assert adapter.bank_ND is not None
+    torch.testing.assert_close(vectors, adapter.bank_ND[:20], atol=0.1, rtol=0.02)
 
 
 # --- the loop and the prior
