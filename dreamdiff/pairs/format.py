@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 import zarr
 
-FORMAT, VERSION = "dreamdiff-pairs", 1
+FORMAT, VERSION = "dreamdiff-pairs", 2
 
 COLUMNS = ("image", "label", "block", "session", "trial")
 

@@ -8,11 +8,12 @@ Layout (zarr format 3, readable with plain `zarr.open_group`):
     /<subject>/eeg    float32 (n, 128, 512), uV unless attribute `unit` says otherwise, one window per inner chunk with a crc32c, as in a corpus
     /<subject>/image, label, block, session, trial    int32 (n,), -1 where unknown
     /<subject>/onset  float64 (n,), s from the start of the session, NaN where unknown
+    /<subject>/crc32c uint32 (n,), the checksum at the end of each trial's chunk of `eeg`
                       attributes: sfreq Hz, t0 s (first sample, after image onset), channels, n_channels, pad_map, band Hz,
                       unit, blocks ("recorded", "documented", "unknown"), sources, key
 
 `splits` maps a name to a list of trial numbers; trials are counted through the subjects in order. "train", "val" and "test" are
-the default split, "NAME/train" and so on another one.
+the default split, "NAME/train" and so on another one. `commit` names every file with its SHA-256, see `checks`.
 
 A store is prepared as `.NAME.partial` beside its final name. Finished subjects in it are kept when the same command runs again;
 the root attributes are written last, then the folder gets its name. An image that is missing or altered is an error.
@@ -32,14 +33,15 @@ import pandas as pd
 import zarr
 
 from dreamdiff.pairs.audit import Audit, audit
-from dreamdiff.pairs.format import COLUMNS, FORMAT, SHARD, VERSION, Provenance, group_attributes, plain_attributes
+from dreamdiff.pairs.checks import check_image_names, checked_root, read_column, trial_checksums
+from dreamdiff.pairs.format import COLUMNS, SHARD, Provenance, plain_attributes
 from dreamdiff.pairs.images import StoredImages, image_count
 from dreamdiff.pairs.splits import FACTORS, PARTS, Trials, split
-from eegprep.atomic import partial_path
 from eegprep.corpus.files import LocalFiles, Shard
 from eegprep.corpus.shards import Shards
-from eegprep.errors import DataError, StoreError, UsageError, no_zarr_group
+from eegprep.errors import DataError, StoreError, UsageError
 from eegprep.settings import suggest
+from eegprep.store.commit import Commit
 
 
 class Pairs:
@@ -86,25 +88,23 @@ class Pairs:
             StoreError: missing, unfinished, or not a pairs store of a version that can be read.
         """
         path = Path(path)
-        attributes = group_attributes(path)
-        if not attributes:
-            if partial_path(path).exists():
-                raise StoreError(f"{path}: the store was not finished", "run the command that makes it again")
-            raise no_zarr_group(path)
-        if attributes.get("format") != FORMAT or not attributes.get("complete"):
-            raise StoreError(
-                f"{path}: not a pairs store (format {attributes.get('format')!r}, wanted {FORMAT!r})",
-                "give a store made by `dreamdiff pairs import` or `dreamdiff pairs simulate`",
-            )
-        if attributes["version"] > VERSION:
-            raise StoreError(
-                f"{path}: has version {attributes['version']}, this release reads up to {VERSION}",
-                "install a newer eeg-dreamdiff",
-            )
-        root = zarr.open_group(path, mode="r")
-        columns = _read_columns(path, root, attributes)
-        shards = _find_shards(path, root, attributes["subjects"])
-        return cls(path, root, StoredImages(path, root, images), shards, columns, np.arange(attributes["trials"]))
+        attributes, commit = checked_root(path)
+        try:
+            root = zarr.open_group(path, mode="r")
+            columns = _read_columns(path, root, attributes, commit)
+            check_image_names(path, plain_attributes(root["images"]))
+            shards = _find_shards(path, root, attributes["subjects"], commit)
+            return cls(path, root, StoredImages(path, root, images), shards, columns, np.arange(attributes["trials"]))
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OSError,
+            RuntimeError,
+        ) as error:  # what zarr says of damaged metadata
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise StoreError(f"{path}: is damaged ({reason})", "make the store again") from None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -348,7 +348,7 @@ class Pairs:
         return np.where(array < 0, array + len(self), array)
 
 
-def _find_shards(path: Path, root: zarr.Group, subjects: Sequence[str]) -> Shards:
+def _find_shards(path: Path, root: zarr.Group, subjects: Sequence[str], commit: Commit | None) -> Shards:
     """The files that hold the EEG of all subjects, in order, for the fast reader of the corpus."""
     found = []
     for name in subjects:
@@ -361,18 +361,20 @@ def _find_shards(path: Path, root: zarr.Group, subjects: Sequence[str]) -> Shard
                 raise StoreError(
                     f"{path}: trials {first} and on of subject {name!r} are missing", "make the store again"
                 ) from None
-            found.append(Shard(relative, min(SHARD, n - first), SHARD, size, ""))
+            size = size if commit is None else commit.file(relative, str(path)).size
+            checksums = trial_checksums(commit, name, n, first)
+            found.append(Shard(relative, min(SHARD, n - first), SHARD, size, "", checksums))
     return Shards(found, LocalFiles(path))
 
 
-def _read_columns(path: Path, root: zarr.Group, attributes: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _read_columns(path: Path, root: zarr.Group, attributes: Mapping[str, Any], commit: Commit | None) -> dict[str, np.ndarray]:
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*COLUMNS, "onset", "person", "row")}
     for person, name in enumerate(attributes["subjects"]):
         if name not in root:
             raise StoreError(f"{path}: subject {name!r} is missing", "make the store again")
         n = int(plain_attributes(root[name])["n"])
         for column in (*COLUMNS, "onset"):
-            parts[column].append(np.asarray(root[f"{name}/{column}"][:]))  # type: ignore[index]
+            parts[column].append(read_column(path, root, commit, f"{name}/{column}", n))
         parts["person"].append(np.full(n, person, dtype=np.int64))
         parts["row"].append(np.arange(n))
     columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}

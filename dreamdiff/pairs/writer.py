@@ -23,8 +23,12 @@ from dreamdiff.pairs.decoding import decode_noted
 from dreamdiff.pairs.format import _SUBJECT, COLUMNS, FORMAT, SHARD, VERSION, Provenance, group_attributes
 from dreamdiff.pairs.images import read_image_file
 from eegprep.atomic import partial_path, publish_folder
+from eegprep.corpus.shards import stored_checksums
 from eegprep.errors import DataError, StoreError
 from eegprep.provenance import fingerprint, sha256_array
+from eegprep.store.commit import finish_root, group_node
+from eegprep.store.format import CHECKSUMS
+from eegprep.store.group import GroupFiles
 
 
 class PairsWriter:
@@ -146,8 +150,9 @@ class PairsWriter:
         if self._n_images < 0:
             raise StoreError(f"{self.path}: the images have to be written before subject {subject!r}", "call set_images first")
         parent = self._fresh(subject)
+        folder = self.partial / f".{subject}.partial" / subject
         target = SubjectPairs(
-            parent.create_group(subject), self.channels, self.samples, self._n_images, len(self._root["classes"])
+            parent.create_group(subject), folder, self.channels, self.samples, self._n_images, len(self._root["classes"])
         )
         yield target
         target.close({"blocks": "unknown", "unit": "uV", **attributes, "key": key})
@@ -167,12 +172,13 @@ class PairsWriter:
         for leftover in self.partial.iterdir():  # subjects of an earlier, wider run
             if leftover.is_dir() and leftover.name not in {*self._subjects, "images"}:
                 shutil.rmtree(leftover)
-        root = zarr.open_group(self.partial, mode="r+")
-        root.attrs.put({
+        root = group_node({
             "format": FORMAT, "version": VERSION, "complete": True, **self._root, "splits": lists,
             "subjects": list(self._subjects), "trials": total,
             "software": {name: metadata.version(name) for name in ("eeg-dreamdiff", "zarr", "numpy")},
         })  # fmt: skip
+        files = [path.relative_to(self.partial).as_posix() for path in self.partial.rglob("*") if path.is_file()]
+        finish_root(self.partial, root, [name for name in files if name != "zarr.json" and not name.startswith(".")])
         publish_folder(self.partial, self.path)
         self.complete = True
 
@@ -192,11 +198,12 @@ class PairsWriter:
 
     def _begin(self) -> None:
         """Take up the folder of an interrupted run of the same recipe, or start a new one."""
-        if group_attributes(self.partial).get("fingerprint") != self._root["fingerprint"]:
+        begun = group_attributes(self.partial)
+        if (begun.get("version"), begun.get("fingerprint")) != (VERSION, self._root["fingerprint"]):
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.parent.mkdir(parents=True, exist_ok=True)
             root = zarr.open_group(self.partial, mode="w", zarr_format=3)
-            root.attrs.put({"format": FORMAT, "complete": False, "fingerprint": self._root["fingerprint"]})
+            root.attrs.put({"format": FORMAT, "version": VERSION, "complete": False, "fingerprint": self._root["fingerprint"]})
 
     def _fresh(self, name: str) -> zarr.Group:
         """An empty folder beside the group `name`, in which it is prepared."""
@@ -220,9 +227,10 @@ class PairsWriter:
 class SubjectPairs:
     """The trials of one subject, added in batches of any size; whole shards are written as they fill."""
 
-    def __init__(self, group: zarr.Group, channels: int, samples: int, n_images: int, n_classes: int) -> None:
+    def __init__(self, group: zarr.Group, folder: Path, channels: int, samples: int, n_images: int, n_classes: int) -> None:
         self.n = 0
         self._group, self._shape = group, (channels, samples)
+        self._files = GroupFiles(folder)
         self._limits = {"image": n_images, "label": n_classes}
         self._eeg = group.create_array(
             "eeg", shape=(0, channels, samples), dtype="float32", chunks=(1, channels, samples),
@@ -275,11 +283,9 @@ class SubjectPairs:
         for name, parts in self._columns.items():
             dtype = "float64" if name == "onset" else "int32"
             values = np.concatenate(parts) if parts else np.zeros(0, dtype=dtype)
-            array = self._group.create_array(
-                name, shape=values.shape, dtype=dtype, chunks=(max(len(values), 1),), dimension_names=("trial",),
-                fill_value=float("nan") if name == "onset" else -1,
-            )  # fmt: skip
-            array[:] = values
+            self._files.write_column(name, values, "<f8" if name == "onset" else "<i4", "trial")
+        checksums = [stored_checksums(self._files.folder / "eeg/c" / str(k) / "0/0", SHARD) for k in range(-(-self.n // SHARD))]
+        self._files.write_column(CHECKSUMS, np.concatenate([np.empty(0, "<u4"), *checksums]), "<u4", "trial")
         self._group.attrs.put({**attributes, "n": self.n})
 
     def _check(self, name: str, values: np.ndarray, n: int) -> None:

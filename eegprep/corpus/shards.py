@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numcodecs
@@ -143,6 +144,24 @@ def parse_index(content: bytes, capacity: int, limit: int, where: str) -> tuple[
     if beyond.any():
         raise StoreError(f"{where}: the index of the shard points beyond its {limit} bytes", REPAIR)
     return offsets, lengths
+
+
+def stored_checksums(path: Path, capacity: int) -> np.ndarray:
+    """What the chunks of a shard that was just written end with: uint32, in their order.
+
+    Args:
+        capacity: inner chunks a shard.
+    """
+    size, length = path.stat().st_size, 16 * capacity + 4
+    with path.open("rb") as file:
+        file.seek(size - length)
+        offsets, lengths = parse_index(file.read(length), capacity, size - length, str(path))
+        found = []
+        for offset, count in zip(offsets.tolist(), lengths.tolist(), strict=True):
+            if offset >= 0:
+                file.seek(offset + count - 4)
+                found.append(crc_of(file.read(4)))
+    return np.array(found, "<u4")
 
 
 def _is_whole(content: np.ndarray, checksum: int) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import pickle
+import random
 import shutil
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from PIL import Image
 
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pairs.writer import PairsWriter
-from eegprep.errors import DataError, StoreError, UsageError
+from eegprep.errors import DataError, StoreError, ToolkitError, UsageError
 
 RECIPE = {"kind": "test", "seed": 1}
 CLASSES = ["cat", "dog"]
@@ -296,15 +299,15 @@ def test_unknown_names_are_refused_with_a_suggestion(store: Path):
         pairs.eeg([10])
     with pytest.raises(StoreError, match=r"nowhere.zarr does not exist"):
         Pairs.open(store.parent / "nowhere.zarr")
-    zarr.open_group(store.parent / "other.zarr", mode="w").attrs["format"] = "eegprep-corpus"
-    with pytest.raises(StoreError, match="not a pairs store \\(format 'eegprep-corpus'"):
+    zarr.open_group(store.parent / "other.zarr", mode="w").attrs["format"] = "other"
+    with pytest.raises(StoreError, match="not a pairs store \\(format 'other'"):
         Pairs.open(store.parent / "other.zarr")
 
 
 def test_a_newer_version_is_refused(store: Path):
     """Reading a layout that is not known gives wrong numbers at best."""
-    zarr.open_group(store, mode="r+").attrs["version"] = 2
-    with pytest.raises(StoreError, match="has version 2, this release reads up to 1"):
+    zarr.open_group(store, mode="r+").attrs["version"] = 3
+    with pytest.raises(StoreError, match="version 3, this software reads up to 2"):
         Pairs.open(store)
 
 
@@ -354,6 +357,65 @@ def test_an_altered_picture_is_an_error_and_not_noise(store: Path):
     assert pairs.load_images([0]).shape == (1, 8, 10, 3)
     with pytest.raises(DataError, match="image 'p1' is not the one the store was made with"):
         pairs.load_images([0, 1])
+
+
+def seen(store: Path) -> tuple[object, ...]:
+    """All that a reader sees of the tables, the pictures and the splits."""
+    pairs = Pairs.open(store)
+    columns = [getattr(pairs, name).tobytes() for name in ("person", "image", "labels", "block", "session", "trial", "onset")]
+    splits = sorted((name, numbers.tolist()) for name, numbers in pairs.splits.items())
+    pictures = pairs.load_images(np.arange(len(pairs.image_names))).tobytes()
+    return columns, splits, pairs.classes, pairs.image_names, pairs.image_sha256, pictures, pairs.eeg().tobytes()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_flipped_bit_of_any_file_is_believed(store: Path, seed: int):
+    """Labels, onsets, blocks, splits, names, pictures and EEG: an error, or the same."""
+    draw, before = random.Random(seed), seen(store)
+    files = sorted(path for path in store.rglob("*") if path.is_file())
+    for path in draw.sample(files, 14) + [store / "zarr.json", store / "images/zarr.json"] * 3:
+        kept = path.read_bytes()
+        content = bytearray(kept)
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(content)
+        with contextlib.suppress(ToolkitError):
+            assert seen(store) == before, path
+        path.write_bytes(kept)
+
+
+@pytest.mark.parametrize("column", ["image", "label", "block", "session", "trial", "onset", "crc32c"])
+def test_a_lost_column_is_an_error_and_not_unknown(store: Path, column: str):
+    """The fill value of `block` means "unknown", and the audit of a split would then see no leak."""
+    (store / f"a/{column}/c/0").unlink()
+    with pytest.raises(StoreError, match=r"is missing|not there"):
+        seen(store)
+
+
+def test_two_names_of_pictures_exchanged_are_noticed(store: Path):
+    """Each would be the name of another picture."""
+    node = json.loads((store / "images/zarr.json").read_text())
+    names = node["attributes"]["names"]
+    names[0], names[1] = names[1], names[0]
+    (store / "images/zarr.json").write_text(json.dumps(node))
+    with pytest.raises(StoreError, match=r"images.zarr\.json: is damaged"):
+        Pairs.open(store)
+
+
+def test_a_store_of_version_1_is_read_and_its_lost_columns_are_errors(store: Path):
+    """It has no digests; a chunk that is missing is an error all the same."""
+    before = seen(store)
+    root = json.loads((store / "zarr.json").read_text())
+    for name in ("commit", "metadata_sha256"):
+        del root["attributes"][name]
+    root["attributes"]["version"] = 1
+    (store / "zarr.json").write_text(json.dumps(root))
+    for subject in ("a", "b"):
+        shutil.rmtree(store / subject / "crc32c")
+    assert seen(store) == before
+
+    (store / "a/block/c/0").unlink()
+    with pytest.raises(StoreError, match="its chunk is missing"):
+        Pairs.open(store)
 
 
 @pytest.fixture

@@ -1,0 +1,99 @@
+"""Checks what a pairs store says of itself before anything of it is believed: its root, its metadata and its columns.
+
+Format 2 has the commit record of a corpus (`eegprep.store.commit`): the root names every file of the store with its SHA-256, and carries
+a digest of itself; `crc32c` of each subject binds a trial's EEG to its place. Format 1 had none of this: there, what is missing is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from dreamdiff.pairs.format import FORMAT
+from eegprep.atomic import partial_path
+from eegprep.corpus.files import Checksums
+from eegprep.errors import StoreError, no_zarr_group
+from eegprep.store.commit import Commit, read_root
+from eegprep.store.format import CHECKSUMS
+from eegprep.store.names import check_name
+
+AGAIN = "make the store again"
+
+
+def checked_root(path: Path) -> tuple[dict[str, Any], Commit | None]:
+    """The attributes of a finished store, and what its files have to be (None in format 1).
+
+    Raises:
+        StoreError: missing, unfinished, damaged, not a pairs store, or of a newer version.
+    """
+    if not (path / "zarr.json").is_file():
+        if partial_path(path).exists():
+            raise StoreError(f"{path}: the store was not finished", "run the command that makes it again")
+        raise no_zarr_group(path)
+    attributes = read_root(path)["attributes"]
+    if attributes.get("format") != FORMAT or not attributes.get("complete"):
+        raise StoreError(
+            f"{path}: not a pairs store (format {attributes.get('format')!r}, wanted {FORMAT!r})",
+            "give a store made by `dreamdiff pairs import` or `dreamdiff pairs simulate`",
+        )
+    subjects = attributes.get("subjects")
+    if not isinstance(subjects, list) or not subjects:
+        raise StoreError(f"{path}: its root names no subjects", AGAIN)
+    for name in subjects:
+        check_name(name, f"{path}: subject")
+        if not (path / name / "zarr.json").is_file():
+            raise StoreError(f"{path}: subject {name!r} is missing", AGAIN)
+    commit = Commit.of(attributes, str(path)) if attributes["version"] > 1 else None
+    if commit is not None:
+        _check_files(path, commit)
+    return attributes, commit
+
+
+def _check_files(path: Path, commit: Commit) -> None:
+    """Metadata, by SHA-256: small files. Columns are compared when they are read, EEG and images piece by piece."""
+    for name in commit.files:
+        if name.endswith("zarr.json"):
+            commit.read(path, name)
+
+
+def read_column(path: Path, root: zarr.Group, commit: Commit | None, name: str, n: int) -> np.ndarray:
+    """A column, `SUBJECT/COLUMN`, with one value a trial.
+
+    Raises:
+        StoreError: its chunk is missing or damaged, or it has another length.
+    """
+    if commit is not None and n:
+        content = commit.read(path, f"{name}/c/0")
+        data_type = np.dtype("<f8" if name.endswith("/onset") else "<i4")
+        if len(content) != n * data_type.itemsize + 4:
+            raise StoreError(f"{path / name}: {len(content)} bytes are not {n} trials", AGAIN)
+        return np.frombuffer(content[:-4], data_type)
+    if n and not (path / name / "c" / "0").is_file():  # plain zarr would show the fill value, which means "unknown"
+        raise StoreError(f"{path / name}: its chunk is missing", AGAIN)
+    try:
+        return np.asarray(root[name][:])  # type: ignore[index]
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path / name}: cannot be read ({error})", AGAIN) from None
+
+
+def trial_checksums(commit: Commit | None, subject: str, n: int, first: int) -> Checksums | None:
+    """Where the checksums of a shard's trials are; None in format 1."""
+    if commit is None:
+        return None
+    path = f"{subject}/{CHECKSUMS}/c/0"
+    return Checksums(path, commit.file(path, subject), n, first)
+
+
+def check_image_names(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Raise StoreError unless names and digests belong together, and no name leads out of the images' folder."""
+    names, digests = attributes.get("names"), attributes.get("sha256")
+    if not isinstance(names, list) or not isinstance(digests, list) or len(names) != len(digests):
+        raise StoreError(f"{path}/images: names and digests do not belong together", AGAIN)
+    for name in names if attributes.get("kind") == "files" else ():
+        parts = str(name).replace("\\", "/").split("/")
+        if not parts[0] or ".." in parts or "\0" in str(name) or ":" in parts[0]:
+            raise StoreError(f"{path}/images: names the file {name!r}, which is not inside the images' folder", AGAIN)
