@@ -21,7 +21,8 @@ ORDER = [
     "eegprep.store", "eegprep.corpus", "eegprep.steps", "eegprep.inspection",
     "dreamdiff", "dreamdiff.embedded", "dreamdiff.untrusted", "dreamdiff.encoders", "dreamdiff.diffusion", "dreamdiff.metrics",
     "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.estimators", "dreamdiff.pretraining",
-    "dreamdiff.alignment", "dreamdiff.finetuning", "dreamdiff.generation", "dreamdiff.evaluation", "dreamdiff.programs",
+    "dreamdiff.alignment", "dreamdiff.finetuning", "dreamdiff.generation", "dreamdiff.certificates",
+    "dreamdiff.evaluation", "dreamdiff.programs",
     "cli", "cli.corpus", "cli.model", "cli.alignment",
 ]  # fmt: skip
 FACES = {"eegprep", "dreamdiff"}  # their `__init__` names what is public, found on first use

@@ -18,12 +18,19 @@ from .._output import emit_json, emit_table, note, progress
     examples="""
     dreamdiff evaluate --model run --pairs pairs.zarr --out evaluation
     dreamdiff evaluate --model run --pairs pairs.zarr --out evaluation --controls --baselines
+    dreamdiff evaluate --check evaluation
     """,
 )
 def evaluate(
-    model: Annotated[str, typer.Option(help="Run of `dreamdiff train finetune`, or a pipeline folder")],
-    pairs: Annotated[Path, typer.Option(help="Store of EEG-image pairs")],
-    out: Annotated[Path, typer.Option(help="Folder for report.json, report.html and the images")],
+    model: Annotated[
+        str | None, typer.Option(help="Run of `dreamdiff train finetune` or `dreamdiff train align`, or a pipeline folder")
+    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Store of EEG-image pairs")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.json, report.html and the images")] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="Verify a report instead: compute its accuracies again from its predictions and compare all hashes"),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Part of a split: test, val, or NAME/test")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Images per trial; numbers are their mean")] = None,
     trials: Annotated[int | None, typer.Option(min=2, help="At most so many trials, evenly from all classes")] = None,
@@ -51,6 +58,27 @@ def evaluate(
 
     Generates images and reports each number with its interval, floor, controls and an audit of the split.
     """
+    if check is not None:
+        from dreamdiff.certificates.check import check_report
+
+        found = check_report(check, model=model, pairs=pairs)
+        result = {"accuracies": found.accuracies, "unchanged": list(found.hashes), "sentence": found.sentence}
+        if json:
+            emit_json(result)
+        else:
+            note(found.sentence)
+            typer.echo(f"{check}: {found.accuracies} accuracies follow from the predictions; unchanged: {', '.join(found.hashes)}")
+        return
+    if model is None or pairs is None or out is None:
+        missing = [name for name, value in (("--model", model), ("--pairs", pairs), ("--out", out)) if value is None]
+        raise typer.BadParameter(f"missing {', '.join(missing)} (or --check REPORT)")
+    from dreamdiff.alignment.model import is_aligned
+
+    if is_aligned(model):
+        from ..alignment.retrieve import retrieve
+
+        retrieve(Path(model), pairs, out, split=split, seed=seed, config=config, set_=set_, json=json)
+        return
     from dreamdiff.evaluation.evaluate import evaluate as run
     from dreamdiff.evaluation.report import write_report
     from dreamdiff.evaluation.scorer import EvaluateConfig

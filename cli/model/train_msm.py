@@ -17,15 +17,18 @@ from .._app import train_app
     examples="""
     dreamdiff train msm --store corpus.zarr --out msm --preset tiny
     dreamdiff train msm --store corpus.zarr --out msm --preset paper --set data.batch_size=64
+    dreamdiff train msm --store pairs.zarr --out msm --preset trials
     """,
 )
 def msm(
-    store: Annotated[str, typer.Option(help="Corpus made by `eegprep build`: a folder or a URL")],
+    store: Annotated[
+        str, typer.Option(help="Corpus made by `eegprep build` (folder or URL), or pairs: their training trials, without labels")
+    ],
     out: Annotated[Path, typer.Option(help="Run folder; training resumes where it stood when the folder holds this run")],
     preset: Annotated[
         str | None,
         typer.Option(
-            help="paper, released, w256, w512, w768, w1280, shallow2, small, tiny; positions, positions-large: electrodes with places"
+            help="paper, released, w256, w512, w768, w1280, shallow2, small, tiny; trials: of pairs; positions, positions-large: electrodes with places"
             " [default: paper, or small without a GPU]"
         ),
     ] = None,
@@ -37,6 +40,7 @@ def msm(
     Kill it at any moment and run it again: the result is the same.
     """
     from dreamdiff.pretraining.config import POSITIONS_NAMES, PRETRAIN_PRESETS, PretrainConfig
+    from dreamdiff.pairs.format import is_pairs
     from dreamdiff.pretraining.size import has_gpu, run_size
     from eegprep.settings import resolve
 
@@ -50,7 +54,12 @@ def msm(
         settings = resolve(PretrainConfig, presets=known, preset=preset, file=config, assignments=set_ or ())
         from eegprep.corpus.reader import Corpus
 
-        _output.note(run_size(settings, len(Corpus.open(store))).line())
+        if is_pairs(store):
+            from dreamdiff.alignment.unlabelled import windows_of_pairs
+
+            with _output.progress("train msm") as progress:
+                store, settings = windows_of_pairs(store, out, settings, progress=progress)
+        _output.note(run_size(settings, len(Corpus.open(str(store)))).line())
 
     from dreamdiff.pretraining.positions_task import POSITIONS_PRESETS, PositionsPretrainConfig, pretrain_positions
     from dreamdiff.pretraining.pretrain import has_learned, pretrain, simple_guess

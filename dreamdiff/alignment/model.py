@@ -29,7 +29,7 @@ from dreamdiff.encoders.frontend import NEW, FrontEnd, FrontEndConfig
 from dreamdiff.encoders.kinds import build_encoder
 from dreamdiff.encoders.weights import load_module, read_config, save_folder, weights_folder
 from eegprep import settings
-from eegprep.errors import ModelError
+from eegprep.errors import CheckpointError, ModelError
 
 ARCHITECTURE = "AlignedEncoder"
 People = Literal["shared", "per-person"]
@@ -273,3 +273,11 @@ class ExternalTokens(nn.Module):
     def forward(self, eeg_BCT: Tensor, scale_B: Tensor | None = None) -> Tensor:
         """(B, C, W) -> (B, 1, D)."""
         return torch.as_tensor(self.external.encode(eeg_BCT)).to(eeg_BCT).flatten(1)[:, None]
+
+
+def is_aligned(folder: str | Path) -> bool:
+    """Whether a folder holds an aligned encoder, finished or not."""
+    try:
+        return read_config(weights_folder(Path(folder))).get("architecture") == ARCHITECTURE
+    except CheckpointError:
+        return False

@@ -119,19 +119,19 @@ class FrontEnd(nn.Module):
         """Set the whitening of all people from their covariances, and of somebody new from the mean of them."""
         known = covariance_PCC.double()
         every = torch.cat([known, known.mean(0, keepdim=True)])
-        self.whitener_PCC.copy_(torch.stack([self._whitener(covariance) for covariance in every]))
+        self.whitener_PCC.copy_(torch.stack([self.whitener_of(covariance) for covariance in every]))
 
     @torch.no_grad()
     def add(self, name: str, covariance_CC: Tensor) -> None:
         """Take a new person in (or replace the whitening of one who is known), before the one of all people together."""
-        own = self._whitener(covariance_CC.double()).to(self.whitener_PCC)[None]
+        own = self.whitener_of(covariance_CC.double()).to(self.whitener_PCC)[None]
         if name in self.people:
             self.whitener_PCC[self.people.index(name)] = own[0]
             return
         self.people = (*self.people, name)
         self.whitener_PCC = torch.cat([self.whitener_PCC[:-1], own, self.whitener_PCC[-1:]])
 
-    def _whitener(self, covariance_CC: Tensor) -> Tensor:
+    def whitener_of(self, covariance_CC: Tensor) -> Tensor:
         """R^(-1/2) of the shrunk covariance; without alignment one over the mean standard deviation."""
         channels = len(covariance_CC)
         mean_variance = covariance_CC.trace() / channels

@@ -31,3 +31,8 @@ def group_attributes(folder: Path) -> dict[str, Any]:
 def plain_attributes(node: zarr.Group | zarr.Array[Any]) -> dict[str, Any]:
     """Attributes as plain values."""
     return dict(cast("Mapping[str, Any]", node.attrs.asdict()))
+
+
+def is_pairs(store: str | Path) -> bool:
+    """Whether this is a local store of EEG-image pairs rather than a corpus."""
+    return (Path(store) / "images").is_dir() and (Path(store) / "zarr.json").is_file()

@@ -62,6 +62,13 @@ def _pretrain_presets() -> Mapping[str, Mapping[str, Any]]:
         "loop": {"epochs": 1000, "max_steps": 2000},
     }
     presets["small"] |= {"data": {"batch_size": 64}, "optim": {"lr": 5e-4, "warmup_epochs": 10}, "loop": {"epochs": 200}}
+    # whitened stretches of trials (`train msm --store PAIRS`): half a minute for a thousand trials; the people of a store are few
+    presets["trials"] = presets["tiny"] | {
+        "data": {"batch_size": 32, "validation": "none"},
+        "augment": {"shift": 38},
+        "optim": {"lr": 2e-3, "warmup_epochs": 4},
+        "loop": {"epochs": 1000, "max_steps": 1500, "tracker": "none"},
+    }
     return presets
 
 

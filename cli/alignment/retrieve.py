@@ -1,0 +1,67 @@
+"""`dreamdiff retrieve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._app import dreamdiff_app
+from .._output import emit_json, emit_table, note, progress
+
+
+@dreamdiff_app.command(
+    inputs=("model", "pairs", "config"),
+    examples="""
+    dreamdiff retrieve --model aligned --pairs pairs.zarr --out retrieval
+    dreamdiff retrieve --model aligned --pairs pairs.zarr --out retrieval --repetitions 1,2,4,all --split test
+    """,
+)
+def retrieve(
+    model: Annotated[Path, typer.Option(help="Run of `dreamdiff train align` or `dreamdiff adapt`")],
+    pairs: Annotated[Path, typer.Option(help="Store of EEG-image pairs")],
+    out: Annotated[Path, typer.Option(help="Folder for report.json and predictions.npz")],
+    gallery: Annotated[str | None, typer.Option(help="test, or an npz file with further `vectors` as wrong answers")] = None,
+    repetitions: Annotated[
+        str | None, typer.Option(help="How many trials of a picture are averaged [default: 1,2,4,all]")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Part of a split: test, val, or NAME/test")] = None,
+    target: Annotated[str | None, typer.Option(help="Name or number of the model's target [default: the first]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of groups, controls and intervals")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting (repeat)")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never connect to the network")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON")] = False,
+) -> None:
+    """Find the shown picture among others by EEG, and say which part does it.
+
+    The protocol is part of each number's name: split, gallery, repetitions, selection, and what was seen of the person.
+    """
+    from dreamdiff.evaluation.retrieve import RetrieveConfig
+    from dreamdiff.evaluation.retrieve import retrieve as run
+    from eegprep.settings import resolve
+
+    options = {"gallery": gallery, "split": split, "seed": seed, "device": device}
+    chosen = [f"{name}={value}" for name, value in options.items() if value is not None]
+    base: dict[str, object] = (
+        {} if repetitions is None else {"repetitions": tuple(part.strip() for part in repetitions.split(","))}
+    )
+    if target is not None:
+        base["target"] = target
+    settings = resolve(RetrieveConfig, base=base, file=config, assignments=[*(set_ or ()), *chosen])
+    with progress("retrieving") as report:
+        found = run(model, pairs, out, settings, progress=report, offline=offline)
+    if json:
+        emit_json(found.to_json())
+        return
+    note(found.first_line)
+    rows = [
+        {"row": row["name"], **{measure: figure["value"] for measure, figure in row["accuracy"].items()}}
+        for row in found.certificate.to_json()["rows"]
+    ]
+    emit_table("what carries it", rows, ["row", *found.certificate.truth])
+    figures = [{**m.to_json(), "interval": f"{m.low:.4g} to {m.high:.4g}"} for m in found.measurements]
+    emit_table("retrieval", figures, ["name", "value", "interval", "floor", "n"])
+    note(f"report: {out / 'report.json'}; verify it with `dreamdiff evaluate --check {out}`")

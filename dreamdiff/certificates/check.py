@@ -1,0 +1,191 @@
+"""`dreamdiff evaluate --check REPORT`: every accuracy of a report, computed again from its predictions; hashes compared; rows counted.
+
+What a report of this release has to hold up to:
+
+1. a certificate with all rows of `records.REQUIRED` and one for each of its paths; a row without a figure must say why;
+2. `predictions.npz` beside it, with the digest that the report states;
+3. every accuracy and interval of the certificate, and every other share in the report, equal to what the predictions give;
+4. the model's weights, the pairs and their pictures as they were.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamdiff.certificates.records import REQUIRED, accuracy_of, path_row, read_predictions
+from dreamdiff.pairs.reader import Pairs
+from eegprep.errors import DataError, ToolkitError
+from eegprep.provenance import sha256_file, sha256_json
+
+TOLERANCE = 1e-9
+FIX = "make the report again with this release, and leave its files as they are written"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was computed again. accuracies: figures that agree. hashes: names of inputs that are as they were."""
+
+    accuracies: int
+    hashes: tuple[str, ...]
+    sentence: str
+
+
+def check_report(report: str | Path, *, model: str | Path | None = None, pairs: str | Path | None = None) -> Checked:
+    """Verify a report from its files.
+
+    Args:
+        report: report.json, or its folder.
+        model, pairs: where they are now, if they have moved.
+
+    Raises:
+        DataError: what does not hold; all findings are counted and the first ones named.
+    """
+    file = Path(report) / "report.json" if Path(report).is_dir() else Path(report)
+    content = _read(file)
+    certificate = content.get("certificate")
+    if not isinstance(certificate, dict):
+        raise DataError(f"{file}: holds accuracies without a certificate", FIX)
+    stated = content.get("predictions") or {}
+    predictions = file.parent / str(stated.get("file", "predictions.npz"))
+    if not predictions.is_file():
+        raise DataError(f"{predictions}: missing; no accuracy of the report can be computed again", FIX)
+    problems: list[str] = []
+    if sha256_file(predictions) != stated.get("sha256"):
+        problems.append(f"{predictions.name} is not the file that the report was written with (SHA-256 differs)")
+    try:
+        arrays = read_predictions(predictions)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{predictions}: cannot be read ({error})", FIX) from None
+    problems += list(_missing_rows(certificate))
+    count, wrong = _certificate_figures(certificate, arrays)
+    more, further = _other_figures(content, arrays)
+    hashes, changed = _inputs(content.get("identity") or {}, model, pairs, arrays)
+    problems += wrong + further + changed
+    if problems:
+        rest = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise DataError(f"{file}: {len(problems)} findings: {'; '.join(problems[:3])}{rest}", FIX)
+    return Checked(count + more, tuple(hashes), str(certificate.get("sentence", "")))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})", "give report.json, or its folder") from None
+    except ValueError:
+        raise DataError(f"{file}: not JSON", "give report.json of `dreamdiff evaluate` or `dreamdiff retrieve`") from None
+    if not isinstance(content, dict) or not str(content.get("format", "")).startswith("dreamdiff-"):
+        raise DataError(f"{file}: not a report", "give report.json of `dreamdiff evaluate` or `dreamdiff retrieve`")
+    return content
+
+
+def _missing_rows(certificate: Mapping[str, Any]) -> Iterator[str]:
+    rows = {row.get("name"): row for row in certificate.get("rows", ())}
+    for name in (*REQUIRED, *(path_row(path) for path in certificate.get("paths", ("encoder",)))):
+        if name not in rows:
+            yield f"the certificate has no row {name!r}"
+        elif not rows[name].get("accuracy") and not rows[name].get("missing"):
+            yield f"row {name!r} of the certificate has neither a figure nor a reason"
+
+
+def _certificate_figures(certificate: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[int, list[str]]:
+    count, problems = 0, []
+    for row in certificate.get("rows", ()):
+        for measure, stated in row.get("accuracy", {}).items():
+            name = f"row {row['name']!r}, {measure}"
+            keys = (f"row/{row['name']}/{measure}", f"truth/{measure}", f"groups/{measure}")
+            missing = [key for key in keys if key not in arrays]
+            if missing:
+                problems.append(f"{name}: the predictions hold no {missing[0]!r}")
+                continue
+            predicted, truth, groups = (arrays[key] for key in keys)
+            if not len(predicted) == len(truth) == len(groups):
+                problems.append(f"{name}: {len(predicted)} predictions for {len(truth)} trials")
+                continue
+            found = accuracy_of("", "", predicted, truth, groups, float(stated["floor"]), int(stated["seed"]))
+            for what in ("value", "low", "high", "n"):
+                if not _close(getattr(found, what), stated.get(what)):
+                    problems.append(f"{name}: {what} is {stated.get(what)}, the predictions give {getattr(found, what):.6g}")
+            count += 1
+    return count, problems
+
+
+def _other_figures(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[int, list[str]]:
+    """Shares among the measurements: means of the stored values of single trials."""
+    count, problems = 0, []
+    for stated in content.get("measurements", ()):
+        if stated.get("unit") != "share":
+            continue
+        values = arrays.get(f"values/{stated['name']}")
+        if values is None:
+            problems.append(f"{stated['name']}: the predictions hold no values of single trials")
+            continue
+        if not _close(float(np.mean(values)), stated["value"]) or len(values) != stated["n"]:
+            problems.append(
+                f"{stated['name']}: {stated['value']} of {stated['n']}, the predictions give {np.mean(values):.6g} of {len(values)}"
+            )
+        count += 1
+    return count, problems
+
+
+def _inputs(
+    identity: Mapping[str, Any], model: str | Path | None, pairs: str | Path | None, arrays: Mapping[str, np.ndarray]
+) -> tuple[list[str], list[str]]:
+    """Names of inputs that are as they were, and what is not."""
+    known, problems = [], []
+    stated = identity.get("model") or {}
+    folder = Path(model or stated.get("path", ""))
+    try:
+        digest = model_digest(folder)
+    except (ToolkitError, OSError) as error:
+        problems.append(f"the model is not at {folder} ({str(error).splitlines()[0][:120]}): give --model")
+    else:
+        if digest == stated.get("sha256"):
+            known.append("model")
+        else:
+            problems.append(f"the model at {folder} has other weights than the report states")
+    stated = identity.get("pairs") or {}
+    where = Path(pairs or stated.get("path", ""))
+    try:
+        store = Pairs.open(where)
+    except (ToolkitError, OSError) as error:
+        problems.append(f"the pairs are not at {where} ({str(error).splitlines()[0][:120]}): give --pairs")
+        return known, problems
+    if store.fingerprint == stated.get("fingerprint"):
+        known.append("pairs")
+    else:
+        problems.append(f"the pairs at {where} are not those of the report")
+        return known, problems
+    trials = arrays.get("trials", np.zeros(0, np.int64))
+    if len(trials) and int(trials.max()) < len(store) and images_digest(store, trials) == stated.get("images_sha256"):
+        known.append("images")
+    else:
+        problems.append("the pictures of the judged trials are not those of the report")
+    return known, problems
+
+
+def model_digest(folder: Path) -> str:
+    """One digest of all weights of a model folder: an aligned run, or the pipeline of a fine-tuned one."""
+    files = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
+    if not files:
+        pipeline = folder / "pipeline" if (folder / "pipeline").is_dir() else folder
+        files = sorted(path for path in pipeline.rglob("*.safetensors") if path.is_file())
+    if not files:
+        raise DataError(f"{folder}: holds no weights", "give the folder of the model")
+    return sha256_json([[file.name, sha256_file(file)] for file in files])
+
+
+def images_digest(store: Pairs, positions: np.ndarray) -> str:
+    """One digest of the pictures that these trials showed, in order."""
+    return sha256_json([store.image_sha256[number] for number in store.image[positions]])
+
+
+def _close(found: float, stated: Any) -> bool:
+    return isinstance(stated, int | float) and math.isclose(found, stated, rel_tol=0, abs_tol=TOLERANCE)

@@ -1,0 +1,216 @@
+"""`dreamdiff retrieve`: is the shown picture among the nearest of a gallery? With the protocol in the name of every number.
+
+    retrieval/split=default-test/gallery=test-57/repetitions=2/selection=last/person=seen/top-1
+
+Repetitions are averaged as vectors, within a person, in groups that share no trial.
+Shapes: N trials, G gallery pictures, D width of a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamdiff.alignment.data import check_pairs
+from dreamdiff.alignment.model import AlignedEncoder
+from dreamdiff.alignment.targets import load_target
+from dreamdiff.arrays import Array, Ints
+from dreamdiff.certificates.aligned import PictureVectors, certify_aligned, check_target
+from dreamdiff.certificates.check import images_digest, model_digest
+from dreamdiff.certificates.judging import CATEGORY, VectorJudge
+from dreamdiff.certificates.records import Certificate, write_predictions
+from dreamdiff.devices import choose_device
+from dreamdiff.metrics.measurement import Measurement, mean_measurement
+from dreamdiff.metrics.similarity import retrieval
+from dreamdiff.pairs.audit import Audit, audit
+from dreamdiff.pairs.reader import Pairs
+from eegprep import atomic
+from eegprep.errors import DataError, UsageError
+from eegprep.provenance import software_versions
+from eegprep.recording import ProgressCallback
+from eegprep.settings import Settings
+
+FORMAT, VERSION = "dreamdiff-retrieval", 1
+
+
+class RetrieveConfig(Settings):
+    """How vectors are judged.
+
+    split: a part of a split, `test` or `NAME/test`. gallery: `test` (the different pictures of that part), or an npz file with
+    `vectors` (n, D) of further pictures, which are added as wrong answers. repetitions: group sizes; `all` takes every repetition.
+    target: name or number of the model's target.
+    """
+
+    split: str = "test"
+    gallery: str = "test"
+    repetitions: tuple[str, ...] = ("1", "2", "4", "all")
+    target: str = "0"
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What was found: numbers, the certificate, and the audit of the split."""
+
+    identity: dict[str, Any]
+    measurements: tuple[Measurement, ...]
+    certificate: Certificate
+    audit: Audit
+    left_out: dict[str, str]
+    predictions: dict[str, str]
+
+    @property
+    def first_line(self) -> str:
+        """The part that earns the accuracy; a leak of the split comes before it."""
+        if self.audit.verdict == "leaks":
+            return f"NOT EVIDENCE OF DECODING: {self.audit.leaks[0]}; {self.certificate.sentence}"
+        return self.certificate.sentence
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of report.json."""
+        return {
+            "format": FORMAT, "version": VERSION, "first_line": self.first_line, "identity": self.identity,
+            "measurements": [m.to_json() for m in self.measurements], "certificate": self.certificate.to_json(),
+            "not_computed": self.left_out, "audit": self.audit.to_dict(), "predictions": self.predictions,
+        }  # fmt: skip
+
+
+def retrieve(
+    model: str | Path, pairs: str | Path | Pairs, out: Path, config: RetrieveConfig | None = None, *,
+    progress: ProgressCallback | None = None, offline: bool = False,
+) -> Retrieval:  # fmt: skip
+    """Encode the trials of a part of a split, judge the vectors, and write report.json with predictions.npz beside it.
+
+    Args:
+        model: run of `dreamdiff train align` or `dreamdiff adapt`.
+
+    Raises:
+        DataError: the part holds no trials. ModelError: trials, people or targets that do not fit the model.
+    """
+    config = config or RetrieveConfig()
+    store = pairs if isinstance(pairs, Pairs) else Pairs.open(pairs)
+    aligned = AlignedEncoder.from_pretrained(model).to(choose_device(config.device))
+    check_pairs(aligned.config.front, store)
+    number = aligned.target_number(int(config.target) if config.target.isdigit() else config.target)
+    train, test, split = part_of(store, config.split)
+    target = load_target(aligned.target_names[number], device=choose_device(config.device), offline=offline)
+    check_target(aligned, target, number)
+    pictures = PictureVectors.of(store, target, train, test)
+    certificate, vectors_ND = certify_aligned(
+        aligned, store, train, test, pictures, target=number, seed=config.seed, progress=progress
+    )
+    judge = pictures.judge(len(store.classes), aligned.target_names[number])
+    person = "seen" if set(np.asarray(store.subjects)[np.unique(store.person[test])]) <= set(aligned.front.people) else "new"
+    selection = str(aligned.config.training.get("select", "last"))
+    left_out: dict[str, str] = {}
+    found: list[Measurement] = []
+    gallery_GD, gallery = gallery_of(config.gallery, pictures, judge)
+    for repetitions in config.repetitions:
+        rows = groups_of(store, test, repetitions, config.seed)
+        protocol = (
+            f"split={split.replace('/', '-')}/gallery={gallery}/repetitions={repetitions}/selection={selection}/person={person}"
+        )
+        if not rows:
+            left_out[f"retrieval/{protocol}"] = "no picture was shown that often to one person"
+            continue
+        found += judged(protocol, rows, vectors_ND, gallery_GD, judge, pictures.picture_N, store.labels[test], config.seed)
+    report = audit(store.trials, train, test, split=split.rpartition("/")[0] or "default")
+    identity = {
+        "model": {
+            "path": str(Path(model)), "sha256": model_digest(Path(model)), "encoder": aligned.config.training.get("encoder"),
+            "target": aligned.target_names[number], "training": aligned.config.training,
+        },
+        "pairs": {
+            "path": str(store.path), "fingerprint": store.fingerprint, "provenance": store.provenance,
+            "images_sha256": images_digest(store, test),
+        },
+        "split": {"name": split, "n_train": len(train), "n_evaluated": len(test)},
+        "person": person, "selection": selection, "config": config.model_dump(mode="json"), "software": software_versions(),
+    }  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    predictions = write_predictions(out, store.indices[test], certificate, found)
+    result = Retrieval(identity, tuple(found), certificate, report, left_out, predictions)
+    atomic.write_json(out / "report.json", result.to_json())
+    return result
+
+
+def part_of(store: Pairs, name: str) -> tuple[Ints, Ints, str]:
+    """Training positions, positions to judge, and the full name of the part."""
+    split, _, part = name.rpartition("/")
+    parts = store.split(split or "default")
+    if part not in parts or len(parts[part]) == 0:
+        raise DataError(
+            f"{store.path}: split {name!r} has no trials (parts: {', '.join(f'{k} {len(v)}' for k, v in parts.items())})",
+            "use --split test, val, or NAME/test",
+        )
+    return parts["train"], parts[part], f"{split or 'default'}/{part}"
+
+
+def gallery_of(source: str, pictures: PictureVectors, judge: VectorJudge) -> tuple[Array, str]:
+    """Directions of the gallery, the test pictures first, and its name."""
+    if source == "test":
+        return judge.gallery_GD, f"test-{len(judge.gallery_GD)}"
+    try:
+        with np.load(Path(source), allow_pickle=False) as content:
+            further = np.asarray(content["vectors"], float)
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"--gallery {source}: not an npz file with `vectors` ({error})",
+            "use --gallery test, or write numpy.savez(FILE, vectors=v)",
+        ) from None
+    width = pictures.gallery_GD.shape[1]
+    if further.ndim != 2 or further.shape[1] != width:
+        raise UsageError(
+            f"--gallery {source}: vectors of shape {further.shape}, the target has {width}", "give vectors of the target"
+        )
+    both = np.concatenate([judge.gallery_GD, judge.directions(further)])
+    return both, f"test-{len(judge.gallery_GD)}-and-{len(further)}"
+
+
+def groups_of(store: Pairs, test: Ints, repetitions: str, seed: int) -> list[Ints]:
+    """Rows of `test` whose vectors are averaged: each group one person's trials of one picture, no trial in two groups."""
+    if repetitions != "all" and (not repetitions.isdigit() or int(repetitions) < 1):
+        raise UsageError(f"--repetitions {repetitions!r} is not a number above 0 or `all`", "give for instance 1,2,4,all")
+    rng = np.random.default_rng(seed)
+    _, member = np.unique(np.stack([store.person[test], store.image[test]]), axis=1, return_inverse=True)
+    groups = []
+    for number in range(int(member.max(initial=-1)) + 1):
+        rows = rng.permutation(np.flatnonzero(member.reshape(-1) == number))
+        size = len(rows) if repetitions == "all" else int(repetitions)
+        groups += [rows[start : start + size] for start in range(0, len(rows) - size + 1, size)]
+    return groups
+
+
+def judged(
+    protocol: str, rows: Sequence[Ints], vectors_ND: Array, gallery_GD: Array, judge: VectorJudge, picture_N: Ints, label_N: Ints,
+    seed: int,
+) -> list[Measurement]:  # fmt: skip
+    """Retrieval top-1 and top-5, and the category where it was taught."""
+    mean = judge.directions(np.stack([vectors_ND[group].mean(0) for group in rows]))
+    first = np.array([group[0] for group in rows])
+    pictures, labels = picture_N[first], label_N[first]
+    shared = pictures if len(np.unique(pictures)) < len(pictures) else None
+    found = []
+    for k in (1, 5):
+        if k < len(gallery_GD):
+            one = retrieval(mean, gallery_GD, pictures, top_k=k, seed=seed, groups_N=shared, space=judge.space)
+            found.append(_named(one, f"retrieval/{protocol}/top-{k}"))
+    truth = judge.truth(labels, pictures).get(CATEGORY)
+    if truth is not None:
+        predicted = judge.predict(np.stack([vectors_ND[group].mean(0) for group in rows]))[CATEGORY]
+        keep = truth >= 0
+        one = mean_measurement(
+            f"category/{protocol}/top-1", judge.protocols()[CATEGORY], (predicted == truth)[keep].astype(float)[:, None], seed=seed,
+            floor=judge.floors(labels)[CATEGORY], groups_N=None if shared is None else shared[keep],
+        )  # fmt: skip
+        found.append(one)
+    return found
+
+
+def _named(found: Measurement, name: str) -> Measurement:
+    return Measurement(**{**vars(found), "name": name})
