@@ -67,7 +67,9 @@ def evaluate(
             emit_json(result)
         else:
             note(found.sentence)
-            typer.echo(f"{check}: {found.accuracies} accuracies follow from the predictions; unchanged: {', '.join(found.hashes)}")
+            typer.echo(
+                f"{check}: {found.accuracies} accuracies follow from the predictions; unchanged: {', '.join(found.hashes)}"
+            )
         return
     if model is None or pairs is None or out is None:
         missing = [name for name, value in (("--model", model), ("--pairs", pairs), ("--out", out)) if value is None]
