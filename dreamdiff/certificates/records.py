@@ -74,7 +74,7 @@ class Certificate:
     def accuracy(self, row: str, measure: str | None = None) -> Measurement | None:
         """Share of trials of a row that are right, or None where the row was not measured."""
         measure = measure or self.main_measure
-        predicted = self[row].predicted.get(measure)
+        predicted = next((found.predicted.get(measure) for found in self.rows if found.name == row), None)
         if predicted is None:
             return None
         return accuracy_of(
