@@ -39,8 +39,8 @@ def msm(
 
     Kill it at any moment and run it again: the result is the same.
     """
-    from dreamdiff.pretraining.config import POSITIONS_NAMES, PRETRAIN_PRESETS, PretrainConfig
     from dreamdiff.pairs.format import is_pairs
+    from dreamdiff.pretraining.config import POSITIONS_NAMES, PRETRAIN_PRESETS, PretrainConfig
     from dreamdiff.pretraining.size import has_gpu, run_size
     from eegprep.settings import resolve
 

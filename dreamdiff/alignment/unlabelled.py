@@ -32,7 +32,9 @@ def windows_of_pairs(
     """The training trials of everybody as a corpus beside the run folder `out`, and `config` with an encoder that reads them."""
     store = pairs if isinstance(pairs, Pairs) else Pairs.open(pairs)
     windows = Path(out).with_name(f"{Path(out).name}.{WINDOWS}")
-    front = unlabelled_corpus(store, windows, choice or FrontChoice(), patch=config.model.encoder.patch, split=split, progress=progress)
+    front = unlabelled_corpus(
+        store, windows, choice or FrontChoice(), patch=config.model.encoder.patch, split=split, progress=progress
+    )
     shape = {"channels": front.channels, "window": front.window, "scaling": "none"}
     plain = config.model_dump()
     plain["model"]["encoder"] |= shape
