@@ -27,6 +27,10 @@ from eegprep.signals.channels import is_other, standard_positions, why_not_eeg
 OFFSET_UV = 1000.0
 # ours: events of two routes (events.tsv, annotations, triggers) closer than this are one event, s
 _SAME_EVENT = 0.005
+# kinds that are worth a word when they are left out; not triggers, and not the hundreds of sensors of an MEG
+_OTHER_KINDS = {
+    "eog", "ecg", "emg", "misc", "bio", "resp", "temp", "temperature", "gsr", "sao2", "eyegaze", "pupil", "seeg", "ecog", "dbs",
+}  # fmt: skip
 # what readers and amplifiers write where a recording has a seam
 _SEAM = re.compile(
     r"edge boundary|edge$|bad_acq_skip|boundary\s*$|boundary,|new segment\b|dc correction\b|buffer overflow|lost ?samples",
@@ -205,6 +209,9 @@ def _eeg_rows(channels: Sequence[Channel], reading: Reading, name: str, left_out
             if channel.kind == "eeg" and row not in rows
         ]
         return rows
+    left_out += [
+        Note("not_eeg", f"declared as {channel.kind}", channel.name) for channel in channels if channel.kind in _OTHER_KINDS
+    ]
     candidates = [row for row, channel in enumerate(channels) if channel.kind == "eeg"]
     mine = [channels[row] for row in candidates]
     reasons = why_not_eeg(

@@ -126,6 +126,13 @@ def _open(path: Path) -> tuple[BaseRaw, list[Note]]:
         return _open_gdf(path)
     if suffix in (".lay", ".eeg"):
         return _open_with_person(path)
+    if suffix == ".set":
+        try:
+            return mne.io.read_raw_eeglab(path, **options), []
+        except Exception as error:
+            if "uint16_codec" not in str(error) and not isinstance(error, UnicodeDecodeError):
+                raise
+            return mne.io.read_raw_eeglab(path, uint16_codec="latin1", **options), []  # texts of an old MATLAB
     return mne.io.read_raw(path, **options), []
 
 
@@ -138,11 +145,25 @@ _PACKAGES = {
 }
 
 
+def _read_nihon(path: Path, **options: Any) -> BaseRaw:
+    """Texts of the log are UTF-8, or else Latin-1: MNE-Python leaves out what it cannot decode."""
+    import mne
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        raw = mne.io.read_raw_nihon(path, **options)
+    if any("Could not decode log" in str(warning.message) for warning in said):
+        return mne.io.read_raw_nihon(path, encoding="latin1", **options)
+    for warning in said:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return raw
+
+
 def _open_with_person(path: Path) -> tuple[BaseRaw, list[Note]]:
     """Persyst and Nihon Kohden: an incomplete description of the person must not cost the recording, so it is read without."""
     import mne
 
-    reader = mne.io.read_raw_persyst if path.suffix.lower() == ".lay" else mne.io.read_raw_nihon
+    reader = mne.io.read_raw_persyst if path.suffix.lower() == ".lay" else _read_nihon
     try:
         return reader(path, preload=False, verbose="warning"), []
     except Exception as error:  # anything, from KeyError to UnboundLocalError

@@ -18,10 +18,10 @@ from eegprep.sources.companions import Parts, closed, parts_of, unreadable
 # what a folder is searched for
 RECORDINGS = (
     ".edf", ".bdf", ".rec", ".gdf", ".vhdr", ".ahdr", ".set", ".fif", ".cnt", ".mff", ".eeg", ".nxe", ".lay", ".cdt", ".dap",
-    ".egi", ".data", ".xdf", ".xdfz",
+    ".egi", ".raw", ".data", ".xdf", ".xdfz",
 )  # fmt: skip
 # formats that other things have as well: taken from a folder only when nothing else is in it
-TABLES = (".csv", ".tsv", ".mat", ".txt")
+TABLES = (".csv", ".tsv", ".mat", ".npy", ".txt")
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 # what never is a recording, however wide the pattern is
 _OTHER = {

@@ -82,6 +82,15 @@ def test_blocks_of_a_nihon_kohden_file_are_stretches(tmp_path):
     assert read(other_formats.nihon(tmp_path / "a.eeg", made(), RATE, blocks=2)).segments == ((0, 1500), (1500, 3000))
 
 
+def test_a_log_in_latin_1_loses_no_event(tmp_path):
+    """A text that is no UTF-8 was left out with a warning that nobody sees."""
+    path = other_formats.nihon(tmp_path / "a.eeg", made(), RATE, marks=MARKS)
+    log = path.with_suffix(".LOG")
+    log.write_bytes(log.read_bytes().replace(b"mark 7", b"\xd6ffn."))
+
+    assert [event.label for event in read(path).events] == ["\u00d6ffn.", "mark 8"]
+
+
 @pytest.mark.parametrize("bits", [16, 32])
 def test_the_sample_size_of_neuroscan_is_found_by_what_gives_an_eeg(tmp_path, bits):
     """A header without the number of samples does not tell 16 from 32 bits."""
