@@ -138,7 +138,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def fold(rows: Sequence[Mapping[str, Any]], differing: str = "recording", count: str = "times") -> list[dict[str, Any]]:
+def fold(rows: Sequence[Mapping[str, Any]], differing: str = "recording", count: str = "times") -> list[dict[str, object]]:
     """Rows that differ only in `differing` (and in the measured `value`) as one row with their number, in the order of the first."""
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -147,14 +147,14 @@ def fold(rows: Sequence[Mapping[str, Any]], differing: str = "recording", count:
     return [_folded(group, differing, count) for group in groups.values()]
 
 
-def fold_findings(findings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def fold_findings(findings: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     """Equal findings as one row: first the channels of a recording, then recordings. What was left out stays one row a recording."""
     rows = fold(findings, "channel")
     lost = [row for row in rows if row["action"] == "quarantined"]
     return [*fold([row for row in rows if row["action"] != "quarantined"]), *lost]
 
 
-def _folded(group: Sequence[Mapping[str, Any]], differing: str, count: str) -> dict[str, Any]:
+def _folded(group: Sequence[Mapping[str, Any]], differing: str, count: str) -> dict[str, object]:
     first = dict(group[0])
     names = [str(row[differing]) for row in group if row[differing] is not None]
     if len(names) > 1:

@@ -28,7 +28,7 @@ class SourceFile:
     bytes: int
     sha256: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return dict(vars(self))
 
     @classmethod
@@ -76,7 +76,7 @@ class Finding:
         """Whether it keeps the recording out."""
         return self.action == "quarantined"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "fix" or value}
 
     @classmethod
@@ -121,7 +121,7 @@ class Recording:
     findings: tuple[Finding, ...] = ()
     software: dict[str, str] = field(default_factory=dict)
     offsets: tuple[float, ...] = ()
-    header: dict[str, Any] = field(default_factory=dict)
+    header: dict[str, object] = field(default_factory=dict)
     named: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -138,7 +138,7 @@ class Recording:
         """Whether a gate keeps this recording out."""
         return any(finding.quarantines for finding in self.findings)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """All but the signal and the place in a store, as plain JSON values."""
         return {
             "sfreq": self.sfreq,
@@ -274,7 +274,7 @@ class FilterRecord:
     clipped: bool
     design: str = "firwin, Hamming, zero phase"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return dict(vars(self))
 
     @classmethod
@@ -295,7 +295,7 @@ class Spectra:
     psd_after: tuple[float | None, ...] = ()
     std: tuple[float | None, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {name: list(values) for name, values in vars(self).items()}
 
     @classmethod
@@ -324,8 +324,12 @@ class Facts:
     amplitude: float | None = None
     cut: CutFacts | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        content = {"original_sfreq": self.original_sfreq, "amplitude": self.amplitude, "channels": self.channels}
+    def to_json(self) -> dict[str, object]:
+        content: dict[str, object] = {
+            "original_sfreq": self.original_sfreq,
+            "amplitude": self.amplitude,
+            "channels": self.channels,
+        }
         return content if self.cut is None else content | vars(self.cut)
 
     @classmethod
@@ -369,8 +373,8 @@ class LeftOut:
         """Those of the findings that kept it out."""
         return tuple(finding for finding in self.findings if finding.quarantines)
 
-    def to_json(self) -> dict[str, Any]:
-        content: dict[str, Any] = {
+    def to_json(self) -> dict[str, object]:
+        content: dict[str, object] = {
             "recording": self.recording,
             "findings": [finding.to_json() for finding in self.findings],
             "sources": [source.to_json() for source in self.sources],

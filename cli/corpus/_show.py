@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .._output import emit_findings, emit_json, emit_table, note
@@ -29,7 +30,7 @@ def finish(summary: Any, as_json: bool) -> int:
     return int(summary.exit_code)
 
 
-def show_plan(rows: list[Any], totals: dict[str, Any], as_json: bool) -> int:
+def show_plan(rows: list[Any], totals: Mapping[str, Any], as_json: bool) -> int:
     """Print what a command would do."""
     lines = [vars(row) for row in rows]
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -96,7 +97,7 @@ LOSSES: dict[str, dict[str, float]] = {
 }
 """Mixtures of losses by name, for `--loss`."""
 
-ALIGN_PRESETS: dict[str, dict[str, Any]] = {
+ALIGN_PRESETS: dict[str, Mapping[str, Any]] = {
     "default": {},
     # responses that come earlier or later from trial to trial: shifts of up to 31 ms
     "jitter": {"shift": 4, "loop": {"epochs": 16}},

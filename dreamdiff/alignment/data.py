@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +50,7 @@ class AlignData:
             return self.held[torch.from_numpy(self.held_row[positions])]
         return front_end_of(self.pairs, positions, self.front, self.person)
 
-    def batch(self, positions: np.ndarray) -> dict[str, Any]:
+    def batch(self, positions: np.ndarray) -> dict[str, Tensor]:
         """What a step reads: EEG after the front end, person, image, label, and a vector for each target."""
         image = self.pairs.image[positions]
         rows = torch.from_numpy(self.row[image])

@@ -15,7 +15,7 @@ Shapes: N trials, B batch, P people, C channels, T samples as stored, W samples 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -58,7 +58,7 @@ class AlignedConfig(settings.Settings):
     maps: People = "per-person"
     targets: tuple[TargetSpace, ...] = Field(min_length=1)
     dropout: float = Field(default=0.3, ge=0, lt=1)
-    training: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, object] = Field(default_factory=dict)
 
 
 class VectorEncoder(Protocol):
@@ -179,7 +179,7 @@ class AlignedEncoder(nn.Module):
         """Write config.json and model.safetensors."""
         save_folder(Path(folder), self.config_content(), self.state_dict())
 
-    def config_content(self) -> dict[str, Any]:
+    def config_content(self) -> Mapping[str, Any]:
         """What config.json holds."""
         return {"architecture": ARCHITECTURE, "version": 1, **self.config.model_dump(mode="json")}
 

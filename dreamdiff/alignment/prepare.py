@@ -141,7 +141,7 @@ def align_data(
     return AlignData(pairs, parts, row, vectors, model.front, person, held, held_row)
 
 
-def identity_of(config: AlignConfig) -> dict[str, Any]:
+def identity_of(config: AlignConfig) -> Mapping[str, Any]:
     """The configuration without what may change when a run is continued."""
     exclude: Any = {"loop": True, "optim": True, "cache": True, "validate_trials": True}
     return config.model_dump(mode="json", exclude=exclude)
@@ -167,7 +167,7 @@ class EncoderStart:
     channels: int | None = None
     external: VectorEncoder | None = None
 
-    def section_for(self, channels: int, window: int) -> dict[str, Any]:
+    def section_for(self, channels: int, window: int) -> dict[str, object]:
         """The configuration for trials of this shape.
 
         Raises:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from dreamdiff.alignment.model import AlignedEncoder, Head
 from dreamdiff.alignment.tuning import merge_lora
 from dreamdiff.encoders.weights import CONFIG_FILE
 from dreamdiff.training.best import best_file, keep_if_best, load_trained
+from dreamdiff.training.optim import ParameterGroup
 from dreamdiff.training.shuffled import ShuffledBatches
 from dreamdiff.training.task import Batch, Draw, Stream, Task
 from eegprep import atomic
@@ -39,7 +40,7 @@ class AlignTask(Task):
     name = "align"
 
     def __init__(
-        self, config: AlignConfig, data: AlignData, model: AlignedEncoder, identity: dict[str, Any], run_dir: Path,
+        self, config: AlignConfig, data: AlignData, model: AlignedEncoder, identity: Mapping[str, Any], run_dir: Path,
         remarks: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.config, self.data, self.model, self.run_dir = config, data, model, run_dir
@@ -50,7 +51,7 @@ class AlignTask(Task):
         with torch.no_grad():
             model.log_scale.fill_(math.log(config.loss.scale))
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         """Configuration and digests of all inputs."""
         return self._identity
 
@@ -66,11 +67,11 @@ class AlignTask(Task):
             world_size,
         )
 
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, weight_decay: float) -> list[ParameterGroup]:
         """AdamW groups: the encoder with its own rate; vectors and scalars are not decayed."""
         inside = {id(parameter) for parameter in self.model.encoder.parameters()}
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        groups = []
+        groups: list[ParameterGroup] = []
         for scale, own in ((self.config.lr_encoder, True), (1.0, False)):
             chosen = [parameter for parameter in trained if (id(parameter) in inside) == own]
             for params, decay in (([p for p in chosen if p.ndim > 1], weight_decay), ([p for p in chosen if p.ndim <= 1], 0.0)):

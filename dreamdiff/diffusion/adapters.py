@@ -222,7 +222,7 @@ def _image_encoder(file: Path, details: Mapping[str, Any]) -> tuple[str, str | N
     return known[0].image_encoder, None, known[0].licence
 
 
-def _details(file: Path) -> dict[str, Any]:
+def _details(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
         return {}
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -163,7 +163,7 @@ def _from_folder(folder: Path, source: str) -> ClipTarget:
 def _from_file(architecture: str, file: Path, source: str) -> ClipTarget:
     config = _architecture(architecture)
     beside = file.parent / CONFIG_FILE
-    stated: dict[str, Any] = {}
+    stated: dict[str, object] = {}
     if beside.is_file():
         content = json.loads(beside.read_text(encoding="utf-8"))
         stated = {key: value for key, value in content.get("preprocess_cfg", {}).items() if key in _PREPROCESS_KEYS}
@@ -198,11 +198,11 @@ def _from_tag(architecture: str, tag: str, source: str, offline: bool) -> ClipTa
             f"--clip {source}: the weights could not be downloaded ({str(error).strip()[:200]})",
             f"use {architecture}:FILE with a local file",
         ) from None
-    config["quick_gelu"] = bool(known.get("quick_gelu", False))
+    config = {**config, "quick_gelu": bool(known.get("quick_gelu", False))}
     return _build(config, file, {key: known[key] for key in _PREPROCESS_KEYS if key in known}, source)
 
 
-def _architecture(name: str) -> dict[str, Any]:
+def _architecture(name: str) -> Mapping[str, Any]:
     from open_clip.factory import get_model_config, list_models
 
     config = get_model_config(name)
@@ -214,7 +214,7 @@ def _architecture(name: str) -> dict[str, Any]:
     return dict(config)
 
 
-def _build(config: dict[str, Any], file: Path, stated: dict[str, Any], source: str) -> ClipTarget:
+def _build(config: Mapping[str, Any], file: Path, stated: Mapping[str, Any], source: str) -> ClipTarget:
     from open_clip.convert import convert_state_dict
     from open_clip.model import CLIP, CustomTextCLIP
     from open_clip.transform import PreprocessCfg
@@ -250,7 +250,7 @@ def _build(config: dict[str, Any], file: Path, stated: dict[str, Any], source: s
     return ClipTarget(model.eval().requires_grad_(False), source, preprocess, checked, {file.name: sha256_file(file)})
 
 
-def _check_image_size(config: dict[str, Any], tensors: dict[str, Tensor], source: str) -> None:
+def _check_image_size(config: Mapping[str, Any], tensors: dict[str, Tensor], source: str) -> None:
     """A position table of another size would be stretched silently; the vectors would then not be the weights' own."""
     table, vision = tensors.get("visual.positional_embedding"), config.get("vision_cfg", {})
     size, patch = vision.get("image_size"), vision.get("patch_size")

@@ -71,7 +71,7 @@ class PipelineConfig(Settings):
     image_size: int | None = Field(default=None, description="Pixels along the side; None: the U-Net's own size")
     signal: SignalConfig = SignalConfig()
     classes: tuple[str, ...] = ()
-    training: dict[str, Any] = Field(default_factory=dict, description="What it was trained on and how, for people to read")
+    training: dict[str, object] = Field(default_factory=dict, description="What it was trained on and how, for people to read")
 
 
 @dataclass

@@ -65,9 +65,9 @@ class Condition:
             )
         return Condition(**{name: torch.cat([others[name], value]) for name, value in mine.items()})
 
-    def arguments(self, unet: Any) -> dict[str, Any]:
+    def arguments(self, unet: Any) -> dict[str, object]:
         """Keyword arguments of a diffusers `UNet2DConditionModel`."""
-        added: dict[str, Any] = {}
+        added: dict[str, object] = {}
         if self.image_BD is not None:
             per_adapter = getattr(unet.config, "encoder_hid_dim_type", None) == "ip_image_proj"
             added["image_embeds"] = [self.image_BD[:, None]] if per_adapter else self.image_BD

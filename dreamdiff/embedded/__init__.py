@@ -8,6 +8,7 @@ with them is a demonstration.  Nothing here imports torch; `train.py` beside thi
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -48,7 +49,7 @@ class Drawings:
 
     images_NHWC: NDArray[np.uint8]
     labels_N: NDArray[np.int64]
-    records: tuple[dict[str, Any], ...]
+    records: tuple[Mapping[str, Any], ...]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -65,7 +66,7 @@ def paths() -> Paths:
 
 
 @cache
-def _index() -> dict[str, Any]:
+def _index() -> Mapping[str, Any]:
     try:
         return dict(json.loads((HERE / "images" / "index.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):

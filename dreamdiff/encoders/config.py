@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -50,7 +51,7 @@ class EncoderConfig(settings.Settings):
 
 
 # name -> encoder; counts in the docstring of `preset`
-ENCODER_PRESETS: dict[str, dict[str, Any]] = {
+ENCODER_PRESETS: dict[str, Mapping[str, Any]] = {
     "paper": {"width": 1024, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
     "released": {"width": 1024, "depth": 24, "heads": 16, "mlp_ratio": 1.0},
     "w256": {"width": 256, "depth": 24, "heads": 16, "mlp_ratio": 4.0},
@@ -105,7 +106,7 @@ class MaskedSignalConfig(settings.Settings):
     mask_ratio: float = Field(default=0.75, ge=0, lt=1)
 
 
-DECODER_PRESETS: dict[str, dict[str, Any]] = {
+DECODER_PRESETS: dict[str, Mapping[str, Any]] = {
     "small": {"width": 128, "depth": 2, "heads": 4},
     "tiny": {"width": 64, "depth": 2, "heads": 4},
 }

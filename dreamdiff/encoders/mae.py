@@ -7,6 +7,7 @@ Source: DreamDiffusion, section 3.1, and the authors' published code where the p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ class MaskedSignalModel(nn.Module):
         """Write config.json and model.safetensors."""
         save_folder(Path(folder), self.config_content(), self.state_dict())
 
-    def config_content(self) -> dict[str, Any]:
+    def config_content(self) -> Mapping[str, Any]:
         """What config.json holds."""
         return {"architecture": "MaskedSignalModel", "version": 1, **self.config.model_dump(mode="json")}
 

@@ -9,6 +9,7 @@ encoder says about the whole window; data2vec, Baevski et al. 2022). Neighbourho
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -89,7 +90,7 @@ class MaskedPositionsModel(nn.Module):
         """Write config.json and model.safetensors."""
         save_folder(Path(folder), self.config_content(), self.state_dict())
 
-    def config_content(self) -> dict[str, Any]:
+    def config_content(self) -> Mapping[str, Any]:
         """What config.json holds."""
         return {"architecture": "MaskedPositionsModel", "version": 1, **self.config.model_dump(mode="json")}
 

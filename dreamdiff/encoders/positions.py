@@ -11,7 +11,7 @@ features of a place as in Tancik et al. 2020. Sizes are ours: small enough to tr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -254,9 +254,9 @@ def check_positions(positions_BC3: Tensor, channel_mask_BC: Tensor, names: Seque
             )
 
 
-def positions_preset(name: str) -> dict[str, Any]:
+def positions_preset(name: str) -> Mapping[str, Any]:
     """Named shapes: `positions` (0.08 M parameters) and `positions-large` (4.9 M)."""
-    presets: dict[str, dict[str, Any]] = {
+    presets: dict[str, Mapping[str, Any]] = {
         "positions": {},
         "positions-large": {"width": 256, "depth": 8, "heads": 8, "frequencies": 32},
     }

@@ -60,7 +60,7 @@ def weights_folder(folder: Path) -> Path:
     )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> Mapping[str, Any]:
     """config.json of a model folder."""
     file = folder / CONFIG_FILE
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -30,6 +30,7 @@ from dreamdiff.estimators.features import (
 )
 from dreamdiff.training.config import LoopConfig, OptimConfig
 from dreamdiff.training.loop import fit as train
+from dreamdiff.training.optim import ParameterGroup
 from dreamdiff.training.task import Batch, Draw, Task
 from dreamdiff.whitening import Align
 from eegprep.errors import DataError, UsageError
@@ -161,11 +162,11 @@ class _FineTuning(Task):
 
             self.mirror_C = torch.from_numpy(mirror_map(list(settings.channels or ())))
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         return {"task": self.name}
 
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        groups = [{"params": list(self.network.head.parameters()), "weight_decay": weight_decay}]
+    def parameter_groups(self, weight_decay: float) -> list[ParameterGroup]:
+        groups: list[ParameterGroup] = [{"params": list(self.network.head.parameters()), "weight_decay": weight_decay}]
         encoder = [p for p in self.network.encoder.parameters() if p.requires_grad]
         if encoder:
             groups.append(
@@ -212,8 +213,8 @@ class _InMemory:
             yield {"eeg": self.task.eeg_NCT[index], "code": self.task.code_N[index], "index": index}
         self.epoch, self.position = self.epoch + 1, 0
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Mapping[str, Any]:
         return {"epoch": self.epoch, "position": self.position}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch, self.position = int(state["epoch"]), int(state["position"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class Control:
         """Whether this is more than chance, with Bonferroni's correction for `tests` controls."""
         return self.p <= ALPHA / tests
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain JSON values."""
         return {
             "name": self.name,
@@ -70,7 +70,7 @@ class DistanceBin:
     far: float
     measurement: Measurement
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain JSON values."""
         return {"near": self.near, "far": self.far, "measurement": self.measurement.to_json()}
 
@@ -91,7 +91,7 @@ class DecodingControls:
                 return control
         raise KeyError(name)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain JSON values."""
         return {
             "verdict": self.verdict,

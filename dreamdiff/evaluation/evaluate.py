@@ -9,7 +9,6 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -236,7 +235,7 @@ def run_baselines(
 def identity(
     model: str | Path, pipeline: DreamDiffusionPipeline, store: Pairs, parts: Mapping[str, Ints], chosen: Ints, networks: Networks,
     config: EvaluateConfig,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, object]:  # fmt: skip
     """What identifies the run: model, data, split, networks, settings, software."""
     numbers = [int(i) for i in store.indices[chosen]]
     trained_on = pipeline.details.training

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -121,7 +120,7 @@ def confusion_figure(rows_CC: Array, classes: list[str]) -> Figure:
 # what the template needs
 
 
-def _row(m: Measurement) -> dict[str, Any]:
+def _row(m: Measurement) -> dict[str, object]:
     """A row of the table of numbers: shares in per cent."""
     percent = m.unit == "share"
     show = (lambda x: f"{100 * x:.1f} %") if percent else (lambda x: f"{x:.3g}" if abs(x) < 100 else f"{x:.0f}")
@@ -132,7 +131,7 @@ def _row(m: Measurement) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _baselines(found: Evaluation) -> dict[str, Any] | None:
+def _baselines(found: Evaluation) -> dict[str, object] | None:
     """The model and each baseline in a few columns."""
     if not found.baselines:
         return None
@@ -146,7 +145,7 @@ def _baselines(found: Evaluation) -> dict[str, Any] | None:
     return {"columns": columns, "rows": rows}
 
 
-def _trial(material: Material, row: int) -> dict[str, Any]:
+def _trial(material: Material, row: int) -> dict[str, object]:
     called = ""
     if material.judged_NSC is not None:
         calls = material.judged_NSC[row].argmax(1)
@@ -158,14 +157,14 @@ def _trial(material: Material, row: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _failure(material: Material, one: Failure) -> dict[str, Any]:
+def _failure(material: Material, one: Failure) -> dict[str, object]:
     return {
         "truth": _picture(material.truth_NHWC[one.trial]), "made": _picture(material.images_NSHWC[one.trial, one.sample]),
         "true": material.classes[one.true], "called": material.classes[one.called], "kind": one.kind,
     }  # fmt: skip
 
 
-def _retrieval(material: Material, count: int = 6) -> list[dict[str, Any]]:
+def _retrieval(material: Material, count: int = 6) -> list[dict[str, object]]:
     """Trials at equal distances in the order of quality, with the five images that their EEG is nearest to."""
     if material.neighbours_NK is None:
         return []

@@ -46,7 +46,7 @@ class BaselineResult:
     told: str
     measurements: tuple[Measurement, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain JSON values."""
         return {"name": self.name, "told": self.told, "measurements": [m.to_json() for m in self.measurements]}
 
@@ -98,7 +98,7 @@ class Evaluation:
                 return found
         raise KeyError(name)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The content of report.json; see templates/evaluate.schema.json."""
         return {
             "format": FORMAT,

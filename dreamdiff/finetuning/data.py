@@ -34,7 +34,7 @@ class TrainingData:
     moments: CachedRows
     clip_vectors: CachedRows | None
 
-    def batch(self, positions: np.ndarray, eeg_NCT: np.ndarray | None = None) -> dict[str, Any]:
+    def batch(self, positions: np.ndarray, eeg_NCT: np.ndarray | None = None) -> dict[str, Tensor]:
         """EEG in uV, VAE moments, CLIP vectors, labels and image numbers of these trials, as tensors."""
         image = self.pairs.image[positions]
         batch = {

@@ -28,6 +28,7 @@ from dreamdiff.finetuning.data import PairStream, TrainingData, draw_latents
 from dreamdiff.finetuning.linear_start import Texts, clip_loss, contrastive_loss, linear_start
 from dreamdiff.finetuning.trained import Trained, trainable_table
 from dreamdiff.training.best import best_file, keep_if_best, load_trained
+from dreamdiff.training.optim import ParameterGroup
 from dreamdiff.training.task import Batch, Draw, Task, mix
 from eegprep import atomic
 from eegprep.settings import current_form
@@ -35,7 +36,7 @@ from eegprep.settings import current_form
 CONTEXT_TOKENS = 77  # what Stable Diffusion 1.x was trained with
 
 
-def learned_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def learned_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The settings that decide what is learned: not where latents are cached, what is drawn, or how often a checkpoint is written."""
     free = {
         "data": {"cache"},
@@ -122,13 +123,13 @@ class FinetuneTask(Task[Trained]):
         with torch.no_grad():
             trained.conditioner.calibrate(trained.encoder(torch.from_numpy(self.data.pairs.eeg(some))), 0.0, std)
 
-    def trainable_table(self) -> list[dict[str, Any]]:
+    def trainable_table(self) -> list[dict[str, object]]:
         """Part, parameters, of which trained, share."""
         return trainable_table(self.module)
 
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, weight_decay: float) -> list[ParameterGroup]:
         """AdamW groups: encoder, conditioner and U-Net with their own rates; vectors and scalars are not decayed."""
-        groups = []
+        groups: list[ParameterGroup] = []
         for name, scale in (
             ("encoder", self.config.optim.lr_encoder),
             ("conditioner", self.config.optim.lr_conditioner),
@@ -142,11 +143,11 @@ class FinetuneTask(Task[Trained]):
 
     # --- loop.Task
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         """Configuration and digests of all inputs."""
         return self._identity
 
-    def current_identity(self, stored: dict[str, Any]) -> dict[str, Any]:
+    def current_identity(self, stored: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `Task`. In 0.1.0 the rates of the parts lay outside the optimiser's settings."""
         config = current_form(FinetuneConfig, stored.get("config", {}))
         rates = {key: config["optim"][key] for key in ("lr_encoder", "lr_conditioner")} if "optim" in config else {}

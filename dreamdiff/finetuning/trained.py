@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from dreamdiff.diffusion.conditioner import Conditioner
@@ -20,7 +18,7 @@ class Trained(nn.Module):
         self.encoder, self.conditioner, self.unet = encoder, conditioner, unet
 
 
-def trainable_table(module: nn.Module) -> list[dict[str, Any]]:
+def trainable_table(module: nn.Module) -> list[dict[str, object]]:
     """Part, parameters, of which trained; one row per part that a person can name."""
     rows: dict[str, list[int]] = {}
     for name, parameter in module.named_parameters():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,7 @@ def replay(
     return target, sha256_array(image) == content["image_sha256"]
 
 
-def _sidecar_or_none(file: Path) -> dict[str, Any] | None:
+def _sidecar_or_none(file: Path) -> Mapping[str, Any] | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -141,7 +141,7 @@ def _lite0_file() -> Path:
     return sorted(Path(str(folder)).glob("models/*.pth"))[0]
 
 
-def _size_of(name: str, preset: Any) -> dict[str, Any]:
+def _size_of(name: str, preset: Any) -> dict[str, object]:
     """Vision transformers are built for one image size, which the weights' preprocessing states."""
     return {"image_size": int(preset.crop_size[0])} if name.startswith("vit_") else {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Measurement:
             return None
         return self.low > self.floor if self.better == "higher" else self.high < self.floor
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain JSON values, without the values of single trials."""
         plain = {k: v for k, v in vars(self).items() if k != "values_N"}
         return {**plain, "above_floor": self.above_floor}

@@ -88,7 +88,7 @@ class Audit:
     def verdict(self) -> str:
         return "leaks" if self.leaks else "unknown" if self.unknown else "clean"
 
-    def to_dict(self, *, per_trial: bool = False) -> dict[str, Any]:
+    def to_dict(self, *, per_trial: bool = False) -> dict[str, object]:
         """Plain JSON values; the flags of each test trial only on request."""
         content = {name: value for name, value in asdict(self).items() if name != "per_trial"}
         for row, item in zip(content["shared"], self.shared, strict=True):

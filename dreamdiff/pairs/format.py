@@ -20,7 +20,7 @@ _SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 Provenance = Literal["recorded", "simulated"]
 
 
-def group_attributes(folder: Path) -> dict[str, Any]:
+def group_attributes(folder: Path) -> Mapping[str, Any]:
     """Attributes of a zarr group on disk, empty if there is none."""
     try:
         return dict(zarr.open_group(folder, mode="r").attrs)
@@ -28,7 +28,7 @@ def group_attributes(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def plain_attributes(node: zarr.Group | zarr.Array[Any]) -> dict[str, Any]:
+def plain_attributes(node: zarr.Group | zarr.Array[Any]) -> Mapping[str, Any]:
     """Attributes as plain values."""
     return dict(cast("Mapping[str, Any]", node.attrs.asdict()))
 

@@ -69,9 +69,9 @@ class Pairs:
         self.subjects: list[str] = list(attributes["subjects"])
         self.provenance: Provenance = attributes["provenance"]
         self.licence: str = attributes["licence"]
-        self.recipe: dict[str, Any] = dict(attributes["recipe"])
+        self.recipe: Mapping[str, Any] = dict(attributes["recipe"])
         self.fingerprint: str = attributes["fingerprint"]
-        self.attributes: dict[str, dict[str, Any]] = {name: plain_attributes(root[name]) for name in self.subjects}
+        self.attributes: dict[str, Mapping[str, Any]] = {name: plain_attributes(root[name]) for name in self.subjects}
         self._stored_splits: dict[str, np.ndarray] = {
             name: np.asarray(numbers, dtype=np.int64) for name, numbers in attributes["splits"].items()
         }

@@ -60,7 +60,7 @@ class PairsWriter:
         self.path = Path(path)
         self.partial = partial_path(self.path)
         self.channels, self.samples = channels, samples
-        self._root: dict[str, Any] = {
+        self._root: Mapping[str, Any] = {
             "classes": list(classes), "class_ids": None if class_ids is None else list(class_ids), "licence": licence,
             "provenance": provenance, "recipe": dict(recipe), "fingerprint": fingerprint(recipe),
         }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ _TRAINING = {
     "loop": {"epochs": 1000, "max_steps": 1200, "precision": "fp32"},
 }
 
-POSITIONS_PRESETS: dict[str, dict[str, Any]] = {
+POSITIONS_PRESETS: dict[str, Mapping[str, Any]] = {
     name: {"model": {"encoder": positions_preset(name)}, **_TRAINING} for name in POSITIONS_NAMES
 }
 
@@ -76,7 +77,7 @@ class PositionsPretraining(Task):
         self.windows = Whitened(self.train, front_end, config.electrodes)
         self.valid = Whitened(corpus.take(few), front_end, config.electrodes) if len(self.held_out) else None
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         """The configuration and the windows."""
         kept = self.config.model_dump(
             mode="json", exclude={"loop": True, "optim": True, "data": {"prefetch", "validation_windows"}}

@@ -76,7 +76,7 @@ class Pretraining(Task[MaskedSignalModel]):
         self.scale_valid = recording_scales(self.valid) if robust and self.valid is not None else None
         self.last_score: Score | None = None
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         """The configuration and the windows."""
         return {
             "task": self.name,
@@ -88,7 +88,7 @@ class Pretraining(Task[MaskedSignalModel]):
         # the whole of it, masking and loss included: on a CPU 1.55 times the timm build's rate at `tiny`, 1.33 with blocks alone
         self._loss = torch.compile(self.model.loss)
 
-    def current_identity(self, stored: dict[str, Any]) -> dict[str, Any]:
+    def current_identity(self, stored: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `Task`; settings lie at the top."""
         settings = {key: value for key, value in stored.items() if key in PretrainConfig.model_fields}
         return {**stored, **_learned(current_form(PretrainConfig, settings))}
@@ -134,7 +134,7 @@ class Pretraining(Task[MaskedSignalModel]):
             atomic.write_json(run_dir / "validation.json", {**self.last_score.summary(), "split": self.split, "channels": table})
 
 
-def split_corpus(corpus: Corpus, data: PretrainData) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+def split_corpus(corpus: Corpus, data: PretrainData) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
     """Indices to train on, indices held out, and what was held out, in words."""
     table = corpus.subjects
     kind = data.validation
@@ -255,12 +255,12 @@ def simple_guess(validation: Mapping[str, float]) -> float:
     return min(validation["loss_visible_mean"], validation["loss_interpolation"])
 
 
-def read_validation(run_dir: Path) -> dict[str, Any]:
+def read_validation(run_dir: Path) -> Mapping[str, Any]:
     """validation.json of a run."""
     return json.loads((run_dir / "validation.json").read_text(encoding="utf-8"))
 
 
-def _learned(config: Mapping[str, Any]) -> dict[str, Any]:
+def _learned(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The settings that decide what is learned, besides those that the loop keeps itself."""
     data = {key: value for key, value in config["data"].items() if key not in ("prefetch", "validation_windows")}
     return {**{key: value for key, value in config.items() if key not in ("loop", "optim")}, "data": data}

@@ -71,7 +71,7 @@ class ProbeReport:
         """Balanced accuracy of a guess."""
         return 1.0 / len(self.labels)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {**asdict(self), "chance": self.chance}
 
 
@@ -181,7 +181,7 @@ def _judge(
     return balanced_accuracy(label_N, guess_N), float(low), float(high), float(chance_low), float(chance_high)
 
 
-def _classifiers() -> dict[str, Any]:
+def _classifiers() -> dict[str, object]:
     linear = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)
     neighbours = KNeighborsClassifier(n_neighbors=15, weights="distance")
     return {

@@ -118,7 +118,7 @@ class WindowStream(IterableDataset[Batch]):
         """Go to the first window of an epoch."""
         self._epoch, self._position = epoch, 0
 
-    def state_dict(self, batches: int | None = None) -> dict[str, Any]:
+    def state_dict(self, batches: int | None = None) -> Mapping[str, Any]:
         """Where the stream stands: after the last batch that was handed over.
 
         Args:
@@ -257,10 +257,10 @@ class WindowStream(IterableDataset[Batch]):
         n = after - first
         return Share(first + rank * n // self.world_size, first + (rank + 1) * n // self.world_size, after)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_buffers": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Mapping[str, object]) -> None:
         self.__dict__.update(state)
         self._buffers = _Buffers()
 

@@ -35,6 +35,7 @@ from dreamdiff.programs.tables import (
     ROWS,
     TABLE2,
     Row,
+    RowResult,
     Size,
     measured_names,
     order_of,
@@ -57,7 +58,7 @@ LEFT_OUT_OF_IDENTITY = {"workers", "scheduler"}
 # what stands for the printed sizes: the paper's own (see `encoder_preset`), and a family of the same order for one machine
 PAPER_SIZES: dict[Size, str] = {"458": "w1280", "297": "paper", "162": "w768", "74": "w512", "18.3": "w256"}
 
-SMALL_SIZES: dict[Size, dict[str, Any]] = {
+SMALL_SIZES: dict[Size, Mapping[str, Any]] = {
     "458": {"width": 192, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
     "297": {"width": 144, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
     "162": {"width": 112, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
@@ -97,7 +98,7 @@ class AblateConfig(Settings):
     scheduler: str | None = None
 
 
-ABLATE_PRESETS: dict[str, dict[str, Any]] = {
+ABLATE_PRESETS: dict[str, Mapping[str, Any]] = {
     # one machine over night
     "default": {},
     # ours: two cores, half an hour
@@ -133,14 +134,14 @@ class Place:
 
 def ablate(
     out: str | Path, rows: Sequence[str] = TABLE2, config: AblateConfig | None = None, *, progress: ProgressCallback | None = None
-) -> list[dict[str, Any]]:
+) -> list[RowResult]:
     """Run rows of Table 2 and write `table2.json` and `table2.md`; finished rows are kept.
 
     Args:
         rows: names from `ROWS`.
 
     Returns:
-        The table, one dictionary a row, in the order of `rows`.
+        The table in the order of `rows`.
 
     Raises:
         UsageError: an unknown row, or `out` holds rows of other settings.
@@ -189,7 +190,7 @@ def _corpus_of(pairs: Pairs, config: AblateConfig, out: Path) -> None:
     atomic.publish_folder(partial, out)
 
 
-def encoder_settings(row: Row, scale: str) -> dict[str, Any] | str:
+def encoder_settings(row: Row, scale: str) -> Mapping[str, Any] | str:
     """The encoder of a row: a preset's name (paper), or its shape (small)."""
     if scale == "paper":
         return "shallow2" if row.shallow else PAPER_SIZES[row.size]
@@ -230,7 +231,7 @@ def finetune_config(row: Row, config: AblateConfig) -> FinetuneConfig:
         )
     if config.finetune_epochs is not None:
         base.append({"loop": {"epochs": config.finetune_epochs}})
-    switches: dict[str, Any] = {"split": config.split.rpartition("/")[0] or "default"}
+    switches: dict[str, object] = {"split": config.split.rpartition("/")[0] or "default"}
     switches["train_encoder"] = row.tuned != "A only"
     if row.tuned == "E only":
         switches["trains"] = "none"
@@ -289,7 +290,7 @@ def evaluate_config(config: AblateConfig) -> EvaluateConfig:
     )  # fmt: skip
 
 
-def _row_result(row: Row, config: AblateConfig, found: Evaluation, parameters: int) -> dict[str, Any]:
+def _row_result(row: Row, config: AblateConfig, found: Evaluation, parameters: int) -> RowResult:
     names = [m.name for m in found.measurements]
     stricter = next((name for name in names if "-centroid-top-1" in name), None) or next(
         (n for n in names if "-shown-top-1" in n), None
@@ -309,7 +310,7 @@ def _row_result(row: Row, config: AblateConfig, found: Evaluation, parameters: i
 
 def table1(
     out: str | Path, config: AblateConfig | None = None, *, progress: ProgressCallback | None = None
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Table 1's columns: the full model (row `full`) beside the two forms of Brain2Image, on the same trials; `table1.json`, `.md`."""
     config, place = config or AblateConfig(), Place(Path(out))
     full = ablate(out, ["full"], config, progress=progress)[0]
@@ -319,7 +320,7 @@ def table1(
     parts, chosen = choose_trials(store, judging)
     sd = load_stable_diffusion(config.sd, offline=True)
     size = sd.image_size
-    systems: dict[str, list[dict[str, Any]]] = {"DreamDiffusion": full["measurements"]}
+    systems: dict[str, Sequence[Mapping[str, Any]]] = {"DreamDiffusion": full["measurements"]}
     scorer = None
     for kind in ("vae", "gan"):
         file = place.out / "baselines" / f"brain2image-{kind}.json"
@@ -415,7 +416,7 @@ def _claim(place: Place, config: AblateConfig) -> None:
         atomic.write_json(file, wanted)
 
 
-def _shared(config: AblateConfig) -> dict[str, Any]:
+def _shared(config: AblateConfig) -> dict[str, object]:
     plain: dict[str, Any] = json.loads(config.model_dump_json(exclude=LEFT_OUT_OF_IDENTITY))
     if plain["pairs"] is not None:
         plain["pairs"] = Path(plain["pairs"]).name
@@ -432,7 +433,7 @@ def _done(place: Place, row: Row, config: AblateConfig) -> bool:
     return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("fingerprint") == _identity(row, config)
 
 
-def _steps(steps: int | None) -> dict[str, Any]:
+def _steps(steps: int | None) -> dict[str, object]:
     return {} if steps is None else {"loop": {"max_steps": steps, "epochs": 1_000_000}}
 
 

@@ -158,11 +158,13 @@ def _state(content: Any) -> dict[str, Tensor]:
     return state_of(content, ("patch_embed.proj.weight",))
 
 
-def _settings(content: Any) -> dict[str, Any]:
+def _settings(content: Any) -> Mapping[str, Any]:
     return attributes_of(content.get("config")) if isinstance(content, Mapping) else {}
 
 
-def _encoder_shape(state: Mapping[str, Tensor], known: Mapping[str, Any], scaling: Scaling, file: str | Path) -> dict[str, Any]:
+def _encoder_shape(
+    state: Mapping[str, Tensor], known: Mapping[str, Any], scaling: Scaling, file: str | Path
+) -> dict[str, object]:
     """The encoder's configuration, from the shapes of its tensors; heads from the pickled configuration."""
     try:
         width, channels, patch = state["patch_embed.proj.weight"].shape
@@ -202,7 +204,7 @@ def _load(module: torch.nn.Module, tensors: Mapping[str, Tensor], file: str | Pa
     return unexpected
 
 
-def convert_any(checkpoint: Path, out: Path, *, scaling: Scaling | None = None, encoder_only: bool = False) -> dict[str, Any]:
+def convert_any(checkpoint: Path, out: Path, *, scaling: Scaling | None = None, encoder_only: bool = False) -> dict[str, object]:
     """Tell what `checkpoint` is, convert it, and say what was found.
 
     Args:

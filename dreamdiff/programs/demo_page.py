@@ -223,7 +223,7 @@ def _scores_part(page: Page, found: Evaluation) -> None:
     )
 
 
-def _score_row(what: str, m: Any) -> dict[str, Any]:
+def _score_row(what: str, m: Any) -> dict[str, object]:
     return {
         "images from": what,
         "measurement": m.name,
@@ -234,7 +234,7 @@ def _score_row(what: str, m: Any) -> dict[str, Any]:
     }
 
 
-def _rows(table: Any) -> list[dict[str, Any]]:
+def _rows(table: Any) -> list[dict[str, object]]:
     return [{str(k): v for k, v in row.items()} for row in table.reset_index().to_dict("records")]
 
 

@@ -9,7 +9,6 @@ import sys
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,7 +23,7 @@ PACKAGES = (
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HOME", "TORCH_HOME", "MNE_DATA")
 
 
-def examine(*, timeout: float = 60.0, folder: Path | None = None) -> dict[str, Any]:
+def examine(*, timeout: float = 60.0, folder: Path | None = None) -> dict[str, object]:
     """Versions, devices, offline state, and a self-test of the loader.
 
     Args:
@@ -59,9 +58,9 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def devices() -> list[dict[str, Any]]:
+def devices() -> list[dict[str, object]]:
     """What torch can compute on."""
-    found: list[dict[str, Any]] = [
+    found: list[dict[str, object]] = [
         {"device": "cpu", "name": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
          "bf16": cpu_multiplies_bf16()}
     ]  # fmt: skip

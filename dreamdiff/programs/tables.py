@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -67,11 +67,47 @@ TABLE1: tuple[tuple[str, float, float, tuple[str, ...]], ...] = (
 )
 
 
-def table1_rows(systems: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+class RowResult(TypedDict):
+    """`row.json`: a row of Table 2 that was run. measured: the shown measurements by name; values: their values trial by trial."""
+
+    row: str
+    msm: bool
+    clip: bool
+    mask: float | None
+    tuned: str
+    params_paper: str
+    params: int
+    paper: float | None
+    fingerprint: str
+    measured: dict[str, Mapping[str, Any]]
+    values: dict[str, list[float]]
+    first_line: str
+    measurements: list[Mapping[str, Any]]
+
+
+class Against(TypedDict):
+    """A row against `full` by one metric: the mean difference over trials and its interval."""
+
+    row: str
+    full_minus_row: float
+    low: float
+    high: float
+    order: str
+
+
+class Order(TypedDict):
+    """Whether the paper's order of rows holds by one metric."""
+
+    metric: str
+    rank_correlation: float | None
+    against_full: list[Against]
+
+
+def table1_rows(systems: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, object]]:
     """One row per column of Table 1; `measured_as` says under which name, because it is not always the paper's metric."""
     found = []
     for metric, brain2image, dreamdiffusion, names in TABLE1:
-        row: dict[str, Any] = {"metric": metric, "paper Brain2Image": brain2image, "paper DreamDiffusion": dreamdiffusion}
+        row: dict[str, object] = {"metric": metric, "paper Brain2Image": brain2image, "paper DreamDiffusion": dreamdiffusion}
         known = [{m["name"]: m for m in measurements} for measurements in systems.values()]
         name = next((n for n in names if all(n in k for k in known)), None)
         row["measured_as"] = name or "not measured"
@@ -84,17 +120,18 @@ def table1_rows(systems: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict
 # reading the tables
 
 
-def order_of(table: Sequence[Mapping[str, Any]], metric: str = ACCURACY) -> dict[str, Any]:
+def order_of(table: Sequence[RowResult], metric: str = ACCURACY) -> Order:
     """Whether the paper's order holds: rank correlation, and each row against `full`, trial by trial.
 
     The difference of two rows is taken over the same trials, with a bootstrap interval; "open" means the interval holds 0.
     """
     rows = [row for row in table if row["paper"] is not None and metric in row["measured"]]
+    printed = {row["row"]: row["paper"] for row in rows if row["paper"] is not None}
     full = next((row for row in rows if row["row"] == "full"), None)
     rank = None
     if len(rows) > 2 and len({r["measured"][metric]["value"] for r in rows}) > 1:
         rank = float(spearmanr([r["paper"] for r in rows], [r["measured"][metric]["value"] for r in rows]).statistic)
-    against = []
+    against: list[Against] = []
     for row in rows:
         if full is None or row is full:
             continue
@@ -104,19 +141,19 @@ def order_of(table: Sequence[Mapping[str, Any]], metric: str = ACCURACY) -> dict
             "open"
             if low <= 0 <= high
             else "as in the paper"
-            if (difference.mean() > 0) == (full["paper"] > row["paper"])
+            if (difference.mean() > 0) == (printed[full["row"]] > printed[row["row"]])
             else "reversed"
         )
         against.append({"row": row["row"], "full_minus_row": float(difference.mean()), "low": low, "high": high, "order": says})
     return {"metric": metric, "rank_correlation": None if rank is None or np.isnan(rank) else rank, "against_full": against}
 
 
-def measured_names(table: Sequence[Mapping[str, Any]]) -> list[str]:
+def measured_names(table: Sequence[RowResult]) -> list[str]:
     """Metrics that were measured for the rows, in order."""
     return list(dict.fromkeys(name for row in table for name in row["measured"]))
 
 
-def table2_text(table: Sequence[Mapping[str, Any]]) -> str:
+def table2_text(table: Sequence[RowResult]) -> str:
     """The table as Markdown, the paper's column beside the measured ones."""
     names = measured_names(table)
     head = ["row", "MSM", "CLIP", "mask", "tuned", "params (paper)", "params (here)", "paper acc %", *(f"{n} %" for n in names)]

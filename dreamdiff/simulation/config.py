@@ -55,7 +55,7 @@ class SimulateConfig(Settings):
     def _by_sources(cls, given: Any) -> Any:
         return {**_BY_SOURCES.get(str(given.get("sources", "network")), {}), **given} if isinstance(given, dict) else given
 
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self) -> dict[str, object]:
         """Plain JSON for the store; stores with linear sources say what they said in 0.1.0 unless a new dial was turned."""
         content = self.model_dump(mode="json")
         if self.sources == "network":

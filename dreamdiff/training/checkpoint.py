@@ -110,7 +110,7 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def read_state(folder: Path) -> dict[str, Any]:
+def read_state(folder: Path) -> Mapping[str, Any]:
     """state.json of a verified checkpoint."""
     return json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
 

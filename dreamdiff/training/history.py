@@ -66,7 +66,7 @@ def loss_curve(history: Sequence[Mapping[str, Any]], file: Path) -> None:
 HISTORY_FILE = "history.jsonl"
 
 
-def read_history(run_dir: Path) -> list[dict[str, Any]]:
+def read_history(run_dir: Path) -> list[Mapping[str, Any]]:
     """The lines of history.jsonl; a last line that a kill cut short is left out."""
     file = run_dir / HISTORY_FILE
     if not file.is_file():

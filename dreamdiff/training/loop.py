@@ -28,7 +28,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -267,7 +267,7 @@ class _Run:
         message = f"epoch {lines[-1]['epoch']:.1f}/{epochs:.1f} loss {self.loss:.4g} {rate:.0f}/s, waiting for data {waited:.0%}"
         self.progress(self.step, self.total_steps, message)
 
-    def _append(self, lines: list[dict[str, Any]]) -> None:
+    def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
         if self.main:
             with (self.run_dir / HISTORY_FILE).open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
@@ -331,7 +331,7 @@ class _Run:
         self._rewind_history(self.step)
         self.progress(self.step, self.total_steps, f"continuing from step {self.step}")
 
-    def _current_identity(self, stored: dict[str, Any]) -> dict[str, Any]:
+    def _current_identity(self, stored: Mapping[str, Any]) -> Mapping[str, Any]:
         """What `run.json` of an older version would say today: renamed settings moved, new ones at their defaults."""
         stored = self.task.current_identity(stored)
         loop = current_form(type(self.config), stored.get("loop", {}))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Required, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from dreamdiff.training.config import OptimConfig
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+class ParameterGroup(TypedDict, total=False):
+    """Parameters that share a learning rate, `lr_scale` times that of the optimiser, and a weight decay."""
+
+    params: Required[list[nn.Parameter]]
+    weight_decay: float
+    lr_scale: float
+    name: str
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[ParameterGroup]:
     """Trainable parameters in two groups: biases and one-dimensional ones (norms) are not decayed.
 
     CLS and mask tokens are three-dimensional and are decayed, as in the authors' code.
@@ -24,11 +33,11 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     ]
 
 
-def adamw(groups: list[dict[str, Any]], config: OptimConfig, device: torch.device) -> torch.optim.AdamW:
+def adamw(groups: Sequence[ParameterGroup], config: OptimConfig, device: torch.device) -> torch.optim.AdamW:
     """AdamW over `groups`; fused (one pass over memory per parameter) on devices that have it."""
     fused = config.fused and device.type in {"cpu", "cuda", "xpu", "mps"}
-    groups = [{"lr_scale": 1.0, **group} for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+    used: list[Any] = [{"lr_scale": 1.0, **group} for group in groups if group["params"]]
+    return torch.optim.AdamW(used, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
 
 
 def learning_rate(epoch: float, epochs: float, config: OptimConfig) -> float:

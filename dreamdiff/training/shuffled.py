@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,10 +44,10 @@ class ShuffledBatches:
             yield self.read(chosen)
         self.epoch, self.done = self.epoch + 1, 0
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Mapping[str, Any]:
         """Epoch and batches handed out in it."""
         return {"epoch": self.epoch, "done": self.done}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with the very next batch."""
         self.epoch, self.done = int(state["epoch"]), int(state["done"])

@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from dreamdiff.training.optim import parameter_groups
+from dreamdiff.training.optim import ParameterGroup, parameter_groups
 from eegprep.errors import UsageError
 
 Batch = Mapping[str, Any]
@@ -27,8 +27,8 @@ class Stream(Protocol):
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Batch]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def state_dict(self) -> Mapping[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 class Draw:
@@ -83,11 +83,11 @@ class Task(Generic[ModuleT]):
     unused_parameters: bool = False
     """True when a step may leave trainable parameters without a gradient (slower with several processes)."""
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         """JSON values that must be equal for a run to be continued: the configuration, the store's fingerprint."""
         raise NotImplementedError
 
-    def current_identity(self, stored: dict[str, Any]) -> dict[str, Any]:
+    def current_identity(self, stored: Mapping[str, Any]) -> Mapping[str, Any]:
         """An identity that an older version wrote, as this one would write it, so that its runs can be continued."""
         return stored
 
@@ -106,7 +106,7 @@ class Task(Generic[ModuleT]):
         """
         raise NotImplementedError
 
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, weight_decay: float) -> list[ParameterGroup]:
         """Groups for AdamW; a group may carry `lr_scale`."""
         return parameter_groups(self.module, weight_decay)
 

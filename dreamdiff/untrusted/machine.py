@@ -75,7 +75,7 @@ class Foreign:
 
     type_name: str
     arguments: tuple[Any, ...] = ()
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: dict[str, object] = field(default_factory=dict)
     items: dict[Any, Any] | list[Any] | None = None
 
     def set_state(self, state: Any) -> None:

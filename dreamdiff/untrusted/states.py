@@ -71,7 +71,7 @@ def state_of(content: Any, anchors: Sequence[str] = ()) -> dict[str, Tensor]:
     return state
 
 
-def attributes_of(value: Any) -> dict[str, Any]:
+def attributes_of(value: Any) -> Mapping[str, Any]:
     """What a pickled configuration says, whether it was a dictionary or an object of somebody's class."""
     if isinstance(value, Foreign):
         return {**(value.items if isinstance(value.items, dict) else {}), **value.attributes}

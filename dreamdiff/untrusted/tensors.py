@@ -48,7 +48,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         The digest that the file carries.
     """
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header: dict[str, Any] = {}
+    header: dict[str, object] = {}
     order = sorted(held, key=lambda name: (-held[name].element_size(), name))
     end = 0
     for name in order:

@@ -62,7 +62,7 @@ class Source(Settings):
     subjects: tuple[str, ...] | None = None  # of local sources: ids and ranges, resolved when the ids are known
     files: tuple[str, ...] = ()  # names inside the folder `target`, where only some are meant
     pattern: str = ""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, object] = Field(default_factory=dict)
     scale: float | None = Field(default=None, gt=0)
     bad: Literal["keep", "reject"] = "keep"
     sfreq: float | None = Field(default=None, gt=0)
@@ -94,7 +94,7 @@ class Manifest(Settings):
     target_windows: int | None = Field(default=None, ge=1)
     seed: int = 0
     sources: tuple[Source, ...] = ()
-    recipe: dict[str, Any] = Field(default_factory=dict)
+    recipe: dict[str, object] = Field(default_factory=dict)
     software: dict[str, str] = Field(default_factory=dict)
 
 
@@ -106,7 +106,7 @@ class _SourceFile(Settings):
     subjects: str | int | list[str | int] | None = None
     files: list[str] = Field(default_factory=list)
     pattern: str = ""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, object] = Field(default_factory=dict)
     scale: float | None = Field(default=None, gt=0)
     bad: Literal["keep", "reject"] = "keep"
     sfreq: float | None = Field(default=None, gt=0)
@@ -128,7 +128,7 @@ class _ManifestFile(Settings):
     target_windows: int | None = Field(default=None, ge=1)
     seed: int = 0
     source: list[_SourceFile] = Field(default_factory=list)
-    recipe: dict[str, Any] = Field(default_factory=dict)
+    recipe: dict[str, object] = Field(default_factory=dict)
     software: dict[str, str] = Field(default_factory=dict)
 
 

@@ -83,7 +83,7 @@ class Entry:
     def n_subjects(self) -> int:
         return len(self.subjects)
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> dict[str, object]:
         """What the table of `eegprep datasets` shows."""
         return {
             "class": self.name,
@@ -97,7 +97,7 @@ class Entry:
             "note": self.note,
         }
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """The same and everything else, for programs: rate in Hz, size in bytes or None."""
         more = {key: value for key, value in asdict(self).items() if key not in ("name", "bytes", "sfreq", "subjects")}
         return self.row() | {"size": self.bytes, "subject_ids": list(self.subjects), **more}

@@ -24,7 +24,7 @@ class Group:
     attributes_sha256: str
 
 
-def consolidated(node: Mapping[str, Any], where: str) -> dict[str, Any]:
+def consolidated(node: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """The consolidated metadata of a root, or nothing."""
     found = node.get("consolidated_metadata")
     nodes = found.get("metadata") if isinstance(found, dict) else None
@@ -40,9 +40,9 @@ def consolidated(node: Mapping[str, Any], where: str) -> dict[str, Any]:
     return nodes
 
 
-def walk(files: Files) -> dict[str, Any]:
+def walk(files: Files) -> Mapping[str, Any]:
     """Read every group's metadata, where a corpus has no consolidated metadata (yet)."""
-    nodes: dict[str, Any] = {}
+    nodes: dict[str, object] = {}
     for dataset in files.children(""):
         for subject in files.children(dataset):
             for path in (f"{dataset}/{subject}", f"{dataset}/{subject}/windows"):

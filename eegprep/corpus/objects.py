@@ -83,10 +83,10 @@ class _RemoteFiles:
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"url": self.url, "options": self.options}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Mapping[str, object]) -> None:
         self.__init__(state["url"], state["options"])  # type: ignore[misc]
 
     def _ranges(self, path: str, starts: list[int], lengths: list[int]) -> list[np.ndarray]:
@@ -262,10 +262,10 @@ class CachedFiles:
         self._open: OrderedDict[int, _CachedShard] = OrderedDict()
         self._room = self._make_room(0)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"origin": self.origin, "folder": self.folder, "limit": self.limit}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Mapping[str, object]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
     def metadata(self, path: str) -> bytes:

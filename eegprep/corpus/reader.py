@@ -42,7 +42,7 @@ class Corpus:
     Indices count windows over all groups in the order of their names; a selection counts its own windows from 0.
     """
 
-    def __init__(self, url: str, root: dict[str, Any], groups: Sequence[Group], files: Files) -> None:
+    def __init__(self, url: str, root: Mapping[str, Any], groups: Sequence[Group], files: Files) -> None:
         """Use `Corpus.open`."""
         self.url, self.attributes = url, root
         self.channels, self.samples = root["channels"], root["samples"]
@@ -50,7 +50,7 @@ class Corpus:
         self._shards = Shards([shard for group in groups for shard in group.shards], files)
         self._ends = np.cumsum([group.windows for group in groups], dtype=np.int64)
         self._rows: np.ndarray | None = None  # of a selection: sorted indices into the whole corpus
-        self._nodes: dict[str, dict[str, Any]] = {}  # attributes of groups, read when asked for
+        self._nodes: dict[str, dict[str, object]] = {}  # attributes of groups, read when asked for
         self._tables: dict[str, pd.DataFrame] = {}
         self._threads = _Threads()
 
@@ -87,7 +87,7 @@ class Corpus:
         corpus._nodes = {key: nodes[key]["attributes"] for key in keys}
         return corpus
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_nodes": {}, "_tables": {}}  # small, for worker processes
 
     def __len__(self) -> int:
@@ -214,7 +214,7 @@ class Corpus:
         names = [self._attributes(group)["labels"] for group in self._groups]
         return np.array([None if code < 0 else names[g][code] for g, code in zip(group_N, codes, strict=True)], object)
 
-    def record(self, index: int) -> dict[str, Any]:
+    def record(self, index: int) -> Mapping[str, Any]:
         """What is known of the recording a window came from: session, run, sfreq (Hz), channels, pad_map, band, licence, ..."""
         position = self.absolute([index])
         number = int(np.searchsorted(self._ends, position, side="right")[0])
@@ -270,7 +270,7 @@ class Corpus:
         """A selection of just these windows, in the order of the corpus."""
         return self._with_rows(np.unique(self.absolute(indices)))
 
-    def attributes_of(self, key: str) -> dict[str, Any]:
+    def attributes_of(self, key: str) -> Mapping[str, Any]:
         """All attributes of the group `dataset/subject`."""
         if key not in self.keys:
             raise UsageError(f"there is no group {key!r} in {self.url}{suggest(key, self.keys)}", "see corpus.keys")
@@ -355,7 +355,7 @@ class Corpus:
         table["windows"] = [counts.get((g, r), 0) for g, r in zip(table["group"], table["recording"], strict=True)]
         return table[table["windows"] > 0]
 
-    def _attributes(self, group: Group) -> dict[str, Any]:
+    def _attributes(self, group: Group) -> Mapping[str, Any]:
         if group.key not in self._nodes:
             path = f"{group.key}/zarr.json"
             attributes = parse_node(self._files.metadata(path), f"{self.url}/{path}")["attributes"]

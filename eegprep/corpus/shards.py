@@ -8,9 +8,8 @@ Legend: N windows, C channels, T samples.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numcodecs
 import numcodecs.zstd
@@ -39,10 +38,10 @@ class Shards:
         self._checksums = np.empty(n, np.int64)  # what each window's chunk ends with; -1 where no record says (version 1)
         self._column: tuple[str, np.ndarray] = ("", np.empty(0, np.uint32))  # the one that was read last
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"shards": self.shards, "files": self.files, "_ends": self._ends, "_firsts": self._firsts}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Mapping[str, object]) -> None:
         self.__dict__.update(state)
         self._forget()
 

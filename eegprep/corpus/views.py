@@ -5,7 +5,7 @@ Legend: N windows, C channels, T samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,7 +29,7 @@ class Windows(Protocol):
     def __len__(self) -> int: ...
     def read(self, indices: Any, *, threads: int | None = None) -> np.ndarray: ...
     def take(self, indices: Any) -> Windows: ...
-    def record(self, index: int) -> dict[str, Any]: ...
+    def record(self, index: int) -> Mapping[str, Any]: ...
     def column(self, name: str) -> np.ndarray: ...
     def group_of(self, indices: Any) -> np.ndarray: ...
 
@@ -37,7 +37,7 @@ class Windows(Protocol):
 VOLT = 1e-6  # a corpus holds uV, MNE wants V
 
 
-def source_rows(record: dict[str, Any], channels: int) -> tuple[np.ndarray, list[str]]:
+def source_rows(record: Mapping[str, Any], channels: int) -> tuple[np.ndarray, list[str]]:
     """Which rows of a window hold the recording's own channels, and their names.
 
     Padding repeats channels or adds zeros: each source channel is taken once, the rest is left out. Rows that were
@@ -144,7 +144,7 @@ def _block(corpus: Windows, first: int, last: int) -> np.ndarray:
     return corpus.read(np.arange(first, last), threads=1)
 
 
-def _info(record: dict[str, Any], channels: int) -> tuple[np.ndarray, Any]:
+def _info(record: Mapping[str, Any], channels: int) -> tuple[np.ndarray, Any]:
     import mne
 
     rows, names = source_rows(record, channels)

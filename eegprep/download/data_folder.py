@@ -78,10 +78,10 @@ class FetchRecords:
         self.key = fingerprint({"moabb": catalogue.moabb_version(), "options": source.options})
         content = self._read() if self.path.exists() else {}
         usable = content.get("form") == STATE_FORM
-        self.known: dict[str, dict[str, Any]] = content["files"] if usable else {}
-        self.subjects: dict[str, dict[str, Any]] = content["subjects"] if usable else {}
+        self.known: dict[str, Mapping[str, Any]] = content["files"] if usable else {}
+        self.subjects: dict[str, Mapping[str, Any]] = content["subjects"] if usable else {}
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> Mapping[str, Any]:
         """Records are written in one step: a damaged one was not written by us, and to forget it would forget the hashes."""
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
@@ -114,7 +114,7 @@ class FetchRecords:
         }
         write_json(self.path, {"form": STATE_FORM, "files": self.known, "subjects": self.subjects})
 
-    def _examine(self, name: str) -> dict[str, Any]:
+    def _examine(self, name: str) -> dict[str, object]:
         path = self.data_dir / name
         status, found = path.stat(), sha256_file(path)
         before = self.known.get(name)
@@ -150,7 +150,7 @@ class _HashMemory:
     def __init__(self, root: Path) -> None:
         name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
         self.path = Path(platformdirs.user_cache_dir("eeg-dreamdiff", appauthor=False)) / "hashes" / f"{name}.json"
-        self.known: dict[str, list[Any]] = read_json_or_empty(self.path)
+        self.known: dict[str, list[Any]] = dict(read_json_or_empty(self.path))
         self.changed = False
 
     def sha256(self, path: Path) -> str:
@@ -170,7 +170,7 @@ class _HashMemory:
                 write_json(self.path, self.known)
 
 
-def read_json_or_empty(path: Path) -> dict[str, Any]:
+def read_json_or_empty(path: Path) -> Mapping[str, Any]:
     """A JSON object, or an empty one: for what can be made anew."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -64,7 +64,7 @@ class PlanRow:
     provider: str
     doi: str
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> dict[str, object]:
         """What the table of `--dry-run` shows."""
         return {
             "source": self.source,
@@ -238,7 +238,7 @@ def _settle(problems: Mapping[str, FetchError], failed: dict[str, FetchError] | 
         raise FetchError(first.problem + more, first.fix)
 
 
-def _ask_child(request: Mapping[str, Any], data_dir: Path) -> Iterator[dict[str, Any]]:
+def _ask_child(request: Mapping[str, Any], data_dir: Path) -> Iterator[Mapping[str, Any]]:
     """Answers of `moabb_child` in a process of its own."""
     root = str(Path(__file__).resolve().parents[2])
     code = f"import sys; sys.path.insert(0, {root!r}); from eegprep.download.moabb_child import main; main()"

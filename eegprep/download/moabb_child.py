@@ -59,7 +59,7 @@ def main() -> None:
     request = json.loads(sys.stdin.readline())
     end_with_parent(sys.stdin.fileno())
 
-    def emit(answer: dict[str, Any]) -> None:
+    def emit(answer: Mapping[str, Any]) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
@@ -133,7 +133,7 @@ class Route:
         """Forget the files of the subject before."""
         self.fetched = []
 
-    def report(self) -> list[dict[str, Any]]:
+    def report(self) -> list[dict[str, object]]:
         """What was downloaded, for the record."""
         return [{"url": f.url, "bytes": f.bytes, "sha256": f.sha256, "tls": f.tls} for f in self.fetched]
 
@@ -275,7 +275,7 @@ def _files_read(dataset: Any, subject: Any, data_dir: Path) -> list[Path]:
 def _data_path(dataset: Any, subject: Any, request: Mapping[str, Any]) -> Any:
     """What the class's own `data_path` returns; arguments that some classes want beyond MOABB's own are filled in."""
     parameters = signature(dataset.data_path).parameters
-    more: dict[str, Any] = {"accept": request["accept_terms"]} if "accept" in parameters else {}
+    more: dict[str, object] = {"accept": request["accept_terms"]} if "accept" in parameters else {}
     for name, parameter in parameters.items():  # CastillosXXX: the paradigm, which the object knows
         if parameter.default is Parameter.empty and parameter.kind is Parameter.POSITIONAL_OR_KEYWORD and hasattr(dataset, name):
             more[name] = getattr(dataset, name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -58,11 +57,11 @@ class RecordingRow:
         """The parts of its key."""
         return [self.dataset, self.subject, self.recording]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {name: value for name, value in plain_json(vars(self)).items() if name != "windows" or value is not None}
 
 
-def describe(path: str | Path, key: str | None = None) -> dict[str, Any]:
+def describe(path: str | Path, key: str | None = None) -> dict[str, object]:
     """What is in a corpus, a recordings store, or one part of it.
 
     Args:
@@ -74,7 +73,7 @@ def describe(path: str | Path, key: str | None = None) -> dict[str, Any]:
     facts = gather(Path(path))
     node = facts.root
     chosen = _choose([RecordingRow.of(listed) for listed in facts.recordings], key)
-    general: dict[str, Any] = {"kind": "corpus" if facts.is_corpus else "recordings", "path": facts.path}
+    general: dict[str, object] = {"kind": "corpus" if facts.is_corpus else "recordings", "path": facts.path}
     if facts.is_corpus:
         general |= {
             "window": [node["channels"], node["samples"]],
@@ -117,11 +116,11 @@ def _hours(rows: list[RecordingRow]) -> float:
     return round(sum(row.seconds or 0.0 for row in rows) / 3600, 3)
 
 
-def _by_dataset(rows: list[RecordingRow]) -> list[dict[str, Any]]:
+def _by_dataset(rows: list[RecordingRow]) -> list[dict[str, object]]:
     lines = []
     for dataset in sorted({row.dataset for row in rows}):
         own = [row for row in rows if row.dataset == dataset]
-        line: dict[str, Any] = {
+        line: dict[str, object] = {
             "dataset": dataset,
             "subjects": len({row.subject for row in own}),
             "recordings": len(own),

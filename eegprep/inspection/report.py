@@ -105,10 +105,10 @@ def _datasets(page: Page, facts: StoreFacts) -> None:
         page.figure(people_figure(windows), "Windows that each person gives. A balanced draw gives everybody the same.")
 
 
-def _dataset_row(facts: StoreFacts, name: str) -> dict[str, Any]:
+def _dataset_row(facts: StoreFacts, name: str) -> dict[str, object]:
     own = facts.of(name)
     per_person = list(_windows_of_people(own).values())
-    row: dict[str, Any] = {
+    row: dict[str, object] = {
         "data set": name,
         "subjects": len({listed.subject for listed in own}),
         "recordings": len(own),
@@ -143,7 +143,7 @@ def _channels_and_rates(page: Page, facts: StoreFacts) -> None:
         page.table(declared)
 
 
-def _declared_row(name: str, own: Sequence[Listed]) -> dict[str, Any] | None:
+def _declared_row(name: str, own: Sequence[Listed]) -> dict[str, object] | None:
     entry = _known(name)
     if entry is None or not own:
         return None
@@ -225,7 +225,7 @@ def _licences(page: Page, facts: StoreFacts) -> None:
     page.table([_citation_row(facts, name) for name in sorted(facts.datasets) if facts.of(name)])
 
 
-def _citation_row(facts: StoreFacts, name: str) -> dict[str, Any]:
+def _citation_row(facts: StoreFacts, name: str) -> dict[str, object]:
     own, entry = facts.of(name), _known(name)
     dois = sorted({listed.record.doi for listed in own if listed.record.doi})
     cited = facts.citations.get(name) or (entry.title if entry else "")

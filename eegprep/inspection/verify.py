@@ -182,13 +182,13 @@ def _compare_again(root: Path, make: Maker) -> list[Problem]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _committed_files(folder: Path) -> dict[str, Any] | None:
+def _committed_files(folder: Path) -> dict[str, object] | None:
     if not (folder / "zarr.json").is_file():
         return None
     return dict(Commit.of(read_node(folder / "zarr.json")["attributes"], str(folder)).files)
 
 
-def trace(path: str | Path, index: int) -> dict[str, Any]:
+def trace(path: str | Path, index: int) -> dict[str, object]:
     """Where window `index` of a corpus comes from: files with SHA-256, session, run, first sample, channels, band.
 
     Raises:

@@ -5,6 +5,7 @@ Shapes: C channels, T samples, E trials.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def read(path: Path, reading: Reading) -> Content:
 _SAYS = {"--sfre": "its rate (sfreq)", "--unit": "its unit", "--chan": "its channel names"}
 
 
-def _variables(path: Path) -> dict[str, Any]:
+def _variables(path: Path) -> Mapping[str, Any]:
     """Everything in the file by name; structures as dictionaries."""
     try:
         if path.suffix.lower() == ".npy":
@@ -109,11 +110,11 @@ def _variables(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _hdf5(path: Path) -> dict[str, Any]:
+def _hdf5(path: Path) -> Mapping[str, Any]:
     """Arrays of a MATLAB 7.3 file in MATLAB's order of axes; texts where they can be told."""
     import h5py
 
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     with h5py.File(path, "r") as file:
 
         def take(name: str, node: Any) -> None:
@@ -135,9 +136,9 @@ def _hdf5(path: Path) -> dict[str, Any]:
     return found
 
 
-def _flat(variables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(variables: Mapping[str, Any], prefix: str = "") -> Mapping[str, Any]:
     """Variables with those inside structures, `eeg.data`."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, value in variables.items():
         found[prefix + name] = value
         if isinstance(value, dict):
@@ -145,7 +146,7 @@ def _flat(variables: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _fieldtrip(variables: dict[str, Any]) -> _Found | None:
+def _fieldtrip(variables: Mapping[str, Any]) -> _Found | None:
     """A raw data structure of FieldTrip: label, trial, time."""
     for name, value in _flat(variables).items():
         if isinstance(value, dict) and {"label", "trial", "time"} <= set(value):
@@ -159,7 +160,7 @@ def _fieldtrip(variables: dict[str, Any]) -> _Found | None:
     return None
 
 
-def _plain(name: str, variables: dict[str, Any], reading: Reading) -> _Found:
+def _plain(name: str, variables: Mapping[str, Any], reading: Reading) -> _Found:
     """The largest array of numbers with two or three axes, and a rate and names beside it."""
     flat = _flat(variables)
     arrays = {
@@ -202,7 +203,7 @@ def _channel_axis(sizes: list[int]) -> int:
     return 1 if sizes[2] > sizes[1] else 0
 
 
-def _names(flat: dict[str, Any]) -> list[str]:
+def _names(flat: Mapping[str, Any]) -> list[str]:
     for key, value in flat.items():
         if key.rpartition(".")[2].casefold() in _NAME_NAMES and not isinstance(value, dict):
             items = np.atleast_1d(np.asarray(value, dtype=object)).ravel().tolist()

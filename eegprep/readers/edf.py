@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -369,7 +369,7 @@ def _filters(text: str, sfreq: float) -> tuple[float, float]:
     return (highpass, lowpass) if highpass <= lowpass <= sfreq / 2 else (0.0, sfreq / 2)
 
 
-def _private(header: Header) -> dict[str, Any]:
+def _private(header: Header) -> dict[str, object]:
     """Date and person, only on request."""
     day, month, year, hour, minute, second = (
         (int(v) for v in re.findall(r"\d\d", header.start)[:6]) if re.fullmatch(r"(\d\d\D?){6}\s*", header.start) else (0,) * 6

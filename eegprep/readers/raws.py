@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -110,7 +110,7 @@ def _channels(raw: BaseRaw, sfreq: float) -> tuple[Channel, ...]:
     return tuple(channels)
 
 
-def _private(raw: BaseRaw) -> dict[str, Any]:
+def _private(raw: BaseRaw) -> dict[str, object]:
     """What the header says of the person and the date; only on request."""
     person = {key: str(value) for key, value in (raw.info["subject_info"] or {}).items()}
     date = raw.info["meas_date"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,11 @@ def read(path: Path, reading: Reading) -> Content:
     )
 
 
-def _text(stream: dict[str, Any], name: str) -> str:
+def _text(stream: Mapping[str, Any], name: str) -> str:
     return str((stream["info"].get(name) or [""])[0] or "")
 
 
-def _described(stream: dict[str, Any], number: int) -> dict[str, str]:
+def _described(stream: Mapping[str, Any], number: int) -> dict[str, str]:
     """Label, type and unit of a channel as the stream describes it."""
     try:
         about = stream["info"]["desc"][0]["channels"][0]["channel"][number]

@@ -36,6 +36,9 @@ _LOST_SHARE = 0.1
 
 def gate_raw(recording: Recording, recipe: Recipe) -> Recording:
     """Drop channels that are not EEG, flat, copies or mostly NaN; split at NaN; quarantine what is too small. Before the filter."""
+    if not recording.segments:  # nothing to look at: every stretch is marked as skipped
+        message = f"0 samples without a seam (least {recipe.window})"
+        return _with(recording, [Finding("too_short", recording.name, None, 0, recipe.window, "quarantined", message)])
     keep = np.ones(len(recording.channels), bool)
     findings: list[Finding] = []
 
@@ -160,9 +163,6 @@ def _size_findings(recording: Recording, recipe: Recipe, dropped: Sequence[Findi
         why = f"; left out: {', '.join(f'{count} {code}' for code, count in counts.items())}" if counts else ""
         message = f"{n_channels} EEG channels (least {recipe.min_channels}{why})"
         return [Finding("few_channels", name, None, n_channels, recipe.min_channels, "quarantined", message)]
-    if not recording.segments:
-        message = f"0 samples without a seam (least {recipe.window})"
-        return [Finding("too_short", name, None, 0, recipe.window, "quarantined", message)]
     findings = []
     if n_channels < _PAPER_CHANNELS:
         message = f"{n_channels} EEG channels, fewer than the {_PAPER_CHANNELS} of the paper"

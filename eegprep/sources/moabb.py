@@ -112,7 +112,9 @@ def read_moabb(task: Task) -> Iterator[Recording | Unreadable]:
 _LOST_FIX = "fetch the subject again; if that does not help, the data set itself lacks them"
 
 
-def _load_part(part: _Part, task: Task, origin: Origin) -> tuple[dict[str, dict[str, Any]], tuple[SourceFile, ...]] | Unreadable:
+def _load_part(
+    part: _Part, task: Task, origin: Origin
+) -> tuple[dict[str, dict[str, object]], tuple[SourceFile, ...]] | Unreadable:
     """Sessions and runs of one part, and the files that it opened. First without the network: what is needed was fetched."""
     from moabb.datasets.preprocessing import FixedPipeline
 

@@ -45,7 +45,7 @@ class _Said:
 def with_sidecars(content: Content, sidecars: Sidecars) -> tuple[Content, str]:
     """A file with what its sidecars say, and the reference that they name ("" for none)."""
     said = _Said()
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     for path in sidecars.description:
         settings.update(_json(path, said))
     rates = Counter(channel.rate for channel in content.channels)
@@ -68,7 +68,7 @@ def with_sidecars(content: Content, sidecars: Sidecars) -> tuple[Content, str]:
     return replace(content, findings=(*content.findings, *said.notes)), named
 
 
-def _json(path: Path, said: _Said) -> dict[str, Any]:
+def _json(path: Path, said: _Said) -> Mapping[str, Any]:
     try:
         content = json.loads(decode(path.read_bytes()))
         if isinstance(content, dict):

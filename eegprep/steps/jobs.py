@@ -72,9 +72,9 @@ class SubjectJob:
         """The subject's group; None when it is not there, or not whole, or not what the store was finished with."""
         attributes = whole_group(Path(self.root) / self.name, finished)
         place = {"dataset": self.dataset, "subject": self.subject}
-        return SubjectGroup.from_json(place | attributes) if attributes else None
+        return SubjectGroup.from_json({**place, **attributes}) if attributes else None
 
-    def made_from(self, facts: Sequence[Facts]) -> dict[str, Any]:
+    def made_from(self, facts: Sequence[Facts]) -> dict[str, object]:
         """What the subject's numbers depend on: files, and the settings that touch these recordings."""
         return {
             "algorithm": ALGORITHM,
@@ -83,7 +83,7 @@ class SubjectJob:
             **self.inputs(),
         }
 
-    def inputs(self) -> dict[str, Any]:
+    def inputs(self) -> dict[str, object]:
         """What else they depend on."""
         return {}
 
@@ -112,7 +112,7 @@ class FetchJob(SubjectJob):
     def memory(self) -> int:
         return task_memory(self.task)
 
-    def inputs(self) -> dict[str, Any]:
+    def inputs(self) -> dict[str, object]:
         return source_inputs(self.task)
 
     def run(self) -> Outcome:
@@ -195,7 +195,7 @@ class BuildJob(SubjectJob):
     def memory(self) -> int:
         return task_memory(self.task)
 
-    def inputs(self) -> dict[str, Any]:
+    def inputs(self) -> dict[str, object]:
         return source_inputs(self.task)
 
     def run(self) -> Outcome:
@@ -228,7 +228,7 @@ def about(task: Task) -> Provenance:
     return Provenance(task.person, task.source.citation)
 
 
-def source_inputs(task: Task) -> dict[str, Any]:
+def source_inputs(task: Task) -> dict[str, object]:
     source = task.source
     problems = [[listed.main, listed.problem.problem] for listed in task.recordings if listed.problem is not None]
     return {

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from eegprep.catalogue import moabb as catalogue
 from eegprep.download.fetch import PlanRow as DownloadRow
@@ -168,8 +167,8 @@ def _declared(task: Task, recipe: Recipe) -> tuple[int, int, float]:
     return max(1, recordings), _cap(int(samples // recipe.stride), task, recipe), float(size)
 
 
-def totals(rows: Sequence[PlanRow]) -> dict[str, Any]:
+def totals(rows: Sequence[PlanRow]) -> dict[str, object]:
     """The sums of a plan."""
     keys = ("subjects", "done", "recordings", "windows", "bytes_in", "bytes_out")
-    sums: dict[str, Any] = {key: sum(getattr(row, key) for row in rows) for key in keys}
+    sums: dict[str, object] = {key: sum(getattr(row, key) for row in rows) for key in keys}
     return {**sums, "minutes": round(sum(row.minutes for row in rows), 2), "memory": max((row.memory for row in rows), default=0)}

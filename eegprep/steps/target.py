@@ -109,6 +109,6 @@ class CorpusTarget:
             )
 
 
-def left_out_to_json(subjects: Mapping[str, LeftOutSubject]) -> dict[str, Any]:
+def left_out_to_json(subjects: Mapping[str, LeftOutSubject]) -> Mapping[str, Any]:
     """The attribute `left_out` of a root."""
     return {name: subject.to_json() for name, subject in sorted(subjects.items())}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def check_group(folder: Path, name: str, fast: bool = False, finished: StoredFil
     return Verification(folder, 1, len(commit.files), size, tuple(problems))
 
 
-def whole_group(folder: Path, finished: StoredFile | None = None) -> dict[str, Any]:
+def whole_group(folder: Path, finished: StoredFile | None = None) -> Mapping[str, Any]:
     """The attributes of a group whose files are there in their sizes; empty when the group is not, and has to be made again."""
     try:
         content = read_inside(folder, "zarr.json")

@@ -42,7 +42,7 @@ class StoredFile:
     def of(cls, content: bytes, crc32c: int | None = None) -> StoredFile:
         return cls(len(content), hashlib.sha256(content).hexdigest(), crc32c)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         record = {"bytes": self.size, "sha256": self.sha256}
         return record if self.crc32c is None else record | {"crc32c": self.crc32c}
 
@@ -88,8 +88,8 @@ class Commit:
             raise StoreError(f"{where}: its commit record says {windows!r} windows", AGAIN)
         return cls(str(record.get("key", "")), files, str(record.get("attributes_sha256", "")), windows)
 
-    def to_json(self) -> dict[str, Any]:
-        content: dict[str, Any] = {
+    def to_json(self) -> dict[str, object]:
+        content: dict[str, object] = {
             "key": self.key,
             "files": {path: file.to_json() for path, file in sorted(self.files.items())},
             "attributes_sha256": self.attributes_sha256,
@@ -134,7 +134,7 @@ def dump(node: Mapping[str, Any]) -> bytes:
     return json.dumps(node, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def parse_node(content: bytes, where: str) -> dict[str, Any]:
+def parse_node(content: bytes, where: str) -> Mapping[str, Any]:
     """Parse the bytes of a `zarr.json`; `attributes` is a dictionary afterwards.
 
     Raises:
@@ -150,7 +150,7 @@ def parse_node(content: bytes, where: str) -> dict[str, Any]:
     return node
 
 
-def read_node(path: Path) -> dict[str, Any]:
+def read_node(path: Path) -> Mapping[str, Any]:
     """A `zarr.json`, or a StoreError that says what is wrong with it."""
     try:
         return parse_node(read_inside(path.parent, path.name), str(path))
@@ -158,7 +158,7 @@ def read_node(path: Path) -> dict[str, Any]:
         raise no_zarr_group(path.parent) from None
 
 
-def group_node(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def group_node(attributes: Mapping[str, Any]) -> dict[str, object]:
     return {"zarr_format": 3, "node_type": "group", "attributes": plain_json(attributes)}
 
 
@@ -184,7 +184,7 @@ def write_root(root: Path, node: Mapping[str, Any]) -> None:
         write_bytes(path, content)
 
 
-def parse_root(content: bytes, where: str, *, newest: int = VERSION) -> dict[str, Any]:
+def parse_root(content: bytes, where: str, *, newest: int = VERSION) -> Mapping[str, Any]:
     """The node of a root, after comparing it with its digest; version 1 has none.
 
     Raises:
@@ -210,7 +210,7 @@ def parse_root(content: bytes, where: str, *, newest: int = VERSION) -> dict[str
     return node
 
 
-def read_root(root: Path) -> dict[str, Any]:
+def read_root(root: Path) -> Mapping[str, Any]:
     """The checked node of a store's root on this machine."""
     try:
         return parse_root(read_inside(root, "zarr.json"), str(root / "zarr.json"))
@@ -263,9 +263,9 @@ def reopen_root(root: Path) -> None:
     content = (root / "zarr.json").read_bytes()
     if b'"commit"' in content or b'"consolidated_metadata"' in content:
         node = parse_node(content, str(root))
-        node.pop("consolidated_metadata", None)
+        rest = {key: value for key, value in node.items() if key != "consolidated_metadata"}
         attributes = {key: value for key, value in node["attributes"].items() if key != "commit"}
-        write_root(root, {**node, "attributes": {**attributes, "version": VERSION}})
+        write_root(root, {**rest, "attributes": {**attributes, "version": VERSION}})
 
 
 # ------------------------------------------------------------------------------------------------------------- group
@@ -278,7 +278,7 @@ def attributes_digest(attributes: Mapping[str, Any]) -> str:
 
 def committed_node(
     key: str, files: Mapping[str, StoredFile], attributes: Mapping[str, Any], windows: int | None = None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The node of a group with its commit record."""
     content = plain_json(attributes)
     return group_node({**content, "commit": Commit(key, files, attributes_digest(content), windows).to_json()})

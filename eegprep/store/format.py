@@ -20,7 +20,7 @@ Version 1 had no `crc32c`, and no digest of the root.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import google_crc32c
@@ -47,7 +47,7 @@ _FILL = {"<i4": -1, "<i8": -1, "<u4": 0, "<f8": "NaN"}
 LARGEST = 1 << 26  # values of a window: 256 MB
 
 
-def check_corpus_attributes(attributes: dict[str, Any], where: str) -> dict[str, Any]:
+def check_corpus_attributes(attributes: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """Return `attributes` if they are those of a corpus with windows of a possible shape."""
     if attributes.get("format") != FORMAT:
         raise StoreError(
@@ -64,7 +64,7 @@ def check_corpus_attributes(attributes: dict[str, Any], where: str) -> dict[str,
     return attributes
 
 
-def check_windows_node(node: dict[str, Any], n: int, channels: int, samples: int, where: str) -> int:
+def check_windows_node(node: Mapping[str, Any], n: int, channels: int, samples: int, where: str) -> int:
     """Windows a shard, after comparing an array's metadata with what the root and the commit record say of it."""
     try:
         shard = node["chunk_grid"]["configuration"]["chunk_shape"][0]
@@ -115,7 +115,7 @@ _CRC32C: dict[str, Any] = {"name": "crc32c"}
 
 def array_node(
     shape: Iterable[int], chunk: Iterable[int], *, data_type: str, fill: Any, codecs: list[dict[str, Any]], names: list[str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     return {
         "zarr_format": 3,
         "node_type": "array",
@@ -131,7 +131,7 @@ def array_node(
     }
 
 
-def windows_node(n: int, channels: int, samples: int, shard: int, dimension: str = "window") -> dict[str, Any]:
+def windows_node(n: int, channels: int, samples: int, shard: int, dimension: str = "window") -> Mapping[str, Any]:
     """Metadata of the array of windows: sharded, an inner chunk a window."""
     sharding = {
         "name": "sharding_indexed",
@@ -154,7 +154,7 @@ def windows_node(n: int, channels: int, samples: int, shard: int, dimension: str
     return {**node, "attributes": {"unit": "uV"}}
 
 
-def column_node(n: int, data_type: str, dimension: str = "window") -> dict[str, Any]:
+def column_node(n: int, data_type: str, dimension: str = "window") -> dict[str, object]:
     """Metadata of a column: one value a window or trial, in one chunk."""
     fill = _FILL[data_type]
     return array_node((n,), (max(n, 1),), data_type=data_type, fill=fill, codecs=[_BYTES, _CRC32C], names=[dimension])

@@ -6,6 +6,7 @@ Legend: N windows, C channels, T samples.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class GroupFiles:
         path.write_bytes(content)
         self.record[relative] = StoredFile.of(content)
 
-    def write_node(self, name: str, node: dict[str, Any]) -> None:
+    def write_node(self, name: str, node: Mapping[str, Any]) -> None:
         """The metadata of an array."""
         self.write(f"{name}/zarr.json", dump(node))
 

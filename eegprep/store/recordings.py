@@ -56,7 +56,7 @@ def create_recordings(root: Path, stage: str, recipe: Mapping[str, Any]) -> None
     commit.write_root(root, commit.group_node(attributes))
 
 
-def read_root(root: Path) -> dict[str, Any]:
+def read_root(root: Path) -> Mapping[str, Any]:
     """Root attributes of a recordings store.
 
     Raises:
@@ -68,7 +68,7 @@ def read_root(root: Path) -> dict[str, Any]:
     return _of_ours(commit.read_root(Path(root))["attributes"], root)
 
 
-def _of_ours(attributes: dict[str, Any], root: Path) -> dict[str, Any]:
+def _of_ours(attributes: Mapping[str, Any], root: Path) -> Mapping[str, Any]:
     if attributes.get("format") != FORMAT:
         raise StoreError(
             f"{root}: not a recordings store (attribute `format` is {attributes.get('format')!r}, expected {FORMAT!r})",
@@ -126,7 +126,7 @@ class RecordingsWriter:
         self._partial = None
 
 
-def _measured(item: Recording | Processed) -> dict[str, Any]:
+def _measured(item: Recording | Processed) -> dict[str, object]:
     """What `filter` found out about a recording; empty in a store of fetched ones."""
     if isinstance(item, Recording):
         return {"extra": {}, "facts": {}}
@@ -165,10 +165,10 @@ def read_group(root: Path, dataset: str, subject: str) -> SubjectGroup | None:
         StoreError: it is not what was committed.
     """
     attributes = group_attributes(root, dataset, subject)
-    return SubjectGroup.from_json({"dataset": dataset, "subject": subject} | attributes) if attributes else None
+    return SubjectGroup.from_json({"dataset": dataset, "subject": subject, **attributes}) if attributes else None
 
 
-def group_attributes(root: Path, dataset: str, subject: str) -> dict[str, Any]:
+def group_attributes(root: Path, dataset: str, subject: str) -> Mapping[str, Any]:
     """Attributes of a subject's group, compared with its record and the root's; empty when it is not there.
 
     Raises:
@@ -218,7 +218,7 @@ class StoredSubject:
         """`session.run` of the recordings, as the commit record has them."""
         return [path.removesuffix("/zarr.json") for path in self.commit.files if path.endswith("/zarr.json")]
 
-    def read(self, name: str) -> tuple[Recording, dict[str, Any]]:
+    def read(self, name: str) -> tuple[Recording, Mapping[str, Any]]:
         """A recording and all its attributes.
 
         Raises:

@@ -49,8 +49,8 @@ class FromRecording:
     filter: FilterRecord | None = None
     spectra: Spectra | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        content: dict[str, Any] = {
+    def to_json(self) -> dict[str, object]:
+        content: dict[str, object] = {
             "n_samples": self.n_samples,
             "pad_mode": self.pad_mode,
             "positions": positions_to_json(self.positions_C3),
@@ -165,8 +165,8 @@ class CorpusRecording:
         """Length at the stored rate, s; None for windows that came as arrays."""
         return None if self.made is None else self.made.n_samples / self.sfreq
 
-    def to_json(self) -> dict[str, Any]:
-        content: dict[str, Any] = {
+    def to_json(self) -> dict[str, object]:
+        content: dict[str, object] = {
             "session": self.session,
             "run": self.run,
             "sfreq": self.sfreq,
@@ -254,7 +254,7 @@ class Provenance:
     left_out: tuple[LeftOut, ...] = ()
     facts: tuple[Facts, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {
             "person": self.person,
             "citation": self.citation,
@@ -274,7 +274,7 @@ class LeftOutSubject:
     facts: tuple[Facts, ...]
     recordings: tuple[LeftOut, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {
             "key": self.key,
             "facts": [facts.to_json() for facts in self.facts],

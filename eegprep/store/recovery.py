@@ -6,6 +6,7 @@ A folder is taken for the rest of a store only if nothing else is in it; somebod
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from eegprep.store.commit import AGAIN, FORMATS, VERSION, Commit, parse_node, re
 from eegprep.store.names import read_inside
 
 
-def usable_root(root: Path, what: str = "a corpus", exists: str = "choose another --out") -> dict[str, Any] | None:
+def usable_root(root: Path, what: str = "a corpus", exists: str = "choose another --out") -> Mapping[str, Any] | None:
     """The checked node of the root; None when it has to be written: a new folder, or the groups of a store whose root is damaged.
 
     Args:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,7 @@ def create_corpus(root: Path, recipe: Mapping[str, Any], fingerprint: str, *, ch
     write_root(root, group_node(attributes))
 
 
-def read_corpus_attributes(root: Path) -> dict[str, Any]:
+def read_corpus_attributes(root: Path) -> Mapping[str, Any]:
     """The root attributes of a local corpus.
 
     Raises:
@@ -65,8 +67,8 @@ def finish_corpus(root: Path) -> None:
     root = Path(root)
     attributes = read_corpus_attributes(root)
     clean_partial(root)
-    metadata: dict[str, Any] = {}
-    groups: dict[str, dict[str, Any]] = {}
+    metadata: dict[str, Mapping[str, Any]] = {}
+    groups: dict[str, Mapping[str, Any]] = {}
     for dataset in folders(root):
         clean_partial(dataset)
         subjects = folders(dataset)
@@ -119,22 +121,30 @@ def _check_same(root: Path, attributes: Mapping[str, Any], fingerprint: str, cha
         )
 
 
-def _licences(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+@dataclass
+class _LicenceUse:
+    """How much of a corpus is under one licence."""
+
+    windows: int = 0
+    recordings: int = 0
+    people: set[str] = field(default_factory=set)
+    datasets: set[str] = field(default_factory=set)
+
+    def to_json(self) -> dict[str, object]:
+        return {**vars(self), "people": len(self.people), "datasets": sorted(self.datasets)}
+
+
+def _licences(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, object]:
     """For each licence: how many windows, recordings and people, and which data sets."""
-    found: dict[str, dict[str, Any]] = {}
+    used: defaultdict[str, _LicenceUse] = defaultdict(_LicenceUse)
     for group in groups.values():
         for record in group["recordings"]:
-            entry = found.setdefault(
-                record.get("licence") or "unknown", {"windows": 0, "recordings": 0, "people": set(), "datasets": set()}
-            )
-            entry["windows"] += record["windows"]
-            entry["recordings"] += 1
-            entry["people"].add(group["person"])
-            entry["datasets"].add(group["dataset"])
-    return {
-        name: {**entry, "people": len(entry["people"]), "datasets": sorted(entry["datasets"])}
-        for name, entry in sorted(found.items())
-    }
+            use = used[record.get("licence") or "unknown"]
+            use.windows += record["windows"]
+            use.recordings += 1
+            use.people.add(group["person"])
+            use.datasets.add(group["dataset"])
+    return {name: use.to_json() for name, use in sorted(used.items())}
 
 
 def _people(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -34,7 +34,7 @@ class SubjectWriter:
         self.root = Path(root)
         self.dataset, self.subject = check_name(dataset, "data set"), check_name(subject, "subject")
         self.channels, self.samples, self.shard = channels, samples, shard
-        self.recordings: list[dict[str, Any]] = []
+        self.recordings: list[dict[str, object]] = []
         self._labels: dict[str, int] = {}
         self._columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
         self._partial: Path | None = None

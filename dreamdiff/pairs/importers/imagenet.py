@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class ImageNetEEG(Reader):
         self.file = _data_file(source)
         content = safe_pickle.load(self.file)
         self._check(content)
-        self.trials: list[dict[str, Any]] = content["dataset"]
+        self.trials: list[Mapping[str, Any]] = content["dataset"]
         self.class_ids = [str(name) for name in content["labels"]]
         known = dict(zip(embedded.synsets(), embedded.categories(), strict=True))
         self.classes = [known.get(name, name) for name in self.class_ids]
@@ -109,7 +109,7 @@ class ImageNetEEG(Reader):
             # the design is published: each class is one block of 50 images, so that the label numbers the blocks of a person
             yield Batch(eeg_NCT, {"image": image, "label": label, "block": label, "trial": np.array(indices)})
 
-    def attributes(self, subject: str) -> dict[str, Any]:
+    def attributes(self, subject: str) -> Mapping[str, Any]:
         first, last = self.config.window
         left_out = len(self.of_subject[subject]) - len(self.kept_of[subject])
         design = [

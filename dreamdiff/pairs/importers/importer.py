@@ -5,7 +5,7 @@ Shapes: N trials, R repetitions, C channels, T samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -73,7 +73,7 @@ class Reader:
     def batches(self, subject: str) -> Iterator[Batch]:
         raise NotImplementedError
 
-    def attributes(self, subject: str) -> dict[str, Any]:
+    def attributes(self, subject: str) -> Mapping[str, Any]:
         """Of the subject's group; asked for after its last batch."""
         raise NotImplementedError
 

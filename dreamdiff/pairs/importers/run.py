@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from dreamdiff.pairs.importers.imagenet import ImageNetEEG
 from dreamdiff.pairs.importers.importer import ImportConfig, Reader
@@ -68,7 +67,7 @@ def parse_window(text: str) -> tuple[int, int]:
 def _write_subject(
     writer: PairsWriter, reader: Reader, subject: str, key: str, place: tuple[int, int], progress: ProgressCallback | None
 ) -> None:
-    attributes: dict[str, Any] = {}
+    attributes: dict[str, object] = {}
     with writer.subject(subject, key, attributes) as target:
         for batch in reader.batches(subject):
             target.add(batch.eeg_NCT, **batch.columns)  # type: ignore[arg-type]
@@ -77,7 +76,7 @@ def _write_subject(
         attributes.update(reader.attributes(subject))
 
 
-def _relevant(config: ImportConfig) -> dict[str, Any]:
+def _relevant(config: ImportConfig) -> dict[str, object]:
     """The settings that this kind of source looks at; folders do not count."""
     common = {"kind", "subjects", "split_by", "seed"}
     own = {

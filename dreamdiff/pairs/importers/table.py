@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,7 @@ class OwnTable(Reader):
             )
         return starts_N
 
-    def attributes(self, subject: str) -> dict[str, Any]:
+    def attributes(self, subject: str) -> Mapping[str, Any]:
         facts = self._facts[subject]
         same = all(fact["pad_map"] == facts[0]["pad_map"] and fact["channels"] == facts[0]["channels"] for fact in facts)
         return {
@@ -198,7 +198,7 @@ def _row(label: object) -> int:
     return int(str(label)) + 1
 
 
-def _brief(recording: Recording) -> dict[str, Any]:
+def _brief(recording: Recording) -> dict[str, object]:
     return {
         "name": recording.name, "sfreq": recording.sfreq, "original_sfreq": recording.original_sfreq,
         "channels": list(recording.channels), "band": [b if math.isfinite(b) else None for b in recording.band],

@@ -115,7 +115,7 @@ class ThingsEEG2(Reader):
                     pad_channels(eeg_NCT, CHANNELS), {"image": condition, "label": self.image_label[condition], "trial": trial}
                 )
 
-    def attributes(self, subject: str) -> dict[str, Any]:
+    def attributes(self, subject: str) -> Mapping[str, Any]:
         _, names, times = self._load(subject, "training")
         return {
             "sfreq": (SAMPLES - 1) / float(times[-1] - times[0]), "original_sfreq": (len(times) - 1) / float(times[-1] - times[0]),
