@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -45,6 +45,10 @@ def generate(
     ] = None,
     prior: Annotated[bool, typer.Option("--prior", help="Pull image vectors towards training pictures first")] = False,
     images: Annotated[Path | None, typer.Option(help="Folder of the pairs' image files, if they have moved")] = None,
+    cap: Annotated[
+        Literal["name", "spline"],
+        typer.Option(help="Other electrodes than the model's: by name, or spline where some are missing"),
+    ] = "name",
     preset: Annotated[
         str, typer.Option(help="default, paper (250 PLMS steps, 5 samples), or turbo (4 steps, for SDXL-Turbo)")
     ] = "default",
@@ -75,7 +79,7 @@ def generate(
 
     with progress("generating") as report:
         sheets = generate_to_folder(
-            model, eeg, out, settings, select=select, trials=_numbers(trials), images=images, progress=report
+            model, eeg, out, settings, select=select, trials=_numbers(trials), images=images, cap=cap, say=note, progress=report
         )  # fmt: skip
     if json:
         emit_json({"out": str(out), "contact_sheets": [str(sheet) for sheet in sheets]})

@@ -41,6 +41,7 @@ from dreamdiff.diffusion.pipeline_folder import (
 )
 from dreamdiff.diffusion.sampling import Condition, guided_sample, start_noise
 from dreamdiff.diffusion.stable_diffusion import vae_factor
+from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.encoder import EEGEncoder
 from eegprep import atomic, settings
 from eegprep.errors import CheckpointError, DataError, ModelError, ToolkitError, UsageError
@@ -48,15 +49,6 @@ from eegprep.provenance import sha256_file
 from eegprep.settings import Settings
 
 DEFAULT_STEPS = 20  # DPM-Solver++ of order 2 (Lu et al. 2022)
-
-
-class SignalConfig(Settings):
-    """What the EEG has to be, as it was for training: rate, first sample relative to the image, pass band, unit."""
-
-    sfreq: float | None = Field(default=None, description="Hz")
-    t0: float | None = Field(default=None, description="First sample, s from the onset of the image")
-    band: tuple[float, float] | None = Field(default=None, description="Pass band, Hz")
-    unit: str = "uV"
 
 
 class PipelineConfig(Settings):

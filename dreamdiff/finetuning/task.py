@@ -18,10 +18,11 @@ from torch import Tensor
 
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig, condition
 from dreamdiff.diffusion.noise import NoiseSchedule, diffusion_loss, make_scheduler
-from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, SignalConfig, check_fit
+from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, check_fit
 from dreamdiff.diffusion.pipeline_folder import FOLDER
 from dreamdiff.diffusion.stable_diffusion import StableDiffusion
 from dreamdiff.diffusion.trainable import accept_time_branch, choose_trainable, merge_lora
+from dreamdiff.eeg_input import signal_of
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.finetuning.data import PairStream, TrainingData, draw_latents
@@ -272,17 +273,11 @@ class FinetuneTask(Task[Trained]):
     def pipeline(self) -> DreamDiffusionPipeline:
         """The current weights as a pipeline (sharing them)."""
         config, trained, pairs = self.config, self.module, self.data.pairs
-        attributes = pairs.attributes[pairs.subjects[0]]
         details = PipelineConfig(
             guidance=config.losses.guidance if config.losses.guidance_dropout else 1.0,
             guidance_trained=config.losses.guidance_dropout > 0,
             image_size=self.image_size,
-            signal=SignalConfig(
-                sfreq=attributes.get("sfreq"),
-                t0=attributes.get("t0"),
-                band=tuple(attributes["band"]) if attributes.get("band") else None,
-                unit=attributes.get("unit", "uV"),
-            ),
+            signal=signal_of([pairs.attributes[name] for name in pairs.subjects], pairs.recipe.get("settings")),
             classes=tuple(pairs.classes),
             training={"pairs": pairs.fingerprint, "provenance": pairs.provenance, "split": config.data.split, "trains": config.what.trains,
                       "train_encoder": config.what.train_encoder, "sd": self.model.source, "select": config.validation.select},

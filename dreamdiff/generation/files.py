@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, PngImagePlugin
 
+from dreamdiff.eeg_input import CapMatch
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.generate import generate, generator_for, load_maker, render
 from dreamdiff.generation.trials import TrialSet, open_trials
@@ -42,6 +43,8 @@ def generate_to_folder(
     select: str | None = None,
     trials: Sequence[int] | None = None,
     images: Path | None = None,
+    cap: CapMatch = "name",
+    say: Callable[[str], None] | None = None,
     progress: ProgressCallback | None = None,
 ) -> list[Path]:
     """Generate, write a PNG and a JSON sidecar per image and contact sheets; images that are there already are kept.
@@ -49,12 +52,15 @@ def generate_to_folder(
     Args:
         model: run of `dreamdiff train finetune`, pipeline folder, or run of `dreamdiff train align`. eeg, select, images: see `open_trials`.
         trials: numbers of trials in the source; default all that `select` leaves.
+        cap: how other electrodes than the model's are taken, see `open_trials`. say: is told what is not as it was for training.
 
     Returns:
         The contact sheets.
     """
     pipeline = load_maker(model, config)
-    chosen = open_trials(eeg, pipeline, select, images)
+    chosen = open_trials(eeg, pipeline, select, images, cap)
+    for text in chosen.notes if say is not None else ():
+        say(text)  # type: ignore[misc]
     if trials is not None:
         chosen = _numbered(chosen, trials)
     recipe = {"config": config.recipe(), "model": pipeline.fingerprint}
@@ -63,7 +69,12 @@ def generate_to_folder(
 
     def there(trial: int, seed: int) -> bool:
         content = _sidecar_or_none(out / f"trial-{trial:06d}_seed-{seed}.json")
-        return content is not None and content.get("fingerprint") == key and content.get("eeg", {}).get("source") == str(eeg)
+        return (
+            content is not None
+            and content.get("fingerprint") == key
+            and content.get("eeg", {}).get("source") == str(eeg)
+            and content["eeg"].get("cap", "name") == cap
+        )
 
     for image in generate(pipeline, chosen, config, skip=there, progress=progress):
         content = {
@@ -72,7 +83,8 @@ def generate_to_folder(
             "batch": {"size": config.batch_size, "row": image.row, "threads": torch.get_num_threads()},
             "config": config.model_dump(mode="json"),
             "model": {"path": str(model), "fingerprint": pipeline.fingerprint},
-            "eeg": {"source": str(eeg), "kind": chosen.kind, "select": select, "sha256": image.eeg_sha256},
+            "eeg": {"source": str(eeg), "kind": chosen.kind, "select": select, "sha256": image.eeg_sha256,
+                    **({} if cap == "name" else {"cap": cap}), **({"notes": list(chosen.notes)} if chosen.notes else {})},
             "software": {name: metadata.version(name) for name in ("eeg-dreamdiff", "diffusers", "torch")},
         }  # fmt: skip
         write_png(out / f"{image.stem}.png", image.image, {"dreamdiff": f"{image.stem}.json"})
@@ -116,7 +128,9 @@ def replay(
             f"{sidecar}: the image was made by model {content['model']['fingerprint'][:12]}, this is {pipeline.fingerprint[:12]}",
             "give the folder of that model with --model",
         )
-    trials = open_trials(eeg or content["eeg"]["source"], pipeline, content["eeg"]["select"], images)
+    trials = open_trials(
+        eeg or content["eeg"]["source"], pipeline, content["eeg"]["select"], images, content["eeg"].get("cap", "name")
+    )
     trials = _numbered(trials, [int(content["trial"])])
     eeg_NCT = trials.read([0])
     found = sha256_array(eeg_NCT[0])

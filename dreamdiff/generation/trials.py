@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import zarr
 
-from dreamdiff.diffusion.pipeline import SignalConfig
+from dreamdiff.eeg_input import CapMatch, SignalConfig, inside, prepare_for, rows_for, starts_of
 from dreamdiff.pairs.format import FORMAT as PAIRS_FORMAT
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ModelError, StoreError, require_path
-from eegprep.recording import Recording
+from eegprep.recording import Recording, positions_from_json
+from eegprep.signals.windows import ChannelPlan, Cut, make_windows
+
+# ours: windows of a corpus whose electrodes are compared before anything is generated
+_LOOKED_AT = 2000
+
+
+@dataclass(frozen=True)
+class Montage:
+    """Names and positions of the rows of a window, and its time axis. sfreq: Hz; start: s relative to the image or recording."""
+
+    channels: tuple[str, ...]
+    positions_C3: np.ndarray
+    sfreq: float
+    start: float
 
 
 class ReadsEEG(Protocol):
@@ -36,6 +50,7 @@ class TrialSet:
     numbers: position of each trial in the source, which its random numbers depend on.
     read: positions in this set -> (n, C, T) float32 uV. seen: positions and size -> the images that were shown, if known.
     people: name of each trial's person, if known.
+    notes: what is not as it was for training, a sentence each. montage: of a recording's rows.
     """
 
     source: str
@@ -46,6 +61,8 @@ class TrialSet:
     read: Callable[[Sequence[int]], np.ndarray]
     seen: Callable[[Sequence[int], int], np.ndarray] | None = None
     people: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    montage: Montage | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -60,18 +77,26 @@ class TrialSet:
             lambda at: self.read([chosen[int(p)] for p in at]),
             None if seen is None else (lambda at, size: seen([chosen[int(p)] for p in at], size)),
             None if self.people is None else tuple(self.people[p] for p in chosen),
+            self.notes, self.montage,
         )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------- whose EEG
 
 
-def open_trials(source: str | Path, pipeline: ReadsEEG, select: str | None = None, images: Path | None = None) -> TrialSet:
+def open_trials(
+    source: str | Path,
+    pipeline: ReadsEEG,
+    select: str | None = None,
+    images: Path | None = None,
+    cap: CapMatch = "name",
+) -> TrialSet:
     """Trials of a pairs store, windows of a corpus, or stretches after the events of an EEG file.
 
     Args:
         select: for pairs, a part of a split ("test", "block/val", ...) or None for all; for a corpus or a file, a label.
         images: folder of the image files of a pairs store, if they have moved.
+        cap: how other electrodes than the model's are taken: by name, or by "spline" where some are missing.
 
     Raises:
         StoreError, DataError, ModelError: nothing there, or EEG of another shape, rate or unit than the model was trained with.
@@ -80,14 +105,14 @@ def open_trials(source: str | Path, pipeline: ReadsEEG, select: str | None = Non
     require_path(path)
     kind = _store_format(path)
     if kind == PAIRS_FORMAT:
-        return _pairs_trials(str(source), path, pipeline, select, images)
+        return _pairs_trials(str(source), path, pipeline, select, images, cap)
     if kind == "eegprep-corpus":
-        return _corpus_trials(str(source), path, pipeline, select)
+        return _corpus_trials(str(source), path, pipeline, select, cap)
     if kind is not None or path.is_dir():
         raise StoreError(
             f"{source}: neither a pairs store nor a corpus (format {kind!r})", "give a pairs store, a corpus, or an EEG file"
         )
-    return _file_trials(str(source), path, pipeline, select)
+    return _file_trials(str(source), path, pipeline, select, cap)
 
 
 def _store_format(path: Path) -> str | None:
@@ -97,7 +122,9 @@ def _store_format(path: Path) -> str | None:
         return None
 
 
-def _pairs_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None, images: Path | None) -> TrialSet:
+def _pairs_trials(
+    source: str, path: Path, pipeline: ReadsEEG, select: str | None, images: Path | None, cap: CapMatch
+) -> TrialSet:
     store = Pairs.open(path, images=images)
     check_shape(source, store.eeg_shape, pipeline)
     for subject in store.subjects:
@@ -108,12 +135,22 @@ def _pairs_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | Non
         raise DataError(f"{source}: --select {select} leaves no trial", "choose another part of the split")
     names = tuple(f"{store.subjects[p]} trial {t}" for p, t in zip(chosen.person, chosen.trial, strict=True))
     labels = tuple(store.classes[label] for label in chosen.labels)
-    return TrialSet(source, "pairs", np.asarray(chosen.indices), names, labels, lambda at: chosen.eeg(list(at)),
+    same = pipeline.details.training.get("pairs") == store.fingerprint
+    plans = [
+        None if same else _row_plan(f"{source}, subject {name}", store.attributes[name], pipeline, cap) for name in store.subjects
+    ]
+    notes = tuple(dict.fromkeys(plan.note for plan in plans if plan is not None and plan.note))
+
+    def read(at: Sequence[int]) -> np.ndarray:
+        eeg_NCT = chosen.eeg(list(at))
+        return _laid_out(eeg_NCT, [plans[person] for person in chosen.person[list(at)]])
+
+    return TrialSet(source, "pairs", np.asarray(chosen.indices), names, labels, read,
                     lambda at, size: chosen.images(list(at), size=size),
-                    tuple(store.subjects[p] for p in chosen.person))  # fmt: skip
+                    tuple(store.subjects[p] for p in chosen.person), notes)  # fmt: skip
 
 
-def _corpus_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None) -> TrialSet:
+def _corpus_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None, cap: CapMatch) -> TrialSet:
     from eegprep.corpus.reader import Corpus
 
     corpus = Corpus.open(path)
@@ -123,19 +160,75 @@ def _corpus_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | No
     labels = [None if value in (None, "") else str(value) for value in corpus.labels]
     keep = _with_label(labels, select, source)
     names = tuple(f"window {number}" for number in keep)
-    return TrialSet(source, "corpus", keep, names, tuple(labels[n] for n in keep), lambda at: corpus.read(keep[list(at)]))
+    plans: dict[tuple[Any, ...], _RowPlan] = {}
+
+    def plan(number: int) -> _RowPlan:
+        record = corpus.record(number)
+        key = (tuple(record["channels"]), tuple(record["pad_map"]))
+        if key not in plans:
+            plans[key] = _row_plan(f"{source}, {record['session']}.{record['run']}", record, pipeline, cap)
+        return plans[key]
+
+    every = keep if len(keep) <= _LOOKED_AT else keep[np.linspace(0, len(keep) - 1, _LOOKED_AT).astype(int)]
+    notes = tuple(dict.fromkeys(note for note in (plan(int(number)).note for number in every) if note))
+
+    def read(at: Sequence[int]) -> np.ndarray:
+        numbers = keep[list(at)]
+        return _laid_out(corpus.read(numbers), [plan(int(number)) for number in numbers])
+
+    return TrialSet(source, "corpus", keep, names, tuple(labels[n] for n in keep), read, None, None, notes)
 
 
-def _file_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None) -> TrialSet:
+@dataclass(frozen=True)
+class _RowPlan:
+    """How rows of a store become the rows that the model reads; None: as they are."""
+
+    plan: ChannelPlan | None
+    note: str = ""
+
+
+def _row_plan(source: str, facts: Mapping[str, Any], pipeline: ReadsEEG, cap: CapMatch) -> _RowPlan:
+    signal, rows = pipeline.details.signal, pipeline.encoder.config.channels
+    channels, pad_map = facts.get("channels"), facts.get("pad_map")
+    if not channels or not pad_map or min(pad_map) < 0:
+        note = "" if not signal.caps else f"{source} does not say which electrodes its rows show: they are taken as they are"
+        return _RowPlan(None, note)
+    if not signal.caps or any(tuple(channels[row] for row in pad_map) == known.shown for known in signal.caps):
+        return _RowPlan(None)
+    first = {int(row): place for place, row in reversed(list(enumerate(pad_map)))}  # where each channel is shown
+    shown = [row for row in range(len(channels)) if row in first]
+    places_C3 = np.full((len(shown), 3), np.nan)
+    if facts.get("positions"):
+        places_C3 = positions_from_json([facts["positions"][row] for row in shown])
+    plan, note = rows_for([channels[row] for row in shown], places_C3, signal, rows, source, cap)
+    where = np.array([first[row] for row in shown])
+    if plan.weights is None:
+        return _RowPlan(ChannelPlan(tuple(-1 if row < 0 else int(where[row]) for row in plan.pad_map)), note)
+    weights = np.zeros((rows, len(pad_map)))
+    weights[:, where] = plan.weights
+    return _RowPlan(ChannelPlan(plan.pad_map, weights), note)
+
+
+def _laid_out(eeg_NCT: np.ndarray, plans: Sequence[_RowPlan | None]) -> np.ndarray:
+    if all(plan is None or plan.plan is None for plan in plans):
+        return eeg_NCT
+    out = np.empty_like(eeg_NCT)
+    for index, plan in enumerate(plans):
+        if plan is None or plan.plan is None:
+            out[index] = eeg_NCT[index]
+        else:
+            plan.plan.fill(eeg_NCT[index], out[index])
+    return out
+
+
+def _file_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None, cap: CapMatch) -> TrialSet:
     from eegprep.sources.reading import read_file
 
-    eeg_NCT, names, labels = cut_events(
-        read_file(path), pipeline.details.signal, pipeline.encoder.config.channels, pipeline.encoder.config.window
+    trials = cut_events(
+        read_file(path), pipeline.details.signal, pipeline.encoder.config.channels, pipeline.encoder.config.window, cap
     )
-    keep = _with_label(labels, select, source)
-    return TrialSet(
-        source, "file", keep, tuple(names[n] for n in keep), tuple(labels[n] for n in keep), lambda at: eeg_NCT[keep[list(at)]]
-    )
+    keep = _with_label(trials.labels, select, source)
+    return replace(trials.take(keep), source=source)
 
 
 def _with_label(labels: Sequence[str | None], select: str | None, source: str) -> np.ndarray:
@@ -148,54 +241,47 @@ def _with_label(labels: Sequence[str | None], select: str | None, source: str) -
     return keep
 
 
-def cut_events(
-    recording: Recording, signal: SignalConfig, channels: int, samples: int
-) -> tuple[np.ndarray, list[str], list[str | None]]:
-    """A window after every event, filtered, resampled and padded as the training pairs were.
+def cut_events(recording: Recording, signal: SignalConfig, channels: int, samples: int, cap: CapMatch = "name") -> TrialSet:
+    """A window after every event: gated, filtered, resampled, cut and laid out as the training pairs were.
 
     Args:
         recording: uV. signal: what the model was trained on. channels, samples: shape of a window.
+        cap: see `eeg_input.rows_for`.
 
     Returns:
-        (n, channels, samples) float32 uV, a name and a label for each; events whose window leaves the recording are left out.
+        trials of (channels, samples) float32 uV; events whose window leaves the recording or crosses a seam are left out.
     """
-    from eegprep.signals.filters import band_pass, effective_band, resample, scaled
-    from eegprep.signals.windows import pad_channels
-
     stimuli = [event for event in recording.events if not event.is_bad]
     if not stimuli:
         raise DataError(
             f"{recording.name}: has no events, so it is not known when an image was seen",
             "add annotations, or build a corpus and give that",
         )
-    if signal.unit != "uV":
-        raise ModelError(
-            f"the model was trained on EEG in {signal.unit!r}, {recording.name} is in uV",
-            "import the recording as pairs in that unit",
-        )
-    x_CT, sfreq = recording.signal_CT, recording.sfreq
-    segments = recording.segments or ((0, x_CT.shape[1]),)
-    if signal.band is not None:
-        band = effective_band(sfreq, *signal.band)
-        assert band is not None
-        x_CT = band_pass(x_CT, sfreq, band.low, band.high, segments=segments)
-    if signal.sfreq is not None and signal.sfreq != sfreq:
-        x_CT = resample(x_CT, sfreq, signal.sfreq, segments=segments)
-        segments = tuple(scaled(segment, signal.sfreq / sfreq) for segment in segments)
-        sfreq = signal.sfreq
-    windows, names, labels = [], [], []
-    for event in stimuli:
-        first = round((event.onset + (signal.t0 or 0.0)) * sfreq)
-        if any(start <= first and first + samples <= stop for start, stop in segments):
-            windows.append(x_CT[:, first : first + samples])
-            names.append(f"{event.label} at {event.onset:.3f} s")
-            labels.append(event.label or None)
-    if not windows:
+    made = prepare_for(recording, signal)
+    plan, note = rows_for(made.channels, made.positions_C3, signal, channels, recording.name, cap)
+    starts_N = starts_of((event.onset for event in stimuli), signal.t0 or 0.0, made.sfreq)
+    kept = np.flatnonzero(inside(made, starts_N, samples))
+    if not len(kept):
         raise DataError(
-            f"{recording.name}: none of {len(stimuli)} events is followed by {samples} samples at {sfreq:g} Hz",
+            f"{recording.name}: none of {len(stimuli)} events is followed by {samples} samples at {made.sfreq:g} Hz",
             "use a recording that goes on after its events",
         )
-    return pad_channels(np.stack(windows).astype(np.float32), channels), names, labels
+    cut = Cut(starts_N[kept], np.full(len(kept), samples), (None,) * len(kept))
+    eeg_NCT = make_windows(made.signal_CT, cut, plan, samples)
+    events = [stimuli[index] for index in kept]
+    notes = [note] if note else []
+    if len(kept) < len(stimuli):
+        notes.append(f"{len(stimuli) - len(kept)} of {len(stimuli)} events have no whole window behind them and are left out")
+    rows = np.array(plan.pad_map)
+    known = rows >= 0
+    places_C3 = np.full((channels, 3), np.nan)
+    places_C3[known] = made.positions_C3[rows[known]]
+    names = tuple(made.channels[row] if row >= 0 else f"row {number}" for number, row in enumerate(rows.tolist()))
+    return TrialSet(
+        recording.name, "file", np.arange(len(kept)), tuple(f"{event.label} at {event.onset:.3f} s" for event in events),
+        tuple(event.label or None for event in events), lambda at: eeg_NCT[[int(p) for p in at]], None, None, tuple(notes),
+        Montage(names, places_C3, made.sfreq, signal.t0 or 0.0),
+    )  # fmt: skip
 
 
 def check_shape(source: str, found: tuple[int, int], pipeline: ReadsEEG) -> None:

@@ -18,12 +18,10 @@ from matplotlib.figure import Figure
 
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.generate import generator_for, load_pipeline, render
-from dreamdiff.generation.trials import TrialSet, open_trials
+from dreamdiff.generation.trials import Montage, TrialSet, open_trials
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ToolkitError, UsageError
 from eegprep.inspection.pictures import head_map, traces
-from eegprep.signals.windows import pad_map
-from eegprep.sources.reading import read_file
 
 # endings of recordings that MNE reads; the companions belong to BrainVision and EEGLAB
 RECORDINGS = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".cnt", ".mff")
@@ -33,16 +31,6 @@ COMPANIONS = (".eeg", ".vmrk", ".dat", ".fdt")
 UPLOAD_LIMIT = "300mb"
 
 IMAGE_SIZE = 256  # pixels on the page
-
-
-@dataclass(frozen=True)
-class Montage:
-    """Names and positions of the rows of a window, and its time axis. sfreq: Hz; start: s relative to the image or recording."""
-
-    channels: tuple[str, ...]
-    positions_C3: np.ndarray
-    sfreq: float
-    start: float
 
 
 @dataclass(frozen=True)
@@ -111,28 +99,25 @@ class Studio:
         with tempfile.TemporaryDirectory(prefix="dreamdiff-upload-") as folder:
             for path in paths:  # the companions must lie beside the header that names them
                 shutil.copyfile(path, Path(folder) / path.name)
-            recording = read_file(Path(folder) / mains[0].name)
             trials = open_trials(Path(folder) / mains[0].name, self.pipeline)
             eeg_NCT = trials.read(range(len(trials)))
         names = tuple(f"{mains[0].name}: {name}" for name in trials.names)
-        rows = pad_map(len(recording.channels), self.pipeline.encoder.config.channels)
-        signal = self.pipeline.details.signal
-        montage = Montage(
-            tuple(recording.channels[row] for row in rows),
-            recording.positions_C3[rows],
-            signal.sfreq or recording.sfreq,
-            signal.t0 or 0.0,
-        )
-        kept = TrialSet(mains[0].name, "file", trials.numbers, names, trials.labels, lambda at: eeg_NCT[list(at)])
+        montage = trials.montage
+        assert montage is not None
+        kept = TrialSet(
+            mains[0].name, "file", trials.numbers, names, trials.labels, lambda at: eeg_NCT[list(at)], None, None, trials.notes, montage
+        )  # fmt: skip
         return Shown(kept, lambda position: montage)
 
     def _montage(self, position: int) -> Montage:
         """Of a trial of the pairs store."""
         assert self.pairs is not None
         facts = self.pairs.attributes[self.pairs.subjects[int(self.pairs.person[position])]]
-        rows = np.asarray(facts.get("pad_map", range(self.pipeline.encoder.config.channels)))
-        places = np.array([[np.nan if v is None else v for v in row] for row in facts.get("positions", [])], dtype=float)
-        names = tuple(str(facts["channels"][row]) for row in rows) if "channels" in facts else tuple(f"row {row}" for row in rows)
+        rows = np.asarray(facts.get("pad_map") or range(self.pipeline.encoder.config.channels))
+        places = np.array([[np.nan if v is None else v for v in row] for row in facts.get("positions") or []], dtype=float)
+        names = (
+            tuple(str(facts["channels"][row]) for row in rows) if facts.get("channels") else tuple(f"row {row}" for row in rows)
+        )
         known = places[rows] if len(places) else np.full((len(rows), 3), np.nan)
         return Montage(names, known, float(facts.get("sfreq") or 1.0), float(facts.get("t0") or 0.0))
 
@@ -196,6 +181,8 @@ def page(studio: Studio) -> Any:
             options = studio.trials_of(studio.people()[0]) if studio.people() else []
             return None, gr.update(choices=options, value=options[0][1] if options else None)
         shown = studio.upload(files)
+        for text in shown.trials.notes:
+            gr.Warning(text)
         return shown, gr.update(choices=[(name, n) for n, name in enumerate(shown.trials.names)], value=0)
 
     def make(position: int | None, uploaded: Shown | None, samples: int, seed: int, steps: int, guidance: float) -> list[Any]:

@@ -180,11 +180,14 @@ def recording(events, sfreq=128.0, seconds=4.0, channels=3):
 def test_windows_start_at_the_events_and_are_padded_like_the_corpus():
     """x[arange(128) % n]; an event too near the end is left out."""
     rec = recording([(0.5, "panda"), (1.25, "phone"), (3.9, "late")])
-    windows, names, labels = gen_trials.cut_events(rec, SignalConfig(sfreq=128.0, t0=0.0), CHANNELS, SAMPLES)
+    trials = gen_trials.cut_events(rec, SignalConfig(sfreq=128.0, t0=0.0), CHANNELS, SAMPLES)
 
-    np.testing.assert_array_equal(windows[1], rec.signal_CT[np.arange(CHANNELS) % 3, 160 : 160 + SAMPLES])
-    assert labels == ["panda", "phone"]
-    assert names[0] == "panda at 0.500 s"
+    np.testing.assert_array_equal(trials.read([1])[0], rec.signal_CT[np.arange(CHANNELS) % 3, 160 : 160 + SAMPLES])
+    assert trials.labels == ("panda", "phone")
+    assert trials.names[0] == "panda at 0.500 s"
+    assert any("1 of 3 events" in note for note in trials.notes) and any(
+        "does not say which electrodes" in note for note in trials.notes
+    )
 
 
 def test_windows_are_filtered_over_the_whole_recording_first():
@@ -192,9 +195,9 @@ def test_windows_are_filtered_over_the_whole_recording_first():
     from eegprep.signals.filters import band_pass
 
     rec = recording([(1.0, "panda")])
-    windows, _, _ = gen_trials.cut_events(rec, SignalConfig(sfreq=128.0, t0=-0.25, band=(5.0, 40.0)), CHANNELS, SAMPLES)
+    trials = gen_trials.cut_events(rec, SignalConfig(sfreq=128.0, t0=-0.25, band=(5.0, 40.0)), CHANNELS, SAMPLES)
 
-    np.testing.assert_allclose(windows[0, :3], band_pass(rec.signal_CT, 128.0, 5.0, 40.0)[:, 96 : 96 + SAMPLES])
+    np.testing.assert_allclose(trials.read([0])[0, :3], band_pass(rec.signal_CT, 128.0, 5.0, 40.0)[:, 96 : 96 + SAMPLES])
 
 
 def test_an_eeg_file_with_events_is_a_source(parts, tmp_path):

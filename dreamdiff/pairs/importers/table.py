@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dreamdiff.eeg_input import inside, prepare, starts_of
 from dreamdiff.pairs.importers.importer import BATCH, SAMPLES, Batch, ImportConfig, Reader, chosen, hashed, split_by
 from dreamdiff.pairs.importers.table_file import numbers, read_table
 from dreamdiff.pairs.splits import PARTS
 from eegprep.errors import DataError
-from eegprep.recording import Origin, Recording
-from eegprep.signals.process import process
+from eegprep.recording import Origin, Recording, positions_to_json
 from eegprep.signals.recipe import Recipe
 from eegprep.signals.windows import Cut, make_windows, plan_channels
 from eegprep.sources.reading import read_file
@@ -134,11 +134,7 @@ class OwnTable(Reader):
 
     def _recording(self, name: str, subject: str) -> Recording:
         origin = Origin("table", subject, "0", Path(name).stem)
-        processed = process(read_file(self.source.parent / name, origin), self.recipe)
-        recording = processed.recording
-        if recording.quarantined:
-            reasons = [finding.message or finding.code for finding in recording.findings if finding.quarantines]
-            raise DataError(f"{name}: cannot be used ({'; '.join(reasons)})", "mend the recording, or remove its rows")
+        recording = prepare(read_file(self.source.parent / name, origin), self.recipe)
         if not 8 <= len(recording.channels) <= 256:
             raise DataError(
                 f"{name}: {len(recording.channels)} EEG channels are outside 8..256", "remove the rows of this recording"
@@ -153,13 +149,11 @@ class OwnTable(Reader):
 
     def _starts(self, recording: Recording, rows: pd.DataFrame) -> np.ndarray:
         """First samples of the windows; all of a window has to lie inside the recording and between its seams."""
-        starts_N = np.round((rows["onset"].to_numpy() + self.config.offset) * recording.sfreq).astype(np.int64)
+        starts_N = starts_of(rows["onset"], self.config.offset, recording.sfreq)
+        fits = inside(recording, starts_N, SAMPLES)
         segments = recording.segments
-        inside = np.zeros(len(starts_N), dtype=bool)
-        for first, last in segments:
-            inside |= (starts_N >= first) & (starts_N + SAMPLES <= last)
-        if not inside.all():
-            row = int(np.flatnonzero(~inside)[0])
+        if not fits.all():
+            row = int(np.flatnonzero(~fits)[0])
             start = starts_N[row] / recording.sfreq
             raise DataError(
                 f"{recording.name}: the trial at {rows['onset'].iloc[row]:g} s needs {start:.3f} to "
@@ -176,7 +170,7 @@ class OwnTable(Reader):
             "sfreq": facts[0]["sfreq"], "t0": self.config.offset, "unit": "uV", "recordings": facts,
             "band": [max(f["band"][0] for f in facts), min(f["band"][1] for f in facts)],
             "channels": facts[0]["channels"] if same else None, "n_channels": max(len(f["channels"]) for f in facts),
-            "pad_map": facts[0]["pad_map"] if same else None,
+            "pad_map": facts[0]["pad_map"] if same else None, "positions": facts[0]["positions"] if same else None,
             "blocks": "recorded" if "block" in self.table else "unknown", "sources": self.sources,
         }  # fmt: skip
 
@@ -201,6 +195,7 @@ def _row(label: object) -> int:
 def _brief(recording: Recording) -> dict[str, object]:
     return {
         "name": recording.name, "sfreq": recording.sfreq, "original_sfreq": recording.original_sfreq,
-        "channels": list(recording.channels), "band": [b if math.isfinite(b) else None for b in recording.band],
+        "channels": list(recording.channels), "positions": positions_to_json(np.round(recording.positions_C3, 6)),
+        "reference": recording.reference, "band": [b if math.isfinite(b) else None for b in recording.band],
         "findings": [finding.to_json() for finding in recording.findings],
     }  # fmt: skip
