@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 RUN_SETTINGS := PIP_DISABLE_PIP_VERSION_CHECK=1
 
-.PHONY: demo test test-fast attack lint format build embedded-model benchmarks clean
+.PHONY: demo test test-fast attack lint format build docs reference embedded-model benchmarks clean
 
 demo: .venv/.demo-ready
 	$(BIN)/dreamdiff demo --out demo
@@ -30,6 +30,12 @@ build: .venv/.test-ready
 	rm -rf build dist
 	$(BIN)/python -m build
 
+docs: .venv/.docs-ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+reference: .venv/.test-ready
+	$(BIN)/python -m tools.reference
+
 embedded-model: .venv/.test-ready
 	$(BIN)/python -m tools.embedded_model.train
 
@@ -37,7 +43,7 @@ benchmarks: .venv/.bench-ready
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist demo site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
@@ -53,6 +59,10 @@ clean:
 	@echo "installing (about 6 GB with PyTorch; two to three minutes)"
 	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet -e '.[models,app,cluster,evaluation,formats,views]' --group dev
 	touch $@ .venv/.demo-ready
+
+.venv/.docs-ready: .venv/.test-ready
+	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet --group docs
+	touch $@
 
 .venv/.bench-ready: .venv/.test-ready
 	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet --group bench

@@ -88,8 +88,17 @@ def kind_of(annotation: Any) -> str:
 
 
 def meaning(schema: Any, name: str) -> str:
-    """The description of a field, where the class or one that it extends gives one."""
-    return (schema.model_fields[name].description or "").strip()
+    """What a field means: its description, that of the class it extends, or the sentence about it in their docstrings."""
+    classes = [one for one in schema.__mro__ if name in getattr(one, "model_fields", {})]
+    described = [one.model_fields[name].description for one in classes if one.model_fields[name].description]
+    if described:
+        return str(described[0]).strip()
+    for one in classes:
+        text = " ".join((one.__doc__ or "").split())
+        found = re.search(rf"(?:^|[.;] )(?:\w+, )*{name}(?:, \w+)*: (.*?)(?=[.;] (?:\w+, )*\w+: |\.?$)", text)
+        if found:
+            return found[1].strip()
+    return ""
 
 
 def toml(command: str, preset: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The tutorials and the README are run, block by block, as a reader would run them.
+"""The pages of the docs and the README are run, block by block, as a reader would run them.
 
 A fenced block tagged `python` or `bash` is executed in an empty folder shared by the whole page, in order. A block that needs
 something a test machine cannot have (a model hub, a GPU) stands under a line `<!-- not run: REASON -->`.
@@ -14,9 +14,21 @@ from pathlib import Path
 
 import pytest
 
+import dreamdiff
+import eegprep
+from cli import _settings
+from tools import reference
+
 ROOT = Path(__file__).parents[1]
-PAGES = [*sorted((ROOT / "docs").glob("tutorial-*.md")), ROOT / "README.md"]
 BLOCK = re.compile(r"(?P<skip><!-- not run: [^>]+ -->\n)?```(?P<language>python|bash)\n(?P<code>.*?)```", re.DOTALL)
+
+
+# the changelog and the like are parts of other files
+PAGES = [
+    page
+    for page in (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md")
+    if any(not m["skip"] for m in BLOCK.finditer(page.read_text()))
+]
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -55,3 +67,27 @@ def test_a_skipped_block_needs_a_reason():
     found = [(m["language"], bool(m["skip"])) for m in BLOCK.finditer(page)]
 
     assert found == [("bash", True), ("python", False)]
+
+
+def test_the_reference_pages_are_what_the_code_says():
+    """Settings and options change; `make reference` writes these pages again."""
+    stale = [file.name for file, text in reference.pages().items() if not file.is_file() or file.read_text() != text]
+
+    assert stale == [], "run `make reference`"
+
+
+def test_every_setting_of_training_has_a_meaning():
+    """A key with a default and no sentence is a riddle."""
+    silent = [
+        f"{command} {one.key}" for command in _settings.CONFIGURATIONS for one in _settings.settings(command) if not one.meaning
+    ]
+
+    assert silent == []
+
+
+def test_the_python_page_lists_every_public_name():
+    """A name that a script may use has its place in the reference."""
+    listed = set(re.findall(r"^::: (\S+)", (ROOT / "docs/reference/python.md").read_text(), re.MULTILINE))
+    public = {f"{package.__name__}.{name}" for package in (eegprep, dreamdiff) for name in dir(package) if name[0] != "_"}
+
+    assert listed == public

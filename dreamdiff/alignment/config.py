@@ -33,10 +33,10 @@ class LossConfig(Settings):
     scale: where one over the temperature starts. learn_scale: whether it is trained.
     """
 
-    error: float = Field(default=1.0, ge=0)
-    contrastive: float = Field(default=1.0, ge=0)
-    cosine: float = Field(default=0.0, ge=0)
-    clip: float = Field(default=0.0, ge=0)
+    error: float = Field(default=1.0, ge=0, description="Weight of the mean squared error")
+    contrastive: float = Field(default=1.0, ge=0, description="Weight of the contrastive loss over the images of a batch")
+    cosine: float = Field(default=0.0, ge=0, description="Weight of one minus the cosine")
+    clip: float = Field(default=0.0, ge=0, description="Weight of the paper's L_clip")
     scale: float = Field(default=10.0, gt=0)
     learn_scale: bool = True
 
@@ -70,17 +70,17 @@ class AlignConfig(Settings):
     """
 
     front: FrontChoice = FrontChoice()
-    batch_size: int = Field(default=64, ge=2)
+    batch_size: int = Field(default=64, ge=2, description="Trials per step")
     split: str = "default"
     tune: Literal["whole", "frozen", "lora"] = "whole"
-    lora_rank: int = Field(default=8, ge=1)
+    lora_rank: int = Field(default=8, ge=1, description="Rank of the adapters under `tune=lora`")
     maps: People = "per-person"
-    dropout: float = Field(default=0.3, ge=0, lt=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of the encoder's output that is dropped in training")
     lr_encoder: float = Field(default=1.0, gt=0)
     shift: int = Field(default=0, ge=0)
     loss: LossConfig = LossConfig()
     select: Literal["last", "validation"] = "last"
-    validate_trials: int = Field(default=1024, ge=1)
+    validate_trials: int = Field(default=1024, ge=1, description="Most validation trials that are used")
     cache: str | None = None
     loop: AlignLoop = AlignLoop()
     optim: AlignOptim = AlignOptim()

@@ -23,15 +23,17 @@ class EncoderConfig(settings.Settings):
     scaling: `none`; `divide-by-10`, what the authors' pre-training data loader does; `robust`, see `scale_input`.
     """
 
-    channels: int = Field(default=128, ge=1)
-    window: int = Field(default=512, ge=1)  # samples
-    patch: int = Field(default=4, ge=1)  # samples per token
-    width: int = Field(default=1024, ge=2)
-    depth: int = Field(default=24, ge=1, le=MAX_DEPTH)
-    heads: int = Field(default=16, ge=1)
-    mlp_ratio: float = Field(default=1.0, gt=0)
-    global_pool: bool = False  # mean over tokens before the last norm: (B, 1, D)
-    scaling: Scaling = "robust"
+    channels: int = Field(default=128, ge=1, description="Rows of a window")
+    window: int = Field(default=512, ge=1, description="Length of a window, samples")
+    patch: int = Field(default=4, ge=1, description="Samples per token")
+    width: int = Field(default=1024, ge=2, description="Size of a token inside the encoder")
+    depth: int = Field(default=24, ge=1, le=MAX_DEPTH, description="Transformer blocks of the encoder")
+    heads: int = Field(default=16, ge=1, description="Attention heads; they divide the width")
+    mlp_ratio: float = Field(default=1.0, gt=0, description="Hidden size of the two-layer networks, in widths")
+    global_pool: bool = Field(default=False, description="One token: the mean over all before the last norm")
+    scaling: Scaling = Field(
+        default="robust", description="How uV are scaled: not at all, divided by 10, or by a robust standard deviation"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> EncoderConfig:
@@ -87,9 +89,9 @@ def with_scaling(config: EncoderConfig, scaling: Scaling | None) -> EncoderConfi
 class DecoderConfig(settings.Settings):
     """The decoder that is thrown away after pre-training; its MLP ratio is the encoder's, as in the authors' code."""
 
-    width: int = Field(default=512, ge=2)
-    depth: int = Field(default=8, ge=1)
-    heads: int = Field(default=16, ge=1)
+    width: int = Field(default=512, ge=2, description="Size of a token inside the decoder")
+    depth: int = Field(default=8, ge=1, description="Transformer blocks of the decoder")
+    heads: int = Field(default=16, ge=1, description="Attention heads of the decoder")
 
     @model_validator(mode="after")
     def _fits(self) -> DecoderConfig:
@@ -103,7 +105,7 @@ class MaskedSignalConfig(settings.Settings):
 
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = DecoderConfig()
-    mask_ratio: float = Field(default=0.75, ge=0, lt=1)
+    mask_ratio: float = Field(default=0.75, ge=0, lt=1, description="Share of tokens that is hidden")
 
 
 DECODER_PRESETS: dict[str, Mapping[str, Any]] = {

@@ -48,21 +48,23 @@ class EvaluateConfig(Settings):
     split: str = "test"
     samples: int = Field(default=3, ge=1)
     trials: int | None = Field(default=None, ge=2)
-    steps: int = Field(default=20, ge=1)
-    guidance: float | None = Field(default=None, ge=0)
-    scheduler: str = "dpm-solver++"
-    batch_size: int = Field(default=8, ge=1)
-    seed: int = Field(default=0, ge=0)
-    n_way: int = Field(default=50, ge=2)
-    draws: int = Field(default=50, ge=1)
+    steps: int = Field(default=20, ge=1, description="Sampler steps per image")
+    guidance: float | None = Field(default=None, ge=0, description="Guidance scale; the model's own when not set")
+    scheduler: str = Field(
+        default="dpm-solver++", description="Noise schedule: dpm-solver++, pndm, ddim, ..., or a diffusers class"
+    )
+    batch_size: int = Field(default=8, ge=1, description="Images at a time")
+    seed: int = Field(default=0, ge=0, description="Seed of images, draws and intervals")
+    n_way: int = Field(default=50, ge=2, description="Classes in a draw of the n-way accuracy")
+    draws: int = Field(default=50, ge=1, description="Draws per image of the n-way accuracy")
     classifier: str = "efficientnet-lite0"
     inception: str | None = None
     lpips: str | None = None
     clip: str = "auto"
-    controls: bool = False
+    controls: bool = Field(default=False, description="Whether the controls are run")
     control_trials: int = Field(default=40, ge=2)
     baselines: tuple[str, ...] = ()
-    baseline_epochs: int = Field(default=30, ge=1)
+    baseline_epochs: int = Field(default=30, ge=1, description="Passes over the training trials for baselines that are trained")
     sd: str = "auto"
 
 

@@ -79,21 +79,21 @@ class AblateConfig(Settings):
     scale: Literal["small", "paper"] = "small"
     pairs: str | None = None
     store: str | None = None
-    split: str = "test"
-    sd: str = "embedded"
-    clip: str = "embedded"
+    split: str = Field(default="test", description="Part of a split that is evaluated")
+    sd: str = Field(default="embedded", description="Stable Diffusion: embedded, a folder or a file")
+    clip: str = Field(default="embedded", description="CLIP: embedded, a folder, or ARCHITECTURE:FILE")
     pretrain_steps: int | None = Field(default=1500, ge=1)
     finetune_epochs: float | None = Field(default=40, gt=0)
-    finetune: tuple[str, ...] = ()
+    finetune: tuple[str, ...] = Field(default=(), description="Further settings of fine-tuning, as KEY=VALUE")
     trials: int | None = Field(default=None, ge=2)
     samples: int = Field(default=3, ge=1)
     steps: int = Field(default=20, ge=1)
     simulate: SimulateConfig = SimulateConfig(sources="linear")
-    baseline_epochs: int = Field(default=30, ge=1)
-    classifier: str = "efficientnet-lite0"
-    inception: str | None = None
-    lpips: str | None = None
-    seed: int = 2022
+    baseline_epochs: int = Field(default=30, ge=1, description="Passes over the training trials for Brain2Image")
+    classifier: str = Field(default="efficientnet-lite0", description="Network that judges images")
+    inception: str | None = Field(default=None, description="Weight file of the Inception network")
+    lpips: str | None = Field(default=None, description="Weight file of torchvision's AlexNet")
+    seed: int = Field(default=2022, description="Seed of every run")
     workers: int = Field(default=1, ge=1)
     scheduler: str | None = None
 

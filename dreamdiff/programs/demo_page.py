@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from pydantic import Field
 
 import eegprep
 from dreamdiff.evaluation.result import Evaluation
@@ -38,17 +39,19 @@ class DemoConfig(Settings):
     evaluated: held-out trials that the accuracy is measured on, at most. controlled: those of them for each control.
     """
 
-    people: int = 2
-    trials: int = 20
-    snr: float = SimulateConfig(sources="linear").snr
-    pretrain: tuple[str, ...] = ("data.validation=recording", "loop.tracker=none")
-    finetune: tuple[str, ...] = ()
+    people: int = Field(default=2, description="Simulated people")
+    trials: int = Field(default=20, description="Simulated trials per category and person")
+    snr: float = Field(default=SimulateConfig(sources="linear").snr, description="Evoked power over background power, dB")
+    pretrain: tuple[str, ...] = Field(
+        default=("data.validation=recording", "loop.tracker=none"), description="Further settings of pre-training, as KEY=VALUE"
+    )
+    finetune: tuple[str, ...] = Field(default=(), description="Further settings of fine-tuning, as KEY=VALUE")
     shown: int = 40
     samples: int = 2
     evaluated: int = 160
     controlled: int = 40
-    steps: int = 20
-    seed: int = 0
+    steps: int = Field(default=20, description="Sampler steps per image")
+    seed: int = Field(default=0, description="Seed of everything random")
 
 
 @dataclass(frozen=True)

@@ -30,23 +30,31 @@ class Recipe(Settings):
         deviation after filtering, uV.
     """
 
-    low: float = Field(default=5.0, gt=0)
-    high: float = Field(default=95.0, gt=0)
+    low: float = Field(default=5.0, gt=0, description="Lower edge of the pass band, Hz (paper: 5)")
+    high: float = Field(default=95.0, gt=0, description="Upper edge of the pass band, Hz (paper: 95)")
     nyquist: NyquistPolicy = "clip"
     resample: float | None = Field(default=None, gt=0)
     notch: float | Literal["auto"] | None = None
-    channels: int = Field(default=128, ge=1)
-    window: int = Field(default=512, ge=2)
-    stride: int = Field(default=512, ge=1)
+    channels: int = Field(default=128, ge=1, description="Rows of a window (paper: 128)")
+    window: int = Field(default=512, ge=2, description="Samples of a window (paper: 512)")
+    stride: int = Field(default=512, ge=1, description="Samples from the start of one window to the next")
     windows: Literal["sliding", "trials"] = "sliding"
     short: Literal["skip", "stretch"] = "skip"
     mode: Literal["replicate", "zeros", "spline"] = "replicate"
     channel_order: Literal["source", "canonical"] = "source"
-    max_per_subject: int | None = Field(default=None, ge=1)
-    seed: int = 0
+    max_per_subject: int | None = Field(default=None, ge=1, description="At most so many windows from a subject, drawn at random")
+    seed: int = Field(default=0, description="Seed of that draw and of choosing among more channels than rows")
     min_channels: int = Field(default=1, ge=1)
-    min_uv: float = Field(default=1.0, ge=0)
-    max_uv: float = Field(default=300.0, gt=0)
+    min_uv: float = Field(
+        default=1.0,
+        ge=0,
+        description="Recordings whose median channel standard deviation after filtering is below this are quarantined, uV",
+    )
+    max_uv: float = Field(
+        default=300.0,
+        gt=0,
+        description="Recordings whose median channel standard deviation after filtering is above this are quarantined, uV",
+    )
 
 
 def make_recipe(**options: Any) -> Recipe:
