@@ -6,11 +6,13 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eegprep.errors import SourceError
+from eegprep.readers import edf
 from eegprep.readers.content import OFFSET_UV, Channel, Content, Note, Reading, to_recording, uv_of
 from eegprep.readers.triggers import merge_lines, new_epochs, trigger_events
 from eegprep.recording import Event, Origin, Recording
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 
 # ours: samples x channels converted at once; 32 MB of float64
 _CHUNK_VALUES = 4_000_000
-# ours: triggers of several channels within so many samples are one, s
 _FIFF_UNIT_V = 107
+_BROUGHT_TO_V = ("uV", "\u00b5V", "mV", "V")
 
 
 def from_raw(
@@ -68,12 +70,16 @@ def content_of(raw: BaseRaw, findings: Sequence[Note] = ()) -> Content:
                 pauses += new_epochs(codes_T, sfreq)
                 codes_T = codes_T & 0xFFFF
             lines.append((raw.ch_names[pick], trigger_events(codes_T, sfreq)))
-    channels = _channels(raw, sfreq)
+    channels, notes = _channels(raw, sfreq), _notes(raw)
+    interrupted = _interrupted_edf(raw)
+    if interrupted is not None:  # MNE-Python joins the records, and leaves the events on the clock of the file
+        notes, more = interrupted
+        pauses += more
     return Content(
         channels=channels,
         seconds=raw.n_times / sfreq,
         read=lambda rows, uv_C: _read_signal(raw, list(rows), uv_C),
-        notes=tuple(_notes(raw)),
+        notes=tuple(notes),
         triggers=tuple(merge_lines(lines, 1.5 / sfreq)),
         pauses=tuple(pauses),
         bands=(band,) * len(channels),
@@ -92,9 +98,28 @@ def _mixed_rates(raw: BaseRaw) -> bool:
     return False
 
 
+def _interrupted_edf(raw: BaseRaw) -> tuple[list[Event], list[tuple[float, float]]] | None:
+    """Events and pauses of the EDF or BDF file behind a Raw, in s from its first sample, when its records were interrupted."""
+    files = [Path(name) for name in raw.filenames if name is not None]
+    if type(raw).__name__ not in ("RawEDF", "RawBDF") or len(files) != 1 or not files[0].is_file():
+        return None
+    try:
+        own = edf.read(files[0])
+    except SourceError:
+        return None
+    if not own.pauses:
+        return None
+    begin = float(raw.first_time)
+    notes = [Event(round(note.onset - begin, 9), note.duration, note.label) for note in own.notes]
+    return notes, [(start - begin, stop - begin) for start, stop in own.pauses if stop > begin]
+
+
 def _channels(raw: BaseRaw, sfreq: float) -> tuple[Channel, ...]:
-    """Kinds, units and places as the Raw has them. A BrainVision channel in another unit than volts comes as `misc` from MNE-Python:
-    here its unit decides, and is named."""
+    """Kinds, units and places as the Raw has them.
+
+    A BrainVision channel in another unit than volts comes as `misc` from MNE-Python: here its unit decides, and is named. Of EDF it
+    knows uV and mV, and takes everything else for volts.
+    """
     written: dict[str, str] = getattr(raw, "_orig_units", None) or {}
     brainvision = type(raw).__name__ == "RawBrainVision"
     channels = []
@@ -103,6 +128,13 @@ def _channels(raw: BaseRaw, sfreq: float) -> tuple[Channel, ...]:
         unit = "V" if about["unit"] == _FIFF_UNIT_V else "n/a"
         if brainvision and kind == "misc" and uv_of(written.get(name, "")) is None:
             kind, unit = "eeg", written.get(name, "")
+        if (
+            name in written
+            and typed == "eeg"
+            and type(raw).__name__ in ("RawEDF", "RawBDF")
+            and written[name] not in _BROUGHT_TO_V
+        ):
+            unit = written[name]
         place = np.array(about["loc"][:3], float)
         known = np.isfinite(place).all() and (place != 0).any()
         where = (float(place[0]), float(place[1]), float(place[2])) if known else None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from eegprep.errors import SourceError
 from eegprep.readers import edf
 from eegprep.readers.content import Reading, to_recording
+from eegprep.readers.raws import from_raw
 from eegprep.recording import Origin
 
 UNITS = {"uV": 1.0, "\u00b5V": 1.0, "mV": 1e3}
@@ -24,7 +25,7 @@ def read(path, **options):
 
 @st.composite
 def files(draw):
-    """Legal files: EEG in uV or mV, one rate, up to three kinds of channels, annotations in and around the signal."""
+    """Legal and odd files: EEG in uV or mV and other units, one rate, equal names, empty ranges, lying record counts, annotations."""
     seconds, each = draw(st.sampled_from([0.5, 1.0, 2.0])), draw(st.integers(8, 60))
     records, rng = draw(st.integers(1, 5)), np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     bits = draw(st.sampled_from([16, 24]))
@@ -33,12 +34,12 @@ def files(draw):
         bottom = draw(st.integers(-(2 ** (bits - 1)), -1))
         top = draw(st.integers(1, 2 ** (bits - 1) - 1))
         low = draw(st.integers(-5000, 4000))
-        high = low + draw(st.integers(1, 9000)) * draw(st.sampled_from([1, -1]))
+        high = low + draw(st.integers(0, 9000)) * draw(st.sampled_from([1, -1]))
         prefix = draw(st.sampled_from(["", "EEG ", "EOG "])) if number else draw(st.sampled_from(["", "EEG "]))
         signals.append(
             odd_edf.Signal(
-                prefix + NAMES[number], rng.integers(bottom, top, records * each, endpoint=True), each,
-                draw(st.sampled_from(sorted(UNITS))), (low, high), (bottom, top),
+                prefix + NAMES[draw(st.integers(0, number))], rng.integers(bottom, top, records * each, endpoint=True), each,
+                draw(st.sampled_from([*sorted(UNITS), "%", ""])) if number else "uV", (low, high), (bottom, top),
                 draw(st.sampled_from(["", "HP:0.1Hz LP:3Hz", "HP:DC LP:N/A"])),
             )
         )  # fmt: skip
@@ -50,18 +51,22 @@ def files(draw):
         duration = draw(st.sampled_from([None, 0.25, 1.0]))
         note = draw(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12))
         texts[record] += odd_edf.text(onset, note, duration=duration)
-    return signals, {"seconds": seconds, "reserved": f"{'BDF' if bits == 24 else 'EDF'}+C", "texts": texts}, bits
+    header = draw(
+        st.sampled_from([{}, {"records": "-1"}, {"records": "1"}, {"patient": "X \u00e4 ? ?"}, {"start": "99.99.9999.99.99"}])
+    )
+    options = {"seconds": seconds, "reserved": f"{'BDF' if bits == 24 else 'EDF'}+C", "texts": texts, "header": header}
+    return signals, options, bits
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(made=files())
-def test_legal_files_come_out_as_mne_python_reads_them(tmp_path, made):
+def test_files_come_out_as_mne_python_reads_them(tmp_path, made):
     """Signals, names, rate, band and events."""
     signals, options, bits = made
     path = odd_edf.write(tmp_path / f"a.{'bdf' if bits == 24 else 'edf'}", signals, **options)
     reader = mne.io.read_raw_bdf if bits == 24 else mne.io.read_raw_edf
     raw = reader(path, infer_types=True, preload=True, verbose="error")
-    picks = mne.pick_types(raw.info, eeg=True)
+    picks = [pick for pick in mne.pick_types(raw.info, eeg=True) if signals[pick].unit in UNITS]
 
     recording = read(path)
 
@@ -109,6 +114,27 @@ def test_a_pause_between_records_is_a_seam_and_events_follow_the_clock(tmp_path,
     assert recording.segments == ((0, 3200), (3200, 6400))
     assert [(e.onset, e.duration, e.label) for e in recording.events] == [(14.0, 2.0, "into the pause"), (18.5, 4.0, "go")]
     assert [f.code for f in recording.findings] == ["events_outside"]
+
+
+def test_a_raw_of_such_a_file_has_the_same_seams_and_events(tmp_path):
+    """`from_raw` of what MNE-Python opens, cropped too: MNE-Python joins the records and knows units but two."""
+    began = [2.0 * r if r < 8 else 50.0 + 2.0 * r for r in range(16)]
+    texts = [odd_edf.text(t) for t in began]
+    texts[9] += odd_edf.text(68.5, "go", duration=4.0)
+    x_CT = eeg(4, 6400, 200.0)
+    signals = [
+        odd_edf.of_values(name, row * factor, 400, unit, physical=(-3000 * factor, 3000 * factor))
+        for name, row, (unit, factor) in zip(NAMES, x_CT, {"uV": 1, "nV": 1e3, "%": 1, "": 1}.items(), strict=False)
+    ]
+    path = odd_edf.write(tmp_path / "a.edf", signals, seconds=2.0, reserved="EDF+D", texts=texts)
+    raw = mne.io.read_raw_edf(path, verbose="error")
+
+    whole, cropped = from_raw(raw), from_raw(raw.copy().crop(6.0))
+
+    assert whole.channels == cropped.channels == tuple(NAMES[:2])
+    np.testing.assert_allclose(whole.signal_CT, x_CT[:2], atol=0.1)
+    assert whole.segments == ((0, 3200), (3200, 6400)) and cropped.segments == ((0, 2000), (2000, 5200))
+    assert [(e.onset, e.label) for e in whole.events] == [(18.5, "go")] and cropped.events[0].onset == 12.5
 
 
 def test_texts_in_latin_1_with_line_feeds_and_channels(tmp_path):
