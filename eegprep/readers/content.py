@@ -226,13 +226,14 @@ def _eeg_rows(channels: Sequence[Channel], reading: Reading, name: str, left_out
 def _nothing_left(channels: Sequence[Channel], left_out: Sequence[Note], name: str) -> SourceError:
     kinds = ", ".join(sorted({channel.kind for channel in channels})) or "none"
     because = f"; {left_out[0].channel}: {left_out[0].message}" if left_out else ""
-    fixes = {
-        "unit": "say in which unit the values are: --unit uV, mV or V",
-        "not_eeg": "name the channels that are EEG: --channel-names",
-    }
-    codes = [note.code for note in left_out]
-    fix = fixes.get(
-        "unit" if "unit" in codes else "not_eeg" if codes else "", "leave the recording out, or set the channel types in the file"
+    silent = any(note.code == "unit" and not _other_quantity(str(note.value)) for note in left_out)
+    unknown = any(note.code == "not_eeg" for note in left_out)
+    fix = (
+        "say in which unit the values are: --unit uV, mV or V"
+        if silent
+        else "name the channels that are EEG with --channel-names, if there are any"
+        if unknown
+        else "leave the recording out, or set the channel types in the file"
     )
     return SourceError(f"{name}: 0 of {len(channels)} channels are EEG (least 1; types found: {kinds}{because})", fix)
 

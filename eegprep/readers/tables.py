@@ -34,6 +34,7 @@ _UNIT = re.compile(r"^(.*?)\s*[\[(]\s*([^\])]{1,12})\s*[\])]$")
 _RATE = re.compile(
     r"(\d+(?:\.\d+)?)\s*hz|(?:sampl\w*(?:[ _]?(?:rate|frequency|freq))?|sfreq|srate|fs)\W+(?:eeg_)?(\d+(?:\.\d+)?)", re.IGNORECASE
 )
+_COUNT = re.compile(r"number of channels\s*=\s*(\d+)", re.IGNORECASE)
 _LABELS = re.compile(r"labels:\s*([^,;]+)", re.IGNORECASE)
 # ours: rates that devices have, Hz; an estimate from time stamps within half a percent of one is that rate
 _USUAL_HZ = (
@@ -93,7 +94,7 @@ def read(path: Path, reading: Reading) -> Content:
         raise SourceError(
             f"{path.name}: 0 columns of numbers besides time and markers (least 1)", "give a table of one row a sample"
         )
-    values, table = _only_samples(values, table)
+    values, table = _only_samples(values, table, marks)
     clock = _clock(path.name, table, times, counters, preamble, reading)
     notes = [Note("rate", clock.message, None, clock.sfreq)] if clock.message else []
     channels, assumed = _channels(list(values), clock.sfreq, reading)
@@ -126,7 +127,7 @@ def _load(path: Path) -> tuple[pd.DataFrame, str]:
     head = [
         (number, line) for number, line in enumerate(lines[:200]) if line.strip() and not line.lstrip().startswith(("%", "#"))
     ]
-    begin, delimiter, names = _header_line(path.name, head)
+    begin, delimiter, names = _header_line(path.name, head, "\n".join(lines[:30]))
     body = "\n".join(line for line in lines[begin + 1 :] if not line.lstrip().startswith(("%", "#")))
     decimal = "," if delimiter == ";" and text.count(",") > len(lines) else "."
     try:
@@ -139,13 +140,18 @@ def _load(path: Path) -> tuple[pd.DataFrame, str]:
     return table, "\n".join(lines[:begin])
 
 
-def _header_line(name: str, head: list[tuple[int, str]]) -> tuple[int, str, list[str]]:
+def _header_line(name: str, head: list[tuple[int, str]], comments: str) -> tuple[int, str, list[str]]:
     """Line of the column names, what parts its cells, and the names; a line of numbers follows it."""
     for (begin, line), (_, after) in pairwise(head):
         delimiter = max("\t;,", key=line.count)
         cells, below = [cell.strip().strip('"') for cell in line.split(delimiter)], after.split(delimiter)
         if len(cells) == len(below) > 1 and _share_of_numbers(below) >= 0.5 > _share_of_numbers(cells):
             return begin, delimiter, [f"{c}-{i}" if cells.count(c) > 1 else c for i, c in enumerate(cells)]
+    count = _COUNT.search(comments)
+    if count is not None and head and _share_of_numbers(head[0][1].split(",")) >= 0.5:  # OpenBCI before 2020 has no names
+        names = ["Sample Index", *(f"EXG Channel {i}" for i in range(int(count[1])))]
+        width = len(head[0][1].split(","))
+        return head[0][0] - 1, ",", [*names, *(f"aux {i}" for i in range(len(names), width))][:width]
     found = _LABELS.search(head[0][1]) if len(head) > 1 else None  # an early exporter of Emotiv names columns in its first line
     if found is None:
         raise SourceError(
@@ -170,13 +176,23 @@ def _numbers(column: pd.Series[Any]) -> np.ndarray | None:
     return found if np.isfinite(found).any() and np.isfinite(found).sum() >= column.notna().sum() / 2 else None
 
 
-def _only_samples(values: dict[str, np.ndarray], table: pd.DataFrame) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
-    """Without rows that hold no number at all: some programs write an event as a row of its own."""
+def _only_samples(
+    values: dict[str, np.ndarray], table: pd.DataFrame, marks: list[str]
+) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+    """Without rows that hold no number at all: some programs write an event as a row of its own. It goes to the next sample."""
     empty_N = np.isnan(np.stack(list(values.values()))).all(axis=0)
     texts = table.drop(columns=list(values)).notna().sum(axis=1).to_numpy() > 1
     drop_N = empty_N & texts
     if not drop_N.any():
         return values, table
+    kept_N = np.flatnonzero(~drop_N)
+    for name in marks:
+        column = table[name].astype(object)
+        for row in np.flatnonzero(drop_N & table[name].notna().to_numpy()).tolist():
+            after = np.searchsorted(kept_N, row)
+            if after < len(kept_N):
+                column.iloc[kept_N[after]] = column.iloc[row]
+        table = table.assign(**{name: column})
     return {name: column[~drop_N] for name, column in values.items()}, table[~drop_N].reset_index(drop=True)
 
 

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
@@ -24,8 +23,6 @@ _PAPER_CHANNELS = 30
 # ours: what the median channel of an EEG is near after a 5-95 Hz filter, uV; only used to name the missing factor
 _TYPICAL_UV = 10.0
 
-
-Action = Literal["noted", "quarantined"]
 
 # ours: a channel this many times stronger or weaker than the median channel is in another unit, or has no contact
 _UNIT_RATIO = 100.0
@@ -135,14 +132,17 @@ def _without_lost_samples(
         )
         seconds = int(cut_T.sum()) / recording.sfreq
         message = f"{seconds:g} s in {len(_runs(cut_T))} places hold NaN or infinity; the recording is split there"
-        action: Action = "noted" if segments else "quarantined"
-        findings.append(Finding("not_finite", recording.name, None, seconds, 0.0, action, message if segments else _ALL_LOST))
+        if segments:
+            findings.append(Finding("not_finite", recording.name, None, seconds, 0.0, "noted", message))
+        else:
+            findings.append(Finding("not_finite", recording.name, None, seconds, 0.0, "quarantined", _ALL_LOST, _ALL_LOST_FIX))
         signal_CT = np.where(cut_T, np.float32(0), recording.signal_CT)
         recording = replace(recording, signal_CT=signal_CT, segments=segments)
     return recording, sorted(dropped), share_C, findings
 
 
 _ALL_LOST = "all samples hold NaN or infinity"
+_ALL_LOST_FIX = "export the recording again with its values, or exclude it"
 
 
 def _runs(mask_T: np.ndarray) -> list[tuple[int, int]]:
@@ -162,7 +162,8 @@ def _size_findings(recording: Recording, recipe: Recipe, dropped: Sequence[Findi
         counts = Counter(finding.code for finding in dropped if finding.channel is not None)
         why = f"; left out: {', '.join(f'{count} {code}' for code, count in counts.items())}" if counts else ""
         message = f"{n_channels} EEG channels (least {recipe.min_channels}{why})"
-        return [Finding("few_channels", name, None, n_channels, recipe.min_channels, "quarantined", message)]
+        fix = "" if n_channels else "exclude the recording: none of its channels can be used"
+        return [Finding("few_channels", name, None, n_channels, recipe.min_channels, "quarantined", message, fix)]
     findings = []
     if n_channels < _PAPER_CHANNELS:
         message = f"{n_channels} EEG channels, fewer than the {_PAPER_CHANNELS} of the paper"

@@ -59,7 +59,7 @@ def no_usable_recording(outcomes: Sequence[Outcome]) -> ToolkitError:
         return SourceError("0 recordings were found (least 1)", "check the source")
     first = reasons[0]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    problem = f"no recording could be used: {first.recording}: {first.message}{more}"
+    problem = f"no recording could be used: {first.recording}: {first.message.removeprefix(f'{first.recording}: ')}{more}"
     return SourceError(problem, first.fix or _FIXES.get(first.code, _FIX))
 
 

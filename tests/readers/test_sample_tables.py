@@ -107,6 +107,34 @@ def test_rate_unit_and_names_come_from_where_exporters_write_them(tmp_path):
     assert comma.channels == ("Cz", "Pz") and "unit_assumed" not in codes(comma)
 
 
+def test_openbci_without_names_and_mind_monitor_with_dates(tmp_path):
+    """An older text of OpenBCI says only how many channels it has; Mind Monitor writes dates, band powers, and events as rows."""
+    x_CT, n = eeg(8, 1000, 250.0), 1000
+    lines = [
+        "%OpenBCI Raw EEG Data",
+        "%Number of channels = 8",
+        "%Sample Rate = 250.0 Hz",
+        "%Other Columns = EEG data in microvolts",
+    ]
+    rows = [f"{i % 256}, " + ", ".join(f"{v:.3f}" for v in x_CT[:, i]) + ", 0.1, 0.2, 0.3, 10:00:00.000" for i in range(n)]
+    (tmp_path / "a.txt").write_text("\n".join([*lines, *rows]) + "\n")
+    openbci = read(tmp_path / "a.txt")
+    np.testing.assert_allclose(openbci.signal_CT, x_CT, atol=1e-3)
+    assert openbci.sfreq == 250.0 and openbci.segments == ((0, 1000),)
+
+    stamps = [f"2026-05-01 10:00:{k // 256:02d}.{round(k % 256 / 256 * 1000):03d}" for k in range(n)]
+    table = ["TimeStamp,Delta_TP9,RAW_TP9,RAW_AF7,RAW_AF8,RAW_TP10,AUX_RIGHT,Accelerometer_X,HSI_TP9,Battery,Elements"]
+    for k in range(n):
+        table.append(f"{stamps[k]},0.5,{x_CT[0, k]:.3f},{x_CT[1, k]:.3f},{x_CT[2, k]:.3f},{x_CT[3, k]:.3f},800.0,0.1,1.0,90.0,")
+        if k == 500:
+            table.append(f"{stamps[k]},,,,,,,,,,/muse/elements/blink")
+    (tmp_path / "b.csv").write_text("\n".join(table) + "\n")
+    muse = read(tmp_path / "b.csv")
+    assert muse.channels == ("TP9", "AF7", "AF8", "TP10") and muse.sfreq == 256.0
+    assert [(e.onset, e.label) for e in muse.events] == [(501 / 256, "/muse/elements/blink")]
+    np.testing.assert_allclose(muse.signal_CT, x_CT[:4], atol=1e-3)
+
+
 def test_a_label_column_gives_trials_that_end_at_gaps(tmp_path):
     """Trials of 1 s cut out of a session, two of the same label in a row."""
     n, rate = 1024, 256
