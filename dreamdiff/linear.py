@@ -1,137 +1,145 @@
-"""Closed-form linear models: ridge regression and spatial whitening."""
+"""Linear maps fitted in closed form: ridge regression whose penalty the data choose, and whitening over channels.
+
+Everything is float64 numpy, and is solved in the dual, so that the cost is that of an (N, N) matrix however many features there are.
+Legend: N trials, D features, E targets, C channels.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import ArrayLike
 
 from dreamdiff.arrays import Array, Floats, Ints
 from eegprep.errors import DataError
 
-# linear maps
+PENALTIES = (1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+"""Relative to the mean eigenvalue of the kernel: for features in one unit, which keep their relative size."""
+STANDARD_PENALTIES = tuple(10.0**power for power in range(-2, 7))
+"""For standardised features, whose kernel is divided by their number."""
 
 
-class RidgeMap:
-    """Ridge regression from features to vectors, the strength chosen by leave-one-out error (as in `RidgeDecoder`)."""
+@dataclass(frozen=True)
+class Ridge:
+    """targets = features @ weights_DE + offset_E.
 
-    def fit(self, features_ND: Array, targets_NE: Array) -> RidgeMap:
-        """Fit to training trials."""
-        x = np.asarray(features_ND, float)
-        self.mean_D, spread = x.mean(0), x.std(0)
-        self.scale_D = np.where(spread > 1e-9 * max(float(spread.max()), 1e-300), 1 / np.maximum(spread, 1e-300), 0.0)
-        x = (x - self.mean_D) * self.scale_D
-        self.bias_E = np.asarray(targets_NE, float).mean(0)
-        values, vectors = np.linalg.eigh(x @ x.T / x.shape[1])
-        values = np.maximum(values, 0)
-        projected = vectors.T @ (targets_NE - self.bias_E)
-        errors = [left_out_error(values, vectors, projected, ridge) for ridge in RIDGES]
-        self.ridge = RIDGES[int(np.argmin(errors))]
-        self.weights_DE = x.T @ (vectors @ (projected / (values + self.ridge)[:, None])) / x.shape[1]
-        return self
+    penalty: the one that was chosen. left_over: mean squared error of trials predicted from others, as a share of the targets' variance.
+    """
 
-    def predict(self, features_ND: Array) -> Array:
+    weights_DE: Floats
+    offset_E: Floats
+    penalty: float
+    left_over: float
+
+    def predict(self, features_ND: ArrayLike) -> Floats:
         """(N, E)."""
-        return np.asarray((np.asarray(features_ND, float) - self.mean_D) * self.scale_D @ self.weights_DE + self.bias_E)
+        return np.asarray(np.asarray(features_ND, float) @ self.weights_DE + self.offset_E)
 
 
-@torch.no_grad()
-def ridge(features_NF: Tensor, targets_ND: Tensor, group_N: Tensor, folds: int = 3) -> tuple[Tensor, Tensor, float]:
-    """Linear map (F, D) and offset (D) by ridge regression in the dual: weights X^T (X X^T + a I)^-1 Y of centred rows.
+def ridge(features_ND: ArrayLike, targets_NE: ArrayLike, *, penalties: Sequence[float] = STANDARD_PENALTIES) -> Ridge:
+    """Ridge regression on standardised features; the penalty is the one with the smallest leave-one-out error.
 
-    Args:
-        group_N: rows of one group (trials of one image) are predicted from other groups only when the penalty a is chosen;
-            otherwise repeats of an image would ask for too small a penalty.
-
-    Returns:
-        map, offset, and the share of the targets' variance that is left over in that cross-validation.
+    A feature that does not vary has weight 0.
     """
-    x, y = features_NF - features_NF.mean(0), targets_ND - targets_ND.mean(0)
-    kernel_NN, fold_N = x @ x.T, torch.unique(group_N, return_inverse=True)[1] % folds
-    left = torch.zeros(len(PENALTIES))
-    for fold in range(folds):
-        out, rest = torch.nonzero(fold_N == fold)[:, 0], torch.nonzero(fold_N != fold)[:, 0]
-        if len(out) and len(rest):
-            duals = _dual(kernel_NN[rest][:, rest], y[rest])
-            left += torch.stack([(y[out] - kernel_NN[out][:, rest] @ dual).square().sum() for dual in duals]) / y.square().sum()
-    best = int(left.argmin())
-    weights = x.T @ _dual(kernel_NN, y)[best]
-    return weights, targets_ND.mean(0) - features_NF.mean(0) @ weights, float(left[best])
-
-
-PENALTIES = (1e-3, 1e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # relative to the mean eigenvalue of the kernel
-
-
-def _dual(kernel_NN: Tensor, y_ND: Tensor) -> list[Tensor]:
-    """(K + a I)^-1 Y for every penalty."""
-    values, vectors = torch.linalg.eigh(kernel_NN)
-    turned = vectors.T @ y_ND
-    return [vectors @ (turned / (values.clamp_min(0) + a * values.mean())[:, None]) for a in PENALTIES]
-
-
-def spatial_whitener(features_NCW: Tensor, floor: float = 1e-4) -> Tensor:
-    """Symmetric inverse square root of the covariance over channels; directions below `floor` of the largest variance are not raised.
-
-    With replicated channels the covariance has no full rank.
-    """
-    x_CN = (features_NCW - features_NCW.mean(0)).transpose(0, 1).flatten(1).double()
-    values, vectors = torch.linalg.eigh(x_CN @ x_CN.T / x_CN.shape[1])
-    return ((vectors / values.clamp_min(floor * float(values.max())).sqrt()) @ vectors.T).float()
-
-
-RIDGES = tuple(10.0**power for power in range(-2, 7))
-
-
-# the light decoder
+    x_ND, y_NE = np.asarray(features_ND, float), np.asarray(targets_NE, float)
+    mean_D, spread_D = x_ND.mean(0), x_ND.std(0)
+    varies_D = spread_D > 1e-9 * max(float(spread_D.max()), 1e-300)
+    scale_D = np.where(varies_D, 1 / np.maximum(spread_D, 1e-300), 0.0)
+    x_ND = (x_ND - mean_D) * scale_D
+    offset_E = y_NE.mean(0)
+    count = max(x_ND.shape[1], 1)
+    dual = Dual(x_ND @ x_ND.T / count, y_NE - offset_E)
+    errors = [dual.left_out_error(penalty) for penalty in penalties]
+    best = int(np.argmin(errors))
+    weights_DE = scale_D[:, None] * (x_ND.T @ dual.solve(penalties[best]) / count)
+    variance = float(((y_NE - offset_E) ** 2).mean())
+    return Ridge(weights_DE, offset_E - mean_D @ weights_DE, penalties[best], errors[best] / max(variance, 1e-300))
 
 
 class RidgeDecoder:
-    """Ridge regression on one-hot labels, the strength chosen by leave-one-out error on the training trials.
-
-    Features are standardised with the training trials' mean and spread. Solved in the dual, so that the cost is that of an
-    (n, n) matrix however many features there are.
-    """
+    """`ridge` on one-hot labels."""
 
     def fit(self, features_ND: Array, labels_N: Array) -> RidgeDecoder:
         """Fit to training trials; labels are any integers."""
-        x = np.asarray(features_ND, float)
-        if len(x) < 2:
-            raise DataError(f"a decoder cannot be fitted to {len(x)} training trials (at least 2)", "choose another split")
-        self.mean_D = x.mean(0)
-        spread = x.std(0)
-        self.scale_D = np.where(spread > 1e-9 * max(float(spread.max()), 1e-300), 1 / np.maximum(spread, 1e-300), 0.0)
-        x = (x - self.mean_D) * self.scale_D
+        if len(features_ND) < 2:
+            raise DataError(
+                f"a decoder cannot be fitted to {len(features_ND)} training trials (at least 2)", "choose another split"
+            )
         self.classes, codes = np.unique(np.asarray(labels_N), return_inverse=True)
-        y = np.eye(len(self.classes))[codes]
-        self.bias_C = y.mean(0)
-        values, vectors = np.linalg.eigh(x @ x.T / max(x.shape[1], 1))
-        values = np.maximum(values, 0)
-        projected = vectors.T @ (y - self.bias_C)
-        errors = [left_out_error(values, vectors, projected, ridge) for ridge in RIDGES]
-        self.ridge = RIDGES[int(np.argmin(errors))]
-        dual_NC = vectors @ (projected / (values + self.ridge)[:, None])
-        self.weights_DC = x.T @ dual_NC / max(x.shape[1], 1)
+        self.fitted = ridge(features_ND, np.eye(len(self.classes))[codes])
         return self
 
     def scores(self, features_ND: Array) -> Floats:
         """(N, C): one column per class of `classes`."""
-        x = (np.asarray(features_ND, float) - self.mean_D) * self.scale_D
-        return np.asarray(x @ self.weights_DC + self.bias_C)
+        return self.fitted.predict(features_ND)
 
     def predict(self, features_ND: Array) -> Ints:
-        """(N,): the likeliest label."""
+        """(N,): the most likely label."""
         return np.asarray(self.classes[self.scores(features_ND).argmax(1)])
 
 
-def left_out_error(values: Floats, vectors: Floats, projected: Floats, ridge: float) -> float:
-    """Mean squared error of every trial predicted by all others (closed form; Hastie et al. 2009, section 7.10).
+def grouped_ridge(
+    features_ND: ArrayLike, targets_NE: ArrayLike, groups_N: ArrayLike, *, folds: int = 3, penalties: Sequence[float] = PENALTIES
+) -> Ridge:
+    """Ridge regression on centred features; the penalty is chosen by predicting whole groups from other groups.
 
     Args:
-        values, vectors: eigen-decomposition of the (n, n) kernel. projected: vectors.T @ targets.
-
-    y - f = ridge (K + ridge)^-1 y, and leaving a trial out divides its residual by 1 - H_ii.
+        groups_N: trials of one group (of one image, say) are predicted from other groups only: repeats of an image would otherwise
+            ask for too small a penalty.
     """
-    shrink = ridge / (values + ridge)
-    residual = vectors @ (shrink[:, None] * projected)
-    leverage = (vectors**2) @ shrink
-    return float(((residual / np.maximum(leverage, 1e-12)[:, None]) ** 2).mean())
+    x_ND, y_NE = np.asarray(features_ND, float), np.asarray(targets_NE, float)
+    mean_D, offset_E = x_ND.mean(0), y_NE.mean(0)
+    x_ND, y_NE = x_ND - mean_D, y_NE - offset_E
+    kernel_NN, total = x_ND @ x_ND.T, max(float((y_NE**2).sum()), 1e-300)
+    fold_N = np.unique(np.asarray(groups_N), return_inverse=True)[1] % folds
+    left_over = np.zeros(len(penalties))
+    for fold in range(folds):
+        out, rest = np.flatnonzero(fold_N == fold), np.flatnonzero(fold_N != fold)
+        if len(out) and len(rest):
+            dual = Dual(kernel_NN[np.ix_(rest, rest)], y_NE[rest])
+            predicted = (kernel_NN[np.ix_(out, rest)] @ dual.solve(a * dual.mean) for a in penalties)
+            left_over += np.array([float(((y_NE[out] - guess) ** 2).sum()) for guess in predicted]) / total
+    best = int(left_over.argmin())
+    dual = Dual(kernel_NN, y_NE)
+    weights_DE = x_ND.T @ dual.solve(penalties[best] * dual.mean)
+    return Ridge(weights_DE, offset_E - mean_D @ weights_DE, penalties[best], float(left_over[best]))
+
+
+class Dual:
+    """(K + a I)^-1 Y for any a, from one eigen-decomposition of the kernel."""
+
+    def __init__(self, kernel_NN: Floats, targets_NE: Floats) -> None:
+        values_N, self.vectors_NN = np.linalg.eigh(kernel_NN)
+        self.values_N = np.maximum(values_N, 0.0)
+        self.mean = float(self.values_N.mean())
+        self.turned_NE = self.vectors_NN.T @ targets_NE
+
+    def solve(self, penalty: float) -> Floats:
+        """(N, E) dual weights."""
+        return np.asarray(self.vectors_NN @ (self.turned_NE / (self.values_N + penalty)[:, None]))
+
+    def left_out_error(self, penalty: float) -> float:
+        """Mean squared error of every trial predicted from all others (closed form; Hastie et al. 2009, section 7.10).
+
+        y - f = a (K + a I)^-1 y, and leaving a trial out divides its residual by 1 - H_ii.
+        """
+        shrink_N = penalty / (self.values_N + penalty)
+        residual_NE = self.vectors_NN @ (shrink_N[:, None] * self.turned_NE)
+        leverage_N = (self.vectors_NN**2) @ shrink_N
+        return float(((residual_NE / np.maximum(leverage_N, 1e-12)[:, None]) ** 2).mean())
+
+
+def whitener(eeg_NCT: ArrayLike, floor: float) -> Floats:
+    """(C, C) symmetric inverse square root of the covariance over channels, of trials that are centred already.
+
+    Args:
+        floor: directions with less than this share of the largest variance are raised no further. With replicated channels the
+            covariance does not have full rank.
+    """
+    eeg = np.asarray(eeg_NCT)
+    covariance_CC = np.einsum("nct,ndt->cd", eeg, eeg, optimize=True) / (eeg.shape[0] * eeg.shape[2])
+    values_C, vectors_CC = np.linalg.eigh(covariance_CC.astype(float))
+    values_C = np.maximum(values_C, floor * max(float(values_C.max()), 1e-30))
+    return np.asarray((vectors_CC / np.sqrt(values_C)) @ vectors_CC.T)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import platformdirs
+
+from eegprep.errors import StoreError
 
 
 def state_folder(data_dir: Path) -> Path:
@@ -16,7 +19,27 @@ def state_folder(data_dir: Path) -> Path:
     if os.access(inside if inside.exists() else data_dir, os.W_OK) or not data_dir.exists():
         return inside
     name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]
-    return Path(platformdirs.user_cache_dir("eeg-dreamdiff", appauthor=False)) / "data-folders" / name
+    return cache_folder("data-folders", name)
+
+
+def cache_folder(*parts: str) -> Path:
+    """A place in the user's cache; what lies there can be made again."""
+    return Path(platformdirs.user_cache_dir("eeg-dreamdiff", appauthor=False)).joinpath(*parts)
+
+
+def require_free(folder: Path, size: float, what: str, fix: str) -> None:
+    """Stop before a disk runs full.
+
+    Args:
+        folder: where it will be written; need not be there yet. size: bytes that are needed. what: what needs them.
+
+    Raises:
+        StoreError: with both numbers.
+    """
+    there = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if is_there(parent))
+    free = shutil.disk_usage(there).free
+    if free < size:
+        raise StoreError(f"{folder}: {what} need about {size / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free", fix)
 
 
 def default_data_dir() -> Path:

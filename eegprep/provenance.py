@@ -62,22 +62,22 @@ def plain_json(value: Any) -> Any:
     return value
 
 
-@cache
-def software_versions() -> dict[str, str]:
-    found = {}
-    for name in _SOFTWARE:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+def installed_version(name: str) -> str | None:
+    """The version of an installed package, without importing it; None for what is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
-@cache
-def _version(name: str) -> str:
-    return version(name)
+_known_version = cache(installed_version)  # asked for with every recording
 
 
 def installed(*names: str) -> dict[str, str]:
-    """Versions of packages that are installed."""
-    return {name: _version(name) for name in names}
+    """Versions of those of the packages that are installed."""
+    return {name: known for name in names if (known := _known_version(name)) is not None}
+
+
+def software_versions() -> dict[str, str]:
+    """What decides the numbers of a corpus."""
+    return installed(*_SOFTWARE)

@@ -18,17 +18,19 @@ from . import _options as o
     """,
 )
 def datasets(
-    min_channels: Annotated[int, typer.Option(min=0, help="At least so many declared EEG channels")] = 30,
-    max_channels: Annotated[int | None, typer.Option(min=1, help="At most so many")] = None,
-    min_rate: Annotated[float, typer.Option(min=0, help="At least so many samples a second, Hz")] = 0.0,
-    max_rate: Annotated[float | None, typer.Option(min=0, help="At most so many")] = None,
-    paradigm: Annotated[Literal["cvep", "imagery", "p300", "rstate", "ssvep"] | None, typer.Option(help="One paradigm")] = None,
+    min_channels: Annotated[int, typer.Option(min=0, help="Minimum number of declared EEG channels")] = 30,
+    max_channels: Annotated[int | None, typer.Option(min=1, help="Maximum number of EEG channels")] = None,
+    min_rate: Annotated[float, typer.Option(min=0, help="Minimum sampling rate, Hz")] = 0.0,
+    max_rate: Annotated[float | None, typer.Option(min=0, help="Maximum sampling rate, Hz")] = None,
+    paradigm: Annotated[
+        Literal["cvep", "imagery", "p300", "rstate", "ssvep"] | None, typer.Option(help="Only this paradigm")
+    ] = None,
     licence: Annotated[
         list[str] | None, typer.Option(help="SPDX id in any spelling, or 'open'; may be given several times")
     ] = None,
     name: Annotated[str, typer.Option(help="Part of the class name")] = "",
     manifest: Annotated[Path | None, typer.Option(help="Also write the list as a manifest (.toml) to build from")] = None,
-    notes: Annotated[bool, typer.Option("--notes", help="Also what is known to be odd about each")] = False,
+    notes: Annotated[bool, typer.Option("--notes", help="Add known problems of each data set")] = False,
     as_json: o.Json = False,
 ) -> None:
     """List the data sets that MOABB offers.

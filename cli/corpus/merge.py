@@ -19,7 +19,7 @@ from .._output import note, progress
 )
 def merge(
     stores: Annotated[list[str], typer.Argument(help="Corpora with windows of one shape: folders or URLs")],
-    out: Annotated[Path, typer.Option(help="Corpus to make, or to go on with")],
+    out: Annotated[Path, typer.Option(help="Corpus to create or resume")],
 ) -> None:
     """Join the subjects of several corpora.
 

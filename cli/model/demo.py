@@ -19,7 +19,7 @@ from .._output import progress
     """,
 )
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the demo; run again to go on where it stopped")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder of the demo; run again to resume")] = Path("demo"),
     set_: Annotated[list[str] | None, typer.Option("--set", help="A size, e.g. --set trials=10 (repeat)")] = None,
 ) -> None:
     """Run everything on bundled data and open one page.

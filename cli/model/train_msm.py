@@ -72,7 +72,7 @@ def msm(
             result = pretrain_positions(store, out, shape, progress=progress)
         else:
             result = pretrain(store, out, settings, progress=progress)
-    state = "done" if result.finished else "stopped (run the same command again to go on)"
+    state = "done" if result.finished else "stopped (run the same command again to resume)"
     checks = " ".join(f"{name}={value:.4g}" for name, value in sorted(result.validation.items()))
     typer.echo(f"{out}: {state} at step {result.step} of {result.total_steps}, loss {result.loss:.4g}. {checks}".rstrip())
     if not has_learned(result.validation):

@@ -20,6 +20,7 @@ from dreamdiff.encoders.frontend import FrontEnd, FrontEndConfig, trial_covarian
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ModelError
 from eegprep.recording import ProgressCallback
+from eegprep.signals.spectra import spread
 
 HELD_BYTES = 2 << 30  # trials up to here are held in memory after the front end
 COVARIANCE_TRIALS = 2000  # ours: of one person; the covariance of 128 channels needs no more
@@ -148,7 +149,7 @@ def fit_front(front: FrontEnd, pairs: Pairs, positions: np.ndarray) -> None:
 
 def person_covariance(front: FrontEnd, pairs: Pairs, positions: np.ndarray) -> Tensor:
     """(C, C) from at most `COVARIANCE_TRIALS` of these trials, spread evenly."""
-    chosen = positions[np.linspace(0, len(positions) - 1, min(len(positions), COVARIANCE_TRIALS)).round().astype(int)]
+    chosen = positions[spread(len(positions), COVARIANCE_TRIALS)]
     parts = [front.cut(torch.from_numpy(pairs.eeg(part))) for part in pieces(chosen)]
     return trial_covariance(torch.cat(parts))
 

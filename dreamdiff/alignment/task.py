@@ -27,6 +27,7 @@ from dreamdiff.training.optim import ParameterGroup
 from dreamdiff.training.shuffled import ShuffledBatches
 from dreamdiff.training.task import Batch, Draw, Stream, Task
 from eegprep import atomic
+from eegprep.signals.spectra import spread
 
 
 class AlignTask(Task):
@@ -110,7 +111,8 @@ class AlignTask(Task):
 
         With `select = validation` the weights with the highest mean cosine are kept in `best/`. Test trials are never read.
         """
-        positions = spread(self.data.parts["val"], self.config.validate_trials)
+        held_out = self.data.parts["val"]
+        positions = held_out[spread(len(held_out), self.config.validate_trials)]
         if len(positions) == 0:
             return {}
         sums: dict[str, float] = {}
@@ -159,10 +161,3 @@ def shifted(eeg_BCW: Tensor, most: int, draw: Draw) -> Tensor:
     samples = eeg_BCW.shape[2]
     index_BW = (torch.arange(samples, device=eeg_BCW.device)[None] - shift_B[:, None]) % samples
     return eeg_BCW.gather(2, index_BW[:, None].expand_as(eeg_BCW))
-
-
-def spread(positions: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` positions, evenly spread, so that all people and classes of a store take part."""
-    if len(positions) <= most:
-        return positions
-    return positions[np.linspace(0, len(positions) - 1, most).round().astype(int)]

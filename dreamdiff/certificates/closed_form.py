@@ -12,7 +12,7 @@ import torch
 from dreamdiff.alignment.data import pieces
 from dreamdiff.arrays import Array, Ints
 from dreamdiff.encoders.frontend import FrontEnd, FrontEndConfig, trial_covariance
-from dreamdiff.linear import ridge
+from dreamdiff.linear import Ridge, grouped_ridge
 from dreamdiff.pairs.reader import Pairs
 
 MOST = 4000  # training trials of a map: its cost grows with their cube
@@ -37,22 +37,16 @@ def ridge_vectors(pairs: Pairs, front: FrontEndConfig, train: Ints, test: Ints, 
             model = everybody
         else:
             model = _fit(pairs, cutter, train, target_ND, mine)
-        weights, offset, whitener = model
-        out[rows] = (_features(pairs, cutter, test[rows], whitener) @ weights + offset).numpy()
+        fitted, whitener = model
+        out[rows] = fitted.predict(_features(pairs, cutter, test[rows], whitener).numpy())
     return out
 
 
-def _fit(
-    pairs: Pairs, cutter: FrontEnd, train: Ints, target_ND: Array, chosen: Ints
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _fit(pairs: Pairs, cutter: FrontEnd, train: Ints, target_ND: Array, chosen: Ints) -> tuple[Ridge, torch.Tensor]:
     chosen = chosen if len(chosen) <= MOST else np.sort(np.random.default_rng(0).choice(chosen, MOST, replace=False))
     cut_NCW = torch.cat([cutter.cut(torch.from_numpy(pairs.eeg(part))) for part in pieces(train[chosen])])
     whitener = cutter.whitener_of(trial_covariance(cut_NCW)).float()
-    weights, offset, _ = ridge(
-        _binned(whitener @ cut_NCW), torch.from_numpy(np.asarray(target_ND[chosen], np.float32)),
-        torch.from_numpy(pairs.image[train[chosen]].astype(np.int64)),
-    )  # fmt: skip
-    return weights, offset, whitener
+    return grouped_ridge(_binned(whitener @ cut_NCW).numpy(), target_ND[chosen], pairs.image[train[chosen]]), whitener
 
 
 def _features(pairs: Pairs, cutter: FrontEnd, positions: Ints, whitener_CC: torch.Tensor) -> torch.Tensor:

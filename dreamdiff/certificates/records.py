@@ -112,7 +112,7 @@ class Certificate:
             )
             return f"{earns}: {self.main_measure} {figure}; {drop}; beside it: {beside}"
         others = [path for path in self.paths if path != "encoder"]
-        earner = f"the {others[0]} earns it" if others else "something else than the encoder earns it"
+        earner = f"the {others[0]} earns it" if others else "something other than the encoder earns it"
         return f"THE LEARNED ENCODER CONTRIBUTES NOTHING, {earner}: {self.main_measure} {figure}; {drop}; beside it: {beside}"
 
     def difference(self, first: str, second: str, measure: str | None = None) -> tuple[float, float]:

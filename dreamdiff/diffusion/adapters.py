@@ -179,7 +179,7 @@ def load_adapter(source: str | Path) -> ImageAdapter:
             (.safetensors, or .bin, which is read without executing it), known by its name or by an adapter.json beside it.
 
     Raises:
-        ModelError: nothing there, or an adapter that reads something else than one vector.
+        ModelError: nothing there, or an adapter that does not read one vector.
         CheckpointError: a damaged file.
     """
     from dreamdiff import embedded

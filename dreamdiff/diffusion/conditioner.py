@@ -140,7 +140,7 @@ class Conditioner(Placed):
     def calibrate(self, latent_BLD: Tensor, mean: float, std: float) -> None:
         """Shift and scale tau so that its output on these latents has the mean and spread that the U-Net was trained to read.
 
-        Freshly made layers give tokens of a spread far below 1; cross-attention then hardly sees them. Ours, not the paper's.
+        Newly initialised layers give tokens with a standard deviation far below 1, so cross-attention barely responds. Ours, not the paper's.
         """
         tokens = self.dim_mapper(self.channel_mapper(latent_BLD)).float()
         scale = std / float(tokens.std().clamp_min(1e-8))

@@ -66,7 +66,7 @@ class FrozenGenerator:
 
 
 def caption(name: str) -> str:
-    """What the frozen generator is told of a class."""
+    """The text that the frozen generator reads for a class."""
     plain = name.replace("_", " ")
     return f"a drawing of {'an' if plain[:1].lower() in 'aeiou' else 'a'} {plain.lower()}"
 

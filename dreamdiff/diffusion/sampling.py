@@ -117,7 +117,7 @@ def guided_sample(
         condition, null: what is asked for, and "nothing" for classifier-free guidance (Ho and Salimans 2021, equation 6).
         scale: guidance, null + scale (condition - null); 1 does without `null` and costs one pass instead of two.
         eta, generator: for schedulers that have them (DDIM, ancestral samplers).
-        on_step: number of the step, its time and the latents after it; returns the latents to go on with.
+        on_step: number of the step, its time and the latents after it; returns the latents to continue with.
 
     Raises:
         UsageError: guidance without `null`, or more steps than the schedule allows.

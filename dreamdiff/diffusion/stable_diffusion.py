@@ -1,4 +1,4 @@
-"""Stable Diffusion: load it from wherever it lies, freeze it, choose by module what trains, and one loss.
+"""Loads Stable Diffusion from any source and freezes it.
 
 Shapes: B batch, C latent channels, H W latent pixels, L context tokens, D context width.
 """

@@ -129,7 +129,7 @@ class MaskedSignalModel(nn.Module):
         mask_ratio: float | None = None,
         scale_B: Tensor | None = None,
     ) -> Tensor:
-        """The loss of `forward`, for training: visible tokens are not rebuilt, because nobody looks at them."""
+        """The loss of `forward`, for training: visible tokens are not rebuilt, because the loss does not use them."""
         patches_BLP, keep_BK, restore_BL = self._hide(eeg_BCT, noise, mask_ratio, scale_B)
         latent_BKD = self._encode_visible(patches_BLP, keep_BK)
         # the tokens of rank K and above in the order of noise: as many in every window

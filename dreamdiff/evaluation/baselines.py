@@ -19,7 +19,7 @@ from dreamdiff.diffusion.clip import ClipTarget
 from dreamdiff.diffusion.frozen_generator import FrozenGenerator, caption, resized
 from dreamdiff.evaluation.brain2image import brain2image
 from dreamdiff.evaluation.features import Baseline, Problem
-from dreamdiff.linear import RidgeDecoder, RidgeMap
+from dreamdiff.linear import RidgeDecoder, ridge
 from dreamdiff.metrics.similarity import cosine_similarity
 from eegprep.errors import ModelError, UsageError
 from eegprep.recording import ProgressCallback
@@ -46,7 +46,7 @@ def predicted_clip(problem: Problem, clip: ClipTarget) -> tuple[Array, Array]:
     x_train, x_test = problem.features()
     out = np.zeros((len(problem.test), vectors.shape[1]))
     for rows, here in _by_person(store.person[problem.train], store.person[problem.test]):
-        out[here] = RidgeMap().fit(x_train[rows], vectors[member[rows]]).predict(x_test[here])
+        out[here] = ridge(x_train[rows], vectors[member[rows]]).predict(x_test[here])
     return out - vectors.mean(0), vectors - vectors.mean(0)
 
 
@@ -99,7 +99,7 @@ def nearest_training_image(problem: Problem, clip: ClipTarget) -> Baseline:
 
 
 def label_as_input(problem: Problem, generator: FrozenGenerator) -> Baseline:
-    """The oracle: the frozen generator is told the true class. The paper's section 4.4 has 97.2 % for labels as input."""
+    """The oracle: the frozen generator reads the true class. The paper's section 4.4 has 97.2 % for labels as input."""
     texts = [caption(problem.store.classes[c]) for c in problem.store.labels[problem.test]]
     return Baseline("class label as input", "the true class of every test trial; no EEG", from_words(problem, generator, texts))
 

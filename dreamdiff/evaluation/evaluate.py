@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ from dreamdiff.pairs.audit import Audit, audit
 from dreamdiff.pairs.reader import Pairs
 from eegprep import atomic
 from eegprep.errors import DataError, ModelError, ToolkitError
-from eegprep.provenance import fingerprint
+from eegprep.provenance import fingerprint, installed
 from eegprep.recording import ProgressCallback
 
 
@@ -264,7 +263,7 @@ def identity(
         "warnings": warnings,
         "software": {
             "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("eeg-dreamdiff", "torch", "diffusers", "torchmetrics", "numpy")},
+            **installed("eeg-dreamdiff", "torch", "diffusers", "torchmetrics", "numpy"),
         },
         "device": "cuda" if torch.cuda.is_available() else "cpu",
     }  # fmt: skip

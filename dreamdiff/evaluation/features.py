@@ -9,6 +9,7 @@ import numpy as np
 from scipy.fft import irfft, rfft, rfftfreq
 
 from dreamdiff.arrays import Array, Ints
+from dreamdiff.linear import whitener
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pairs.splits import Trials
 
@@ -132,10 +133,7 @@ def _whitening(read: Callable[[Ints], Array], person_N: Array, train: Array, cha
         mine = train if len(mine) < 2 else mine
         chosen = mine[np.linspace(0, len(mine) - 1, min(most, len(mine))).astype(int)]
         eeg = np.asarray(read(chosen), np.float32)[:, :channels]
-        covariance = np.einsum("nct,ndt->cd", eeg, eeg, optimize=True) / (eeg.shape[0] * eeg.shape[2])
-        values, vectors = np.linalg.eigh(covariance.astype(float))
-        values = np.maximum(values, 1e-3 * max(float(values.max()), 1e-30))
-        found[int(person)] = ((vectors / np.sqrt(values)) @ vectors.T).astype(np.float32)
+        found[int(person)] = whitener(eeg, floor=1e-3).astype(np.float32)
     return found
 
 

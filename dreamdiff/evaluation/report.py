@@ -21,6 +21,7 @@ from dreamdiff.evaluation.failures import Failure, count_failures, failures, pic
 from dreamdiff.evaluation.result import Evaluation, Material
 from dreamdiff.metrics.measurement import Measurement
 from eegprep import atomic
+from eegprep.signals.spectra import spread
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -169,7 +170,7 @@ def _retrieval(material: Material, count: int = 6) -> list[dict[str, object]]:
     if material.neighbours_NK is None:
         return []
     order = np.argsort(-material.quality_N, kind="stable")
-    rows = order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).astype(int))]
+    rows = order[spread(len(order), count)]
     gallery = material.gallery_GHWC
     return [
         {

@@ -14,7 +14,7 @@ from torch import Tensor
 from dreamdiff.diffusion.clip import ClipTarget
 from dreamdiff.finetuning.data import TrainingData
 from dreamdiff.finetuning.trained import Trained
-from dreamdiff.linear import ridge, spatial_whitener
+from dreamdiff.linear import grouped_ridge, whitener
 from eegprep.errors import ModelError
 
 
@@ -70,7 +70,7 @@ def linear_start(module: Trained, data: TrainingData, texts: Texts, limit: int =
        not used, but the names of the classes are, and for drawings the nearest caption is nearly always that of the label.
     3. "No EEG" is the state of the empty text, which is what the U-Net knows as no condition.
 
-    Ours: with some thousand trials and minutes of time, gradient descent alone hardly finds what a linear map shows at once.
+    Ours: with some thousand trials and minutes of time, gradient descent alone rarely finds what a linear fit finds immediately.
     """
     conditioner, encoder = module.conditioner, module.encoder
     linear, bridge = conditioner.linear, conditioner.bridge
@@ -86,15 +86,15 @@ def linear_start(module: Trained, data: TrainingData, texts: Texts, limit: int =
         linear.features(encoder.scale(torch.from_numpy(data.pairs.eeg(part))))
         for part in np.array_split(chosen, -(-len(chosen) // 256))
     ]
-    features_NCW = torch.cat(parts)
-    whitener_CC = spatial_whitener(features_NCW)
-    target_ND = torch.from_numpy(data.clip_vectors.read(data.row[data.pairs.image[chosen]]))
-    weights, offset, left = ridge(
-        torch.einsum("dc,ncw->ndw", whitener_CC, features_NCW).flatten(1), target_ND, torch.as_tensor(data.pairs.image[chosen])
-    )
-    weights = torch.einsum("dc,dwk->cwk", whitener_CC, weights.unflatten(0, features_NCW.shape[1:])).flatten(0, 1)
-    linear.map.weight.copy_(weights.T)
-    linear.map.bias.copy_(offset)
+    features_NCW = torch.cat(parts).double().numpy()
+    whitener_CC = whitener(features_NCW - features_NCW.mean(0), floor=1e-4)
+    white_ND = np.einsum("dc,ncw->ndw", whitener_CC, features_NCW, optimize=True).reshape(len(features_NCW), -1)
+    image_N = data.pairs.image[chosen]
+    fitted = grouped_ridge(white_ND, data.clip_vectors.read(data.row[image_N]), image_N)
+    # one map for signals that are not whitened: the whitener goes into the weights
+    weights = np.einsum("dc,dwk->cwk", whitener_CC, fitted.weights_DE.reshape(*features_NCW.shape[1:], -1), optimize=True)
+    linear.map.weight.copy_(torch.from_numpy(weights.reshape(white_ND.shape[1], -1).T))
+    linear.map.bias.copy_(torch.from_numpy(fitted.offset_E))
     images = np.unique(data.pairs.image[train])
     image_MD = torch.from_numpy(data.clip_vectors.read(data.row[images]))
     caption_M = (image_MD @ texts.vectors_KD.T).argmax(dim=1)
@@ -110,5 +110,5 @@ def linear_start(module: Trained, data: TrainingData, texts: Texts, limit: int =
     for layer in (conditioner.dim_mapper, cast(Any, conditioner.clip_head).fc):
         layer.weight.zero_()
         layer.bias.zero_()
-    share = f"leaves {left:.0%} of the variance of the images' CLIP vectors, each image's trials predicted from those of others"
+    share = f"leaves {fitted.left_over:.0%} of the variance of the images' CLIP vectors, each image's trials predicted from those of others"
     return [f"linear start: ridge regression on {len(chosen)} training trials {share}"]

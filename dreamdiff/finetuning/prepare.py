@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +22,8 @@ from dreamdiff.pairs.image_cache import CachedRows, cached_rows, default_cache
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.loop import fit
 from dreamdiff.training.task import FitResult
-from eegprep.errors import ModelError, StoreError
+from eegprep.errors import ModelError
+from eegprep.folders import require_free
 from eegprep.provenance import sha256_file
 from eegprep.recording import ProgressCallback
 
@@ -145,14 +145,8 @@ def need_space(out: Path, model: StableDiffusion) -> None:
     Raises:
         StoreError: naming what is needed and what is free.
     """
-    folder = next(parent for parent in (out, *out.resolve().parents) if parent.exists())
-    wanted = sum(p.numel() * p.element_size() for part in (model.unet, model.vae) for p in part.parameters()) * 2
-    free = shutil.disk_usage(folder).free
-    if free < wanted:
-        raise StoreError(
-            f"{out}: checkpoints and pipeline need about {wanted / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free",
-            "free disk space, or choose another --out",
-        )
+    size = sum(p.numel() * p.element_size() for part in (model.unet, model.vae) for p in part.parameters()) * 2
+    require_free(out, size, "checkpoints and pipeline", "free disk space, or choose another --out")
 
 
 def wants_clip(config: FinetuneConfig) -> bool:

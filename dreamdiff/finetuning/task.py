@@ -102,7 +102,9 @@ class FinetuneTask(Task[Trained]):
         trained = self.module
         for block in trained.encoder.blocks:
             block.compile()
-        cast(Any, trained.unet).compile_repeated_blocks()  # its transformer blocks: the layers around them hardly gain
+        cast(
+            Any, trained.unet
+        ).compile_repeated_blocks()  # its transformer blocks: compiling the layers around them saves almost nothing
 
     # --- what trains
 

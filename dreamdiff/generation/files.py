@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,9 @@ from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.generate import generate, generator_for, load_maker, render
 from dreamdiff.generation.trials import TrialSet, open_trials
 from eegprep import atomic
-from eegprep.errors import CheckpointError, DataError, StoreError, UsageError
-from eegprep.provenance import fingerprint, sha256_array
+from eegprep.errors import CheckpointError, DataError, UsageError
+from eegprep.folders import require_free
+from eegprep.provenance import fingerprint, installed, sha256_array
 from eegprep.recording import ProgressCallback
 from eegprep.settings import validated
 
@@ -85,7 +84,7 @@ def generate_to_folder(
             "model": {"path": str(model), "fingerprint": pipeline.fingerprint},
             "eeg": {"source": str(eeg), "kind": chosen.kind, "select": select, "sha256": image.eeg_sha256,
                     **({} if cap == "name" else {"cap": cap}), **({"notes": list(chosen.notes)} if chosen.notes else {})},
-            "software": {name: metadata.version(name) for name in ("eeg-dreamdiff", "diffusers", "torch")},
+            "software": installed("eeg-dreamdiff", "diffusers", "torch"),
         }  # fmt: skip
         write_png(out / f"{image.stem}.png", image.image, {"dreamdiff": f"{image.stem}.json"})
         atomic.write_json(out / f"{image.stem}.json", content)  # last: an image counts when its sidecar is there
@@ -201,11 +200,5 @@ def _sheet_row(out: Path, trials: TrialSet, position: int, config: GenerateConfi
 
 
 def _need_space(out: Path, images: int, size: int) -> None:
-
-    folder = next(parent for parent in (out.resolve(), *out.resolve().parents) if parent.exists())
-    wanted, free = images * size * size * 3, shutil.disk_usage(folder).free
-    if free < wanted:
-        raise StoreError(
-            f"{out}: {images} images may need {wanted / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free",
-            "free disk space, generate fewer images, or choose another --out",
-        )
+    fix = "free disk space, generate fewer images, or choose another --out"
+    require_free(out, images * size * size * 3, f"{images} images", fix)

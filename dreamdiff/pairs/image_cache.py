@@ -18,6 +18,7 @@ import zarr
 
 from eegprep.atomic import partial_path, publish_folder
 from eegprep.errors import StoreError
+from eegprep.folders import require_free
 from eegprep.locks import folder_lock
 from eegprep.recording import ProgressCallback
 
@@ -137,10 +138,6 @@ def _add_segment(
     publish_folder(partial, final)
 
 
-def _need_space(folder: Path, wanted: int, kind: str) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < wanted:
-        raise StoreError(
-            f"{folder}: the {kind} of the images need {wanted / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free",
-            "free disk space, or put the cache elsewhere with --set cache=FOLDER",
-        )
+def _need_space(folder: Path, size: int, kind: str) -> None:
+    fix = "free disk space, or put the cache elsewhere with --set data.cache=FOLDER"
+    require_free(folder, size, f"the {kind} of the images", fix)

@@ -11,7 +11,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from dreamdiff.pairs.images import read_image_file
 from eegprep.atomic import partial_path, publish_folder
 from eegprep.corpus.shards import stored_checksums
 from eegprep.errors import DataError, StoreError
-from eegprep.provenance import fingerprint, sha256_array
+from eegprep.provenance import fingerprint, installed, sha256_array
 from eegprep.store.commit import finish_root, group_node
 from eegprep.store.format import CHECKSUMS
 from eegprep.store.group import GroupFiles
@@ -175,7 +174,7 @@ class PairsWriter:
         root = group_node({
             "format": FORMAT, "version": VERSION, "complete": True, **self._root, "splits": lists,
             "subjects": list(self._subjects), "trials": total,
-            "software": {name: metadata.version(name) for name in ("eeg-dreamdiff", "zarr", "numpy")},
+            "software": installed("eeg-dreamdiff", "zarr", "numpy"),
         })  # fmt: skip
         files = [path.relative_to(self.partial).as_posix() for path in self.partial.rglob("*") if path.is_file()]
         finish_root(self.partial, root, [name for name in files if name != "zarr.json" and not name.startswith(".")])
@@ -265,7 +264,7 @@ class SubjectPairs:
             )
         if not np.isfinite(eeg_NCT).all():
             bad = int(np.flatnonzero(~np.isfinite(eeg_NCT).all(axis=(1, 2)))[0])
-            raise DataError(f"trial {self.n + bad} holds values that are not finite", "leave it out or mend it")
+            raise DataError(f"trial {self.n + bad} holds values that are not finite", "leave it out or repair it")
         counted = np.arange(self.n, self.n + n) if trial is None else trial
         columns = {"image": image, "label": label, "block": block, "session": session, "trial": counted}
         for name, values in columns.items():

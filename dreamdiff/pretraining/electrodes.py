@@ -18,6 +18,7 @@ from eegprep.corpus.reader import Corpus
 from eegprep.corpus.views import source_rows
 from eegprep.errors import DataError, ModelError
 from eegprep.signals.channels import canonical_name
+from eegprep.signals.spectra import spread
 
 WHITENING_WINDOWS = 200  # ours: so many windows of a person, evenly spread, give the covariance of 64 channels to a few per cent
 
@@ -114,7 +115,7 @@ class Whitened:
             groups.setdefault((str(self.true.person_N[members[0]]), cap.names), []).append(members)
         for group, parts in groups.items():
             members = np.concatenate(parts)
-            chosen = members[np.unique(np.linspace(0, len(members) - 1, WHITENING_WINDOWS).round().astype(int))]
+            chosen = members[spread(len(members), WHITENING_WINDOWS)]
             windows = (
                 np.concatenate([self._prepared(np.array([i])) for i in chosen]) if len(parts) > 1 else self._prepared(chosen)
             )

@@ -25,6 +25,7 @@ from eegprep import atomic
 from eegprep.corpus.reader import Corpus
 from eegprep.recording import ProgressCallback
 from eegprep.settings import Settings
+from eegprep.signals.spectra import spread
 
 
 class PositionsPretrainConfig(Settings):
@@ -71,8 +72,7 @@ class PositionsPretraining(Task):
         self.config, self.corpus = config, corpus
         train, self.held_out, self.split = split_corpus(corpus, config.data)
         self.train = corpus.take(train)
-        most = min(len(self.held_out), config.data.validation_windows)
-        few = self.held_out[np.linspace(0, len(self.held_out) - 1, most).round().astype(int)]
+        few = self.held_out[spread(len(self.held_out), config.data.validation_windows)]
         front_end = config.model.encoder.front_end
         self.windows = Whitened(self.train, front_end, config.electrodes)
         self.valid = Whitened(corpus.take(few), front_end, config.electrodes) if len(self.held_out) else None

@@ -29,6 +29,7 @@ from eegprep.corpus.reader import Corpus
 from eegprep.errors import DataError, ModelError
 from eegprep.recording import ProgressCallback
 from eegprep.settings import current_form
+from eegprep.signals.spectra import spread
 
 SCALE_WINDOWS = 16  # ours: so many windows, evenly spread, measure the amplitude of a recording
 
@@ -70,7 +71,9 @@ class Pretraining(Task[MaskedSignalModel]):
         model.set_gradient_checkpointing(config.gradient_checkpointing)
         train, self.held_out, self.split = split_corpus(corpus, config.data)
         self.train = corpus.take(train)
-        self.valid = corpus.take(_spread(self.held_out, config.data.validation_windows)) if len(self.held_out) else None
+        self.valid = (
+            corpus.take(self.held_out[spread(len(self.held_out), config.data.validation_windows)]) if len(self.held_out) else None
+        )
         robust = encoder.scaling == "robust"
         self.scale_train = recording_scales(self.train) if robust else None
         self.scale_valid = recording_scales(self.valid) if robust and self.valid is not None else None
@@ -171,7 +174,7 @@ def recording_scales(corpus: Corpus) -> Tensor:
     scales_N = torch.empty(len(corpus))
     for number in range(which_N.max(initial=-1) + 1):
         members = np.flatnonzero(which_N == number)
-        measured = robust_scale(torch.from_numpy(corpus.read(_spread(members, SCALE_WINDOWS))))
+        measured = robust_scale(torch.from_numpy(corpus.read(members[spread(len(members), SCALE_WINDOWS)])))
         scales_N[torch.from_numpy(members)] = measured.median()
     return scales_N
 
@@ -218,7 +221,7 @@ def draw_reconstruction(
     scale_B = None if scale_N is None else scale_N[[chosen]].to(device)
     output = model(eeg_BCT, noise=noise_BL, scale_B=scale_B)
     names = source_channels(corpus, chosen)
-    shown = _spread(np.arange(len(names)), PICTURE_CHANNELS)
+    shown = spread(len(names), PICTURE_CHANNELS)
     reconstruction.reconstruction(
         output.target[0].float().cpu().numpy()[shown],
         output.prediction[0].float().cpu().numpy()[shown],
@@ -264,10 +267,3 @@ def _learned(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The settings that decide what is learned, besides those that the loop keeps itself."""
     data = {key: value for key, value in config["data"].items() if key not in ("prefetch", "validation_windows")}
     return {**{key: value for key, value in config.items() if key not in ("loop", "optim")}, "data": data}
-
-
-def _spread(indices: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of `indices`, evenly spread."""
-    if len(indices) <= count:
-        return indices
-    return indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]

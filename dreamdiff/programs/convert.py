@@ -180,7 +180,7 @@ def _encoder_shape(
         }
     except (KeyError, ValueError) as error:
         raise CheckpointError(
-            f"{file}: the encoder's shape cannot be told ({error} is missing or misshapen)", "give a whole checkpoint"
+            f"{file}: cannot determine the encoder's shape ({error} is missing or has the wrong shape)", "give a whole checkpoint"
         ) from None
 
 

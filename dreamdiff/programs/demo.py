@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
 import eegprep
 from dreamdiff.evaluation.evaluate import evaluate
@@ -29,6 +28,7 @@ from dreamdiff.simulation import simulate
 from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.training.task import FitResult
 from eegprep.errors import StoreError
+from eegprep.folders import cache_folder
 from eegprep.recording import ProgressCallback
 from eegprep.settings import resolve
 
@@ -97,7 +97,7 @@ def prepare(folders: Folders, config: DemoConfig, progress: ProgressCallback | N
 
 def model_and_pairs(*, progress: ProgressCallback | None = None) -> tuple[Path, Path]:
     """The fine-tuned model of the demo and its pairs, from the user's cache folder; made there on the first call."""
-    folder = Path(platformdirs.user_cache_dir("eeg-dreamdiff")) / f"demo-{metadata.version('eeg-dreamdiff')}"
+    folder = cache_folder(f"demo-{metadata.version('eeg-dreamdiff')}")
     _claim(folder)
     folders = Folders(folder)
     prepare(folders, DemoConfig(), progress)
@@ -123,7 +123,7 @@ def _finished(result: FitResult) -> None:
 def _claim(out: Path) -> None:
     """Make `out`, or stop when it holds something that is not a demo."""
     if out.exists() and not (out / MARKER).exists() and any(out.iterdir()):
-        raise StoreError(f"{out}: holds something else than a demo", "choose another folder with --out")
+        raise StoreError(f"{out}: is not empty and is not a demo folder", "choose another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / MARKER).touch()
 

@@ -7,13 +7,13 @@ import platform
 import shutil
 import sys
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 from dreamdiff.pretraining.stream import WindowStream
 from eegprep.inspection.loader_check import START_METHODS, Check, check_reader, small_corpus
+from eegprep.provenance import installed_version
 
 PACKAGES = (
     *("eeg-dreamdiff", "torch", "diffusers", "transformers", "accelerate", "open_clip_torch", "torchmetrics", "safetensors"),
@@ -49,13 +49,7 @@ def examine(*, timeout: float = 60.0, folder: Path | None = None) -> dict[str, o
 
 def versions() -> dict[str, str | None]:
     """Installed versions; None for what is not installed."""
-    found: dict[str, str | None] = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
+    return {name: installed_version(name) for name in PACKAGES}
 
 
 def devices() -> list[dict[str, object]]:

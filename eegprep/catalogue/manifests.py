@@ -343,7 +343,7 @@ def _require_fits(kind: str, written: _SourceFile) -> None:
         groups = set(re.compile(written.pattern).groupindex)
     except re.error as error:
         raise UsageError(
-            f"source {written.spec!r}: pattern {written.pattern!r} is no regular expression ({error})", "mend the pattern"
+            f"source {written.spec!r}: pattern {written.pattern!r} is not a regular expression ({error})", "correct the pattern"
         ) from None
     if written.pattern and (not groups or groups - {"subject", "session", "run"}):
         raise UsageError(

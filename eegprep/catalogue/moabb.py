@@ -24,11 +24,10 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from eegprep.atomic import write_text
 from eegprep.catalogue.licences import OPEN_LICENCES, spdx
 from eegprep.errors import SourceError, UsageError
+from eegprep.folders import cache_folder
 from eegprep.settings import suggest
 
 CATALOGUE_FORM = 1  # raised whenever `Entry` or what fills it changes
@@ -149,7 +148,7 @@ def search(
     """Classes that declare at least / at most so many EEG channels and Hz, one paradigm, and one of the licences.
 
     Args:
-        licences: SPDX ids in any spelling; "open" stands for all licences that allow to share derivatives.
+        licences: SPDX ids in any spelling; "open" stands for all licences that allow sharing derivatives.
         name: part of the class name.
 
     Raises:
@@ -215,8 +214,7 @@ def moabb_version() -> str:
 
 def cache_file() -> Path:
     """Where the table for the installed MOABB is kept."""
-    folder = Path(platformdirs.user_cache_dir("eeg-dreamdiff", appauthor=False))
-    return folder / f"catalogue-{CATALOGUE_FORM}-moabb-{moabb_version()}.json"
+    return cache_folder(f"catalogue-{CATALOGUE_FORM}-moabb-{moabb_version()}.json")
 
 
 def snapshot_text(table: Iterable[Entry]) -> str:

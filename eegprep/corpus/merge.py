@@ -22,7 +22,7 @@ def merge(stores: Sequence[str | Path], out: str | Path, *, progress: ProgressCa
 
     Args:
         stores: folders or addresses of corpora with windows of one shape.
-        out: the corpus to make, or to go on with.
+        out: the corpus to create or resume.
 
     Returns:
         The merged corpus.

@@ -10,14 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from eegprep.atomic import write_json
 from eegprep.catalogue import moabb as catalogue
 from eegprep.catalogue.manifests import Source
 from eegprep.download.moabb_child import published_sha256
 from eegprep.errors import FetchError
-from eegprep.folders import state_folder
+from eegprep.folders import cache_folder, state_folder
 from eegprep.locks import folder_lock
 from eegprep.provenance import fingerprint, sha256_file
 from eegprep.recording import ProgressCallback, SourceFile
@@ -53,7 +51,7 @@ def data_folder_lock(data_dir: Path, timeout: float = -1.0, progress: ProgressCa
 
     Args:
         timeout: s to wait for another process; below 0 for ever. A process that dies lets go.
-        progress: told whom we wait for.
+        progress: called with the name of whoever holds the lock.
 
     Raises:
         FetchError: still held by another process after `timeout`; names it.
@@ -149,7 +147,7 @@ class _HashMemory:
 
     def __init__(self, root: Path) -> None:
         name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-        self.path = Path(platformdirs.user_cache_dir("eeg-dreamdiff", appauthor=False)) / "hashes" / f"{name}.json"
+        self.path = cache_folder("hashes", f"{name}.json")
         self.known: dict[str, list[Any]] = dict(read_json_or_empty(self.path))
         self.changed = False
 

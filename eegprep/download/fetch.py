@@ -128,7 +128,7 @@ def ensure(
             the data folder already need no acceptance.
         provider: "auto" (NEMAR where it has the set, else the original host), "nemar" or "upstream".
         progress: called with (subjects done, subjects, what happens).
-        failed: give a dictionary to go on without the subjects that could not be had; it tells why. Else the first is raised,
+        failed: pass a dictionary to continue without subjects that cannot be downloaded; it is filled with the reasons. Else the first is raised,
             after all others have arrived.
 
     Raises:

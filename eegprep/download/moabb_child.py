@@ -1,4 +1,4 @@
-"""Run in a process of its own: let a MOABB class name and download its files, with its weak points put right.
+"""Lists and downloads a MOABB data set's files in a child process, with TLS checks, resume and checksums added.
 
 MOABB's own route to the original hosts has TLS verification switched off, no checksum, no resume and no retry. In this process,
 and only here, the one function through which nearly all of its classes download (pooch's HTTP downloader) is ours, requests that
@@ -221,7 +221,7 @@ def _bring(dataset: Any, subject: Any, request: Mapping[str, Any], route: Route)
         if request["offline"] or not guard.refused:
             return "local", paths
     except Exception as error:
-        if not guard.refused:  # not for want of a file
+        if not guard.refused:  # the failure was not a missing file
             raise error
         read = _files_read(dataset, subject, Path(request["data_dir"]))
         if read:

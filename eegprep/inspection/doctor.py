@@ -23,6 +23,7 @@ from packaging.requirements import Requirement
 from eegprep.catalogue import moabb as catalogue
 from eegprep.folders import default_data_dir
 from eegprep.inspection.loader_check import check_reader
+from eegprep.provenance import installed_version
 from eegprep.signals.filters import band_pass
 
 DISTRIBUTION = "eeg-dreamdiff"
@@ -86,12 +87,12 @@ def _packages(requirements: Iterable[str] | None) -> list[Check]:
             requirements = metadata.requires(DISTRIBUTION) or []
         except metadata.PackageNotFoundError:
             return [Check(DISTRIBUTION, "failed", "it is not installed, only imported from a folder", "pip install -e .")]
-    checks = [Check(DISTRIBUTION, "ok", _version(DISTRIBUTION) or "from a folder")]
+    checks = [Check(DISTRIBUTION, "ok", installed_version(DISTRIBUTION) or "from a folder")]
     for text in requirements:
         needed = Requirement(text)
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
             continue
-        found = _version(needed.name)
+        found = installed_version(needed.name)
         if found is None:
             checks.append(Check(needed.name, "failed", f"not installed (needs {needed.specifier})", f"pip install '{text}'"))
         elif not needed.specifier.contains(found, prereleases=True):
@@ -103,7 +104,7 @@ def _packages(requirements: Iterable[str] | None) -> list[Check]:
 
 def _foreign() -> Check:
     """Another distribution owns the import name `eegprep`: whichever was installed last wins, silently."""
-    other, here = _version("eegprep"), Path(__file__).resolve().parents[1]
+    other, here = installed_version("eegprep"), Path(__file__).resolve().parents[1]
     if other:
         return Check(
             "foreign eegprep",
@@ -146,7 +147,7 @@ def _threads() -> Check:
 
 def _optional() -> list[Check]:
     checks = [
-        Check(name, "ok", _version(name) or "installed")
+        Check(name, "ok", installed_version(name) or "installed")
         if find_spec(name)
         else Check(name, "warning", f"not installed; needed for {what}", f"pip install {name}")
         for name, what in OPTIONAL_MODULES.items()
@@ -184,10 +185,3 @@ def _loader() -> list[Check]:
         else Check(f"loader, {one.name}", "failed", one.detail, REINSTALL)
         for one in tried
     ]
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -1,4 +1,4 @@
-"""How EEG looks: traces of a window, and a value per channel over the head.
+"""Draws EEG: traces of a window, and a value per channel over the head.
 
 Shapes: C channels, T samples.
 """
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from eegprep.signals.spectra import spread
 
 HEAD_RADIUS = 1.0  # of the drawn circle, at the level of Fpz, T7, Oz, T8
 
@@ -27,7 +29,7 @@ def traces(
         start: time of the first sample, s.
         most: when there are more channels, this many are drawn, evenly chosen.
     """
-    chosen = np.unique(np.linspace(0, len(signal_CT) - 1, min(most, len(signal_CT))).round().astype(int))
+    chosen = spread(len(signal_CT), most)
     time_T = start + np.arange(signal_CT.shape[1]) / sfreq
     step = 6 * float(np.median(np.std(signal_CT[chosen], axis=1))) or 1.0
     for row, channel in enumerate(chosen):

@@ -34,7 +34,7 @@ def report(path: str | Path, out: str | Path) -> Path:
         out: the HTML file to write.
 
     Raises:
-        StoreError: `path` is no store of ours, or holds nothing at all.
+        StoreError: `path` is not a store of this software, or holds nothing at all.
     """
     facts = gather(Path(path))
     if not facts.recordings and not facts.left_out:

@@ -60,7 +60,7 @@ def verify(
 def _check(root: Path, fast: bool, progress: ProgressCallback | None) -> Verification:
     node = read_root(root)
     if node["attributes"].get("format") not in (store.FORMAT, recordings_store.FORMAT):
-        raise StoreError(f"{root}: no store of ours", "give a corpus or a recordings store")
+        raise StoreError(f"{root}: not a store of this software", "give a corpus or a recordings store")
     finished = finished_files(node, str(root))
     groups = _groups(root)
     problems = [*_lost_groups(node, finished, groups), *_strays(root, groups), *_datasets(root, finished)]

@@ -61,7 +61,7 @@ def why_not_eeg(names: Sequence[str], declared: Sequence[bool] = (), located: Se
     """Why each channel that a file or its reader types as EEG is none; None where it is EEG.
 
     Known names of electrodes are EEG, names of other organs and devices are not, whatever the file says. A name that is neither is
-    EEG when the file states so, or gives it a place on the head, or when it belongs to a numbered cap, or when hardly any name of the
+    EEG when the file states so, or gives it a place on the head, or when it belongs to a numbered cap, or when almost no name of the
     recording is known (a cap with names of its own).
 
     Args:

@@ -244,7 +244,7 @@ def gate_units(recording: Recording, recipe: Recipe, amplitude: float) -> Record
 
 
 def _copies(signal_CT: np.ndarray, rows: np.ndarray) -> list[int]:
-    """Rows that equal an earlier one, sample for sample; a sparse look first, because hardly any do."""
+    """Rows that equal an earlier one, sample for sample; a few samples are compared first, because almost no rows do."""
     step = max(1, signal_CT.shape[1] // 64)
     seen: dict[bytes, list[int]] = {}
     found = []

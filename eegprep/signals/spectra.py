@@ -61,8 +61,8 @@ def spectrum(signal_CT: np.ndarray, sfreq: float, segments: Segments | None = No
     if length < 8:
         return [None] * len(SUMMARY_FREQS)
     starts = [start for first, last in ranges for start in range(first, last - length + 1, length)]
-    rows = _spread(signal_CT.shape[0], MAX_CHANNELS)
-    starts = [starts[index] for index in _spread(len(starts), MAX_SEGMENTS)]
+    rows = spread(signal_CT.shape[0], MAX_CHANNELS)
+    starts = [starts[index] for index in spread(len(starts), MAX_SEGMENTS)]
     count = len(starts)
     window = np.hanning(length + 1)[:-1].astype(np.float32)
     power_CF = np.zeros((len(rows), length // 2 + 1))
@@ -78,7 +78,7 @@ def spectrum(signal_CT: np.ndarray, sfreq: float, segments: Segments | None = No
     return [_short(v) if f <= sfreq / 2 else None for f, v in zip(SUMMARY_FREQS, values, strict=True)]
 
 
-def _spread(count: int, most: int) -> np.ndarray:
+def spread(count: int, most: int) -> np.ndarray:
     """At most `most` indices of `count`, evenly spread, first and last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from eegprep.atomic import write_text
 from eegprep.catalogue.manifests import Manifest, Source
+from eegprep.provenance import installed
 from eegprep.recording import Finding
 from eegprep.signals.recipe import Recipe
 from eegprep.sources.listing import Task
@@ -36,7 +36,7 @@ def write_lock(path: Path, tasks: Sequence[Task], manifest: Manifest, recipe: Re
         for source in _sources(own):
             lines += ["", *_source_lines(source, [task for task in own if _names(source, task)], corpus)]
     lines += ["", "[recipe]", *_table(recipe.model_dump(mode="json"))]
-    lines += ["", "[software]", *_table(_versions())]
+    lines += ["", "[software]", *_table(installed(*_SOFTWARE))]
     write_text(path, "\n".join(lines) + "\n")
 
 
@@ -91,19 +91,9 @@ def _text(value: str) -> str:
     return json.dumps(value)  # a JSON string is a TOML basic string
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _SOFTWARE:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def changed_software(manifest: Manifest) -> list[Finding]:
     """What is installed in another version than when the lock file was made: noted, because results may differ."""
-    now = _versions()
+    now = installed(*_SOFTWARE)
     return [
         Finding(
             "software", package, None, now.get(package, "missing"), version, "noted", f"{version} when the lock file was made"

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from eegprep.atomic import write_json
+from eegprep.folders import cache_folder
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class StoreOrigin:
     @staticmethod
     def _file(root: Path) -> Path:
         name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:24]
-        return Path(platformdirs.user_cache_dir("eeg-dreamdiff", appauthor=False)) / "origins" / f"{name}.json"
+        return cache_folder("origins", f"{name}.json")
 
     def remember(self, root: Path) -> None:
         """Note it; a cache that cannot be written only means that `--repair` needs `--source`."""

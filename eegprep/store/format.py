@@ -30,7 +30,7 @@ from eegprep.errors import StoreError
 
 FORMAT = "eegprep-corpus"
 
-ZSTD_LEVEL = -1  # padding is stored for nothing and decodes at memory speed; see docs/design-storage.md
+ZSTD_LEVEL = -1  # padding costs almost no space and decodes at memory speed; see docs/design-storage.md
 
 SHARD = 256  # windows: 17-67 MB a file
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
 from dreamdiff.finetuning.linear_start import clip_loss, contrastive_loss
-from dreamdiff.linear import PENALTIES, ridge
+from dreamdiff.linear import PENALTIES, grouped_ridge
 from eegprep.errors import ModelError
 
 SMALL = {"tokens_in": 6, "width_in": 10, "tokens_mid": 5, "tokens_out": 7, "context_width": 8, "clip_width": 4}
@@ -139,14 +139,15 @@ def test_ridge_is_the_textbook_formula_at_the_chosen_penalty():
     x, true = torch.randn(60, 5, generator=g), torch.randn(5, 3, generator=g)
     y = x @ true + 0.1 * torch.randn(60, 3, generator=g) + 2.0
 
-    weights, offset, left = ridge(x, y, torch.arange(60))
+    fitted = grouped_ridge(x, y, torch.arange(60))
+    weights, offset = torch.from_numpy(fitted.weights_DE), torch.from_numpy(fitted.offset_E)
 
     xc, yc = (x - x.mean(0)).double(), (y - y.mean(0)).double()
     scale = float(torch.trace(xc @ xc.T)) / 60
     candidates = [torch.linalg.solve(xc.T @ xc + a * scale * torch.eye(5, dtype=torch.float64), xc.T @ yc) for a in PENALTIES]
-    assert min(float((weights.double() - c).abs().max()) for c in candidates) < 1e-4
-    torch.testing.assert_close((x @ weights + offset).mean(0), y.mean(0), atol=1e-4, rtol=1e-4)
-    assert left < 0.05
+    assert min(float((weights - c).abs().max()) for c in candidates) < 1e-4
+    torch.testing.assert_close((x.double() @ weights + offset).mean(0), y.double().mean(0), atol=1e-4, rtol=1e-4)
+    assert fitted.left_over < 0.05
 
 
 def test_repeats_of_an_image_do_not_choose_the_penalty():
@@ -156,8 +157,8 @@ def test_repeats_of_an_image_do_not_choose_the_penalty():
     x = torch.randn(20, 40, generator=g)[image] + 0.1 * torch.randn(120, 40, generator=g)
     y = torch.randn(20, 2, generator=g)[image]  # nothing to learn across images
 
-    assert ridge(x, y, image)[2] > 0.9
-    assert ridge(x, y, torch.arange(120))[2] < 0.3
+    assert grouped_ridge(x, y, image).left_over > 0.9
+    assert grouped_ridge(x, y, torch.arange(120)).left_over < 0.3
 
 
 def test_a_linear_path_without_a_clip_head_is_refused():

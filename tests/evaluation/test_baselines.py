@@ -38,11 +38,11 @@ def test_ridge_map_agrees_with_scikit_learn():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(50, 20))
     y = x @ rng.normal(size=(20, 3)) + rng.normal(size=(50, 3))
-    mine = b_linear.RidgeMap().fit(x, y)
+    mine = b_linear.ridge(x, y)
     standard = (x - x.mean(0)) / x.std(0)
 
     np.testing.assert_allclose(
-        mine.predict(x), Ridge(alpha=mine.ridge * 20).fit(standard, y).predict(standard), rtol=1e-6, atol=1e-8
+        mine.predict(x), Ridge(alpha=mine.penalty * 20).fit(standard, y).predict(standard), rtol=1e-6, atol=1e-8
     )
 
 

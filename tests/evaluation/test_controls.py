@@ -98,7 +98,7 @@ def test_ridge_decoder_agrees_with_scikit_learn():
     mine = k_linear.RidgeDecoder().fit(x[:40], y[:40])
     standard = (x - x[:40].mean(0)) / x[:40].std(0)
 
-    theirs = RidgeClassifier(alpha=mine.ridge * 30).fit(standard[:40], y[:40])
+    theirs = RidgeClassifier(alpha=mine.fitted.penalty * 30).fit(standard[:40], y[:40])
 
     np.testing.assert_array_equal(mine.predict(x[40:]), theirs.predict(standard[40:]))
 
@@ -108,14 +108,12 @@ def test_left_out_error_is_that_of_really_leaving_out():
     rng = RNG(1)
     kernel_root = rng.normal(size=(10, 4))
     kernel, y = kernel_root @ kernel_root.T, rng.normal(size=(10, 2))
-    values, vectors = np.linalg.eigh(kernel)
-
     brute = []
     for i in range(10):
         rest = np.delete(np.arange(10), i)
         dual = np.linalg.solve(kernel[np.ix_(rest, rest)] + 0.5 * np.eye(9), y[rest])
         brute.append((kernel[i, rest] @ dual - y[i]) ** 2)
-    assert k_linear.left_out_error(np.maximum(values, 0), vectors, vectors.T @ y, 0.5) == pytest.approx(np.mean(brute))
+    assert k_linear.Dual(kernel, y).left_out_error(0.5) == pytest.approx(np.mean(brute))
 
 
 def test_decoder_survives_constant_features_and_refuses_one_trial():

@@ -76,7 +76,7 @@ def test_rows_too_many_for_memory_are_read_as_asked_for(tmp_path, monkeypatch):
 
 def test_a_full_disk_is_seen_before_the_work(tmp_path, monkeypatch):
     """After one batch the size of all is known."""
-    monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 10}))
 
     with pytest.raises(StoreError, match="latents of the images need"):
         cached_rows(tmp_path / "c", "latents", "key", ["1", "2"], rows_of(["1", "2"], []))
