@@ -32,7 +32,12 @@ def finetune(
     config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set loop.epochs=10 (repeat)")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Load, check and show what would be trained, then stop")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Load, check, show what would be trained and what it would cost, then stop; nothing is written"
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON")] = False,
 ) -> None:
     """Fine-tune Stable Diffusion on EEG-image pairs. Run again to resume.
@@ -46,13 +51,18 @@ def finetune(
     from dreamdiff.finetuning.prepare import fit_task, prepare
 
     with progress("fine-tuning") as report:
-        task = prepare(pairs, encoder, sd, clip, out, settings, progress=report, offline=offline)
+        task = prepare(pairs, encoder, sd, clip, out, settings, progress=report, offline=offline, dry_run=dry_run)
         for line in task.remarks:
             note(line)
         if not json:
             emit_table("what is trained", task.trainable_table())
+            for line in task.plan.lines() if task.plan else ():
+                note(line)
         result = None if dry_run else fit_task(task, progress=report)
     if json:
-        emit_json({"trained": task.trainable_table(), "remarks": task.remarks, "result": vars(result) if result else None})
+        plan = task.plan.to_json() if task.plan else None
+        emit_json(
+            {"trained": task.trainable_table(), "remarks": task.remarks, "plan": plan, "result": vars(result) if result else None}
+        )
     elif result:
         note(f"{out}: step {result.step} of {result.total_steps}, loss {result.loss:.4g}, validation {result.validation}")

@@ -17,8 +17,9 @@ from dreamdiff.encoders.weights import weights_folder
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.finetuning.data import TrainingData, image_moments
 from dreamdiff.finetuning.linear_start import Texts
+from dreamdiff.finetuning.plan import finetune_plan
 from dreamdiff.finetuning.task import FinetuneTask, learned_settings
-from dreamdiff.pairs.image_cache import CachedRows, cached_rows, default_cache
+from dreamdiff.pairs.image_cache import CachedRows, PlannedRows, cached_rows, default_cache, planned_rows
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.loop import fit
 from dreamdiff.training.task import FitResult
@@ -63,8 +64,13 @@ def prepare(
     *,
     progress: ProgressCallback | None = None,
     offline: bool = False,
+    dry_run: bool = False,
 ) -> FinetuneTask:
     """Load, check and cache everything that training needs, cheapest checks first.
+
+    Args:
+        dry_run: load and check only: no image is encoded and nothing is written; `task.plan` says what would be, and the task
+            cannot be trained.
 
     Raises:
         ModelError, DataError, CheckpointError, StoreError: what does not fit, before time is spent.
@@ -83,7 +89,7 @@ def prepare(
     if wants_clip(config):
         target = load_clip(clip, offline=offline)
         remarks += target.remarks
-        clip_vectors, clip_key = _clip_vectors(store, numbers, target, root, progress), target.fingerprint
+        clip_vectors, clip_key = _clip_vectors(store, numbers, target, root, progress, dry_run), target.fingerprint
         if config.start.linear_start:
             texts = Texts.of(target, store.classes, config.start.caption, "zero" if sd == "embedded" else "end")
         del target
@@ -96,13 +102,16 @@ def prepare(
         raise ModelError(
             f"images of {size} pixels do not fit a VAE that divides by {vae_factor(model.vae)}", "set image_size to a multiple"
         )
-    moments = _moments(store, numbers, model, size, root, progress)
+    moments = _moments(store, numbers, model, size, root, progress, dry_run)
     identity = {
         "config": learned_settings(config.model_dump(mode="json")),
         "pairs": store.fingerprint, "encoder": _encoder_identity(encoder), "sd": model.fingerprint, "clip": clip_key,
     }  # fmt: skip
     data = TrainingData(store, parts, row, moments, clip_vectors)
-    return FinetuneTask(config, data, eeg_encoder, model, size, identity, out, remarks, texts)
+    task = FinetuneTask(config, data, eeg_encoder, model, size, identity, out, remarks, texts, dry_run=dry_run)
+    if dry_run:
+        task.plan = finetune_plan(task, [rows for rows in (clip_vectors, moments) if isinstance(rows, PlannedRows)])
+    return task
 
 
 def check_eeg(pairs: Pairs, encoder: EEGEncoder) -> None:
@@ -160,19 +169,21 @@ def wants_clip(config: FinetuneConfig) -> bool:
 
 
 def _clip_vectors(
-    pairs: Pairs, numbers: np.ndarray, clip: ClipTarget, root: Path, progress: ProgressCallback | None
-) -> CachedRows:
+    pairs: Pairs, numbers: np.ndarray, clip: ClipTarget, root: Path, progress: ProgressCallback | None, dry_run: bool
+) -> CachedRows | PlannedRows:
     def compute(chosen: Sequence[int]) -> np.ndarray:
         return clip.encode_images([pairs.load_images([numbers[row]])[0] for row in chosen]).numpy()
 
     digests = [pairs.image_sha256[number] for number in numbers]
-    rows = cached_rows(root, "clip", clip.fingerprint, digests, compute, progress=progress)
-    return rows
+    if dry_run:
+        return planned_rows(root, "clip", clip.fingerprint, digests, (clip.width,))
+    return cached_rows(root, "clip", clip.fingerprint, digests, compute, progress=progress)
 
 
 def _moments(
-    pairs: Pairs, numbers: np.ndarray, model: StableDiffusion, size: int, root: Path, progress: ProgressCallback | None
-) -> CachedRows:
+    pairs: Pairs, numbers: np.ndarray, model: StableDiffusion, size: int, root: Path, progress: ProgressCallback | None,
+    dry_run: bool,
+) -> CachedRows | PlannedRows:  # fmt: skip
     @torch.no_grad()
     def compute(chosen: Sequence[int]) -> np.ndarray:
         return image_moments(model.vae, pairs.load_images(numbers[np.asarray(chosen)], size=size)).numpy()
@@ -180,4 +191,8 @@ def _moments(
     vae_files = {name: digest for name, digest in model.files.items() if name.startswith("vae/")} or model.files
     key = f"{'-'.join(digest[:12] for digest in vae_files.values())}-{size}"
     digests = [pairs.image_sha256[number] for number in numbers]
+    if dry_run:
+        side = size // vae_factor(model.vae)
+        shape = (2 * int(model.vae.config.latent_channels), side, side)
+        return planned_rows(root, "latents", hashlib.sha256(key.encode()).hexdigest(), digests, shape)
     return cached_rows(root, "latents", hashlib.sha256(key.encode()).hexdigest(), digests, compute, batch=4, progress=progress)

@@ -27,6 +27,7 @@ from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.finetuning.data import PairStream, TrainingData, draw_latents
 from dreamdiff.finetuning.linear_start import Texts, clip_loss, contrastive_loss, linear_start
+from dreamdiff.finetuning.plan import FinetunePlan
 from dreamdiff.finetuning.trained import Trained, trainable_table
 from dreamdiff.training.best import best_file, keep_if_best, load_trained
 from dreamdiff.training.optim import ParameterGroup
@@ -64,7 +65,10 @@ class FinetuneTask(Task[Trained]):
         run_dir: Path,
         remarks: Sequence[str] = (),
         texts: Texts | None = None,
+        *,
+        dry_run: bool = False,
     ) -> None:
+        self.plan: FinetunePlan | None = None
         self.remarks = list(remarks)
         self.config, self.data, self.model, self.image_size = config, data, model, image_size
         self.run_dir, self._identity = run_dir, identity
@@ -90,9 +94,9 @@ class FinetuneTask(Task[Trained]):
             self.module = Trained(encoder, Conditioner(wanted), unet)
             self._freeze()
         check_fit(unet, model.vae, encoder, self.module.conditioner)
-        if config.start.context_std is not None:
+        if config.start.context_std is not None and not dry_run:
             self._calibrate(config.start.context_std)
-        if texts is not None:
+        if texts is not None and not dry_run:
             self.remarks += linear_start(self.module, data, texts)
         if config.what.gradient_checkpointing:
             unet.enable_gradient_checkpointing()

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,30 @@ class CachedRows:
                 rows, back = np.unique(self._where[chosen[mine], 1], return_inverse=True)
                 out[mine] = np.asarray(array.oindex[rows])[back]
         return out
+
+
+@dataclass(frozen=True)
+class PlannedRows:
+    """What `cached_rows` would do: how many images are new, how many are there already, and the shape of a row."""
+
+    kind: str
+    new: int
+    cached: int
+    row_shape: tuple[int, ...]
+
+    @property
+    def bytes_new(self) -> int:
+        """Size of the rows to add, float32."""
+        return 4 * self.new * int(np.prod(self.row_shape))
+
+
+def planned_rows(root: Path, kind: str, key: str, digests: Sequence[str], row_shape: tuple[int, ...]) -> PlannedRows:
+    """Count what `cached_rows` would compute; reads the names of cached images, writes nothing."""
+    group = root / f"{kind}-{key[:16]}"
+    where = _index(group)[1] if group.is_dir() else {}
+    distinct = set(digests)
+    new = len(distinct - where.keys())
+    return PlannedRows(kind, new, len(distinct) - new, row_shape)
 
 
 def cached_rows(

@@ -132,7 +132,7 @@ class Whitened:
                 prepared[row] = x_CT
         longest = max(x_CT.shape[-1] for x_CT in prepared)
         eeg = torch.zeros((len(prepared), taken["eeg"].shape[1], longest))
-        for row, x_CT in enumerate(prepared):
+        for row, x_CT in enumerate(prepared):  # type: ignore[assignment]
             matrix = self._whitener[(str(self.true.person_N[int(index_B[row])]), self.true.caps[cap_B[row]].names)]
             eeg[row, : x_CT.shape[0], : x_CT.shape[1]] = matrix @ torch.from_numpy(x_CT)
         return {**taken, "eeg": eeg, "length": torch.tensor([x_CT.shape[-1] for x_CT in prepared])}

@@ -30,6 +30,7 @@ from dreamdiff.finetuning.prepare import finetune
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
 from dreamdiff.pretraining.pretrain import pretrain
+from dreamdiff.programs.label_input import label_pairs
 from dreamdiff.programs.tables import (
     ACCURACY,
     ROWS,
@@ -256,6 +257,8 @@ def _row_job(out: str, name: str, plain: Mapping[str, Any]) -> None:
     folder = place.row(name)
     encoder = _encoder_of(row, config, place)
     run = folder / "finetuned"
+    if row.label_input:
+        config = config.model_copy(update={"pairs": str(label_pairs(Pairs.open(str(config.pairs)), folder / "pairs.zarr"))})
     finetune(str(config.pairs), encoder, config.sd, config.clip, run, finetune_config(row, config), offline=True)
     found = evaluate(run, str(config.pairs), folder / "evaluation", evaluate_config(config))
     write_report(found, folder / "evaluation" / "report.html")

@@ -30,6 +30,7 @@ class Row:
     paper: float | None
     shallow: bool = False
     labels: bool = False
+    label_input: bool = False
 
 
 ROWS: dict[str, Row] = {
@@ -50,11 +51,13 @@ ROWS: dict[str, Row] = {
         Row("12", 0.75, True, "297", "E only", 22.4),
         Row("13", 0.75, False, "297", "E + A", 28.3),
         Row("14", 0.75, False, "297", "A only", 20.9),
+        # section 4.4: class labels in place of CLIP vectors, and class labels in place of EEG
         Row("labels", 0.75, False, "297", "E + A", 86.7, labels=True),
+        Row("label-input", None, False, "297", "E + A", 97.2, label_input=True),
     )
 }
 
-TABLE2 = tuple(name for name in ROWS if name != "labels")
+TABLE2 = tuple(name for name in ROWS if not name.startswith("label"))
 
 
 # Table 1: metric, paper's Brain2Image, paper's DreamDiffusion, what is measured for it, in order of preference

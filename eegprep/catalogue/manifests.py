@@ -49,6 +49,7 @@ from eegprep.readers.content import Reading, uv_of
 from eegprep.settings import Settings, read_toml, suggest, validated
 
 Kind = Literal["moabb", "bids", "files"]
+MANIFEST_ENDINGS = (".toml", ".lock")
 
 KINDS: tuple[str, ...] = get_args(Kind)
 
@@ -169,7 +170,7 @@ def load(names: str | Path | Sequence[str | Path], root: Path | None = None) -> 
 
 def is_path(name: str, root: Path) -> bool:
     """Whether a SOURCE is a bare path: no manifest, nothing with a kind in front."""
-    if re.match(r"[A-Za-z]+:", name) or (Path(name).suffix == ".toml" and (root / name).is_file()):
+    if re.match(r"[A-Za-z]+:", name) or (Path(name).suffix in MANIFEST_ENDINGS and (root / name).is_file()):
         return False
     return (_shipped(name) is None or name.startswith((".", "/")) or name.endswith("/")) and is_bare(name, root)
 
@@ -295,7 +296,7 @@ def _load_one(name: str, root: Path) -> Manifest:
 
 def _find(name: str, root: Path) -> Path:
     path = Path(name) if Path(name).is_absolute() else root / name
-    if path.is_file() and path.suffix == ".toml":
+    if path.is_file() and path.suffix in MANIFEST_ENDINGS:
         return path
     beside = _shipped(name)
     if beside is not None:
@@ -360,9 +361,20 @@ def _subjects(written: str | int | list[str | int] | None, known: Sequence[str] 
 
 
 def _absolute(target: str, root: Path) -> Path:
-    """An absolute path or glob; only the folder in front of the first wildcard is looked at."""
+    """An absolute path or glob: beside the manifest, or in the package where nothing of that name stands beside it."""
     path = Path(target).expanduser()
-    return path if path.is_absolute() else root.resolve() / path
+    if path.is_absolute():
+        return path
+    here = root.resolve() / path
+    shipped_one = shipped_folder() / path
+    return shipped_one if not _fixed_folder(here).exists() and _fixed_folder(shipped_one).exists() else here
+
+
+def _fixed_folder(path: Path) -> Path:
+    """The part of a glob in front of its first wildcard."""
+    parts = path.parts
+    wild = next((n for n, part in enumerate(parts) if any(sign in part for sign in "*?[")), len(parts))
+    return Path(*parts[:wild])
 
 
 def _require_distinct(sources: Iterable[Source]) -> None:

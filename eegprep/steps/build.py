@@ -31,7 +31,7 @@ from eegprep.steps.inputs import (
     subject_tasks,
 )
 from eegprep.steps.jobs import FILTER_SETTINGS, FetchJob, FilterJob, PadJob, RawJob, done_before
-from eegprep.steps.lockfile import changed_software, write_lock
+from eegprep.steps.lockfile import changed_software, check_lock_name, write_lock
 from eegprep.steps.origin import Choice, StoreOrigin, choose
 from eegprep.steps.plan import PlanRow, local_row, make_plan
 from eegprep.steps.run import run_step
@@ -160,6 +160,8 @@ def build(
     Returns:
         what was done, with every finding of the gates.
     """
+    if lock is not None:
+        check_lock_name(Path(lock))
     if isinstance(source, Mapping) or hasattr(source, "get_data"):
         raws = source if isinstance(source, Mapping) else {"0": source}
         given = {"scale": scale, "bad": bad, "unit": unit, "channel_names": channel_names}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from eegprep.atomic import write_text
-from eegprep.catalogue.manifests import Manifest, Source
+from eegprep.catalogue.manifests import MANIFEST_ENDINGS, Manifest, Source, shipped_folder
+from eegprep.errors import UsageError
 from eegprep.provenance import installed
 from eegprep.recording import Finding
 from eegprep.signals.recipe import Recipe
@@ -34,7 +36,7 @@ def write_lock(path: Path, tasks: Sequence[Task], manifest: Manifest, recipe: Re
     for dataset in dict.fromkeys(task.source.dataset for task in tasks):
         own = [task for task in tasks if task.source.dataset == dataset]
         for source in _sources(own):
-            lines += ["", *_source_lines(source, [task for task in own if _names(source, task)], corpus)]
+            lines += ["", *_source_lines(source, [task for task in own if _names(source, task)], corpus, path)]
     lines += ["", "[recipe]", *_table(recipe.model_dump(mode="json"))]
     lines += ["", "[software]", *_table(installed(*_SOFTWARE))]
     write_text(path, "\n".join(lines) + "\n")
@@ -49,9 +51,29 @@ def _names(source: Source, task: Task) -> bool:
     return any((source.spec, source.files) == (other.spec, other.files) for other in (task.source, *task.also))
 
 
-def _source_lines(source: Source, tasks: Sequence[Task], corpus: Path) -> list[str]:
+def check_lock_name(path: Path) -> None:
+    """A lock file is a manifest, and is read as one by its name.
+
+    Raises:
+        UsageError: it would not be.
+    """
+    if path.suffix not in MANIFEST_ENDINGS:
+        raise UsageError(f"--lock {path}: a lock file is a manifest", f"name it {path.with_suffix('.toml').name}")
+
+
+def _portable(source: Source, path: Path) -> str:
+    """The source as another machine can find it: relative to the package or to the lock file."""
+    if source.kind == "moabb":
+        return source.spec
+    target, package = Path(source.target), shipped_folder()
+    if target.is_relative_to(package):
+        return f"{source.kind}:{target.relative_to(package).as_posix()}"
+    return f"{source.kind}:{Path(os.path.relpath(target, path.resolve().parent)).as_posix()}"
+
+
+def _source_lines(source: Source, tasks: Sequence[Task], corpus: Path, path: Path) -> list[str]:
     fields = {
-        "spec": source.spec,
+        "spec": _portable(source, path),
         "dataset": source.dataset,
         "subjects": [task.subject for task in tasks],
         "pattern": source.pattern,

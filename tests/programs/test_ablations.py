@@ -13,8 +13,10 @@ from tiny_evaluation import tiny_pairs, tiny_parts
 from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder, parameter_count
 from dreamdiff.finetuning.config import FinetuneConfig
+from dreamdiff.pairs.reader import Pairs
 from dreamdiff.programs import ablations as a
 from dreamdiff.programs import tables as a_tables
+from dreamdiff.programs.label_input import label_pairs
 from eegprep.errors import UsageError
 from eegprep.settings import resolve
 
@@ -207,3 +209,19 @@ def test_unknown_rows_are_refused_before_anything_runs(tmp_path):
     with pytest.raises(UsageError, match="no row '15'"):
         a.ablate(tmp_path / "new", ["full", "15"], tiny_config())
     assert not (tmp_path / "new").exists()
+
+
+def test_the_row_that_is_told_the_label_has_no_eeg(tmp_path):
+    """Section 4.4's 97.2 %: equal trials for equal labels, and the same images and splits as before."""
+    source = Pairs.open(tiny_pairs(tmp_path / "pairs.zarr", per_class=6))
+
+    told = Pairs.open(label_pairs(source, tmp_path / "told.zarr"))
+
+    eeg = told.eeg(np.arange(len(told)))
+    for label in np.unique(told.labels):
+        assert np.ptp(eeg[told.labels == label], axis=0).max() == 0
+    assert len(np.unique(eeg[:, 0, 0])) == len(told.classes)
+    assert np.array_equal(told.labels, source.labels)
+    assert told.image_sha256 == source.image_sha256
+    assert {name: rows.tolist() for name, rows in told.splits.items()} == {n: r.tolist() for n, r in source.splits.items()}
+    assert told.provenance == "simulated"

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -533,3 +534,36 @@ def test_jobs_are_known_by_what_they_are_made_of(tmp_path, people):
 
     assert group(tmp_path / "elsewhere/d.zarr", f"{dataset}/01")["commit"]["key"] == key
     assert jobs_recipe.ALGORITHM >= 1
+
+
+@pytest.mark.parametrize("name", ["a.lock", "a.toml"])
+def test_a_lock_file_is_handed_over_with_the_recordings(tmp_path, name):
+    """Whatever its name; no path of this machine stands in it, and it repeats the build in another folder."""
+    (tmp_path / "here").mkdir()
+    write_people(tmp_path / "here/people", 2)
+    eegprep.build(f"files:{tmp_path}/here/people/*.edf", tmp_path / "a.zarr", lock=tmp_path / "here" / name)
+    assert str(tmp_path) not in (tmp_path / "here" / name).read_text()
+
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    eegprep.build(tmp_path / "there" / name, tmp_path / "b.zarr")
+
+    assert tree(tmp_path / "a.zarr") == tree(tmp_path / "b.zarr")
+
+
+def test_a_lock_of_the_shipped_sample_names_the_package(tmp_path):
+    """`files:sample/...` is found on any machine that has the package."""
+    eegprep.build("sample.toml", tmp_path / "a.zarr", lock=tmp_path / "a.lock")
+
+    text = (tmp_path / "a.lock").read_text()
+    assert 'spec = "files:sample/' in text
+    assert str(tmp_path) not in text
+    assert eegprep.build(tmp_path / "a.lock", tmp_path / "b.zarr").windows == 148
+
+
+def test_a_lock_file_with_another_ending_is_refused_before_the_work(tmp_path):
+    source = write_people(tmp_path / "people", 1)
+
+    with pytest.raises(UsageError, match="a lock file is a manifest"):
+        eegprep.build(source, tmp_path / "a.zarr", lock=tmp_path / "a.json")
+
+    assert not (tmp_path / "a.zarr").exists()

@@ -1,0 +1,145 @@
+"""Says what a fine-tuning run would cost, before anything is encoded or written: images, bytes, memory, minutes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dreamdiff.finetuning.config import FinetuneConfig
+from dreamdiff.pairs.image_cache import PlannedRows
+
+if TYPE_CHECKING:
+    from dreamdiff.finetuning.data import TrainingData
+
+# ours: networks reach about this share of the rate of large matrix products on a CPU (benchmarks/finetune.py)
+EFFICIENCY = 0.4
+BACKWARD = 3.0  # a training step costs about three forward passes
+
+
+class Planned(Protocol):
+    """What the plan reads of a task."""
+
+    config: FinetuneConfig
+    data: TrainingData
+    module: nn.Module
+    model: Any
+    image_size: int
+
+
+@dataclass(frozen=True)
+class FinetunePlan:
+    """images: to encode. cached: encoded by an earlier run. cache_bytes, run_bytes: on disk. memory_bytes: of weights, gradients,
+    optimiser and one batch of activations. encode_minutes, train_minutes: on this machine, estimated from operations."""
+
+    images: int
+    cached: int
+    cache_bytes: int
+    run_bytes: int
+    memory_bytes: int
+    steps: int
+    encode_minutes: float
+    train_minutes: float
+
+    def lines(self) -> list[str]:
+        """For people."""
+        return [
+            f"images to encode: {self.images} new, {self.cached} cached ({_size(self.cache_bytes)} to write, about {_minutes(self.encode_minutes)})",
+            f"training: {self.steps:,} steps, about {_minutes(self.train_minutes)} on this machine; needs about {_size(self.memory_bytes)} of memory",
+            f"run folder: about {_size(self.run_bytes)}",
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def finetune_plan(task: Planned, planned: Sequence[PlannedRows]) -> FinetunePlan:
+    """Estimate from shapes: operations are counted on tensors without memory, the machine's rate with one product of matrices."""
+    config, data = task.config, task.data
+    unet, vae = cast(nn.Module, getattr(task.module, "unet")), cast(nn.Module, task.model.vae)  # noqa: B009
+    trained = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
+    weights = sum(p.numel() * p.element_size() for part in (task.module, vae) for p in part.parameters())
+    side = next((rows.row_shape[-1] for rows in planned if rows.kind == "latents"), 8)
+    rate = machine_rate()
+    encode = sum(rows.new for rows in planned if rows.kind == "latents") * _vae_operations(vae, task.image_size) / rate / 60
+    per_trial, activations = _unet_operations(unet, side)
+    batches = max(1, -(-len(data.parts["train"]) // config.data.batch_size))
+    steps = max(1, round(batches * config.loop.epochs / config.loop.accumulation))
+    if config.loop.max_steps is not None:
+        steps = min(steps, config.loop.max_steps)
+    train = (
+        steps * config.data.batch_size * config.loop.accumulation * per_trial * BACKWARD / rate / 60
+        if config.losses.w_sd
+        else 0.0
+    )
+    kept = activations * (0.2 if config.what.gradient_checkpointing else 1.0) * config.data.batch_size
+    return FinetunePlan(
+        images=max((rows.new for rows in planned), default=0),
+        cached=min((rows.cached for rows in planned), default=0),
+        cache_bytes=sum(rows.bytes_new for rows in planned),
+        run_bytes=int(weights + 3 * 3 * 4 * trained),
+        memory_bytes=int(weights + 3 * 4 * trained + kept),
+        steps=steps,
+        encode_minutes=encode,
+        train_minutes=train,
+    )
+
+
+def machine_rate(size: int = 512) -> float:
+    """Operations a second that a network can expect here: a share of what one product of two matrices reaches."""
+    a = torch.ones(size, size)
+    a @ a
+    start = time.perf_counter()
+    for _ in range(3):
+        a @ a
+    return EFFICIENCY * 3 * 2 * size**3 / max(time.perf_counter() - start, 1e-6)
+
+
+def _vae_operations(vae: nn.Module, pixels: int) -> float:
+    copy = _without_memory(vae)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        cast(Any, copy).encode(torch.empty(1, 3, pixels, pixels, device="meta"))
+    return float(counter.get_total_flops())
+
+
+def _unet_operations(unet: nn.Module, side: int) -> tuple[float, float]:
+    """Operations of one forward pass of one image, and bytes of the activations that a backward pass needs."""
+    copy = _without_memory(unet)
+    config = cast(Any, unet).config
+    held = 0
+
+    def count(module: nn.Module, inputs: object, output: object) -> None:
+        nonlocal held
+        if isinstance(output, torch.Tensor) and not list(module.children()):
+            held += output.numel() * 4
+
+    hooks = [module.register_forward_hook(count) for module in copy.modules()]
+    state = torch.empty(1, int(config.in_channels), side, side, device="meta")
+    text = torch.empty(1, 77, int(config.cross_attention_dim), device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        cast(Any, copy)(state, torch.zeros(1, dtype=torch.long, device="meta"), encoder_hidden_states=text)
+    for hook in hooks:
+        hook.remove()
+    return float(counter.get_total_flops()), float(held)
+
+
+def _without_memory(module: nn.Module) -> nn.Module:
+    """The same network from its configuration, on the meta device: shapes without values."""
+    with torch.device("meta"):
+        kind = cast(Any, type(module))
+        return cast(nn.Module, kind.from_config(cast(Any, module).config))
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def _minutes(value: float) -> str:
+    if value < 1:
+        return f"{max(1, round(value * 60))} s"
+    return f"{value:.0f} min" if value < 120 else f"{value / 60:.0f} h"

@@ -1,0 +1,44 @@
+"""Makes pairs whose EEG is a code of the class: the row of section 4.4 in which the network is told the label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dreamdiff.pairs.reader import Pairs
+from dreamdiff.pairs.writer import PairsWriter
+
+
+def label_pairs(pairs: Pairs, out: Path) -> Path:
+    """The same trials and images with a code of the class in place of the EEG: what a network reaches that is told the label.
+
+    Every class has a fixed pattern over channels and time, drawn once, with the amplitude of EEG; all its trials are equal.
+    """
+    channels, samples = pairs.eeg_shape
+    recipe = {"made_by": "label-input", "of": pairs.fingerprint}
+    writer = PairsWriter(
+        out,
+        recipe=recipe,
+        classes=pairs.classes,
+        provenance="simulated",
+        licence=pairs.licence,
+        channels=channels,
+        samples=samples,
+    )
+    if writer.complete:
+        return out
+    code_KCT = 10 * np.random.default_rng(0).standard_normal((len(pairs.classes), channels, samples)).astype(np.float32)
+    with writer:
+        numbers = np.arange(len(pairs.image_sha256))
+        size = None if len({image.shape for image in pairs.load_images(numbers[:2])}) == 1 else 256
+        writer.set_images(pairs.load_images(numbers, size=size), [f"image {number}" for number in numbers])
+        for number, name in enumerate(pairs.subjects):
+            mine = np.flatnonzero(pairs.person == number)
+            kept = {key: value for key, value in pairs.attributes[name].items() if key in ("sfreq", "t0", "channels", "band")}
+            if not writer.done(name, "label-input"):
+                with writer.subject(name, "label-input", {**kept, "unit": "uV"}) as target:
+                    for part in np.array_split(mine, max(1, len(mine) // 256)):
+                        target.add(code_KCT[pairs.labels[part]], image=pairs.image[part], label=pairs.labels[part])
+        writer.finish(pairs.splits)
+    return out
