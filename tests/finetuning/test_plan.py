@@ -25,7 +25,7 @@ def listing(folder):
 
 
 def arguments(parts, *more):
-    sets = ["--set", "w_clip=0", "--set", "loop.max_steps=3"]
+    sets = ["--set", "losses.w_clip=0", "--set", "loop.max_steps=3"]
     names = ["--pairs", parts / "pairs.zarr", "--encoder", parts / "encoder", "--sd", parts / "sd", "--out", parts / "run"]
     return [str(item) for item in ["train", "finetune", *names, "--preset", "tiny", *sets, *more]]
 

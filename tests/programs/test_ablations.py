@@ -213,7 +213,7 @@ def test_unknown_rows_are_refused_before_anything_runs(tmp_path):
 
 def test_the_row_that_is_told_the_label_has_no_eeg(tmp_path):
     """Section 4.4's 97.2 %: equal trials for equal labels, and the same images and splits as before."""
-    source = Pairs.open(tiny_pairs(tmp_path / "pairs.zarr", per_class=6))
+    source = Pairs.open(tiny_pairs())
 
     told = Pairs.open(label_pairs(source, tmp_path / "told.zarr"))
 
