@@ -61,9 +61,19 @@ Order = Annotated[
 MaxPerSubject = Annotated[int | None, typer.Option(help="Seeded draw of at most so many windows a subject")]
 Seed = Annotated[
     int | None,
-    typer.Option(help="Random seed for --max-per-subject, and for choosing among more channels than rows [default: 0]"),
+    typer.Option(help="Random seed for --max-per-subject [default: 0]"),
 ]
 MinChannels = Annotated[int | None, typer.Option(help="Quarantine recordings with fewer EEG channels than this [default: 1]")]
+MaxChannels = Annotated[
+    int | None, typer.Option(help="Quarantine recordings with more EEG channels than this [default: no limit]")
+]
+SelectChannels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE_OR_LIST",
+        help="Only these channels, by name [default: all; of more than fit, as many as fit, spread over the head]",
+    ),
+]
 MinUv = Annotated[
     float | None,
     typer.Option(help="Quarantine recordings whose median channel deviates by less than this after filtering, uV [default: 1]"),

@@ -44,6 +44,8 @@ def build(
     max_per_subject: o.MaxPerSubject = None,
     seed: o.Seed = None,
     min_channels: o.MinChannels = None,
+    max_channels: o.MaxChannels = None,
+    select_channels: o.SelectChannels = None,
     min_uv: o.MinUv = None,
     max_uv: o.MaxUv = None,
     keep_private: o.KeepPrivate = False,
@@ -73,6 +75,8 @@ def build(
         "max_per_subject": max_per_subject,
         "seed": seed,
         "min_channels": min_channels,
+        "max_channels": max_channels,
+        "select_channels": o.names_of(select_channels),
         "min_uv": min_uv,
         "max_uv": max_uv,
     }

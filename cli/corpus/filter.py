@@ -29,6 +29,8 @@ def filter_(
     window: o.Window = None,
     short: o.Short = None,
     min_channels: o.MinChannels = None,
+    max_channels: o.MaxChannels = None,
+    select_channels: o.SelectChannels = None,
     min_uv: o.MinUv = None,
     max_uv: o.MaxUv = None,
     workers: o.Workers = 1,
@@ -48,7 +50,7 @@ def filter_(
 
     recipe = make_recipe(
         low=low, high=high, nyquist=nyquist, resample=resample, notch=notch, window=window, short=short,
-        min_channels=min_channels, min_uv=min_uv, max_uv=max_uv,
+        min_channels=min_channels, max_channels=max_channels, select_channels=o.names_of(select_channels), min_uv=min_uv, max_uv=max_uv,
     )  # fmt: skip
     with progress("filter") as bar:
         summary = step(

@@ -21,7 +21,7 @@ from eegprep.errors import SourceError
 from eegprep.provenance import installed
 from eegprep.readers.triggers import near
 from eegprep.recording import Event, Finding, Origin, Recording
-from eegprep.signals.channels import is_other, standard_positions, why_not_eeg
+from eegprep.signals.channels import is_other, misplaced, standard_positions, why_not_eeg
 
 # ours: an offset beyond this is taken off before the conversion to float32, uV
 OFFSET_UV = 1000.0
@@ -130,6 +130,8 @@ def to_recording(
     found = [note for note in content.notes if not is_seam(note)]
     kept, outside = inside(merge(found, content.triggers, rate), seconds) if events is None else (list(events), [])
     notes = [*content.findings, *left_out, *outside_note(outside, kept, seconds)]
+    places_C3, misplaced_notes = _positions(chosen)
+    notes += misplaced_notes
     notes += [Note("marked_bad", "marked as bad in the source", channel.name) for channel in chosen if channel.bad]
     lows, highs = zip(*(content.bands[row] for row in rows), strict=True) if content.bands else ((0.0,), (rate / 2,))
     return Recording(
@@ -140,7 +142,7 @@ def to_recording(
         subject=origin.subject,
         session=origin.session,
         run=origin.run,
-        positions_C3=_positions(chosen),
+        positions_C3=places_C3,
         original_sfreq=rate,
         events=tuple(kept),
         segments=stretches(content, kept, rate, signal_CT.shape[1], reading.bad == "reject"),
@@ -349,13 +351,26 @@ def finding(note: Note, recording: str) -> Finding:
     return Finding(note.code, recording, note.channel, note.value, None, "dropped channel" if dropped else "noted", note.message)
 
 
-def _positions(channels: Sequence[Channel]) -> np.ndarray:
-    """(C, 3) m in head coordinates: what the file says, else the standard place of that name, else NaN."""
+def _positions(channels: Sequence[Channel]) -> tuple[np.ndarray, list[Note]]:
+    """(C, 3) m in head coordinates: what the file says, else the standard place of that name, else NaN.
+
+    A place that cannot be an electrode's counts as unknown and is named: the file's word on it is not replaced by another's.
+    """
     places_C3 = standard_positions([channel.name for channel in channels])
-    for row, channel in enumerate(channels):
-        if channel.place is not None:
-            places_C3[row] = channel.place
-    return places_C3
+    given = [row for row, channel in enumerate(channels) if channel.place is not None]
+    for row in given:
+        places_C3[row] = channels[row].place
+    wrong: dict[str, list[str]] = {}
+    for row, reason in zip(given, misplaced(places_C3[given]), strict=True):
+        if reason:
+            places_C3[row] = np.nan
+            wrong.setdefault(reason, []).append(channels[row].name)
+    notes = [
+        Note("positions", f"{len(names)} of {len(channels)} electrodes lie {reason}, so their places are not known: {', '.join(names[:3])}"
+             f"{', ...' if len(names) > 3 else ''}")
+        for reason, names in wrong.items()
+    ]  # fmt: skip
+    return places_C3, notes
 
 
 def signal_reader(values_CT: np.ndarray) -> Callable[[Sequence[int], np.ndarray], tuple[np.ndarray, np.ndarray]]:

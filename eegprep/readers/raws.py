@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # ours: samples x channels converted at once; 32 MB of float64
 _CHUNK_VALUES = 4_000_000
+# kind of a point that is an electrode
+_FIFF_POINT_EEG = 3
 _FIFF_UNIT_V = 107
 _BROUGHT_TO_V = ("uV", "\u00b5V", "mV", "V")
 
@@ -122,6 +124,7 @@ def _channels(raw: BaseRaw, sfreq: float) -> tuple[Channel, ...]:
     """
     written: dict[str, str] = getattr(raw, "_orig_units", None) or {}
     brainvision = type(raw).__name__ == "RawBrainVision"
+    digitised = any(int(point["kind"]) == _FIFF_POINT_EEG for point in raw.info["dig"] or ())
     channels = []
     for name, typed, about in zip(raw.ch_names, raw.get_channel_types(), raw.info["chs"], strict=True):
         kind = typed
@@ -136,7 +139,8 @@ def _channels(raw: BaseRaw, sfreq: float) -> tuple[Channel, ...]:
         ):
             unit = written[name]
         place = np.array(about["loc"][:3], float)
-        known = np.isfinite(place).all() and (place != 0).any()
+        # without any position in the file, zeros are a reader's way to say so
+        known = np.isfinite(place).all() and (bool(place.any()) or digitised)
         where = (float(place[0]), float(place[1]), float(place[2])) if known else None
         channels.append(Channel(name, sfreq, kind, False, unit, where, name in raw.info["bads"]))
     return tuple(channels)

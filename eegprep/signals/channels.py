@@ -219,3 +219,65 @@ def canonical_order(names: Sequence[str], positions_C3: np.ndarray) -> list[int]
         return float(np.argmin(np.linalg.norm(places_N3 - place, axis=1))) + 0.5, index
 
     return sorted(range(len(names)), key=rank)
+
+
+# ours: how far from the middle of the head an electrode can lie, m: every standard montage fits with room to spare
+_HEAD = (0.04, 0.13)
+# ours: electrodes closer than this are in one place, m
+_APART = 1e-3
+
+
+def misplaced(positions_N3: np.ndarray) -> list[str]:
+    """Why a position cannot be an electrode's, "" where it can or none is given: at the origin, in one place, outside a head."""
+    places_N3 = np.asarray(positions_N3, float).reshape(-1, 3)
+    known = np.isfinite(places_N3).all(axis=1)
+    reasons = [""] * len(places_N3)
+    away_N = np.linalg.norm(places_N3 - _HEAD_CENTRE, axis=1)
+    for index in np.flatnonzero(known).tolist():
+        near = known & (np.linalg.norm(places_N3 - places_N3[index], axis=1) < _APART)
+        if not places_N3[index].any():
+            reasons[index] = "at the origin"
+        elif near.sum() > 1:
+            reasons[index] = "in the place of another one"
+        elif not _HEAD[0] <= away_N[index] <= _HEAD[1]:
+            reasons[index] = "outside a head"
+    return reasons
+
+
+def spread_channels(names: Sequence[str], positions_C3: np.ndarray, keep: int) -> tuple[list[int], str]:
+    """`keep` of more channels, the same for every recording of a cap, and how they were chosen.
+
+    Over the head, each next one as far as possible from those that are taken; without known places evenly in channel order. Standard
+    names count before places that were measured on a person, so that people of one cap keep the same electrodes.
+
+    Returns:
+        indices in the order of the channels, and a phrase for people.
+    """
+    standard_C3 = standard_positions(names)
+    places_C3 = np.where(np.isfinite(standard_C3), standard_C3, positions_C3)
+    if np.isfinite(positions_C3).all():
+        places_C3 = _places_of_makers(names, places_C3)
+    known = np.flatnonzero(np.isfinite(places_C3).all(axis=1))
+    if len(known) < keep:
+        even = np.round(np.linspace(0, len(names) - 1, keep)).astype(int)
+        return even.tolist(), "evenly spaced in channel order, because their places are not known"
+    unit_N3 = directions(places_C3[known])
+    chosen = [int(np.argmax(unit_N3[:, 2]))]
+    nearest_N = unit_N3 @ unit_N3[chosen[0]]
+    while len(chosen) < keep:
+        nearest_N[chosen] = np.inf
+        chosen.append(int(np.argmin(nearest_N)))
+        nearest_N = np.maximum(nearest_N, unit_N3 @ unit_N3[chosen[-1]])
+    return sorted(known[chosen].tolist()), "spread over the head"
+
+
+def _places_of_makers(names: Sequence[str], measured_C3: np.ndarray) -> np.ndarray:
+    """Places of the cap that numbered names belong to (EGI's E1 to E256, BioSemi's A1 to H32) instead of those measured on a person."""
+    patterns = {"GSN-HydroCel-257": r"E\d+", "biosemi256": r"[A-H]\d+"}
+    montage = next((cap for cap, pattern in patterns.items() if all(re.fullmatch(pattern, name) for name in names)), None)
+    if montage is None:
+        return measured_C3
+    import mne
+
+    table = mne.channels.make_standard_montage(montage).get_positions()["ch_pos"]
+    return np.array([table[name] for name in names]) if set(names) <= set(table) else measured_C3

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from eegprep.recording import Finding, Recording
-from eegprep.signals.channels import other_names
+from eegprep.signals.channels import canonical_name, other_names, spread_channels
 from eegprep.signals.recipe import Recipe
 from eegprep.signals.windows import LEAST_POSITIONS, known_positions, plan_cut
 
@@ -53,6 +53,17 @@ def gate_raw(recording: Recording, recipe: Recipe) -> Recording:
         [i for i, other in enumerate(other_names(names)) if other and names[i] not in recording.named],
         "typed as EEG, but the name says otherwise",
     )
+    if recipe.select_channels:
+        wanted = {canonical_name(name).casefold() for name in recipe.select_channels}
+        drop(
+            "not_selected",
+            [i for i, name in enumerate(names) if keep[i] and canonical_name(name).casefold() not in wanted],
+            "is not among --select-channels",
+        )
+        absent = len(wanted) - len({canonical_name(name).casefold() for name in names} & wanted)
+        if absent:
+            message = f"{absent} of {len(wanted)} channels of --select-channels are not in the recording"
+            findings.append(Finding("select_channels", recording.name, None, absent, len(wanted), "noted", message))
     range_C = _ranges(recording)
     if not np.isfinite(range_C[keep]).all():
         recording, dropped, share_C, found = _without_lost_samples(recording, keep & ~np.isfinite(range_C), keep, recipe.window)
@@ -164,7 +175,16 @@ def _size_findings(recording: Recording, recipe: Recipe, dropped: Sequence[Findi
         message = f"{n_channels} EEG channels (least {recipe.min_channels}{why})"
         fix = "" if n_channels else "exclude the recording: none of its channels can be used"
         return [Finding("few_channels", name, None, n_channels, recipe.min_channels, "quarantined", message, fix)]
+    if recipe.max_channels is not None and n_channels > recipe.max_channels:
+        message = f"{n_channels} EEG channels (most {recipe.max_channels})"
+        fix = "raise --max-channels, or choose channels with --select-channels"
+        return [Finding("many_channels", name, None, n_channels, recipe.max_channels, "quarantined", message, fix)]
     findings = []
+    if n_channels > recipe.channels and recipe.mode != "spline":
+        kept, how = spread_channels(recording.channels, recording.positions_C3, recipe.channels)
+        names = [recording.channels[row] for row in kept]
+        message = f"{len(kept)} of {n_channels} channels kept, {how}: {', '.join(names[:3])} ... {names[-1]}"
+        findings.append(Finding("many_channels", name, None, n_channels, recipe.channels, "noted", message))
     if n_channels < _PAPER_CHANNELS:
         message = f"{n_channels} EEG channels, fewer than the {_PAPER_CHANNELS} of the paper"
         findings.append(Finding("few_channels", name, None, n_channels, _PAPER_CHANNELS, "noted", message))

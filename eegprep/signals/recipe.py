@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from eegprep import provenance, settings
 from eegprep.settings import Settings
@@ -12,6 +12,9 @@ from eegprep.signals.filters import NyquistPolicy
 
 # raised when the same settings begin to give other numbers, so that old subjects are rebuilt
 ALGORITHM = 1
+
+
+_SINCE_0_2 = ("max_channels", "select_channels")
 
 
 class Recipe(Settings):
@@ -25,9 +28,10 @@ class Recipe(Settings):
     short: recordings of at most `window` samples are left out, or stretched to `window` (released code).
     mode: how rows beyond the recording's channels are filled (paper: replicate).
     channel_order: "source", or "canonical": front to back, left to right, so that row k is about the same place everywhere.
-    max_per_subject, seed: a seeded draw of at most so many windows a subject; `seed` also places blocks of over 128 channels.
-    min_channels: recordings with fewer EEG channels are quarantined. min_uv, max_uv: the same for the median channel standard
-        deviation after filtering, uV.
+    max_per_subject, seed: a seeded draw of at most so many windows a subject.
+    min_channels, max_channels: recordings with fewer or more EEG channels are quarantined. min_uv, max_uv: the same for the median
+        channel standard deviation after filtering, uV.
+    select_channels: only these, by name; empty takes all, and of more than `channels` as many as fit, spread over the head.
     """
 
     low: float = Field(default=5.0, gt=0, description="Lower edge of the pass band, Hz (paper: 5)")
@@ -43,7 +47,7 @@ class Recipe(Settings):
     mode: Literal["replicate", "zeros", "spline"] = "replicate"
     channel_order: Literal["source", "canonical"] = "source"
     max_per_subject: int | None = Field(default=None, ge=1, description="At most so many windows from a subject, drawn at random")
-    seed: int = Field(default=0, description="Seed of that draw and of choosing among more channels than rows")
+    seed: int = Field(default=0, description="Seed of that draw")
     min_channels: int = Field(default=1, ge=1)
     min_uv: float = Field(
         default=1.0,
@@ -55,6 +59,14 @@ class Recipe(Settings):
         gt=0,
         description="Recordings whose median channel standard deviation after filtering is above this are quarantined, uV",
     )
+    max_channels: int | None = Field(default=None, ge=1, description="Recordings with more EEG channels are quarantined")
+    select_channels: tuple[str, ...] = Field(default=(), description="Only these channels, by name; empty for all")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings that 0.1.0 did not have are written only when used, so that recipes and fingerprints of others stay."""
+        content: dict[str, Any] = write(self)
+        return {key: value for key, value in content.items() if key not in _SINCE_0_2 or value}
 
 
 def make_recipe(**options: Any) -> Recipe:

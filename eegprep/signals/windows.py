@@ -10,7 +10,7 @@ import numpy as np
 
 from eegprep.errors import SignalError
 from eegprep.recording import Recording
-from eegprep.signals.channels import canonical_order, directions, montage_directions
+from eegprep.signals.channels import canonical_order, directions, montage_directions, spread_channels
 from eegprep.signals.head import spline_weights
 from eegprep.signals.recipe import Recipe
 
@@ -39,18 +39,17 @@ def window_starts(segments: Sequence[tuple[int, int]], window: int, stride: int)
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
-def pad_map(n_channels: int, channels: int = 128, rng: np.random.Generator | None = None) -> np.ndarray:
+def pad_map(n_channels: int, channels: int = 128) -> np.ndarray:
     """Which source channel each of the `channels` output rows shows: (channels,) int64.
 
-    Replicated in order, `arange(channels) % n_channels`, as the paper's released code does. More source channels than rows:
-    a contiguous block that starts where `rng` says, or at 0 without one.
+    Replicated in order, `arange(channels) % n_channels`, as the paper's released code does. More source channels than rows: evenly
+    spaced in channel order; recordings, whose electrodes are known, choose by place (`channels.spread_channels`).
     """
     if n_channels < 1:
         raise SignalError("a recording with 0 channels cannot be padded (least 1)", "leave the recording out")
     if n_channels <= channels:
         return np.arange(channels) % n_channels
-    start = 0 if rng is None else int(rng.integers(n_channels - channels + 1))
-    return np.arange(start, start + channels)
+    return np.round(np.linspace(0, n_channels - 1, channels)).astype(np.int64)
 
 
 def pad_channels(windows: np.ndarray, channels: int = 128) -> np.ndarray:
@@ -206,13 +205,15 @@ def plan_channels(recording: Recording, recipe: Recipe) -> ChannelPlan:
         targets_N3 = montage_directions(recipe.channels)
         weights[:, known] = spline_weights(directions(recording.positions_C3[known]), targets_N3)
         return ChannelPlan((-1,) * recipe.channels, weights)
-    seeded = hashlib.blake2b(f"{recipe.seed}|{recording.name}".encode(), digest_size=8).digest()
-    rows = pad_map(n_channels, recipe.channels, np.random.default_rng(int.from_bytes(seeded, "little")))
-    if recipe.mode == "zeros" and n_channels < recipe.channels:
-        rows = np.where(np.arange(recipe.channels) < n_channels, rows, -1)
+    order = list(range(n_channels))
+    if n_channels > recipe.channels:
+        order = spread_channels(recording.channels, recording.positions_C3, recipe.channels)[0]
     if recipe.channel_order == "canonical":
-        order = np.array(canonical_order(recording.channels, recording.positions_C3))
-        rows = np.where(rows >= 0, order[rows], -1)
+        ranked = canonical_order(recording.channels, recording.positions_C3)
+        order = sorted(order, key=ranked.index)
+    rows = np.array(order)[pad_map(len(order), recipe.channels)]
+    if recipe.mode == "zeros":
+        rows = np.where(np.arange(recipe.channels) < len(order), rows, -1)
     return ChannelPlan(tuple(rows.tolist()))
 
 

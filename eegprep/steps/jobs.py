@@ -24,7 +24,18 @@ from eegprep.store.records import LeftOutSubject, Provenance, SubjectGroup
 from eegprep.store.writer import SubjectWriter
 
 # settings that `filter` uses; the others are those of `pad`
-FILTER_SETTINGS = ("low", "high", "nyquist", "resample", "notch", "min_channels", "min_uv", "max_uv")
+FILTER_SETTINGS = (
+    "low",
+    "high",
+    "nyquist",
+    "resample",
+    "notch",
+    "min_channels",
+    "min_uv",
+    "max_uv",
+    "max_channels",
+    "select_channels",
+)
 
 
 @dataclass(frozen=True)
@@ -267,13 +278,15 @@ def relevant_settings(recipe: Recipe, facts: Sequence[Facts], *, pad: bool = Tru
     """
     settings = recipe.model_dump(mode="json")
     if not pad:
-        settings = {key: settings[key] for key in FILTER_SETTINGS}
+        settings = {key: settings[key] for key in FILTER_SETTINGS if key in settings}
     rates = [min(fact.original_sfreq, recipe.resample or fact.original_sfreq) for fact in facts]
     if all(filters.fits(rate, recipe.high) for rate in rates):
         settings.pop("nyquist")
     least, low, high = (settings.pop(key) for key in ("min_channels", "min_uv", "max_uv"))
+    most = settings.pop("max_channels", None)
     settings["gates"] = [
-        [fact.channels >= least, None if fact.amplitude is None else low <= fact.amplitude <= high] for fact in facts
+        [least <= fact.channels <= (most or fact.channels), None if fact.amplitude is None else low <= fact.amplitude <= high]
+        for fact in facts
     ]
     if pad:
         _drop_idle_pad_settings(settings, recipe, facts)
@@ -291,8 +304,9 @@ def _drop_idle_pad_settings(settings: dict[str, Any], recipe: Recipe, facts: Seq
     capped = recipe.max_per_subject is not None and sum(cut_facts.total for _, cut_facts in cut) > recipe.max_per_subject
     if not capped:
         settings.pop("max_per_subject")
-    if not capped and all(channels <= recipe.channels for channels, _ in cut):
         settings.pop("seed")
+    if recipe.mode != "spline" and any(channels > recipe.channels for channels, _ in cut):
+        settings["more_channels"] = "spread over the head"  # 0.1.0 took a seeded block of each recording
 
 
 def done_before(

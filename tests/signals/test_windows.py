@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import mne
 import numpy as np
 import pytest
 from eeg_files import eeg, names, recording
@@ -13,7 +14,16 @@ from mne.channels.interpolation import _make_interpolation_matrix
 from scipy.interpolate import interp1d
 
 from eegprep.errors import SignalError, UsageError
-from eegprep.signals.channels import canonical_name, canonical_order, montage_directions, other_names, standard_positions
+from eegprep.signals.channels import (
+    canonical_name,
+    canonical_order,
+    directions,
+    misplaced,
+    montage_directions,
+    other_names,
+    spread_channels,
+    standard_positions,
+)
 from eegprep.signals.head import spline_weights
 from eegprep.signals.recipe import make_recipe
 from eegprep.signals.windows import crop, draw, make_windows, pad_channels, pad_map, plan_channels, plan_cut, stretch
@@ -38,17 +48,18 @@ def test_crop_gives_every_window_that_fits_and_no_other(n_channels, n_samples, w
         np.testing.assert_array_equal(ours, theirs)
 
 
-@given(n_channels=st.integers(1, 300), rows=st.integers(1, 300), seed=st.integers(0, 50))
+@given(n_channels=st.integers(1, 300), rows=st.integers(1, 300))
 @settings(max_examples=80, deadline=None)
-def test_padding_is_the_released_rule_for_any_number_of_channels(n_channels, rows, seed):
-    """Up to `rows` channels: `arange(rows) % n`. More: one contiguous block inside the recording."""
-    chosen = pad_map(n_channels, rows, np.random.default_rng(seed))
+def test_padding_is_the_released_rule_for_any_number_of_channels(n_channels, rows):
+    """Up to `rows` channels: `arange(rows) % n`. More: evenly spaced, from the first to the last."""
+    chosen = pad_map(n_channels, rows)
 
     if n_channels <= rows:
         np.testing.assert_array_equal(chosen, np.arange(rows) % n_channels)
     else:
-        np.testing.assert_array_equal(np.diff(chosen), 1)
-        assert chosen[0] >= 0 and chosen[-1] < n_channels and len(chosen) == rows
+        steps = np.diff(chosen)
+        assert len(chosen) == rows and chosen[0] == 0 and (rows == 1 or chosen[-1] == n_channels - 1)
+        assert rows < 2 or (steps.min() >= 1 and steps.max() - steps.min() <= 1)
 
 
 def test_pad_channels_works_on_one_window_and_on_many():
@@ -61,15 +72,49 @@ def test_pad_channels_works_on_one_window_and_on_many():
     np.testing.assert_array_equal(pad_channels(windows_NCT[0], 12), padded[0])
 
 
-def test_a_block_of_many_channels_depends_on_seed_and_recording_only():
-    """A rebuilt subject has to be the same, in whatever order and company it is built."""
-    made = recording(eeg(200, 600, 200.0))
+def cap(name: str) -> tuple[list[str], np.ndarray]:
+    """Names and head coordinates of one of MNE-Python's caps."""
+    montage = mne.channels.make_standard_montage(name)
+    info = mne.create_info(montage.ch_names, 100.0, "eeg").set_montage(montage, verbose="error")
+    return list(montage.ch_names), np.array([channel["loc"][:3] for channel in info["chs"]])
 
-    first = plan_channels(made, make_recipe(seed=1)).pad_map
 
-    assert first == plan_channels(made, make_recipe(seed=1)).pad_map
-    others = {plan_channels(replace(made, run=str(run)), make_recipe(seed=1)).pad_map[0] for run in range(8)}
-    assert len(others) > 1
+def test_electrodes_of_a_large_cap_are_the_same_in_every_recording():
+    """Whatever the seed, session and run; without places evenly in channel order."""
+    made = recording(eeg(256, 600, 200.0), channels=[f"E{k + 1}" for k in range(256)])
+
+    maps = {plan_channels(replace(made, run=str(n), subject=str(n)), make_recipe(seed=n)).pad_map for n in range(8)}
+
+    (only,) = maps
+    assert (
+        (only[0] == 0 and only[-1] == 255 and set(np.diff(only)) == {2, 3})
+        or set(np.diff(only)) == {1, 2, 3}
+        or set(np.diff(only)) == {2}
+    )
+
+
+@pytest.mark.parametrize("name", ["GSN-HydroCel-256", "biosemi256", "colin27_1005"])
+def test_electrodes_that_are_kept_cover_the_head(name):
+    """No electrode of the cap is far from one that is kept, and where they were measured on a person changes nothing."""
+    names, places_C3 = cap(name)
+    unit_C3 = directions(places_C3)
+
+    kept, how = spread_channels(names, places_C3, 128)
+    shaken, _ = spread_channels(names, places_C3 + np.random.default_rng(0).normal(0, 3e-3, places_C3.shape), 128)
+
+    gap_C = np.degrees(np.arccos(np.clip(unit_C3 @ unit_C3[kept].T, -1, 1))).min(axis=1)
+    assert how == "spread over the head" and len(set(kept)) == 128 and kept == sorted(kept)
+    assert gap_C.max() < 20
+    assert kept == shaken
+
+
+def test_places_that_no_electrode_can_have_are_found():
+    """The origin, one place for several, beyond the head; every standard cap passes."""
+    for name in ("biosemi256", "GSN-HydroCel-257", "GSN-HydroCel-129", "easycap-M1"):
+        assert misplaced(cap(name)[1]) == [""] * len(cap(name)[0])
+    wrong = np.array([[0, 0, 0], [0, 0, 0.13], [0, 0, 0.13], [90, 0, 40], [np.nan] * 3, [0.08, 0, 0.04]])
+
+    assert misplaced(wrong) == ["at the origin", *["in the place of another one"] * 2, "outside a head", "", ""]
 
 
 @pytest.mark.parametrize("n_samples", [2, 3, 100, 511, 512])

@@ -126,14 +126,50 @@ def test_labels_and_the_effective_band_are_in_the_corpus(tmp_path):
     assert [finding.code for finding in summary.findings] == ["few_channels", "nyquist"]
 
 
-def test_more_than_128_channels_give_one_contiguous_block(tmp_path):
-    """Chosen by seed and recording, and recorded."""
-    write_edf(tmp_path / "a.edf", eeg(200, 1200, 200.0), 200.0, names(200))
+def test_of_more_than_128_channels_the_same_are_kept_everywhere_and_named(tmp_path):
+    """Two sessions of one cap; `--max-channels` leaves such recordings out, `--select-channels` chooses."""
+    for session in (1, 2):
+        channels = [f"E{k + 1}" for k in range(200)]
+        write_edf(tmp_path / f"set/sub-01_ses-{session}.edf", eeg(200, 1200, 200.0, seed=session), 200.0, channels)
 
-    eegprep.build(f"files:{tmp_path}/a.edf", tmp_path / "c.zarr", seed=4)
+    eegprep.build(f"files:{tmp_path}/set/*", tmp_path / "c.zarr", seed=4)
+    first, second = group(tmp_path / "c.zarr", "set/01")["recordings"]
 
-    record = group(tmp_path / "c.zarr", only_dataset(tmp_path / "c.zarr") + "/a")["recordings"][0]
-    assert np.diff(record["pad_map"]).tolist() == [1] * 127 and record["n_channels"] == 200
+    assert first["pad_map"] == second["pad_map"] and first["n_channels"] == 200
+    (said,) = [f["message"] for f in first["findings"] if f["code"] == "many_channels"]
+    assert said.startswith("128 of 200 channels kept, evenly spaced in channel order") and "E1, E3, E4 ... E200" in said
+    with pytest.raises(SourceError, match=r"200 EEG channels \(most 128\)"):
+        eegprep.build(f"files:{tmp_path}/set/*", tmp_path / "d.zarr", max_channels=128)
+    eegprep.build(f"files:{tmp_path}/set/*", tmp_path / "e.zarr", select_channels=("e7", "E9", "Q1"))
+    chosen = group(tmp_path / "e.zarr", "set/01")["recordings"][0]
+    assert chosen["channels"] == ["E7", "E9"]
+    assert any("1 of 3 channels of --select-channels are not" in f["message"] for f in chosen["findings"])
+
+
+def test_settings_that_are_new_and_unused_leave_recipe_and_fingerprint_as_they_were():
+    """Or every corpus of 0.1.0 would be another recipe's."""
+    plain = make_recipe()
+
+    assert {"max_channels", "select_channels"} & set(plain.model_dump(mode="json")) == set()
+    assert jobs_recipe.recipe_fingerprint(plain) == "755ae534775412bac15b33f293650c0f6e0d748c3565f7c5545f21339f24535d"
+    assert make_recipe(max_channels=64).model_dump(mode="json")["max_channels"] == 64
+
+
+@pytest.mark.parametrize("place", ["one place", "origin"])
+def test_electrodes_in_one_place_are_unknown_named_and_refused_where_places_are_needed(tmp_path, place):
+    """A broken montage file gave 128 equal rows, or rows four times too large, without a word."""
+    raw = mne.io.RawArray(eeg(32, 4000, 200.0) * 1e-6, mne.create_info(names(32), 200.0, "eeg"), verbose="error")
+    where = (0.0, 0.0, 0.09) if place == "one place" else (0.0, 0.0, 0.0)
+    montage = mne.channels.make_dig_montage({name: np.array(where) for name in raw.ch_names}, coord_frame="head")
+    raw.set_montage(montage, verbose="error").save(tmp_path / "a_raw.fif", verbose="error")
+
+    with pytest.raises(SourceError, match="0 of 32 channels have a known place"):
+        eegprep.build(f"files:{tmp_path}/a_raw.fif", tmp_path / "c.zarr", mode="spline")
+    eegprep.build(f"files:{tmp_path}/a_raw.fif", tmp_path / "d.zarr", dataset="set")
+    record = group(tmp_path / "d.zarr", "set/a_raw")["recordings"][0]
+
+    assert any(f["code"] == "positions" and f["message"].startswith("32 of 32 electrodes") for f in record["findings"])
+    assert record["positions"] == [[None] * 3] * 32
 
 
 def test_raw_objects_become_a_corpus(tmp_path):
