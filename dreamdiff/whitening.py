@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.signal import butter, resample_poly, sosfiltfilt
 
 from dreamdiff.arrays import Floats
 from eegprep.errors import SignalError
@@ -46,6 +45,8 @@ def to_rate_and_band(windows_NCT: np.ndarray, sfreq: float, config: WhiteningCon
     Raises:
         SignalError: the band does not fit the rate.
     """
+    from scipy.signal import butter, resample_poly, sosfiltfilt  # late: a loader process needs no filters
+
     x = np.asarray(windows_NCT, np.float64)
     if config.band is not None:
         low, high = config.band

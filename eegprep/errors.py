@@ -13,6 +13,14 @@ class ToolkitError(Exception):
     Args:
         problem: which item, what does not fit, with both numbers (value and limit).
         fix: what the person can do about it, with the exact option or key.
+
+    Example:
+        >>> import eegprep
+        >>> try:
+        ...     eegprep.Corpus.open("nothing.zarr")
+        ... except eegprep.ToolkitError as error:
+        ...     print(error.problem)
+        nothing.zarr does not exist
     """
 
     exit_code = 1

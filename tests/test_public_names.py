@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import dreamdiff
 import eegprep
+from eegprep.signals.recipe import Recipe
 
 PUBLIC = {
     "eegprep": {
@@ -53,3 +56,37 @@ def test_an_import_loads_only_what_it_needs(code, forbidden, most):
 
     assert forbidden & set(tops) == set()
     assert int(count) <= most
+
+
+def test_help_of_build_names_every_setting():
+    """`**settings` alone leaves people to guess."""
+    words = set(re.findall(r"\w+", eegprep.build.__doc__))
+
+    assert set(Recipe.model_fields) <= words
+
+
+def test_a_corpus_says_what_is_selected_and_reads_like_an_array(tmp_path):
+    """What people try first in a notebook."""
+    rng = np.random.default_rng(0)
+    data = rng.normal(0, 10, (6, 3, 64)).astype(np.float32)
+    parts = [
+        {"windows": data[:4], "subject": "a", "sfreq": 160.0, "channels": ["C3", "Cz", "C4"]},
+        {"windows": data[4:], "subject": "b", "sfreq": 128.0, "channels": ["C3", "Cz", "C4"]},
+    ]
+    corpus = eegprep.from_arrays(tmp_path / "c.zarr", parts, sfreq=160.0, pad_to=4)
+
+    assert "6 windows of (4, 64), 2 subjects, 2 recordings, arrays, 128 and 160 Hz" in repr(corpus)
+    assert "4 windows of (4, 64), 1 subject, 1 recording, arrays, 160 Hz" in repr(corpus.select(subjects="a"))
+    assert corpus.shape == (6, 4, 64)
+    assert corpus.channel_names == ["C3", "Cz", "C4"]
+    whole = corpus.read(range(6))
+    for index in (slice(0, 4), slice(None, None, -2), [1, 5], np.array([True, False] * 3), []):
+        expected = whole[index] if len(np.shape(index)) or isinstance(index, slice) else whole
+        assert np.array_equal(corpus[index], expected)
+    assert np.array_equal(corpus[-1], whole[-1])
+    assert len(corpus.select(rate=128)) == 2 and len(corpus.select(max_rate=150)) == 2
+    with pytest.raises(eegprep.ToolkitError, match="no recording of"):
+        corpus.select(rate=100)
+    with pytest.raises(eegprep.ToolkitError, match=r"corpus\.to_epochs\(rate=128\)"):
+        corpus.to_epochs()
+    assert len(corpus.to_epochs(rate=160)) == 4

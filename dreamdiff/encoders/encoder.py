@@ -67,6 +67,12 @@ class EEGEncoder(Placed):
 
     `encoder(eeg_BCT)` takes uV, applies the configured input scaling, and uses no CLS token, as the authors' fine-tuning encoder
     does; `embed` and `encode` are what the masked autoencoder calls, which does use one.
+
+    Example:
+        >>> import dreamdiff, torch
+        >>> encoder = dreamdiff.MaskedSignalModel.from_preset("tiny").encoder  # or EEGEncoder.from_pretrained("RUN")
+        >>> encoder(torch.randn(2, 128, 512)).shape
+        torch.Size([2, 128, 64])
     """
 
     Config = EncoderConfig

@@ -49,7 +49,15 @@ class MaskedSignalOutput:
 
 
 class MaskedSignalModel(nn.Module):
-    """Asymmetric masked autoencoder over time tokens; `encoder` is the part that is kept."""
+    """Asymmetric masked autoencoder over time tokens; `encoder` is the part that is kept.
+
+    Example:
+        >>> import dreamdiff, torch
+        >>> model = dreamdiff.MaskedSignalModel.from_preset("tiny")
+        >>> output = model(torch.randn(2, 128, 512), mask_ratio=0.75)
+        >>> output.prediction.shape, output.mask.shape
+        (torch.Size([2, 128, 512]), torch.Size([2, 128]))
+    """
 
     def __init__(self, config: MaskedSignalConfig) -> None:
         super().__init__()

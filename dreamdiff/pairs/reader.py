@@ -49,6 +49,13 @@ class Pairs:
 
     `class_ids`: other names of the classes (synsets), or None.
     Per trial, as numpy arrays: `person` (index into `subjects`), `image`, `labels`, `block`, `session`, `trial`, `onset`.
+
+    Example:
+        >>> import dreamdiff
+        >>> pairs = dreamdiff.Pairs.open("pairs.zarr")
+        >>> test = pairs.select(split="test")
+        >>> test.eeg([0, 1]).shape
+        (2, 128, 512)
     """
 
     def __init__(

@@ -42,6 +42,17 @@ class PairsWriter:
         class_ids: other names of the classes, for instance WordNet synsets.
 
     `complete` is True when the store is already there, finished, from the same recipe: nothing needs to be done.
+
+    Example:
+        >>> import dreamdiff, numpy
+        >>> rng = numpy.random.default_rng(0)
+        >>> with dreamdiff.PairsWriter("mine.zarr", recipe={}, classes=["cat", "dog"], provenance="recorded", licence="CC-BY-4.0") as writer:
+        ...     writer.set_images(rng.integers(0, 255, (2, 32, 32, 3), dtype=numpy.uint8), ["cat.png", "dog.png"])
+        ...     with writer.subject("anna", "1", {"sfreq": 512.0, "unit": "uV"}) as trials:
+        ...         trials.add(rng.normal(0, 10, (4, 128, 512)).astype("float32"), image=numpy.arange(4) % 2, label=numpy.arange(4) % 2)
+        ...     writer.finish({"train": [0, 1], "test": [2, 3]})
+        >>> len(dreamdiff.Pairs.open("mine.zarr"))
+        4
     """
 
     def __init__(

@@ -58,6 +58,14 @@ class WindowStream(IterableDataset[Batch]):
         channels: "stored" gives the rows of the store. "true" gives each window's own channels without padding: `eeg` is filled up
             with zeros to the batch's widest cap, `channel_mask` (B, C) says which are real and `positions` (B, C, 3) m where they are;
             windows without known positions are refused.
+
+    Example:
+        >>> import dreamdiff
+        >>> stream = dreamdiff.WindowStream("corpus.zarr", batch_size=16, seed=0)
+        >>> stream
+        WindowStream('corpus.zarr': 148 windows, batches of 16, epoch 0, rank 0 of 1)
+        >>> next(iter(stream))["eeg"].shape
+        torch.Size([16, 128, 512])
     """
 
     def __init__(
@@ -99,6 +107,12 @@ class WindowStream(IterableDataset[Batch]):
         if channels not in ("stored", "true"):
             raise UsageError(f"channels {channels!r}", "choose stored or true")
         self._true = TrueChannels(self.corpus) if channels == "true" else None
+
+    def __repr__(self) -> str:
+        return (
+            f"WindowStream({self.corpus.url!r}: {self.windows} windows, batches of {self.batch_size}, "
+            f"epoch {self.epoch}, rank {self.rank} of {self.world_size})"
+        )
 
     def __len__(self) -> int:
         """Batches that a rank gets in a whole epoch."""

@@ -56,6 +56,12 @@ def from_arrays(
 
     Returns:
         The corpus, open for reading.
+
+    Example:
+        >>> import eegprep, numpy
+        >>> windows = numpy.random.default_rng(0).normal(0, 10, (6, 32, 512))
+        >>> eegprep.from_arrays("arrays.zarr", windows, sfreq=250.0, labels=["rest", "task"] * 3).shape
+        (6, 128, 512)
     """
     if isinstance(windows, np.ndarray):
         windows = [{"windows": windows, "labels": labels}]
@@ -137,6 +143,11 @@ def export(
 
     Returns:
         How many windows were written.
+
+    Example:
+        >>> import eegprep
+        >>> eegprep.export(eegprep.Corpus.open("corpus.zarr"), "corpus.h5", "hdf5")
+        148
     """
     if kind not in FORMATS:
         raise UsageError(f"there is no format {kind!r}", f"use one of: {', '.join(FORMATS)}")

@@ -29,6 +29,11 @@ def merge(stores: Sequence[str | Path], out: str | Path, *, progress: ProgressCa
 
     Raises:
         StoreError: windows of different shapes, two different subjects of one name, or a damaged file.
+
+    Example:
+        >>> import eegprep
+        >>> eegprep.merge(["corpus.zarr"], "merged.zarr").shape
+        (148, 128, 512)
     """
     if not stores:
         raise UsageError("no corpora to merge", "name at least one")

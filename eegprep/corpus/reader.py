@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -38,6 +39,8 @@ SMALL_READ = 16  # windows; below this a second thread costs more than it brings
 class Corpus:
     """Windows of many subjects as one long array, with tables of subjects and recordings.
 
+    `len(corpus)` windows of `corpus.channels` rows and `corpus.samples` samples, float32 in uV. `corpus[3]`, `corpus[0:4]` and
+    `corpus[[3, 17]]` read windows; `corpus.select(...)` and `corpus.take(...)` give a smaller corpus without reading.
     Safe to use from several threads, and in processes that were forked or spawned after it was opened.
     Indices count windows over all groups in the order of their names; a selection counts its own windows from 0.
     """
@@ -64,6 +67,14 @@ class Corpus:
         cache_limit: int = 20_000_000_000,
     ) -> Corpus:
         """Open a corpus.
+
+        Example:
+            >>> import eegprep
+            >>> corpus = eegprep.Corpus.open("corpus.zarr")
+            >>> corpus
+            Corpus('corpus.zarr': 148 windows of (128, 512), 2 subjects, 4 recordings, PhysionetMI, 128 and 160 Hz)
+            >>> corpus[0:4].shape
+            (4, 128, 512)
 
         Args:
             url: a folder, or s3://, gs://, az://, https://, memory:// and what else fsspec knows.
@@ -93,11 +104,45 @@ class Corpus:
     def __len__(self) -> int:
         return self._total if self._rows is None else len(self._rows)
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.read([index])[0]
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
+        """One window (channels, samples), or several (N, channels, samples): a number, a slice, a list, or a mask of booleans."""
+        if isinstance(index, slice):
+            return self.read(np.arange(len(self))[index])
+        chosen = np.asarray(index)
+        if chosen.ndim == 0:
+            return self.read([operator.index(index)])[0]  # type: ignore[arg-type]
+        if chosen.dtype != bool:
+            return self.read(chosen)
+        if len(chosen) != len(self):
+            raise UsageError(f"{self.url}: a mask of {len(chosen)} for {len(self)} windows", "give one value per window")
+        return self.read(np.flatnonzero(chosen))
 
     def __repr__(self) -> str:
-        return f"Corpus({self.url!r}: {len(self)} windows of ({self.channels}, {self.samples}), {len(self._groups)} subjects)"
+        return f"Corpus({self.url!r}: {views.contents(self.shape, self.subjects, self.recordings)})"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(N, channels, samples), as of an array."""
+        return len(self), self.channels, self.samples
+
+    @property
+    def channel_names(self) -> list[str]:
+        """The source channels of the recordings, in the order of the first; `channels` is the number of rows of a window.
+
+        Raises:
+            UsageError: the recordings have different channels.
+        """
+        present = self._counted(self._recordings_of_all())
+        records = [
+            self._attributes(self._groups[g])["recordings"][r]
+            for g, r in zip(present["group"], present["recording"], strict=True)
+        ]
+        lists = {tuple(record["channels"]) for record in records}
+        if len(lists) != 1:
+            raise UsageError(
+                f"{self.url}: the recordings have {len(lists)} lists of channels", "select one data set or subject first"
+            )
+        return list(lists.pop())
 
     @property
     def survives_fork(self) -> bool:
@@ -229,18 +274,26 @@ class Corpus:
         min_rate: float | None = None,
         licence: str | Iterable[str] | None = None,
         person: str | Iterable[str] | None = None,
+        rate: float | None = None,
+        max_rate: float | None = None,
     ) -> Corpus:
         """The windows that fit all that is given; nothing is read or copied.
 
         Args:
             dataset: name, or names.
             subjects: names of subjects, or `dataset/subject`.
-            min_rate: lowest sampling rate at which the recording is stored, Hz.
+            rate, min_rate, max_rate: sampling rate at which the recording is stored, its lowest and its highest value, Hz.
             licence: licence, or licences.
             person: person, or people, across data sets.
 
         Raises:
-            UsageError: a name is not in the corpus.
+            UsageError: a name is not in the corpus, or no recording has that rate.
+
+        Example:
+            >>> import eegprep
+            >>> corpus = eegprep.Corpus.open("corpus.zarr")
+            >>> corpus.select(subjects="1").shape
+            (117, 128, 512)
         """
         table = self._recordings_of_all()
         keep = np.ones(len(table), bool)
@@ -262,8 +315,15 @@ class Corpus:
                         f"see corpus.{'subjects' if what != 'licence' else 'recordings'}",
                     )
             keep &= np.logical_or.reduce([column.isin(names).to_numpy() for column in columns])
+        if rate is not None and not np.isclose(table["sfreq"], rate).any():
+            known_rates = ", ".join(f"{one:g}" for one in sorted(set(table["sfreq"])))
+            raise UsageError(f"no recording of {self.url} has {rate:g} Hz", f"use one of: {known_rates}")
+        if rate is not None:
+            keep &= np.isclose(table["sfreq"], rate)
         if min_rate is not None:
             keep &= (table["sfreq"] >= min_rate).to_numpy()
+        if max_rate is not None:
+            keep &= (table["sfreq"] <= max_rate).to_numpy()
         return self._with_rows(self._rows_of(table, keep))
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Corpus:
@@ -284,9 +344,16 @@ class Corpus:
         """One window as `mne.io.RawArray`: the recording's own channels, in V."""
         return views.to_mne(self, index)
 
-    def to_epochs(self) -> Any:
-        """All windows as `mne.EpochsArray`, in V; for a selection of one rate and one channel list."""
-        return views.to_epochs(self)
+    def to_epochs(self, rate: float | None = None) -> Any:
+        """All windows as `mne.EpochsArray`, in V; for a selection of one rate and one channel list.
+
+        Args:
+            rate: only recordings that are stored at this rate, Hz.
+
+        Raises:
+            SignalError: the recordings differ in rate or channels, which epochs cannot.
+        """
+        return views.to_epochs(self if rate is None else self.select(rate=rate))
 
     def to_dask(self, chunk: int = 256) -> Any:
         """A Dask array (N, channels, samples) that reads `chunk` windows at a time."""

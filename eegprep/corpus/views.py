@@ -37,6 +37,20 @@ class Windows(Protocol):
 VOLT = 1e-6  # a corpus holds uV, MNE wants V
 
 
+def contents(shape: tuple[int, int, int], subjects: pd.DataFrame, recordings: pd.DataFrame) -> str:
+    """What a corpus or a selection holds, in a line."""
+    rates = sorted({f"{rate:g}" for rate in recordings["sfreq"]}, key=float)
+    datasets = sorted(set(recordings["dataset"]))
+    parts = [f"{shape[0]} windows of {shape[1:]}"]
+    parts += [
+        f"{len(table)} {name}{'s' * (len(table) != 1)}" for table, name in ((subjects, "subject"), (recordings, "recording"))
+    ]
+    if datasets:
+        parts.append(", ".join(datasets) if len(datasets) <= 3 else f"{len(datasets)} data sets")
+        parts.append(f"{' and '.join(rates) if len(rates) <= 3 else f'{rates[0]} to {rates[-1]}'} Hz")
+    return ", ".join(parts)
+
+
 def source_rows(record: Mapping[str, Any], channels: int) -> tuple[np.ndarray, list[str]]:
     """Which rows of a window hold the recording's own channels, and their names.
 
@@ -77,13 +91,14 @@ def to_epochs(corpus: Windows) -> Any:
     if not len(corpus):
         raise SignalError(f"{corpus.url}: the selection has no windows", "select less strictly")
     table = where_from(corpus)
-    firsts = table.drop_duplicates(["dataset", "subject", "recording"]).index.tolist()
+    recordings = table.drop_duplicates(["dataset", "subject", "recording"])
+    firsts = recordings.index.tolist()
     records = [corpus.record(i) for i in firsts]
     rates, montages = {record["sfreq"] for record in records}, {tuple(record["channels"]) for record in records}
     if len(rates) > 1 or len(montages) > 1:
         raise SignalError(
             f"{corpus.url}: {len(records)} recordings have {len(rates)} sampling rates and {len(montages)} channel lists",
-            "select windows of one data set and rate first, for instance corpus.select(dataset=...)",
+            _uniform_selection(recordings, records),
         )
     rows, info = _info(records[0], corpus.channels)
     codes, names = pd.factorize(table["label"].fillna("none").astype(str))
@@ -91,6 +106,26 @@ def to_epochs(corpus: Windows) -> Any:
     data_NCT = corpus.read(np.arange(len(corpus)))[:, rows].astype(float) * VOLT
     event_id = {str(name): code + 1 for code, name in enumerate(names)}
     return mne.EpochsArray(data_NCT, info, events, event_id=event_id, metadata=table, verbose="error")
+
+
+def _uniform_selection(table: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> str:
+    """A call that leaves recordings of one rate and one channel list, the simplest that does."""
+    facts = table.assign(
+        rate=[record["sfreq"] for record in records],
+        montage=[",".join(record["channels"]) for record in records],
+        subject=table["dataset"] + "/" + table["subject"],
+    )
+    calls = {
+        ("rate",): "corpus.to_epochs(rate={rate:g})",
+        ("dataset",): "corpus.select(dataset={dataset!r}).to_epochs()",
+        ("dataset", "rate"): "corpus.select(dataset={dataset!r}).to_epochs(rate={rate:g})",
+        ("subject", "rate"): "corpus.select(subjects={subject!r}).to_epochs(rate={rate:g})",
+    }
+    for names, call in calls.items():
+        for _, part in facts.groupby(list(names)):
+            if part["montage"].nunique() == 1 and part["rate"].nunique() == 1:
+                return f"select recordings that fit together, for instance {call.format(**part.iloc[0].to_dict())}"
+    return "take the windows of one recording, for instance corpus.take(range(10)).to_epochs()"
 
 
 def to_dask(corpus: Windows, chunk: int = 256) -> Any:

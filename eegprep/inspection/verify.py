@@ -42,6 +42,11 @@ def verify(
 
     Raises:
         StoreError: there is no store, or a repair is not possible.
+
+    Example:
+        >>> import eegprep
+        >>> eegprep.verify("corpus.zarr").exit_code
+        0
     """
     root = Path(path)
     found = _check(root, fast, progress)

@@ -52,6 +52,14 @@ def from_raw(
 
     Raises:
         SourceError: no EEG channel, or no sample.
+
+    Example:
+        >>> import eegprep, mne, numpy
+        >>> info = mne.create_info(["Fz", "Cz", "Oz"], 250.0, "eeg")
+        >>> raw = mne.io.RawArray(numpy.random.default_rng(0).normal(0, 1e-5, (3, 5000)), info, verbose="error")
+        >>> recording = eegprep.from_raw(raw, dataset="mine", subject="1")
+        >>> recording.signal_CT.shape, recording.sfreq
+        ((3, 5000), 250.0)
     """
     origin = origin or Origin(dataset, subject, session, run)
     return to_recording(content_of(raw), origin, reading, events=events, keep_private=keep_private)

@@ -53,6 +53,12 @@ def effective_band(sfreq: float, low: float = 5.0, high: float = 95.0, policy: N
 
     Raises:
         SignalError: `high` does not fit and the policy is `error`, or not even `low` fits.
+
+    Example:
+        >>> import eegprep
+        >>> band = eegprep.effective_band(160.0)
+        >>> band.low, band.high
+        (5.0, 72.0)
     """
     if not 0 < low < high:
         raise SignalError(
@@ -144,6 +150,12 @@ def band_pass(
 
     Raises:
         SignalError: `high` is at or above the Nyquist frequency, or a value is not finite.
+
+    Example:
+        >>> import eegprep, numpy
+        >>> signal = numpy.random.default_rng(0).normal(0, 10, (3, 5000))
+        >>> eegprep.band_pass(signal, 250.0, 5.0, 95.0).shape
+        (3, 5000)
     """
     if high is not None and high >= sfreq / 2:
         raise SignalError(

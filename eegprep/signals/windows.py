@@ -24,6 +24,11 @@ def crop(signal_CT: np.ndarray, window: int = 512, stride: int | None = None) ->
 
     Returns:
         (N, C, T) view of `signal_CT`; N is 0 when the signal is shorter than a window.
+
+    Example:
+        >>> import eegprep, numpy
+        >>> eegprep.crop(numpy.zeros((3, 2048), numpy.float32), 512, stride=256).shape
+        (7, 3, 512)
     """
     stride = window if stride is None else stride
     if window < 1 or stride < 1:
@@ -60,6 +65,11 @@ def pad_channels(windows: np.ndarray, channels: int = 128) -> np.ndarray:
 
     Returns:
         (..., channels, T), the dtype of `windows`.
+
+    Example:
+        >>> import eegprep, numpy
+        >>> eegprep.pad_channels(numpy.zeros((7, 3, 512), numpy.float32), 128).shape
+        (7, 128, 512)
     """
     return np.take(windows, pad_map(windows.shape[-2], channels), axis=-2)
 

@@ -64,7 +64,13 @@ def fetch(
     max_memory: str | int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Summary:
-    """Bring source files here and turn each run into one array of a recordings store."""
+    """Bring source files here and turn each run into one array of a recordings store.
+
+    Example:
+        >>> import eegprep
+        >>> eegprep.fetch("sample.toml", "recordings.zarr").recordings
+        4
+    """
     budget = Budget.make(workers, scheduler, max_memory)
     choice = choose(subjects, dataset, scale, bad, sfreq, unit, channel_names)
     origin = StoreOrigin("fetch", plain_settings(source), store_folder(data_dir), offline, keep_private, choice)
@@ -84,7 +90,13 @@ def filter_recordings(
     max_memory: str | int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Summary:
-    """Gates, then a zero-phase band-pass of every recording."""
+    """Gates, then a zero-phase band-pass of every recording.
+
+    Example:
+        >>> import eegprep
+        >>> eegprep.filter_recordings("recordings.zarr", "filtered.zarr").recordings  # after eegprep.fetch
+        4
+    """
     budget = Budget.make(workers, scheduler, max_memory)
     recipe = recipe or Recipe()
     jobs = stored_jobs(FilterJob, Path(store_in), "fetched", Path(out), recipe)
@@ -104,7 +116,13 @@ def pad(
     max_memory: str | int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Summary:
-    """Crop and pad filtered recordings into the corpus. Settings of the filter are taken from the store."""
+    """Crop and pad filtered recordings into the corpus. Settings of the filter are taken from the store.
+
+    Example:
+        >>> import eegprep
+        >>> eegprep.pad("filtered.zarr", "corpus3.zarr").windows  # after eegprep.filter_recordings
+        148
+    """
     budget = Budget.make(workers, scheduler, max_memory)
     made = recordings_store.read_root(Path(store_in))
     recipe = make_recipe(**{**(recipe or Recipe()).model_dump(mode="json"), **made["recipe"]})
@@ -143,7 +161,14 @@ def build(
         source: a manifest, "moabb:NAME", "bids:ROOT", "files:GLOB", or several of them; or an `mne.io.Raw`, or a mapping from
             subject to a Raw or a list of them, see `build_raw`.
         out: folder of the corpus.
-        recipe: how windows are made; or give its settings as keywords (`high=45.0`, `nyquist="skip"`, ...).
+        recipe: how windows are made; or give its settings as keywords:
+            low, high: pass band, Hz (5, 95). nyquist: "clip" (default), "highpass", "skip" or "error", where `high` does not fit.
+            resample: common rate, Hz (each recording's own). notch: line frequency to remove, Hz, or "auto" (off).
+            channels, window, stride: rows (128), samples (512) and samples between windows (512).
+            windows: "sliding" or "trials". short: "skip" or "stretch", for recordings shorter than a window.
+            mode: "replicate", "zeros" or "spline", for rows without a channel. channel_order: "source" or "canonical".
+            max_per_subject: most windows of a subject (all), drawn with `seed` (0).
+            min_channels: least EEG channels (1). min_uv, max_uv: limits of the median channel standard deviation, uV (1, 300).
         subjects: for instance "1-10,12".
         dataset: name of the data set, instead of the class's or the folder's. scale: factor for all values, kept as a finding.
         bad: "keep" (default) or "reject": whether stretches marked BAD are taken as if they had not been recorded.
@@ -159,6 +184,12 @@ def build(
 
     Returns:
         what was done, with every finding of the gates.
+
+    Example:
+        >>> import eegprep
+        >>> summary = eegprep.build("sample.toml", "again.zarr", low=1.0, high=40.0, stride=256)
+        >>> summary.windows, summary.exit_code
+        (292, 0)
     """
     if lock is not None:
         check_lock_name(Path(lock))
