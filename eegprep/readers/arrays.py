@@ -205,6 +205,11 @@ def _channel_axis(sizes: list[int]) -> int:
 
 def _names(flat: Mapping[str, Any]) -> list[str]:
     for key, value in flat.items():
+        if key.rpartition(".")[2].casefold() == "chanlocs" and isinstance(value, list | np.ndarray) and len(value):
+            labels = [item.get("labels") for item in value if isinstance(item, dict)]  # as EEGLAB keeps them
+            if len(labels) == len(value) and all(isinstance(label, str) for label in labels):
+                return [str(label).strip() for label in labels]
+    for key, value in flat.items():
         if key.rpartition(".")[2].casefold() in _NAME_NAMES and not isinstance(value, dict):
             items = np.atleast_1d(np.asarray(value, dtype=object)).ravel().tolist()
             if items and all(isinstance(item, str) for item in items):

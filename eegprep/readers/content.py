@@ -33,7 +33,7 @@ _OTHER_KINDS = {
 }  # fmt: skip
 # what readers and amplifiers write where a recording has a seam
 _SEAM = re.compile(
-    r"edge boundary|edge$|bad_acq_skip|boundary\s*$|boundary,|new segment\b|dc correction\b|buffer overflow|lost ?samples",
+    r"edge[ _]boundary|bad[ _]boundary|edge$|bad_acq_skip|boundary\s*$|boundary,|new segment\b|dc correction\b|buffer overflow|lost ?samples",
     re.IGNORECASE,
 )
 
@@ -132,6 +132,7 @@ def to_recording(
     notes = [*content.findings, *left_out, *outside_note(outside, kept, seconds)]
     places_C3, misplaced_notes = _positions(chosen)
     notes += misplaced_notes
+    notes += bad_note(kept, reading)
     notes += [Note("marked_bad", "marked as bad in the source", channel.name) for channel in chosen if channel.bad]
     lows, highs = zip(*(content.bands[row] for row in rows), strict=True) if content.bands else ((0.0,), (rate / 2,))
     return Recording(
@@ -303,6 +304,15 @@ def outside_note(outside: Sequence[Event], kept: Sequence[Event], seconds: float
     if len(outside) > len(kept) and all(0 <= event.onset / 1000 < seconds for event in outside):
         message += "; they would fit as milliseconds"
     return [Note("events_outside", message, None, first.onset)]
+
+
+def bad_note(events: Sequence[Event], reading: Reading) -> list[Note]:
+    """A finding about stretches that are marked bad, and what became of them."""
+    spans = [event.duration for event in events if event.is_bad and event.duration > 0]
+    if not spans:
+        return []
+    done = "taken as not recorded (--bad reject)" if reading.bad == "reject" else "kept; --bad reject takes them as not recorded"
+    return [Note("bad_spans", f"{len(spans)} stretches, {sum(spans):g} s, are marked bad: {done}", None, round(sum(spans), 9))]
 
 
 def stretches(

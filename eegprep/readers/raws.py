@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from eegprep.readers import edf
 from eegprep.readers.content import OFFSET_UV, Channel, Content, Note, Reading, to_recording, uv_of
 from eegprep.readers.triggers import merge_lines, new_epochs, trigger_events
 from eegprep.recording import Event, Origin, Recording
+from eegprep.signals.channels import is_electrode
 
 if TYPE_CHECKING:
     from mne.io import BaseRaw
@@ -146,6 +148,8 @@ def _channels(raw: BaseRaw, sfreq: float) -> tuple[Channel, ...]:
             and written[name] not in _BROUGHT_TO_V
         ):
             unit = written[name]
+        if typed == "misc" and type(raw).__name__ == "RawNihon" and is_electrode(name):
+            kind, unit = "eeg", "V"  # MNE-Python takes every name with a Z for something else: FZ, CZ, PZ
         place = np.array(about["loc"][:3], float)
         # without any position in the file, zeros are a reader's way to say so
         known = np.isfinite(place).all() and (bool(place.any()) or digitised)
@@ -172,8 +176,8 @@ def _read_signal(raw: BaseRaw, picks: list[int], uv_C: np.ndarray) -> tuple[np.n
     first_C = np.nan_to_num(raw[picks, 0:1][0][:, 0] * uv_C)
     offsets_C = np.where(np.abs(first_C) > OFFSET_UV, np.rint(first_C), 0.0)
     units_C1 = (offsets_C / uv_C)[:, None]
-    for start in range(0, raw.n_times, step):
-        stop = min(start + step, raw.n_times)
+    edges = sorted({*range(0, raw.n_times, step), *_block_ends(raw), raw.n_times})
+    for start, stop in pairwise(edges):
         piece = raw[picks, start:stop][0]
         if piece.shape[1] != stop - start:
             raise SourceError(
@@ -183,6 +187,15 @@ def _read_signal(raw: BaseRaw, picks: list[int], uv_C: np.ndarray) -> tuple[np.n
             piece = piece - units_C1
         np.multiply(piece, uv_C[:, None], out=signal_CT[:, start:stop], casting="unsafe")
     return signal_CT, offsets_C
+
+
+def _block_ends(raw: BaseRaw) -> list[int]:
+    """Where a Nihon Kohden file goes on in another block of data: MNE-Python misreads slices that begin in one and end in the next."""
+    if type(raw).__name__ != "RawNihon" or raw.preload:
+        return []
+    blocks = raw._raw_extras[0]["header"]["controlblocks"][0]["datablocks"]
+    first, total = raw.first_samp, np.cumsum([block["n_samples"] for block in blocks])
+    return [int(end - first) for end in total if 0 < end - first < raw.n_times]
 
 
 def _notes(raw: BaseRaw) -> list[Event]:

@@ -89,7 +89,7 @@ def read(path: Path, reading: Reading) -> Content:
     marks = [name for name in names if name not in times and _MARKS.fullmatch(name.strip())]
     counters = [name for name in names if name not in (*times, *marks) and _COUNTER.fullmatch(name.strip())]
     values = {name: _numbers(table[name]) for name in names if name not in (*times, *marks, *counters)}
-    values = {name: column for name, column in values.items() if column is not None}
+    values = {name: column for name, column in values.items() if column is not None and not _is_index(name, column)}
     if not values:
         raise SourceError(
             f"{path.name}: 0 columns of numbers besides time and markers (least 1)", "give a table of one row a sample"
@@ -174,6 +174,11 @@ def _numbers(column: pd.Series[Any]) -> np.ndarray | None:
 
     found = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
     return found if np.isfinite(found).any() and np.isfinite(found).sum() >= column.notna().sum() / 2 else None
+
+
+def _is_index(name: str, column: np.ndarray) -> bool:
+    """Whether a column without a name only counts the rows, as pandas writes it."""
+    return not name.strip() and len(column) > 1 and bool((np.diff(column) == 1).all())
 
 
 def _only_samples(

@@ -11,6 +11,7 @@ import pytest
 from eeg_files import NAMES, eeg, write_edf
 
 from eegprep.errors import SourceError
+from eegprep.readers import raws
 from eegprep.readers.content import Reading, to_recording
 from eegprep.readers.formats import open_content
 from eegprep.recording import Origin
@@ -77,9 +78,15 @@ def test_a_new_run_inside_a_gdf_file_is_a_seam(tmp_path):
     assert shown(read(path)) == [(2.5, "7")]
 
 
-def test_blocks_of_a_nihon_kohden_file_are_stretches(tmp_path):
-    """Its reader marks the place between two samples."""
-    assert read(other_formats.nihon(tmp_path / "a.eeg", made(), RATE, blocks=2)).segments == ((0, 1500), (1500, 3000))
+def test_blocks_of_a_nihon_kohden_file_are_stretches(tmp_path, monkeypatch):
+    """Read in pieces that begin in one block and end in the next; and FZ, CZ, PZ are EEG, which MNE-Python types otherwise."""
+    x_CT = made(19)
+    monkeypatch.setattr(raws, "_CHUNK_VALUES", 19 * 700)
+
+    recording = read(other_formats.nihon(tmp_path / "a.eeg", x_CT, RATE, blocks=2))
+
+    assert recording.segments == ((0, 1500), (1500, 3000)) and list(recording.channels) == other_formats.nihon_names(19)
+    np.testing.assert_allclose(recording.signal_CT, x_CT, atol=0.06)
 
 
 def test_a_log_in_latin_1_loses_no_event(tmp_path):

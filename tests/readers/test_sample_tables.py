@@ -152,6 +152,14 @@ def test_a_label_column_gives_trials_that_end_at_gaps(tmp_path):
     assert [(e.onset, e.duration, e.label) for e in recording.events] == [(0, 1, "p"), (1, 1, "p"), (2, 1, "t"), (3, 1, "p")]
 
 
+def test_a_column_that_counts_rows_is_no_channel(tmp_path):
+    """The index of a data frame, beside channels with names of their own."""
+    x_CT = eeg(2, 500, 100.0)
+    path = write_table(tmp_path / "a.csv", {"": range(500), "left": x_CT[0], "right": x_CT[1]})
+
+    assert read(path, sfreq=100.0).channels == ("left", "right")
+
+
 def test_a_table_without_a_rate_says_which_option_gives_it(tmp_path):
     """And what is no table of samples is named so."""
     path = write_table(tmp_path / "a.csv", {"Cz": eeg(1, 500, 100.0)[0], "Pz": eeg(1, 500, 100.0, 1)[0]})
@@ -201,6 +209,18 @@ def test_rate_and_names_beside_an_array_are_used_and_trials_are_stretches(tmp_pa
 
     assert recording.channels == tuple(NAMES[:4]) and recording.sfreq == 100.0
     assert recording.segments == ((0, 400), (400, 800), (800, 1200))
+    np.testing.assert_allclose(recording.signal_CT, x_CT, atol=1e-4)
+
+
+def test_an_eeglab_structure_inside_a_mat_file_has_rate_and_names(tmp_path):
+    """EEG.data, EEG.srate, EEG.chanlocs.labels; only the unit is not said."""
+    x_CT = eeg(4, 1000, 250.0)
+    places = np.array([(name,) for name in NAMES[:4]], dtype=[("labels", object)])
+    savemat(tmp_path / "a.mat", {"EEG": {"data": x_CT, "srate": 250.0, "chanlocs": places}})
+
+    recording = read(tmp_path / "a.mat", unit="uV")
+
+    assert recording.channels == tuple(NAMES[:4]) and recording.sfreq == 250.0
     np.testing.assert_allclose(recording.signal_CT, x_CT, atol=1e-4)
 
 
