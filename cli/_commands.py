@@ -35,7 +35,7 @@ MODEL = (
     "train_msm",
 )
 
-ALIGNMENT = ("retrieve", "train_align")
+ALIGNMENT = ("adapt", "retrieve", "train_align")
 
 for _room, _names in (("corpus", CORPUS), ("model", MODEL), ("alignment", ALIGNMENT)):
     for _name in _names:

@@ -61,6 +61,7 @@ class AlignConfig(Settings):
     """EEG to image vectors.
 
     split: of the pairs; its test part is never read here.
+    labels: at most so many training trials of each category and person, drawn by labels_seed; whitening still reads all of them.
     tune: what of a pre-trained encoder trains: `whole`, `frozen` (heads only), `lora` (adapters of `lora_rank`).
     maps: a linear map of channels per person, or none (`--people`).
     lr_encoder: learning rate of the encoder relative to `optim.lr`.
@@ -71,6 +72,8 @@ class AlignConfig(Settings):
 
     front: FrontChoice = FrontChoice()
     batch_size: int = Field(default=64, ge=2, description="Trials per step")
+    labels: int | None = Field(default=None, ge=1)
+    labels_seed: int = Field(default=0, description="Seed of which trials keep their labels under `labels`")
     split: str = "default"
     tune: Literal["whole", "frozen", "lora"] = "whole"
     lora_rank: int = Field(default=8, ge=1, description="Rank of the adapters under `tune=lora`")
@@ -104,7 +107,7 @@ ALIGN_PRESETS: dict[str, Mapping[str, Any]] = {
     # a few trials of each picture or category
     "few-labels": {"batch_size": 32, "loop": {"epochs": 20}},
     # a new person on top of others (`dreamdiff adapt`)
-    "adapt": {"batch_size": 40, "loop": {"epochs": 10}, "optim": {"lr": 5e-4, "warmup_epochs": 1.0}},
+    "adapt": {"batch_size": 40, "optim": {"lr": 5e-4, "warmup_epochs": 1.0}},
     # seconds, for tests
     "tiny": {"batch_size": 16, "loop": {"epochs": 6}, "optim": {"warmup_epochs": 1.0}},
 }

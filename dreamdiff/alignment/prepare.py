@@ -76,7 +76,8 @@ def prepare(
     people = tuple(name for number, name in enumerate(store.subjects) if (store.person[parts["train"]] == number).any())
     training = {
         "pairs": store.fingerprint, "provenance": store.provenance, "licence": store.licence, "split": config.split,
-        "select": config.select, "encoder": start.name, "classes": len(store.classes),
+        "select": config.select, "encoder": start.name, "classes": len(store.classes), "labels": config.labels,
+        "labels_seed": config.labels_seed,
     }  # fmt: skip
     shape = AlignedConfig(
         front=front, encoder=section, people=people, maps=config.maps, targets=spaces, dropout=config.dropout, training=training
@@ -86,6 +87,8 @@ def prepare(
         model = AlignedEncoder(shape, start.build(section, front.channels, front.window))
         choose_what_trains(model, "frozen" if start.external is not None else config.tune, config.lora_rank)
     fit_front(model.front, store, parts["train"])
+    if config.labels is not None:
+        parts = {**parts, "train": few_labels(store, parts["train"], config.labels, config.labels_seed)}
     measure_targets(model, vectors, row, store.image[parts["train"]])
     data = align_data(store, parts, row, vectors, model, progress)
     identity = {
@@ -139,6 +142,30 @@ def align_data(
     read = np.unique(np.concatenate([parts["train"], parts["val"]]))
     held, held_row = hold(pairs, read, model.front, person, progress)
     return AlignData(pairs, parts, row, vectors, model.front, person, held, held_row)
+
+
+def few_labels(pairs: Pairs, train: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """At most `count` trials of each category and person."""
+    rng = np.random.default_rng(seed)
+    _, cell = np.unique(np.stack([pairs.person[train], pairs.labels[train]]), axis=1, return_inverse=True)
+    cell = cell.reshape(-1)
+    kept = [rng.permutation(train[cell == number])[:count] for number in range(int(cell.max(initial=-1)) + 1)]
+    return np.sort(np.concatenate(kept))
+
+
+def learned_from(model: AlignedEncoder, pairs: Pairs, train: np.ndarray) -> np.ndarray:
+    """Training trials whose pictures the model was given, where this is the store it learned from last; else all of `train`.
+
+    Closed forms that stand beside the model get the same trials.
+    """
+    training = model.config.training
+    last = (training.get("adapted") or [training])[-1]
+    if last.get("pairs") != pairs.fingerprint:
+        return train
+    if "trial_numbers" in last:
+        return np.intersect1d(train, np.flatnonzero(np.isin(pairs.indices, last["trial_numbers"])))
+    labels = last.get("labels")
+    return train if labels is None else few_labels(pairs, train, int(labels), int(last.get("labels_seed", 0)))
 
 
 def identity_of(config: AlignConfig) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from dreamdiff.alignment.data import check_pairs
 from dreamdiff.alignment.model import AlignedEncoder
+from dreamdiff.alignment.prepare import learned_from
 from dreamdiff.alignment.targets import load_target
 from dreamdiff.arrays import Array, Ints
 from dreamdiff.certificates.aligned import PictureVectors, certify_aligned, check_target
@@ -98,6 +99,7 @@ def retrieve(
     check_pairs(aligned.config.front, store)
     number = aligned.target_number(int(config.target) if config.target.isdigit() else config.target)
     train, test, split = part_of(store, config.split)
+    train = learned_from(aligned, store, train)
     target = load_target(aligned.target_names[number], device=choose_device(config.device), offline=offline)
     check_target(aligned, target, number)
     pictures = PictureVectors.of(store, target, train, test)

@@ -1,0 +1,45 @@
+"""`dreamdiff adapt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import _output
+from .._app import dreamdiff_app
+
+
+@dreamdiff_app.command(
+    inputs=("model", "pairs", "config"),
+    examples="""
+    dreamdiff adapt --model aligned --pairs new-person.zarr --out adapted --minutes 5
+    dreamdiff adapt --model aligned --pairs new-person.zarr --out adapted --unlabelled 100
+    """,
+)
+def adapt(
+    model: Annotated[Path, typer.Option(help="Run of `dreamdiff train align` on other people")],
+    pairs: Annotated[Path, typer.Option(help="Store of EEG-image pairs of the new person")],
+    out: Annotated[Path, typer.Option(help="Run folder of the adapted model")],
+    minutes: Annotated[float | None, typer.Option(help="Use labelled training trials of the first minutes only")] = None,
+    unlabelled: Annotated[int | None, typer.Option(help="Whiten from so many trials, and read no label and no picture")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file over the preset `adapt`")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value over the file; repeatable")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never connect to the network")] = False,
+) -> None:
+    """Bring a new person to a model of others, from a few minutes or trials. Run again to resume."""
+    from dreamdiff.alignment.adapt import adapt as run
+    from dreamdiff.alignment.config import ALIGN_PRESETS, AlignConfig
+    from eegprep.settings import resolve
+
+    options = [f"{name}={value}" for name, value in (("loop.device", device), ("loop.precision", precision)) if value is not None]
+    settings = resolve(AlignConfig, presets=ALIGN_PRESETS, preset="adapt", file=config, assignments=[*(set_ or ()), *options])
+    with _output.progress("adapt") as progress:
+        found = run(model, pairs, out, settings, minutes=minutes, unlabelled=unlabelled, progress=progress, offline=offline)
+    spent = "" if found.minutes is None else f" ({found.minutes:.1f} minutes)"
+    what = "whitened and tuned" if found.labelled else "whitened, no label read,"
+    state = "" if found.finished else "; stopped, run the same command again to resume"
+    typer.echo(f"{out}: {', '.join(found.people)} {what} from {found.trials} trials{spent}{state}")
