@@ -6,6 +6,7 @@ Used by `eegprep` (recipes) and by `dreamdiff` (training, generation, evaluation
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -166,11 +167,27 @@ def _nearest_keys(schema: type[BaseModel], path: Sequence[Any], renamed: Mapping
 def read_toml(file: Path) -> dict[str, Any]:
     """A TOML file as a dictionary, or an error that names the line."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        size = file.stat().st_size
+        if size > _LARGEST_TOML:
+            raise UsageError(f"{file}: {size:,} bytes (limit {_LARGEST_TOML:,})", "give a configuration or a manifest")
+        text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})", "check the path of the configuration") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UsageError(f"{file}: not a TOML file ({error})", "correct that line") from None
+    if _LONG_KEY.search(text):
+        raise UsageError(f"{file}: a key of more than {_DEEPEST} parts", "correct that line")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise UsageError(f"{file}: tables or arrays are nested too deep", "correct that line") from None
+    except ValueError as error:  # also a number of thousands of digits
+        raise UsageError(f"{file}: not a TOML file ({str(error)[:200]})", "correct that line") from None
+
+
+_LARGEST_TOML = 16_000_000  # bytes
+_DEEPEST = 32  # parts of a key
+_LONG_KEY = re.compile(rf"""(?:[ \t]?\.[ \t]?["']?[\w-]{{1,40}}["']?){{{_DEEPEST}}}""")
 
 
 def merge(target: dict[str, Any], extra: Mapping[str, Any]) -> None:
@@ -188,9 +205,11 @@ def _assign(target: dict[str, Any], text: str, schema: type[BaseModel]) -> None:
         raise UsageError(f"--set {text!r} is not of the form section.key=value", "write for instance --set optim.lr=1e-4")
     name = key.strip()
     sections = getattr(schema, "renamed", {}).get(name, name).split(".")
+    if len(sections) > _DEEPEST or _LONG_KEY.search(value):
+        raise UsageError(f"--set {text[:40]!r}...: a key of more than {_DEEPEST} parts", "write for instance --set optim.lr=1e-4")
     try:
         parsed = tomllib.loads(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = value.strip()
     try:
         _set(target, sections, parsed)

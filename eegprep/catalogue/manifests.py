@@ -39,6 +39,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 
+from eegprep import patterns
 from eegprep.atomic import write_text
 from eegprep.catalogue import licences
 from eegprep.catalogue import moabb as catalogue
@@ -341,11 +342,9 @@ def _require_fits(kind: str, written: _SourceFile) -> None:
     if written.pattern and kind != "files":
         raise UsageError(f"source {written.spec!r} has a pattern, which only files: sources know", "remove pattern")
     try:
-        groups = set(re.compile(written.pattern).groupindex)
-    except re.error as error:
-        raise UsageError(
-            f"source {written.spec!r}: pattern {written.pattern!r} is not a regular expression ({error})", "correct the pattern"
-        ) from None
+        groups = set(patterns.compiled(written.pattern).groupindex)
+    except UsageError as error:
+        raise UsageError(f"source {written.spec!r}: {error.problem}", error.fix) from None
     if written.pattern and (not groups or groups - {"subject", "session", "run"}):
         raise UsageError(
             f"source {written.spec!r}: pattern {written.pattern!r} has the named groups {sorted(groups)}",

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from eegprep.errors import UsageError
 from eegprep.settings import suggest
 
+MOST = 100_000  # ids in a range
+
 
 def parse_subjects(text: str, known: Sequence[str] | None = None) -> tuple[str, ...]:
     """`"1-3,7"` as `("1", "2", "3", "7")`; `"01-03"` keeps its zeros.
@@ -40,7 +42,13 @@ def subject_tokens(text: str) -> tuple[str, ...]:
     """
     tokens = [part.strip() for part in text.split(",") if part.strip()]
     for token in tokens:
+        if len(token) > 200:
+            raise UsageError(f"subjects {token[:40]!r}...: {len(token):,} characters (limit 200)", "write for instance 1-10,12")
         span = re.fullmatch(r"(\d+)-(\d+)", token)
+        if span is not None and int(span[2]) - int(span[1]) >= MOST:
+            raise UsageError(
+                f"subjects {token!r}: {int(span[2]) - int(span[1]) + 1:,} ids (limit {MOST:,})", "write a shorter range"
+            )
         if span is not None and int(span[2]) < int(span[1]):
             raise UsageError(f"subjects {token!r}: {int(span[1])} comes after {int(span[2])}", f"write {span[2]}-{span[1]}")
     if not tokens:

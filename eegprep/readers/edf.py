@@ -9,8 +9,10 @@ Clinical Neurophysiology 114:1755-1761; BDF and its status bits: BioSemi. Shapes
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +30,8 @@ _TYPES = ("EEG", "SEEG", "ECOG", "DBS", "EOG", "ECG", "EMG", "BIO", "RESP", "TEM
 _TRIGGERS = {"status", "trigger", "triggers", "trig", "stim", "sti", "sti 014", "stimulus"}
 _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 # a time-stamped annotation list: onset, 0x15 duration, 0x14 texts, 0x14 0x00
-_TAL = re.compile(rb"([+-]\d+\.?\d*)(?:\x15(\d+\.?\d*))?(\x14[^\x00]*)\x14\x00")
+# each part has a limit, so that no text needs more than linear time
+_ONSET = re.compile(rb"([+-]\d{1,32}(?:\.\d{0,32})?)(?:\x15(\d{1,32}(?:\.\d{0,32})?))?\x14")
 # bytes of records converted at once: stays in cache
 _CHUNK_BYTES = 1_000_000
 _FIELDS = {"label": 16, "transducer": 80, "unit": 8, "pmin": 8, "pmax": 8, "dmin": 8, "dmax": 8, "filter": 80, "samples": 8}
@@ -158,7 +161,7 @@ def read(path: Path) -> Content:
         SourceError: see `read_header`; or its records have no duration.
     """
     header = read_header(path)
-    if header.records and header.seconds <= 0:
+    if header.records and not 0 < header.seconds < math.inf:
         raise SourceError(
             f"{path.name}: the header gives records of {header.seconds:g} s, so the rate of its signals is unknown",
             "correct the record duration in the header, or leave the file out",
@@ -295,17 +298,17 @@ def _annotations(
         width = int(starts[row + 1] - starts[row])
         content = np.ascontiguousarray(records_RB[:, starts[row] : starts[row + 1]]).tobytes()
         clock_R = np.full(header.records, np.nan)
-        for number, match in enumerate(_TAL.finditer(content)):
-            start = float(match[1]) + offset
-            for note in match[3].split(b"\x14")[1:]:
+        for number, (place, onset, duration, listed) in enumerate(_annotation_lists(content)):
+            start = onset + offset
+            for note in listed:
                 if note:
                     text, unique = _text(note, names)
-                    texts[(start, float(match[2] or 0), text, 0 if unique else len(texts))] = None
+                    texts[(start, duration, text, 0 if unique else len(texts))] = None
                 elif first and number == 0:
                     offset = -start
                     start = 0.0
-            record = match.start() // width
-            if np.isnan(clock_R[record]) and match[3][1:2] in (b"", b"\x14"):
+            record = place // width
+            if np.isnan(clock_R[record]) and not listed[0]:
                 clock_R[record] = start
         if first:
             began_R = clock_R
@@ -314,6 +317,15 @@ def _annotations(
     if began_R is None or np.isnan(began_R).any():
         return tuple(Event(*note) for note in notes), (), 0
     return _on_signal(notes, began_R, header)
+
+
+def _annotation_lists(content: bytes) -> Iterator[tuple[int, float, float, list[bytes]]]:
+    """(first byte, onset s, duration s, texts) of each list: onset, 0x15 and duration, texts behind 0x14 each, 0x14 and 0x00 at the end."""
+    for part in re.finditer(rb"[^\x00]+", content):
+        piece = part[0]
+        found = _ONSET.search(piece) if piece.endswith(b"\x14") else None
+        if found is not None and found.end() < len(piece):
+            yield part.start() + found.start(), float(found[1]), float(found[2] or 0), piece[found.end() : -1].split(b"\x14")
 
 
 def _text(note: bytes, names: list[str]) -> tuple[str, bool]:

@@ -6,7 +6,6 @@ import glob
 import gzip
 import logging
 import re
-import shutil
 import struct
 import tempfile
 import warnings
@@ -30,13 +29,27 @@ if TYPE_CHECKING:
     from mne.io import BaseRaw
 
 
+# ours: slower or faster than any amplifier, so that what is derived from the rate stays within bounds, Hz
+SLOWEST, FASTEST = 0.01, 1e6
+
+
 def open_content(path: Path, reading: Reading | None = None) -> Content:
     """A file of any format, open: its header and events are read, its signal when `Content.read` is called.
 
     Raises:
-        SourceError: it is missing, damaged, no EEG file, or needs a package that is not installed.
+        SourceError: it is missing, damaged, no EEG file, of an impossible rate, or needs a package that is not installed.
     """
-    reading = reading or Reading()
+    content = _opened(path, reading or Reading())
+    for channel in content.channels:
+        if not SLOWEST <= channel.rate <= FASTEST:
+            raise SourceError(
+                f"{path.name}: its header gives {channel.name} a rate of {channel.rate:g} Hz ({SLOWEST:g} to {FASTEST:g})",
+                "correct the header, or leave the file out",
+            )
+    return content
+
+
+def _opened(path: Path, reading: Reading) -> Content:
     if not path.exists():
         raise SourceError(f"{path.name}: no such file", "check the path")
     suffix = path.suffix.lower()
@@ -56,13 +69,21 @@ def open_content(path: Path, reading: Reading | None = None) -> Content:
         return _with_mne(path)
 
 
+# ours: tables of EEG unfold to 3 to 20 times their size; what unfolds to much more is made to fill a disk
+_MOST_UNFOLDED, _SMALL = 200, 64_000_000
+
+
 def _unpacked(path: Path, reading: Reading) -> Content:
     """A gzip file, unpacked into a temporary folder that lives as long as the content."""
     folder = tempfile.TemporaryDirectory(prefix="eegprep-")
     inner = Path(folder.name) / path.stem
+    most = max(_SMALL, _MOST_UNFOLDED * path.stat().st_size)
     try:
         with gzip.open(path, "rb") as source, inner.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+            while piece := source.read(1 << 20):
+                target.write(piece)
+                if target.tell() > most:
+                    raise SourceError(f"{path.name}: unfolds to more than {most:,} bytes", "give a file that holds a recording")
     except (OSError, EOFError) as error:
         raise SourceError(f"{path.name}: cannot be unpacked ({error})", "fetch the file again, or gunzip it yourself") from None
     content = open_content(inner, reading)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from eegprep import provenance, settings
 from eegprep.settings import Settings
@@ -12,6 +12,8 @@ from eegprep.signals.filters import NyquistPolicy
 
 # raised when the same settings begin to give other numbers, so that old subjects are rebuilt
 ALGORITHM = 1
+
+LARGEST_WINDOW = 1 << 26  # values: 256 MB
 
 
 _SINCE_0_2 = ("max_channels", "select_channels")
@@ -34,13 +36,13 @@ class Recipe(Settings):
     select_channels: only these, by name; empty takes all, and of more than `channels` as many as fit, spread over the head.
     """
 
-    low: float = Field(default=5.0, gt=0, description="Lower edge of the pass band, Hz (paper: 5)")
+    low: float = Field(default=5.0, ge=0.001, description="Lower edge of the pass band, Hz (paper: 5)")
     high: float = Field(default=95.0, gt=0, description="Upper edge of the pass band, Hz (paper: 95)")
     nyquist: NyquistPolicy = "clip"
-    resample: float | None = Field(default=None, gt=0)
-    notch: float | Literal["auto"] | None = None
-    channels: int = Field(default=128, ge=1, description="Rows of a window (paper: 128)")
-    window: int = Field(default=512, ge=2, description="Samples of a window (paper: 512)")
+    resample: float | None = Field(default=None, ge=1, le=100_000)
+    notch: Annotated[float, Field(ge=1, le=1000)] | Literal["auto"] | None = None
+    channels: int = Field(default=128, ge=1, le=100_000, description="Rows of a window (paper: 128)")
+    window: int = Field(default=512, ge=2, le=100_000_000, description="Samples of a window (paper: 512)")
     stride: int = Field(default=512, ge=1, description="Samples from the start of one window to the next")
     windows: Literal["sliding", "trials"] = "sliding"
     short: Literal["skip", "stretch"] = "skip"
@@ -67,6 +69,12 @@ class Recipe(Settings):
         """Settings that 0.1.0 did not have are written only when used, so that recipes and fingerprints of others stay."""
         content: dict[str, Any] = write(self)
         return {key: value for key, value in content.items() if key not in _SINCE_0_2 or value}
+
+    @model_validator(mode="after")
+    def _fits_memory(self) -> Recipe:
+        if self.channels * self.window > LARGEST_WINDOW:
+            raise ValueError(f"{self.channels} channels x {self.window} samples are more than {LARGEST_WINDOW:,} values a window")
+        return self
 
 
 def make_recipe(**options: Any) -> Recipe:

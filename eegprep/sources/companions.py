@@ -47,10 +47,24 @@ def parts_of(path: Path) -> Parts:
     except OSError as error:
         return Parts((path,), problem=unreadable(path, error))
     for companion in found.files[1:]:
-        lost = not_here(companion)
+        lost = not_here(companion) or _elsewhere(companion, path)
         if lost is not None:
             return Parts((path,), found.oddities, lost)
     return found
+
+
+def _elsewhere(companion: Path, header: Path) -> ToolkitError | None:
+    """A companion that is really in another folder than its header: a stranger's header could make any file of this machine EEG.
+
+    Links into git-annex, and links that lead where the header's own link leads, are how people keep their data.
+    """
+    real = os.path.realpath(companion)
+    homes = {os.path.realpath(header.parent), os.path.dirname(os.path.realpath(header))}  # noqa: PTH120
+    if any(real.startswith(home.rstrip(os.sep) + os.sep) for home in homes) or f"{os.sep}.git{os.sep}annex{os.sep}" in real:
+        return None
+    return SourceError(
+        f"{header.name}: its file {companion.name} is a link to another folder", "put the file itself beside the header"
+    )
 
 
 def not_here(path: Path) -> ToolkitError | None:
@@ -215,6 +229,8 @@ def openable(path: Path) -> Iterator[Path]:
 
     Readers follow the header's pointers, which may be out of date, or lead out of the folder.
     """
+    if path.suffix.lower() in (".vhdr", ".ahdr", ".set", ".lay") and (problem := parts_of(path).problem) is not None:
+        raise problem
     if path.suffix.lower() not in (".vhdr", ".ahdr"):
         yield path
         return

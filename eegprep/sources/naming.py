@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from eegprep import patterns
 from eegprep.recording import path_part
 
 # endings that are two suffixes
@@ -70,9 +71,8 @@ def read_name(path: Path, pattern: str = "") -> Named:
         pattern: regular expression with the named groups subject, session, run, searched in the file's name.
     """
     name, folders = stem(path), path.parts[:-1]
-    found = re.search(pattern, path.name) if pattern else None
-    if found is not None:
-        said = found.groupdict()
+    said = patterns.search(pattern, path.name) if pattern else None
+    if said is not None:
         return Named(said.get("subject") or "0", said.get("session") or "0", said.get("run") or "0", path, explicit=True)
     found = _BCI2000.fullmatch(name) or _BIDS.fullmatch(name)
     if found is not None:

@@ -11,6 +11,7 @@ from eegprep.catalogue import moabb as catalogue
 from eegprep.download.fetch import PlanRow as DownloadRow
 from eegprep.readers.content import choose
 from eegprep.readers.formats import open_content
+from eegprep.readers.sizes import held_bytes
 from eegprep.signals.recipe import Recipe
 from eegprep.sources.companions import openable
 from eegprep.sources.listing import Task
@@ -61,9 +62,22 @@ class PlanRow:
 
 def task_memory(task: Task) -> int:
     """Bytes that a worker needs at its peak for this subject, estimated from the sizes of its files."""
-    sizes = [file.bytes * _GROWTH.get(Path(file.name).suffix.lower(), 2.0) for file in task.files] or [0.0]
+    sizes = [_in_memory(Path(task.root) / file.name, file.bytes) for file in task.files] or [0.0]
     largest = sum(sizes) if task.source.kind == "moabb" else max(sizes)
     return int(_INTERPRETER[task.source.kind] + _PEAK[task.source.kind] * largest)
+
+
+def _in_memory(path: Path, size: int) -> float:
+    """Float64 bytes of a file's samples: from what it unfolds to, where it is compressed."""
+    suffix = path.suffix.lower()
+    try:
+        held = held_bytes(path)
+    except OSError:
+        held = size
+    if held > size:  # what is unfolded holds samples of at least 16 bits; text takes more room than its numbers
+        inner = Path(path.stem).suffix.lower() if suffix == ".gz" else suffix
+        return held * {".fif": 4.0, ".set": 2.0, ".mat": 2.0}.get(inner, _GROWTH.get(inner, 2.0))
+    return size * _GROWTH.get(suffix, 2.0)
 
 
 def store_memory(group: Path) -> int:

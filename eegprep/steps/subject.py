@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eegprep.recording import CutFacts, Facts, Finding, LeftOut, Processed, Recording, Unreadable
+from eegprep.recording import CutFacts, Facts, Finding, LeftOut, Origin, Processed, Recording, Unreadable
 from eegprep.signals import gates, windows
 from eegprep.signals.process import process
 from eegprep.signals.recipe import Recipe
@@ -97,7 +97,12 @@ def run_subject(items: Iterable[Recording | Unreadable], recipe: Recipe, left_ou
         if isinstance(item, Unreadable):
             left_out.append(LeftOut.of(item))
             continue
-        processed = process(item, recipe)
+        try:
+            processed = process(item, recipe)
+        except (ArithmeticError, MemoryError, ValueError, TypeError, IndexError) as error:  # that recording only
+            origin = Origin(item.dataset, item.subject, item.session, item.run, sources=item.sources)
+            left_out.append(LeftOut.of(Unreadable.because(origin, error)))
+            continue
         del item
         if processed.usable:
             yield processed
