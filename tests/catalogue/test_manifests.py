@@ -152,7 +152,7 @@ def test_several_names_are_joined_in_order(tmp_path: Path) -> None:
         ('[[source]]\nspec = "moabb:Cho2017"\nmax_per_subject = 0', r"'source.0.max_per_subject' = 0"),
         ('[[source]]\nspec = "moab:Cho2017"', r"m.toml: source 'moab:Cho2017' is not of a known kind; did you mean 'moabb'"),
         ('[[source]]\nspec = "moabb:"', r"source 'moabb:' is not of a known kind"),
-        ('[[source]]\nspec = "files:a"\npattern = "["', r"pattern '\[' is no regular expression"),
+        ('[[source]]\nspec = "files:a"\npattern = "["', r"pattern '\[' is not a regular expression"),
         ('[[source]]\nspec = "files:a"\npattern = "S(.*)"', r"has the named groups \[\]"),
         ('[[source]]\nspec = "files:a"\npattern = "(?P<person>.*)"', r"has the named groups \['person'\]"),
         ('[[source]]\nspec = "moabb:Cho2017"\npattern = "(?P<run>.*)"', r"has a pattern, which only files: sources know"),
