@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,12 +41,12 @@ from dreamdiff.diffusion.pipeline_folder import (
     save_conditioner,
     verify_files,
 )
-from dreamdiff.diffusion.sampling import Condition, guided_sample, start_noise
+from dreamdiff.diffusion.sampling import NOT_FINITE, Condition, guided_sample, require_finite, start_noise
 from dreamdiff.diffusion.stable_diffusion import vae_factor
 from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.encoder import EEGEncoder
 from eegprep import atomic, settings
-from eegprep.errors import CheckpointError, DataError, ModelError, ToolkitError, UsageError
+from eegprep.errors import CheckpointError, DataError, ModelError, UsageError
 from eegprep.provenance import sha256_file
 from eegprep.settings import Settings
 
@@ -173,7 +175,7 @@ class DreamDiffusionPipeline(DiffusionPipeline):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for part in ("unet", "vae"):
-            getattr(self, part).save_pretrained(partial / part, variant=variant, **options)
+            _save_part(getattr(self, part), partial / part, variant, options)
         self.scheduler.save_pretrained(partial / "scheduler")
         self.encoder.save_pretrained(partial / "encoder")
         save_conditioner(self.conditioner, partial / "conditioner")
@@ -258,7 +260,7 @@ class DreamDiffusionPipeline(DiffusionPipeline):
         shape = (int(self.unet.config.in_channels), side, side)
         device = self._execution_device
         if latents is not None:
-            _require_finite(latents, "the latents given", DataError, "give finite start noise")
+            require_finite(latents, "the latents given", DataError, "give finite start noise")
         noise_BCHW = start_noise(shape, generators, batch, device) if latents is None else latents.to(device)
 
         with self.progress_bar(total=num_inference_steps) as bar:
@@ -274,7 +276,6 @@ class DreamDiffusionPipeline(DiffusionPipeline):
                 _condition(self.conditioner.null(batch)) if scale != 1 else None,
                 scale=scale, steps=num_inference_steps, eta=eta, generator=generators, on_step=on_step,
             )  # fmt: skip
-        _require_finite(state_BCHW, "the latents of image", ModelError, _NOT_FINITE)
         images = state_BCHW if output_type == "latent" else self._decode(state_BCHW, output_type)
         self.maybe_free_model_hooks()
         vectors = None if context.clip_BD is None else context.clip_BD[::num_images_per_trial]
@@ -291,11 +292,8 @@ class DreamDiffusionPipeline(DiffusionPipeline):
 
     def _decode(self, state_BCHW: Tensor, output_type: str) -> Any:
         decoded = self.vae.decode(state_BCHW / self.vae.config.scaling_factor).sample
-        _require_finite(decoded, "the pixels of image", ModelError, _NOT_FINITE)
+        require_finite(decoded, "the pixels of image", ModelError, NOT_FINITE)
         return self.image_processor.postprocess(decoded.float(), output_type=output_type)
-
-
-_NOT_FINITE = "the weights are not finite, or the precision is too small for them: try --precision fp32, or copy the model again"
 
 
 def as_eeg(eeg_NCT: Any) -> Tensor:
@@ -317,21 +315,8 @@ def as_eeg(eeg_NCT: Any) -> Tensor:
             raise ValueError(f"shape {tuple(eeg_NCT.shape)}")
     except (ValueError, TypeError, RuntimeError) as error:
         raise DataError(f"the EEG is not (trials, channels, samples) of numbers: {error}", "give an array in uV") from None
-    _require_finite(eeg_NCT, "the EEG of trial", DataError, "leave that trial out, or repair it")
+    require_finite(eeg_NCT, "the EEG of trial", DataError, "leave that trial out, or repair it")
     return eeg_NCT if eeg_NCT.is_floating_point() else eeg_NCT.float()
-
-
-def _require_finite(values: Tensor, what: str, error: type[ToolkitError], fix: str) -> None:
-    """Stop before a black picture. `values`: one row per trial or image, counted from 0."""
-    if not values.is_floating_point() or bool(
-        values.sum().isfinite()
-    ):  # one number to look at; a sum may overflow, so look again
-        return
-    good_N = values.isfinite().flatten(1).all(dim=1)
-    if not bool(good_N.all()):
-        rows = (~good_N).nonzero().flatten().tolist()
-        more = f" (and of {len(rows) - 1} more)" if len(rows) > 1 else ""
-        raise error(f"{what} {rows[0]}{more} holds values that are not finite", fix)
 
 
 def _condition(context: Context) -> Condition:
@@ -376,6 +361,17 @@ def check_fit(unet: Any, vae: Any, encoder: EEGEncoder, conditioner: Conditioner
             f"time branch of width {config.time_width}, but class_embed_type {unet.config.class_embed_type} in the U-Net",
             "put together parts of one training run",
         )
+
+
+def _save_part(part: Any, folder: Path, variant: str | None, options: dict[str, Any]) -> None:
+    """diffusers' own writing; a full disk is an OSError here as everywhere, not an error of safetensors."""
+    try:
+        part.save_pretrained(folder, variant=variant, **options)
+    except Exception as error:
+        full = re.search(r"os error (\d+)", str(error))
+        if full is None:
+            raise
+        raise OSError(int(full[1]), os.strerror(int(full[1])), str(folder)) from None
 
 
 class _EncoderPart:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dreamdiff.diffusion.noise import set_steps
-from eegprep.errors import ModelError, UsageError
+from eegprep.errors import ModelError, ToolkitError, UsageError
 
 OnStep = Callable[[int, Tensor, Tensor], Tensor]
 
@@ -121,7 +121,7 @@ def guided_sample(
 
     Raises:
         UsageError: guidance without `null`, or more steps than the schedule allows.
-        ModelError: conditions of another number of rows than the noise.
+        ModelError: conditions of another number of rows than the noise, or latents that are not finite.
     """
     if scale != 1 and null is None:
         raise UsageError(f"guidance {scale:g} needs a condition of nothing, and there is none", "use guidance 1")
@@ -142,7 +142,28 @@ def guided_sample(
         state_BCHW = scheduler.step(predicted, time, state_BCHW, **options).prev_sample
         if on_step is not None:
             state_BCHW = on_step(number, time, state_BCHW)
+    require_finite(state_BCHW, "the latents of image", ModelError, NOT_FINITE)
     return state_BCHW
+
+
+NOT_FINITE = "the weights are not finite, or the precision is too small for them: try --precision fp32, or copy the model again"
+
+
+def require_finite(values: Tensor, what: str, error: type[ToolkitError], fix: str) -> None:
+    """Stop before a black picture. `values`: one row per trial or image, counted from 0.
+
+    Raises:
+        ToolkitError: of the given kind, naming the first row that is not finite.
+    """
+    if not values.is_floating_point() or bool(
+        values.sum().isfinite()
+    ):  # one number to look at; a sum may overflow, so look again
+        return
+    good_N = values.isfinite().flatten(1).all(dim=1)
+    if not bool(good_N.all()):
+        rows = (~good_N).nonzero().flatten().tolist()
+        more = f" (and of {len(rows) - 1} more)" if len(rows) > 1 else ""
+        raise error(f"{what} {rows[0]}{more} holds values that are not finite", fix)
 
 
 def _guided(predicted: Tensor, channels: int, scale: float, scheduler: Any) -> Tensor:

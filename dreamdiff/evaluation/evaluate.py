@@ -251,7 +251,7 @@ def identity(
     return {
         "model": {"path": Path(model).name, "fingerprint": pipeline.fingerprint, "training": trained_on},
         "pairs": {
-            "path": store.path.name, "fingerprint": store.fingerprint, "provenance": store.provenance, "licence": store.licence,
+            "path": store.path.name, "fingerprint": store.fingerprint, "content": store.content_sha256, "provenance": store.provenance, "licence": store.licence,
             "people": len(store.subjects), "classes": len(store.classes),
         },
         "split": {

@@ -19,7 +19,7 @@ from dreamdiff.finetuning.data import TrainingData, image_moments
 from dreamdiff.finetuning.linear_start import Texts
 from dreamdiff.finetuning.plan import finetune_plan
 from dreamdiff.finetuning.task import FinetuneTask, learned_settings
-from dreamdiff.pairs.image_cache import CachedRows, PlannedRows, cached_rows, default_cache, planned_rows
+from dreamdiff.pairs.image_cache import CachedRows, PlannedRows, cached_rows, default_cache, planned_rows, shared_cache
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.loop import fit
 from dreamdiff.training.task import FitResult
@@ -105,7 +105,7 @@ def prepare(
     moments = _moments(store, numbers, model, size, root, progress, dry_run)
     identity = {
         "config": learned_settings(config.model_dump(mode="json")),
-        "pairs": store.fingerprint, "encoder": _encoder_identity(encoder), "sd": model.fingerprint, "clip": clip_key,
+        "pairs": store.fingerprint, "pairs_content": store.content_sha256, "encoder": _encoder_identity(encoder), "sd": model.fingerprint, "clip": clip_key,
     }  # fmt: skip
     data = TrainingData(store, parts, row, moments, clip_vectors)
     task = FinetuneTask(config, data, eeg_encoder, model, size, identity, out, remarks, texts, dry_run=dry_run)
@@ -177,7 +177,7 @@ def _clip_vectors(
     digests = [pairs.image_sha256[number] for number in numbers]
     if dry_run:
         return planned_rows(root, "clip", clip.fingerprint, digests, (clip.width,))
-    return cached_rows(root, "clip", clip.fingerprint, digests, compute, progress=progress)
+    return cached_rows(root, "clip", clip.fingerprint, digests, compute, progress=progress, also=shared_cache(pairs.path))
 
 
 def _moments(
@@ -195,4 +195,13 @@ def _moments(
         side = size // vae_factor(model.vae)
         shape = (2 * int(model.vae.config.latent_channels), side, side)
         return planned_rows(root, "latents", hashlib.sha256(key.encode()).hexdigest(), digests, shape)
-    return cached_rows(root, "latents", hashlib.sha256(key.encode()).hexdigest(), digests, compute, batch=4, progress=progress)
+    return cached_rows(
+        root,
+        "latents",
+        hashlib.sha256(key.encode()).hexdigest(),
+        digests,
+        compute,
+        batch=4,
+        progress=progress,
+        also=shared_cache(pairs.path),
+    )

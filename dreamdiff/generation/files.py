@@ -13,13 +13,15 @@ import torch
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from dreamdiff.eeg_input import CapMatch
+from dreamdiff.generation.aligned import AlignedPipeline
 from dreamdiff.generation.config import GenerateConfig
-from dreamdiff.generation.generate import generate, generator_for, load_maker, render
+from dreamdiff.generation.generate import GeneratedFrom, generate, generator_for, load_maker, render
 from dreamdiff.generation.trials import TrialSet, open_trials
+from dreamdiff.pairs.decoding import decode_image
 from eegprep import atomic
 from eegprep.errors import CheckpointError, DataError, UsageError
 from eegprep.folders import require_free
-from eegprep.provenance import fingerprint, installed, sha256_array
+from eegprep.provenance import fingerprint, installed, plain_json, sha256_array
 from eegprep.recording import ProgressCallback
 from eegprep.settings import validated
 
@@ -46,7 +48,7 @@ def generate_to_folder(
     say: Callable[[str], None] | None = None,
     progress: ProgressCallback | None = None,
 ) -> list[Path]:
-    """Generate, write a PNG and a JSON sidecar per image and contact sheets; images that are there already are kept.
+    """Generate, write a PNG and a JSON sidecar per image and contact sheets; images that are there already are kept (`is_current`).
 
     Args:
         model: run of `dreamdiff train finetune`, pipeline folder, or run of `dreamdiff train align`. eeg, select, images: see `open_trials`.
@@ -66,14 +68,11 @@ def generate_to_folder(
     key = fingerprint(recipe)
     _need_space(out, len(chosen) * config.samples, pipeline.image_size)
 
-    def there(trial: int, seed: int) -> bool:
-        content = _sidecar_or_none(out / f"trial-{trial:06d}_seed-{seed}.json")
-        return (
-            content is not None
-            and content.get("fingerprint") == key
-            and content.get("eeg", {}).get("source") == str(eeg)
-            and content["eeg"].get("cap", "name") == cap
-        )
+    sampler = pipeline.generator.scheduler if isinstance(pipeline, AlignedPipeline) else pipeline.scheduler
+    schedule = fingerprint(plain_json(dict(sampler.config)))
+
+    def there(job: GeneratedFrom) -> bool:
+        return is_current(out, job, key, schedule)
 
     for image in generate(pipeline, chosen, config, skip=there, progress=progress):
         content = {
@@ -81,7 +80,7 @@ def generate_to_folder(
             "name": image.name, "label": image.label, "image_sha256": sha256_array(image.image),
             "batch": {"size": config.batch_size, "row": image.row, "threads": torch.get_num_threads()},
             "config": config.model_dump(mode="json"),
-            "model": {"path": str(model), "fingerprint": pipeline.fingerprint},
+            "model": {"path": str(model), "fingerprint": pipeline.fingerprint, "schedule": schedule},
             "eeg": {"source": str(eeg), "kind": chosen.kind, "select": select, "sha256": image.eeg_sha256,
                     **({} if cap == "name" else {"cap": cap}), **({"notes": list(chosen.notes)} if chosen.notes else {})},
             "software": installed("eeg-dreamdiff", "diffusers", "torch"),
@@ -89,6 +88,25 @@ def generate_to_folder(
         write_png(out / f"{image.stem}.png", image.image, {"dreamdiff": f"{image.stem}.json"})
         atomic.write_json(out / f"{image.stem}.json", content)  # last: an image counts when its sidecar is there
     return contact_sheets(out, chosen, config)
+
+
+def is_current(out: Path, job: GeneratedFrom, key: str, schedule: str) -> bool:
+    """Whether an image is there, made from this EEG by this model with these settings, and unchanged since.
+
+    What counts is content, never a path: the digests of the EEG and of the pixels, which the sidecar holds, are compared with what is
+    there now. So an image of other EEG at the same path, and one that was altered, exchanged, cut short or deleted, are made again.
+    """
+    stem = f"trial-{job.trial:06d}_seed-{job.seed}"
+    content = _sidecar_or_none(out / f"{stem}.json")
+    if content is None or content.get("fingerprint") != key or content.get("eeg", {}).get("sha256") != job.eeg_sha256:
+        return False
+    stated = content.get("model", {}).get("schedule")
+    if (content.get("name"), content.get("label")) != (job.name, job.label) or stated not in (None, schedule):
+        return False
+    try:
+        return sha256_array(decode_image((out / f"{stem}.png").read_bytes(), stem)) == content.get("image_sha256")
+    except (OSError, DataError):
+        return False
 
 
 def _numbered(trials: TrialSet, wanted: Sequence[int]) -> TrialSet:

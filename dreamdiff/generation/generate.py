@@ -19,10 +19,22 @@ from dreamdiff.generation.aligned import AlignedPipeline, is_aligned, load_align
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.trials import TrialSet
 from dreamdiff.training.task import mix
+from eegprep.errors import DataError
 from eegprep.provenance import sha256_array
 from eegprep.recording import ProgressCallback
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class GeneratedFrom:
+    """What an image is asked to be made from. trial: number in the source."""
+
+    trial: int
+    seed: int
+    name: str
+    label: str | None
+    eeg_sha256: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ def generate(
     trials: TrialSet,
     config: GenerateConfig,
     *,
-    skip: Callable[[int, int], bool] | None = None,
+    skip: Callable[[GeneratedFrom], bool] | None = None,
     progress: ProgressCallback | None = None,
 ) -> Iterator[GeneratedImage]:
     """Images of all trials, sample by sample within a trial.
@@ -92,34 +104,59 @@ def generate(
     of the same shape. Rows do not influence each other.
 
     Args:
-        skip: (trial number, seed) -> whether that image exists; a batch of which all exist is not computed.
+        skip: whether that image exists; a batch of which all exist is not computed.
+
+    Raises:
+        DataError: EEG that is not finite, naming the trial.
     """
     jobs = [(position, config.seed + k) for position in range(len(trials)) for k in range(config.samples)]
     for start in range(0, len(jobs), config.batch_size):
         batch = jobs[start : start + config.batch_size]
-        if not (skip and all(skip(int(trials.numbers[position]), seed) for position, seed in batch)):
-            yield from _make_batch(pipeline, trials, config, batch)
+        positions = sorted({position for position, _ in batch})
+        eeg_NCT = trials.read(positions)
+        _require_finite(eeg_NCT, positions, trials)
+        place = {position: row for row, position in enumerate(positions)}
+        digests = [sha256_array(eeg_CT) for eeg_CT in eeg_NCT]
+        asked = [
+            GeneratedFrom(
+                int(trials.numbers[position]), seed, trials.names[position], trials.labels[position], digests[place[position]]
+            )
+            for position, seed in batch
+        ]
+        if not (skip and all(skip(job) for job in asked)):
+            rows = [place[position] for position, _ in batch]
+            people = [trials.people[position] for position in positions] if trials.people else None
+            yield from _make_batch(pipeline, eeg_NCT, rows, asked, config, people)
         if progress:
             progress(min(start + config.batch_size, len(jobs)), len(jobs), "images")
 
 
+def _require_finite(eeg_NCT: np.ndarray, positions: Sequence[int], trials: TrialSet) -> None:
+    good_N = np.isfinite(eeg_NCT).all(axis=(1, 2))
+    if not good_N.all():
+        position = positions[int(np.flatnonzero(~good_N)[0])]
+        raise DataError(
+            f"{trials.source}: the EEG of trial {int(trials.numbers[position])} ({trials.names[position]}) holds values that are not finite",
+            "leave that trial out with --trials, or repair it",
+        )
+
+
 def _make_batch(
-    pipeline: Maker, trials: TrialSet, config: GenerateConfig, batch: Sequence[tuple[int, int]]
+    pipeline: Maker,
+    eeg_NCT: np.ndarray,
+    rows: Sequence[int],
+    asked: Sequence[GeneratedFrom],
+    config: GenerateConfig,
+    people: Sequence[str | None] | None,
 ) -> Iterator[GeneratedImage]:
-    positions = sorted({position for position, _ in batch})
-    eeg_NCT = trials.read(positions)
-    place = {position: row for row, position in enumerate(positions)}
-    filled = [*batch, *[batch[-1]] * (config.batch_size - len(batch))]
+    more = config.batch_size - len(asked)
+    filled = [*zip(rows, asked, strict=True), *[(rows[-1], asked[-1])] * more]
     images = render(
-        pipeline, eeg_NCT[[place[position] for position, _ in filled]],
-        [generator_for(int(trials.numbers[position]), seed) for position, seed in filled], config,
-        [trials.people[position] for position, _ in filled] if trials.people else None,
+        pipeline, eeg_NCT[[row for row, _ in filled]], [generator_for(job.trial, job.seed) for _, job in filled], config,
+        None if people is None else [people[row] for row, _ in filled],
     )  # fmt: skip
-    for row, (position, seed) in enumerate(batch):
-        yield GeneratedImage(
-            images[row], int(trials.numbers[position]), seed, trials.names[position], trials.labels[position],
-            sha256_array(eeg_NCT[place[position]]), row,
-        )  # fmt: skip
+    for row, job in enumerate(asked):
+        yield GeneratedImage(images[row], job.trial, job.seed, job.name, job.label, job.eeg_sha256, row)
 
 
 def render(

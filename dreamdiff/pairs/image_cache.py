@@ -2,7 +2,7 @@
 
 Layout: group `/<kind>-<key>/<segment>` with an array `rows` (n, ...) and the attribute `images` (SHA-256 of each row's image).
 A segment is written under a hidden name and renamed when complete, so a killed run leaves whole segments only; new images
-add a segment.
+add a segment. Since version 2 every row has a checksum; version 1, without, is read.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import zarr
+from zarr.codecs import Crc32cCodec
 
 from eegprep.atomic import partial_path, publish_folder
 from eegprep.errors import StoreError
@@ -56,8 +57,20 @@ class CachedRows:
             mine = np.flatnonzero(self._where[chosen, 0] == number)
             if len(mine):
                 rows, back = np.unique(self._where[chosen[mine], 1], return_inverse=True)
-                out[mine] = np.asarray(array.oindex[rows])[back]
+                out[mine] = self._rows(array, rows)[back]
         return out
+
+    @staticmethod
+    def _rows(array: zarr.Array, rows: np.ndarray) -> np.ndarray:
+        """Rows of a segment; a checksum that does not fit, or a row that is gone, is an error."""
+        folder = Path(str(array.store_path).removeprefix("file://"))
+        try:
+            found = np.asarray(array.oindex[rows], np.float32)
+        except (ValueError, RuntimeError, OSError, KeyError) as error:
+            raise _damaged(folder, str(error)) from None
+        if not np.isfinite(found).all():
+            raise _damaged(folder, "rows are missing, or not finite")
+        return found
 
 
 @dataclass(frozen=True)
@@ -86,12 +99,12 @@ def planned_rows(root: Path, kind: str, key: str, digests: Sequence[str], row_sh
 
 def cached_rows(
     root: Path, kind: str, key: str, digests: Sequence[str], compute: Compute,
-    *, batch: int = 16, progress: ProgressCallback | None = None,
+    *, batch: int = 16, progress: ProgressCallback | None = None, also: Path | None = None,
 ) -> CachedRows:  # fmt: skip
     """Rows for the images with these digests; what is missing is computed, `batch` rows (one file) at a time, and added.
 
     Args:
-        root: the store; made when absent. kind: for instance "latents". key: digest of weights and preprocessing.
+        root: the store; made when absent. also: another one that is only read, such as one beside pairs that cannot be written. kind: for instance "latents". key: digest of weights and preprocessing.
         digests: SHA-256 of each image, repeats allowed. compute: indices into `digests` -> rows (n, ...) float32.
 
     Raises:
@@ -99,7 +112,11 @@ def cached_rows(
     """
     if root.exists() and not root.is_dir():
         raise StoreError(f"{root}: not a folder", "give another --set cache=FOLDER")
-    group = root / f"{kind}-{key[:16]}"
+    name = f"{kind}-{key[:16]}"
+    group = root / name
+    others = _index(also / name) if also is not None and (also / name).is_dir() else ([], {})
+    if all(digest in others[1] for digest in digests):
+        return CachedRows(others[0], [others[1][digest] for digest in digests])
     group.mkdir(parents=True, exist_ok=True)
     with folder_lock(group, wait=-1, refused=StoreError):
         arrays, where = _index(group)
@@ -113,10 +130,21 @@ def cached_rows(
     return CachedRows(arrays, [where[digest] for digest in digests])
 
 
+def shared_cache(pairs: Path) -> Path:
+    """Beside the pairs, so that several runs share it."""
+    return pairs.resolve().parent / f"{pairs.name.removesuffix('.zarr')}.cache.zarr"
+
+
 def default_cache(pairs: Path, out: Path) -> Path:
-    """Beside the pairs, so that several runs share it; in the run where that folder cannot be written."""
-    beside = pairs.resolve().parent
-    return beside / f"{pairs.name.removesuffix('.zarr')}.cache.zarr" if os.access(beside, os.W_OK) else out / "cache.zarr"
+    """The shared cache; where its folder cannot be written, a hidden one in the run, which then still counts as an empty folder."""
+    beside = shared_cache(pairs)
+    return beside if os.access(beside.parent, os.W_OK) else out / ".cache.zarr"
+
+
+def _damaged(folder: Path, reason: str) -> StoreError:
+    return StoreError(
+        f"{folder}: a damaged segment of an image cache ({reason[:200]})", "remove that folder; it will be computed again"
+    )
 
 
 def _index(group: Path) -> tuple[list[zarr.Array], dict[str, tuple[int, int]]]:
@@ -126,7 +154,7 @@ def _index(group: Path) -> tuple[list[zarr.Array], dict[str, tuple[int, int]]]:
         try:
             segment = zarr.open_group(folder, mode="r")
             rows, images = segment["rows"], segment.attrs["images"]
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:  # what zarr says of damage
             raise StoreError(
                 f"{folder}: not a segment of an image cache ({error})", "remove that folder; it will be computed again"
             ) from None
@@ -146,7 +174,7 @@ def _add_segment(
     shutil.rmtree(partial, ignore_errors=True)
     array: zarr.Array | None = None
     segment = zarr.open_group(
-        partial, mode="w", attributes={"format": "dreamdiff-image-cache", "version": 1, "kind": kind, "key": key}
+        partial, mode="w", attributes={"format": "dreamdiff-image-cache", "version": 2, "kind": kind, "key": key}
     )
     for start in range(0, len(indices), batch):
         rows = np.asarray(compute(indices[start : start + batch]), np.float32)
@@ -154,7 +182,7 @@ def _add_segment(
             _need_space(group, rows[0].nbytes * len(indices), kind)
             array = segment.create_array(
                 "rows", shape=(len(indices), *rows.shape[1:]), dtype="float32", chunks=(1, *rows.shape[1:]),
-                shards=(batch, *rows.shape[1:]), compressors=None,
+                shards=(batch, *rows.shape[1:]), compressors=[Crc32cCodec()], fill_value=float("nan"),
             )  # fmt: skip
         array[start : start + len(rows)] = rows
         if progress:

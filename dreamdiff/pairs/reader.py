@@ -25,6 +25,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,11 @@ from dreamdiff.pairs.checks import check_image_names, checked_root, read_column,
 from dreamdiff.pairs.format import COLUMNS, SHARD, Provenance, plain_attributes
 from dreamdiff.pairs.images import StoredImages, image_count
 from dreamdiff.pairs.splits import FACTORS, PARTS, Trials, split
+from dreamdiff.untrusted.tensors import sha256_once
 from eegprep.corpus.files import LocalFiles, Shard
 from eegprep.corpus.shards import Shards
 from eegprep.errors import DataError, StoreError, UsageError
+from eegprep.provenance import sha256_array, sha256_json
 from eegprep.settings import suggest
 from eegprep.store.commit import Commit
 
@@ -115,6 +118,21 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @cached_property
+    def content_sha256(self) -> str:
+        """Digest of what the store holds: every column, the EEG, the images, classes and splits; its path and recipe do not count.
+
+        Results are keyed by it, so that a store that was made again with other content is not taken for the old one.
+        """
+        eeg = {
+            name: [sha256_once(file) for file in sorted((self.path / name / "eeg" / "c").rglob("[!.]*")) if file.is_file()]
+            for name in self.subjects
+        }
+        columns = {name: sha256_array(values) for name, values in self._all.items()}
+        splits = {name: sha256_array(numbers) for name, numbers in sorted(self._stored_splits.items())}
+        images = {"names": self.image_names, "sha256": self.image_sha256}
+        return sha256_json({"eeg": eeg, "columns": columns, "splits": splits, "images": images, "classes": self.classes})
 
     @property
     def person(self) -> np.ndarray:

@@ -327,7 +327,7 @@ def table1(
     scorer = None
     for kind in ("vae", "gan"):
         file = place.out / "baselines" / f"brain2image-{kind}.json"
-        key = fingerprint({"kind": kind, "config": _shared(config), "pairs": store.fingerprint})
+        key = fingerprint({"kind": kind, "config": _shared(config), "pairs": store.content_sha256})
         kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         if kept.get("fingerprint") != key:
             scorer = scorer or make_scorer(store, parts["train"], chosen, size, load_networks(judging, None), judging)
@@ -428,7 +428,8 @@ def _shared(config: AblateConfig) -> dict[str, object]:
 
 
 def _identity(row: Row, config: AblateConfig) -> str:
-    return fingerprint({"row": {k: v for k, v in vars(row).items() if k != "paper"}, "config": _shared(config)})
+    content = None if config.pairs is None else Pairs.open(str(config.pairs)).content_sha256
+    return fingerprint({"row": {k: v for k, v in vars(row).items() if k != "paper"}, "config": _shared(config), "pairs": content})
 
 
 def _done(place: Place, row: Row, config: AblateConfig) -> bool:

@@ -34,6 +34,9 @@ STATE_VERSION = 1
 
 RUN_FILE = "run.json"
 
+ADDED_LATER = {"pairs_content"}
+"""Parts of the identity that runs of release 0.1.0 do not have."""
+
 
 def save(
     run_dir: Path,
@@ -55,10 +58,14 @@ def save(
     partial = atomic.partial_path(final)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for stem, named in tensors.items():
-        save_tensors(partial / f"{stem}.safetensors", named)
-    if describe:
-        describe(partial)
+    try:
+        for stem, named in tensors.items():
+            save_tensors(partial / f"{stem}.safetensors", named)
+        if describe:
+            describe(partial)
+    except OSError:  # a full disk: what is half written must not keep it full
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     digests = {file.name: sha256_file(file) for file in sorted(partial.iterdir())}
     atomic.write_json(partial / STATE_FILE, {"version": STATE_VERSION, "step": step, "files": digests, **state})
     atomic.publish_folder(partial, final)

@@ -45,7 +45,7 @@ from dreamdiff.training.machine import StopSignal, check_compiler, make_accelera
 from dreamdiff.training.optim import MovingAverage, adamw, learning_rate, set_learning_rate
 from dreamdiff.training.task import Batch, Draw, FitResult, Stream, Task, mix
 from eegprep import atomic
-from eegprep.errors import DataError, ModelError, UsageError
+from eegprep.errors import CheckpointError, DataError, ModelError, UsageError
 from eegprep.recording import ProgressCallback
 from eegprep.settings import current_form
 
@@ -154,7 +154,9 @@ class _Run:
         self.accelerator, self.progress = accelerator, progress
         self.device, self.main = accelerator.device, accelerator.is_main_process
         self.source = _Source(task.stream(accelerator.process_index, accelerator.num_processes))
-        self.steps_per_epoch = self.source.length / config.accumulation
+        self.steps_per_epoch = math.ceil(
+            self.source.length / config.accumulation
+        )  # the last step of an epoch may have fewer batches
         self.total_steps = max(1, math.ceil(config.epochs * self.steps_per_epoch))
         if config.max_steps is not None:
             self.total_steps = min(self.total_steps, config.max_steps)
@@ -211,25 +213,31 @@ class _Run:
         self.task.module.train()
 
     def _one_step(self, clock: _Clock) -> None:
-        """One optimiser step over `accumulation` batches."""
+        """One optimiser step over `accumulation` batches of one epoch, or what is left of it: the step of one batch of them all.
+
+        Contrastive losses are the exception: they compare the samples of a batch, and of a larger one there are more to compare.
+        """
         epoch = self.step / self.steps_per_epoch
         lr = learning_rate(epoch, self.total_steps / self.steps_per_epoch, self.optim)
         set_learning_rate(self.optimizer, lr)
         logged: dict[str, Tensor] = {}
-        for part in range(self.config.accumulation):
-            waiting = time.perf_counter()
-            batch = {name: to_device(value, self.device) for name, value in self.source.next().items()}
-            clock.waited += time.perf_counter() - waiting
-            clock.samples += len(batch["index"]) * self.accelerator.num_processes
+        waiting = time.perf_counter()
+        first = self.step % self.steps_per_epoch * self.config.accumulation
+        batches = [self.source.next() for _ in range(min(self.config.accumulation, self.source.length - first))]
+        clock.waited += time.perf_counter() - waiting
+        samples = sum(len(batch["index"]) for batch in batches)
+        clock.samples += samples * self.accelerator.num_processes
+        for part, content in enumerate(batches):
+            batch = {name: to_device(value, self.device) for name, value in content.items()}
+            share = len(batch["index"]) / samples  # the mean over all samples of the step, as if they had come in one batch
             torch.manual_seed(mix(self.config.seed, self.step, part, self.accelerator.process_index))
-            done = self.step * self.config.accumulation + part  # batches before this one
-            draw = Draw(self.config.seed, done // self.source.length, batch["index"], self.device)
-            last = part == self.config.accumulation - 1
+            draw = Draw(self.config.seed, self.step // self.steps_per_epoch, batch["index"], self.device)
+            last = part == len(batches) - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.stepper):
                 losses = self.stepper(batch, draw)
-                self.accelerator.backward(losses["loss"] / self.config.accumulation)
+                self.accelerator.backward(losses["loss"] * share)
             for name, value in losses.items():
-                logged[name] = logged.get(name, 0) + value.detach().float() / self.config.accumulation
+                logged[name] = logged.get(name, 0) + value.detach().float() * share
         logged["gradient_norm"] = self.accelerator.clip_grad_norm_(self.parameters, self.optim.clip or math.inf)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -311,7 +319,7 @@ class _Run:
         """Pick up the newest good checkpoint, or write down what this run is."""
         dumped = {"loop": self.config.model_dump(mode="json", exclude=FREE_SETTINGS), "optim": self.optim.model_dump(mode="json")}
         identity = {**self.task.identity(), **dumped, "processes": self.accelerator.num_processes}
-        known = checkpoint.same_run(self.run_dir, identity, self._current_identity)
+        known = self._same_run(identity)
         self.accelerator.wait_for_everyone()
         if not known:
             if self.main:
@@ -330,6 +338,32 @@ class _Run:
         self._load(folder)
         self._rewind_history(self.step)
         self.progress(self.step, self.total_steps, f"continuing from step {self.step}")
+
+    def _same_run(self, identity: dict[str, Any]) -> bool:
+        """Whether the folder holds this run. One with a constant learning rate may become longer; its identity is then written anew."""
+        lengths = ("epochs", "max_steps")
+
+        def without_lengths(content: Mapping[str, Any]) -> dict[str, Any]:
+            return {**content, "loop": {key: value for key, value in content["loop"].items() if key not in lengths}}
+
+        def current(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+            return without_lengths(self._current_identity(stored))
+
+        if self.optim.schedule == "constant":
+            known = checkpoint.same_run(self.run_dir, without_lengths(identity), current)
+            if known and self.main:
+                checkpoint.write_identity(self.run_dir, identity)
+            return known
+        try:
+            return checkpoint.same_run(self.run_dir, identity, self._current_identity)
+        except CheckpointError as error:
+            if not any(f"loop.{name}: " in error.problem for name in lengths):
+                raise
+            raise CheckpointError(
+                error.problem,
+                f"start a new --out: with optim.schedule = {self.optim.schedule!r} the learning rate of every step depends on the length "
+                "of the run; only a constant schedule can be prolonged",
+            ) from None
 
     def _current_identity(self, stored: Mapping[str, Any]) -> Mapping[str, Any]:
         """What `run.json` of an older version would say today: renamed settings moved, new ones at their defaults."""
