@@ -344,7 +344,12 @@ class _Run:
         lengths = ("epochs", "max_steps")
 
         def without_lengths(content: Mapping[str, Any]) -> dict[str, Any]:
-            return {**content, "loop": {key: value for key, value in content["loop"].items() if key not in lengths}}
+            """Also in the stage's own configuration, which holds the loop's."""
+            plain = {key: without_lengths(value) if key == "config" else value for key, value in content.items()}
+            loop = plain.get("loop")
+            if isinstance(loop, Mapping):
+                plain["loop"] = {key: value for key, value in loop.items() if key not in lengths}
+            return plain
 
         def current(stored: Mapping[str, Any]) -> Mapping[str, Any]:
             return without_lengths(self._current_identity(stored))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -15,7 +16,8 @@ import pytest
 import torch
 from toy_task import OPTIM, Toy, settings
 
-from dreamdiff.training.config import LoopConfig
+from dreamdiff.training import checkpoint
+from dreamdiff.training.config import LoopConfig, OptimConfig
 from dreamdiff.training.history import read_history
 from dreamdiff.training.loop import fit
 from dreamdiff.training.machine import precision_for
@@ -280,3 +282,46 @@ def test_progress_tells_loss_rate_and_waiting(tmp_path) -> None:
     assert all(word in told[-1][2] for word in ("loss", "/s", "waiting for data"))
     assert list((tmp_path / "logs").rglob("events.out.*"))
     assert (tmp_path / "loss.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(("batch", "parts"), [(4, 2), (2, 4), (6, 2), (3, 3)])
+def test_accumulated_parts_weigh_by_their_samples_and_stay_in_their_epoch(tmp_path, batch, parts) -> None:
+    """22 samples: a smaller last batch counted as much as a whole one, and a step took from two epochs."""
+    whole, small = Toy(batch_size=batch * parts, dropout=0.0), Toy(batch_size=batch, dropout=0.0)
+    train(tmp_path / "whole", whole, epochs=2)
+    train(tmp_path / "parts", small, epochs=2, accumulation=parts)
+
+    a, b = (read_history(tmp_path / name) for name in ("whole", "parts"))
+    first, second = ([line["loss"] for line in lines if "loss" in line] for lines in (a, b))
+    assert len(first) == len(second)
+    assert second == pytest.approx(first, rel=1e-4)
+
+
+def test_a_run_with_a_constant_rate_can_be_prolonged_and_others_say_why_not(tmp_path) -> None:
+    """To the weights of a run that was longer from the start."""
+    constant, bent = OptimConfig(schedule="constant"), OptimConfig(schedule="half-cosine")
+
+    def fit_for(name, epochs, optim):
+        loop = LoopConfig(epochs=epochs, tracker="none", device="cpu")
+        return fit(Toy(), loop, optim, tmp_path / name)
+
+    fit_for("long", 3, constant)
+    fit_for("grown", 1, constant)
+    assert fit_for("grown", 3, constant).resumed_from == 6
+    assert fit_for("grown", 3, constant).finished
+    assert (tmp_path / "grown" / "final.json").read_bytes() == (tmp_path / "long" / "final.json").read_bytes()
+    fit_for("bent", 1, bent)
+    with pytest.raises(CheckpointError, match="only a constant schedule can be prolonged"):
+        fit_for("bent", 3, bent)
+
+
+def test_a_full_disk_at_a_checkpoint_leaves_no_half_of_it(tmp_path, monkeypatch) -> None:
+    """The half would keep the disk full; the checkpoint before stays."""
+    checkpoint.save(tmp_path, 1, {"model": {"a": torch.ones(3)}}, {}, keep=3)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(tmp_path, 2, {"model": {"a": torch.ones(3)}}, {}, keep=3, describe=full)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
