@@ -331,7 +331,11 @@ def stretches(
             (math.ceil(start * rate - 1e-3), round(stop * rate)) if stop > start else (math.ceil(start * rate - 1e-3),) * 2
         )
     if reject:
-        cuts += [(math.floor(e.onset * rate), math.ceil((e.onset + e.duration) * rate - 1e-6)) for e in events if e.is_bad]
+        cuts += [
+            (math.floor(e.onset * rate), math.ceil((e.onset + e.duration) * rate - 1e-6))
+            for e in events
+            if e.is_bad and e.duration > 0
+        ]
     kept, start = [], 0
     for first, last in sorted(cuts):
         if min(first, n_samples) > start:
