@@ -10,6 +10,8 @@ from typing import Any
 
 import typer.core
 
+from ._defaults import DEFAULTS
+
 # The heading of an option, by the name of its parameter: one table, because the same option belongs to several commands
 HEADINGS: dict[str, tuple[str, ...]] = {
     "Input": (
@@ -105,7 +107,7 @@ class Command(typer.core.TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         parameters = self.get_params(ctx)
-        rows = [(argument_name(one), _text(one, ctx)) for one in parameters if one.param_type_name == "argument"]
+        rows = [(argument_name(one), _text(one, ctx, "")) for one in parameters if one.param_type_name == "argument"]
         if rows:
             with formatter.section("Arguments"):
                 formatter.write_dl(rows)
@@ -113,7 +115,7 @@ class Command(typer.core.TyperCommand):
         sections: dict[str, list[tuple[str, str]]] = {"Options": [], **{title: [] for title in HEADINGS}}
         for option in options:
             title = heading(self.name or "", option.name) if len(options) >= GROUPED_FROM else "Options"
-            sections.setdefault(title, []).append(_option_row(option, ctx))
+            sections.setdefault(title, []).append(_option_row(option, ctx, self.settings))
         widest = min(NAMES_WIDTH, max(len(names) for section in sections.values() for names, _ in section))
         for title, section in sections.items():
             if section:
@@ -169,18 +171,21 @@ def completion(parameter: str, settings: str) -> Callable[[str], list[str]] | No
     return None
 
 
-def _option_row(option: Any, ctx: Any) -> tuple[str, str]:
+def _option_row(option: Any, ctx: Any, settings: str) -> tuple[str, str]:
     names = ", ".join(sorted(option.opts, key=len)) + "".join(f" / {name}" for name in option.secondary_opts)
-    return f"{names} {type_name(option)}".rstrip(), _text(option, ctx)
+    return f"{names} {type_name(option)}".rstrip(), _text(option, ctx, settings)
 
 
-def _text(parameter: Any, ctx: Any) -> str:
-    """The help text with its default; Typer's ranges (`x>=0`) are left to the error of a value outside."""
+def _text(parameter: Any, ctx: Any, settings: str) -> str:
+    """The help text with its default, that of the setting where the option stands for one; Typer's ranges (`x>=0`) are left to the error of a value outside."""
     text, bracket, extra = parameter.get_help_record(ctx)[1].rpartition("  [")
     if not bracket:
-        return extra
-    kept = [part for part in extra.removesuffix("]").split("; ") if not re.fullmatch(r"[-\d.<=]*x[-\d.<>=]*", part)]
+        text, extra = extra, ""
+    kept = [part for part in extra.removesuffix("]").split("; ") if part and not re.fullmatch(r"[-\d.<=]*x[-\d.<>=]*", part)]
     kept = [part for part in kept if part != "required" or parameter.param_type_name == "option"]
+    default = DEFAULTS.get(settings, {}).get(parameter.name)
+    if default and "default" not in text and not any(part.startswith("default") for part in kept):
+        kept.append(f"default: {default}")
     return f"{text} [{'; '.join(kept)}]" if kept else text
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,43 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 COMMANDS, SETTINGS = FOLDER / "commands.md", FOLDER / "settings.md"
+DEFAULTS = FOLDER.parents[1] / "cli" / "_defaults.py"
 WIDTH = 100
 
 
 def pages() -> dict[Path, str]:
     """The text of each page by its file."""
-    return {COMMANDS: commands_page(), SETTINGS: settings_page()}
+    return {DEFAULTS: defaults_module(), COMMANDS: commands_page(), SETTINGS: settings_page()}
+
+
+def defaults_module() -> str:
+    """Defaults of options that stand for a setting: help shows them without importing the configuration."""
+    from cli import _settings
+
+    lines = [
+        '"""Defaults of options that stand for a setting, by command: written by `make reference` from the configurations."""',
+        "",
+        "DEFAULTS: dict[str, dict[str, str]] = {",
+    ]
+    for command in _settings.CONFIGURATIONS:
+        values: dict[str, str] = {}
+        for one in _settings.settings(command):
+            text = (
+                ", ".join(map(str, one.value))
+                if isinstance(one.value, tuple)
+                else f"{one.value:g}"
+                if isinstance(one.value, float)
+                else str(one.value)
+            )
+            name = one.key.removeprefix("loop.")
+            if "." not in name and one.value is not None and not isinstance(one.value, bool) and one.value not in ((), {}):
+                values.setdefault(name, text)
+        lines += [
+            f"    {json.dumps(command)}: {{",
+            *(f"        {json.dumps(k)}: {json.dumps(v)}," for k, v in values.items()),
+            "    },",
+        ]
+    return "\n".join([*lines, "}", ""])
 
 
 def commands_page() -> str:
@@ -80,6 +112,7 @@ def _cell(text: str) -> str:
 def main() -> None:
     """Write the pages."""
     FOLDER.mkdir(parents=True, exist_ok=True)
+    DEFAULTS.write_text(defaults_module(), encoding="utf-8")  # first: the page of commands shows them
     for file, text in pages().items():
         file.write_text(text, encoding="utf-8")
         print(file)

@@ -7,6 +7,7 @@ from . import _options as o
 
 
 @eegprep_app.command(
+    settings="build",
     examples="""
     eegprep build sample.toml --out corpus.zarr
     eegprep build moabb:PhysionetMI --subjects 1-10 --out corpus.zarr --dry-run

@@ -14,6 +14,7 @@ from . import _options as o
 @eegprep_app.command(
     "filter",
     inputs=("recordings",),
+    settings="build",
     examples="""
     eegprep filter recordings.zarr filtered.zarr --low 1 --high 40
     """,

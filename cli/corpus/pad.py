@@ -13,6 +13,7 @@ from . import _options as o
 
 @eegprep_app.command(
     inputs=("filtered",),
+    settings="build",
     examples="""
     eegprep pad filtered.zarr corpus.zarr --stride 256
     """,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 
 from cli import main
 from cli._app import App
+from cli._defaults import DEFAULTS
 from cli._output import emit_json, note
 from eegprep.errors import SourceError, UsageError
 
@@ -244,6 +246,11 @@ def test_help_is_laid_out_as_people_know_it(name, command, monkeypatch):
     assert "<int" not in text and "<str" not in text and "<path" not in text and "x>=" not in text
     assert "{" not in text.partition("\n")[0]
     assert f"\nExamples:\n  {name}" in text
+    shown = re.sub(r"\s+", " ", text)
+    for option in command.params:
+        if option.name in DEFAULTS.get(command.settings, {}):
+            told = shown.partition(f"{max(option.opts, key=len)} ")[2][:250]
+            assert "default" in told, f"{option.name} shows no default"
     described = text.partition("Examples:")[0].splitlines()
     assert [line for line in described if len(line) > 80] == []
 
