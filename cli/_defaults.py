@@ -15,6 +15,7 @@ DEFAULTS: dict[str, dict[str, str]] = {
     },
     "train align": {
         "batch_size": "64",
+        "labels_seed": "0",
         "split": "default",
         "tune": "whole",
         "lora_rank": "8",
