@@ -338,101 +338,6 @@ def electrode_rows(trials: Trials, group: str) -> list[int]:
     return [i for i, name in enumerate(trials.channels) if name in wanted or name.rstrip("0123456789z") in wanted]
 
 
-def pretraining(folder: Path, out: Path, trials: Trials, cells: Cells, steps: int, seeds: Sequence[int], draws: int) -> None:
-    """Two halves of the people: pre-trained without labels on one, probed and fine-tuned on the other, then the other way round."""
-    import torch
-
-    import eegprep
-    from dreamdiff.encoders.positions import PositionsConfig, PositionsEncoder
-
-    store = out / "corpus.zarr"
-    eegprep.build(
-        f"files:{folder}/*/*.edf", store, low=4, high=38, resample=RATE, window=240, stride=240, channels=len(trials.channels)
-    )
-    rows = electrode_rows(trials, "central")
-    central = trials.cut(STANDARD, rows)
-    halves = [trials.people[::2], trials.people[1::2]]
-    corpus = eegprep.Corpus.open(store)
-    for seed in seeds:
-        runs = [
-            _pretrained(corpus.select(subjects=half), out / f"pretrained-{seed}-{n}-{steps}", central, steps, seed)
-            for n, half in enumerate(halves)
-        ]
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            random = PositionsEncoder(PositionsConfig())
-        power = Method(lambda t: LogPower(RATE, IMAGERY_BANDS).fit_transform, lambda t: logistic())
-        # the encoder of one half is tested on the other
-        kinds = {"frozen pre-trained, positions": runs[::-1], "frozen random, positions": [random, random]}
-        for kind, encoders in kinds.items():
-            pair = [Method(encoder_features(encoder), lambda t: logistic()) for encoder in encoders]
-            cells.get(f"halves, seed {seed}: {kind}", lambda pair=pair: _halves(central, halves, pair))
-        cells.get(
-            f"halves, seed {seed}: log power of the same electrodes", lambda power=power: _halves(central, halves, [power, power])
-        )
-        for people in (2, 5, 99):
-            for kind in ("pre-trained", "scratch"):
-                starts = runs if kind == "pre-trained" else ["scratch", "scratch"]
-                cells.get(
-                    f"halves, seed {seed}: labels of {people if people < 99 else 'all'} people, {kind}, tuned",
-                    lambda starts=starts, people=people, seed=seed: _tuned(central, halves, starts, people, draws, seed),
-                )
-
-
-def _pretrained(corpus: object, run: Path, trials: Trials, steps: int, seed: int) -> Path:
-    from dreamdiff.pretraining.positions_task import POSITIONS_PRESETS, PositionsPretrainConfig, pretrain_positions
-    from eegprep.settings import resolve
-
-    config = resolve(
-        PositionsPretrainConfig, presets=POSITIONS_PRESETS, preset="positions", base={"electrodes": list(trials.channels)},
-        assignments=[f"loop.max_steps={steps}", f"loop.seed={seed}", "data.validation=none", "loop.validate_steps=100000"],
-    )  # fmt: skip
-    pretrain_positions(corpus, run, config)
-    return run
-
-
-def _tuned(
-    trials: Trials, halves: Sequence[Sequence[str]], starts: Sequence[object], people: int, draws: int, seed: int
-) -> dict[str, float]:
-    """Labels of `people` of the pre-training half, tested on everybody of the other half."""
-    scores: dict[str, list[float]] = {}
-    for draw in range(1 if people == 99 else draws):
-        for number, half in enumerate(halves):
-            chosen = np.random.default_rng([draw, number]).permutation(half)[:people]
-            train, test = np.isin(trials.person_N, chosen), np.isin(trials.person_N, halves[1 - number])
-            model = EEGClassifier(
-                starts[number],
-                sfreq=RATE,
-                channels=list(trials.channels),
-                epochs=max(10, 60 // min(people, 6)),
-                seed=seed,
-                shift=0.1,
-            )
-            model.fit(trials.x_NCT[train], trials.y_N[train], groups=trials.person_N[train])
-            guess_N = np.full(len(trials.y_N), -1)
-            for person in halves[1 - number]:
-                mine = trials.person_N == person
-                guess_N[mine] = model.predict(trials.x_NCT[mine])
-            for person, value in per_person(trials, guess_N, test).items():
-                scores.setdefault(person, []).append(value)
-    return {person: float(np.mean(values)) for person, values in scores.items()}
-
-
-def _halves(trials: Trials, halves: Sequence[Sequence[str]], methods_of_half: Sequence[Method]) -> dict[str, float]:
-    """Each half by 4 folds of its own people, with the method that belongs to it."""
-    scores: dict[str, float] = {}
-    for half, method in zip(halves, methods_of_half, strict=True):
-        keep = np.isin(trials.person_N, half)
-        part = Trials(trials.x_NCT[keep], trials.y_N[keep], trials.person_N[keep], trials.run_N[keep], trials.channels)
-        made = features(part, method)
-        guess_N = np.empty_like(part.y_N)
-        for fold in folds(part.people, 0, 4):
-            test = np.isin(part.person_N, fold)
-            guess_N[test] = fitted(method, part, made[~test], part.y_N[~test], part.person_N[~test]).predict(made[test])
-        scores.update(per_person(part, guess_N))
-    return scores
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -494,13 +399,15 @@ def main() -> None:
             )
             print(f"    both against own only: {summary(both, own)}; against others only: {summary(both, base)}")
     if wanted("pretraining"):
+        from motor_imagery_pretraining import pretraining
+
         pretraining(
             args.folder,
             args.out,
             whole,
             cells,
             150 if args.quick else args.steps,
-            (0,) if args.quick else (0, 1, 2),
+            seeds,
             1 if args.quick else 3,
         )
         for seed in seeds:

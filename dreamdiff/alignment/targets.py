@@ -119,7 +119,7 @@ def _timm(name: str, rest: str, device: torch.device | str, offline: bool) -> Im
         raise ModelError(
             f"--target {name} downloads its weights, and this run is offline", f"give timm:{architecture}:FILE with a local file"
         )
-    options = {"pretrained_cfg_overlay": {"file": str(_existing(Path(file).expanduser(), name))}} if file else {}
+    options: dict[str, Any] = {"pretrained_cfg_overlay": {"file": str(_existing(Path(file).expanduser(), name))}} if file else {}
     try:
         network = timm.create_model(architecture, pretrained=True, num_classes=0, **options)
     except Exception as error:  # the hub client, HTTP libraries and torch each raise their own kind

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -92,10 +93,10 @@ class AlignTask(Task):
             head, vector_BD = cast(Head, self.model.heads[number]), batch[f"target{number}"]
             target_BD = head.standardise(vector_BD)
             parts: dict[str, Callable[[], Tensor]] = {
-                "error": lambda z=z_BD, t=target_BD: error_loss(z, t),
-                "contrastive": lambda z=z_BD, t=target_BD: contrastive_loss(z, t, image_B, self.model.log_scale),
-                "cosine": lambda z=z_BD, t=target_BD: cosine_loss(z, t),
-                "clip": lambda z=z_BD, v=vector_BD, h=head: cosine_loss(h.restore(z), v),
+                "error": partial(error_loss, z_BD, target_BD),
+                "contrastive": partial(contrastive_loss, z_BD, target_BD, image_B, self.model.log_scale),
+                "cosine": partial(cosine_loss, z_BD, target_BD),
+                "clip": partial(_restored_cosine, head, z_BD, vector_BD),
             }
             for name, compute in parts.items():
                 if getattr(config, name):
@@ -161,3 +162,8 @@ def shifted(eeg_BCW: Tensor, most: int, draw: Draw) -> Tensor:
     samples = eeg_BCW.shape[2]
     index_BW = (torch.arange(samples, device=eeg_BCW.device)[None] - shift_B[:, None]) % samples
     return eeg_BCW.gather(2, index_BW[:, None].expand_as(eeg_BCW))
+
+
+def _restored_cosine(head: Head, z_BD: Tensor, vector_BD: Tensor) -> Tensor:
+    """The paper's L_clip: in the target's own space, not the standardised one."""
+    return cosine_loss(head.restore(z_BD), vector_BD)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -195,7 +195,7 @@ def write_predictions(
     arrays = {"trials": np.asarray(trials, np.int64), **certificate.arrays()}
     arrays |= {f"values/{m.name}": np.asarray(m.values_N, float) for m in measurements if len(m.values_N)}
     with atomic.open_atomic(folder / PREDICTIONS_FILE) as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **cast(Any, arrays))
     return {"file": PREDICTIONS_FILE, "sha256": sha256_file(folder / PREDICTIONS_FILE)}
 
 

@@ -13,7 +13,6 @@ from dreamdiff.pairs.image_cache import CachedRows, PlannedRows
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.shuffled import ShuffledBatches
 from dreamdiff.training.task import Batch
-from eegprep.errors import UsageError
 
 EEG_MEMORY = 1 << 30  # bytes; a pairs store up to here is held in memory
 
@@ -37,8 +36,6 @@ class TrainingData:
 
     def batch(self, positions: np.ndarray, eeg_NCT: np.ndarray | None = None) -> dict[str, Tensor]:
         """EEG in uV, VAE moments, CLIP vectors, labels and image numbers of these trials, as tensors."""
-        if isinstance(self.moments, PlannedRows) or isinstance(self.clip_vectors, PlannedRows):
-            raise UsageError("this run was prepared as a dry run: its images are not encoded", "prepare it without dry_run")
         image = self.pairs.image[positions]
         batch = {
             "index": torch.as_tensor(positions), "image": torch.as_tensor(image),

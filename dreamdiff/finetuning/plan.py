@@ -27,7 +27,7 @@ class Planned(Protocol):
 
     config: FinetuneConfig
     data: TrainingData
-    module: nn.Module
+    module: Any
     model: Any
     image_size: int
 

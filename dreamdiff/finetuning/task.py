@@ -268,8 +268,11 @@ class FinetuneTask(Task[Trained]):
         vae = cast(Any, self.model.vae)
         vae.to(device)
         generators = [torch.Generator().manual_seed(int(p)) for p in positions]
-        made = pipe(
-            self.data.pairs.eeg(positions), num_inference_steps=10, guidance_scale=1.0, generator=generators, output_type="np"
+        made = cast(
+            Any,
+            pipe(
+                self.data.pairs.eeg(positions), num_inference_steps=10, guidance_scale=1.0, generator=generators, output_type="np"
+            ),
         ).images
         seen = self.data.pairs.images(positions, size=self.image_size)
         rows = [np.concatenate([a, (b * 255).round().astype(np.uint8)], axis=1) for a, b in zip(seen, made, strict=True)]

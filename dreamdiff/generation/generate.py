@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -165,7 +165,15 @@ def render(
 ) -> np.ndarray:  # fmt: skip
     """(n, H, W, 3) uint8, one image per EEG window and generator. people: whose trials they are, for aligned encoders."""
     more: dict[str, Any] = {"people": people} if isinstance(pipeline, AlignedPipeline) else {}
-    made = pipeline(
-        eeg_NCT, num_inference_steps=config.steps, guidance_scale=config.guidance, generator=generators, output_type="np", **more
+    made = cast(
+        Any,
+        pipeline(
+            eeg_NCT,
+            num_inference_steps=config.steps,
+            guidance_scale=config.guidance,
+            generator=generators,
+            output_type="np",
+            **more,
+        ),
     ).images
     return (np.asarray(made) * 255).round().astype(np.uint8)

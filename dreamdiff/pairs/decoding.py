@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -64,7 +65,7 @@ def _as_shown(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
         notes.append("turned by its EXIF orientation")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         shown = image.convert("RGBA")
-        if shown.getextrema()[3][0] < 255:
+        if cast("tuple[tuple[int, int], ...]", shown.getextrema())[3][0] < 255:
             notes.append("transparent pixels over white")
             below = Image.new("RGB", shown.size, BACKGROUND)
             below.paste(shown, mask=shown.getchannel("A"))

@@ -19,7 +19,7 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from eegprep.atomic import partial_path, publish_folder
-from eegprep.errors import StoreError
+from eegprep.errors import StoreError, UsageError
 from eegprep.folders import require_free
 from eegprep.locks import folder_lock
 from eegprep.recording import ProgressCallback
@@ -81,6 +81,14 @@ class PlannedRows:
     new: int
     cached: int
     row_shape: tuple[int, ...]
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Nothing was computed.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError("this run was prepared as a dry run: its images are not encoded", "prepare it without dry_run")
 
     @property
     def bytes_new(self) -> int:

@@ -115,7 +115,7 @@ class Viewer(Person):
 
     def eeg(self, block: int) -> np.ndarray:
         """(n, C, T) float32 uV, what is left of the trials of a block after the filter."""
-        response_NCT, noise_NCT = self._kept.pop(block, None) or self._parts(block)
+        response_NCT, noise_NCT = self._kept.pop(block) if block in self._kept else self._parts(block)
         return noise_NCT + np.float32(self.scale) * response_NCT
 
     @cached_property

@@ -173,6 +173,7 @@ def read(path: Path) -> Content:
         for row, name, kind, own in zip(rows, names, kinds, declared, strict=True)
     )
     records_RB = np.memmap(path, np.uint8, "r", header.bytes, (header.records, header.record_bytes)) if header.records else None
+    no_records = np.empty((0, header.record_bytes), np.uint8)
     notes, pauses, lost = ((), (), 0) if records_RB is None else _annotations(records_RB, header, names)
     lines: list[tuple[str, list[Event]]] = []
     for row, channel in zip(rows, channels, strict=True):
@@ -192,7 +193,9 @@ def read(path: Path) -> Content:
     return Content(
         channels=channels,
         seconds=header.records * header.seconds,
-        read=lambda chosen, uv_C: _signal(records_RB, header, [rows[i] for i in chosen], uv_C),
+        read=lambda chosen, uv_C: _signal(
+            no_records if records_RB is None else records_RB, header, [rows[i] for i in chosen], uv_C
+        ),
         notes=notes,
         triggers=tuple(merge_lines(lines, 0.002)),
         pauses=tuple(sorted(pauses)),

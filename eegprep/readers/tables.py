@@ -88,8 +88,8 @@ def read(path: Path, reading: Reading) -> Content:
     times = [name for name in names if _TIME.fullmatch(name.strip())]
     marks = [name for name in names if name not in times and _MARKS.fullmatch(name.strip())]
     counters = [name for name in names if name not in (*times, *marks) and _COUNTER.fullmatch(name.strip())]
-    values = {name: _numbers(table[name]) for name in names if name not in (*times, *marks, *counters)}
-    values = {name: column for name, column in values.items() if column is not None and not _is_index(name, column)}
+    numbers = {name: _numbers(table[name]) for name in names if name not in (*times, *marks, *counters)}
+    values = {name: column for name, column in numbers.items() if column is not None and not _is_index(name, column)}
     if not values:
         raise SourceError(
             f"{path.name}: 0 columns of numbers besides time and markers (least 1)", "give a table of one row a sample"
@@ -158,8 +158,8 @@ def _header_line(name: str, head: list[tuple[int, str]], comments: str) -> tuple
             f"{name}: no table of samples with a line of column names was found",
             "give one row a sample and the names of the channels in the first line",
         )
-    names, count = found[1].split(), len(head[1][1].split(","))
-    return head[0][0], ",", [*names, *(f"column {i}" for i in range(len(names), count))][:count]
+    names, width = found[1].split(), len(head[1][1].split(","))
+    return head[0][0], ",", [*names, *(f"column {i}" for i in range(len(names), width))][:width]
 
 
 def _share_of_numbers(cells: list[str]) -> float:

@@ -315,10 +315,10 @@ def _may_go_on(path: Path) -> bool:
         return _exists(path.with_name(following))
     plain = _PART.fullmatch(name)
     ending = ".fif.gz" if name.lower().endswith(".fif.gz") else ".fif"
-    following = [f"{name[: -len(ending)]}-1{ending}"]
+    candidates = [f"{name[: -len(ending)]}-1{ending}"]
     if plain is not None:
-        following.append(f"{plain['first']}-{int(plain['number']) + 1}{plain['ending']}")
-    return any(_exists(path.with_name(text)) for text in following)
+        candidates.append(f"{plain['first']}-{int(plain['number']) + 1}{plain['ending']}")
+    return any(_exists(path.with_name(text)) for text in candidates)
 
 
 # ------------------------------------------------------------------------------------------------------ other formats

@@ -195,8 +195,17 @@ def build(
         check_lock_name(Path(lock))
     if isinstance(source, Mapping) or hasattr(source, "get_data"):
         raws = source if isinstance(source, Mapping) else {"0": source}
-        given = {"scale": scale, "bad": bad, "unit": unit, "channel_names": channel_names}
-        return build_raw(raws, out, dataset=dataset or "raw", recipe=recipe, **given, **settings)
+        return build_raw(
+            raws,
+            out,
+            dataset=dataset or "raw",
+            recipe=recipe,
+            scale=scale,
+            bad=bad,
+            unit=unit,
+            channel_names=channel_names,
+            **settings,
+        )
     budget = Budget.make(workers, scheduler, max_memory)
     choice = choose(subjects, dataset, scale, bad, sfreq, unit, channel_names)
     origin = StoreOrigin("build", plain_settings(source), store_folder(data_dir), offline, keep_private, choice)
