@@ -172,12 +172,12 @@ def read(path: Path) -> Content:
         Channel(name, header.samples[row] / header.seconds, kind, own, header.units[row])
         for row, name, kind, own in zip(rows, names, kinds, declared, strict=True)
     )
-    records_RB = np.memmap(path, np.uint8, "r", header.bytes, (header.records, header.record_bytes)) if header.records else None
-    no_records = np.empty((0, header.record_bytes), np.uint8)
-    notes, pauses, lost = ((), (), 0) if records_RB is None else _annotations(records_RB, header, names)
+    shape = (header.records, header.record_bytes)
+    records_RB: np.ndarray = np.memmap(path, np.uint8, "r", header.bytes, shape) if header.records else np.zeros(shape, np.uint8)
+    notes, pauses, lost = _annotations(records_RB, header, names)
     lines: list[tuple[str, list[Event]]] = []
     for row, channel in zip(rows, channels, strict=True):
-        if channel.kind == "stim" and records_RB is not None:
+        if channel.kind == "stim" and header.records:
             codes_T = _codes(records_RB, header, row)
             if header.sample_bytes == 3:
                 pauses = (*pauses, *new_epochs(codes_T, channel.rate))
@@ -187,15 +187,13 @@ def read(path: Path) -> Content:
     for index, row in enumerate(rows):
         if not np.isfinite(header.scale_C[row]) or not np.isfinite(header.shift_C[row]):
             findings.append(Note("header", "its range is no number in the header", channels[index].name))
-            channels = (*channels[:index], replace(channels[index], kind="misc"), *channels[index + 1 :])
+            channels = (*channels[:index], replace(channels[index], kind="unknown"), *channels[index + 1 :])
     if lost:
         findings.append(Note("events_outside", f"{lost} events lie in the pauses of the recording, where there is no signal"))
     return Content(
         channels=channels,
         seconds=header.records * header.seconds,
-        read=lambda chosen, uv_C: _signal(
-            no_records if records_RB is None else records_RB, header, [rows[i] for i in chosen], uv_C
-        ),
+        read=lambda chosen, uv_C: _signal(records_RB, header, [rows[i] for i in chosen], uv_C),
         notes=notes,
         triggers=tuple(merge_lines(lines, 0.002)),
         pauses=tuple(sorted(pauses)),

@@ -147,9 +147,9 @@ def _header_line(name: str, head: list[tuple[int, str]], comments: str) -> tuple
         cells, below = [cell.strip().strip('"') for cell in line.split(delimiter)], after.split(delimiter)
         if len(cells) == len(below) > 1 and _share_of_numbers(below) >= 0.5 > _share_of_numbers(cells):
             return begin, delimiter, [f"{c}-{i}" if cells.count(c) > 1 else c for i, c in enumerate(cells)]
-    count = _COUNT.search(comments)
-    if count is not None and head and _share_of_numbers(head[0][1].split(",")) >= 0.5:  # OpenBCI before 2020 has no names
-        names = ["Sample Index", *(f"EXG Channel {i}" for i in range(int(count[1])))]
+    said = _COUNT.search(comments)
+    if said is not None and head and _share_of_numbers(head[0][1].split(",")) >= 0.5:  # OpenBCI before 2020 has no names
+        names = ["Sample Index", *(f"EXG Channel {i}" for i in range(int(said[1])))]
         width = len(head[0][1].split(","))
         return head[0][0] - 1, ",", [*names, *(f"aux {i}" for i in range(len(names), width))][:width]
     found = _LABELS.search(head[0][1]) if len(head) > 1 else None  # an early exporter of Emotiv names columns in its first line
