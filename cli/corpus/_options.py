@@ -7,6 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from .._described import field_help
+
+
+def _recipe(field: str) -> str:
+    """Help of an option that is a setting of the recipe."""
+    return field_help("eegprep.signals.recipe", "Recipe", field)
+
+
 Sources = Annotated[
     list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, moabb:NAME, bids:ROOT, files:GLOB or a manifest (.toml)")
 ]
@@ -37,50 +45,42 @@ Workers = Annotated[int, typer.Option(min=1, help="Number of worker processes")]
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler to use instead, e.g. tcp://host:8786")]
 Lock = Annotated[Path | None, typer.Option(help="Write a lock file here, which `eegprep build` repeats")]
 MaxMemory = Annotated[str | None, typer.Option(help="For all workers together, e.g. 4GB")]
-Low = Annotated[float | None, typer.Option(help="Lower edge of the pass band, Hz [default: 5]")]
-High = Annotated[float | None, typer.Option(help="Upper edge of the pass band, Hz [default: 95]")]
+Low = Annotated[float | None, typer.Option(help=_recipe("low"))]
+High = Annotated[float | None, typer.Option(help=_recipe("high"))]
 Nyquist = Annotated[
     Literal["clip", "highpass", "skip", "error"] | None,
-    typer.Option(help="When the upper edge does not fit the rate [default: clip, to 0.45 x rate]"),
+    typer.Option(help=_recipe("nyquist")),
 ]
-Resample = Annotated[float | None, typer.Option(help="Common rate, Hz [default: each recording's own]")]
-Notch = Annotated[str | None, typer.Option(help="Line frequency to remove, Hz, or 'auto' [default: off]")]
-Channels = Annotated[int | None, typer.Option(help="Rows of a window [default: 128]")]
-Window = Annotated[int | None, typer.Option(help="Samples of a window [default: 512]")]
-Stride = Annotated[int | None, typer.Option(help="Samples from window to window [default: the window]")]
-Mode = Annotated[
-    Literal["replicate", "zeros", "spline"] | None, typer.Option(help="How missing rows are filled [default: replicate]")
-]
-Windows = Annotated[
-    Literal["sliding", "trials"] | None, typer.Option(help="Over the recording, or one per trial [default: sliding]")
-]
-Short = Annotated[Literal["skip", "stretch"] | None, typer.Option(help="Recordings shorter than a window [default: skip]")]
-Order = Annotated[
-    Literal["source", "canonical"] | None, typer.Option("--channel-order", help="Order of channels [default: source]")
-]
-MaxPerSubject = Annotated[int | None, typer.Option(help="Seeded draw of at most so many windows a subject")]
+Resample = Annotated[float | None, typer.Option(help=_recipe("resample"))]
+Notch = Annotated[str | None, typer.Option(help=_recipe("notch"))]
+Channels = Annotated[int | None, typer.Option(help=_recipe("channels"))]
+Window = Annotated[int | None, typer.Option(help=_recipe("window"))]
+Stride = Annotated[int | None, typer.Option(help=_recipe("stride"))]
+Mode = Annotated[Literal["replicate", "zeros", "spline"] | None, typer.Option(help=_recipe("mode"))]
+Windows = Annotated[Literal["sliding", "trials"] | None, typer.Option(help=_recipe("windows"))]
+Short = Annotated[Literal["skip", "stretch"] | None, typer.Option(help=_recipe("short"))]
+Order = Annotated[Literal["source", "canonical"] | None, typer.Option("--channel-order", help=_recipe("channel_order"))]
+MaxPerSubject = Annotated[int | None, typer.Option(help=_recipe("max_per_subject"))]
 Seed = Annotated[
     int | None,
-    typer.Option(help="Random seed for --max-per-subject [default: 0]"),
+    typer.Option(help=_recipe("seed")),
 ]
-MinChannels = Annotated[int | None, typer.Option(help="Quarantine recordings with fewer EEG channels than this [default: 1]")]
-MaxChannels = Annotated[
-    int | None, typer.Option(help="Quarantine recordings with more EEG channels than this [default: no limit]")
-]
+MinChannels = Annotated[int | None, typer.Option(help=_recipe("min_channels"))]
+MaxChannels = Annotated[int | None, typer.Option(help=_recipe("max_channels"))]
 SelectChannels = Annotated[
     str | None,
     typer.Option(
         metavar="FILE_OR_LIST",
-        help="Only these channels, by name [default: all; of more than fit, as many as fit, spread over the head]",
+        help=_recipe("select_channels"),
     ),
 ]
 MinUv = Annotated[
     float | None,
-    typer.Option(help="Quarantine recordings whose median channel deviates by less than this after filtering, uV [default: 1]"),
+    typer.Option(help=_recipe("min_uv")),
 ]
 MaxUv = Annotated[
     float | None,
-    typer.Option(help="Quarantine recordings whose median channel deviates by more than this after filtering, uV [default: 300]"),
+    typer.Option(help=_recipe("max_uv")),
 ]
 
 

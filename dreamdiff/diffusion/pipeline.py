@@ -54,17 +54,15 @@ DEFAULT_STEPS = 20  # DPM-Solver++ of order 2 (Lu et al. 2022)
 
 
 class PipelineConfig(Settings):
-    """What belongs to a pipeline besides its weights.
+    """What belongs to a pipeline besides its weights."""
 
-    guidance: scale used when none is asked for.
-    guidance_trained: whether "no EEG" was trained, so that a scale other than 1 has a meaning.
-    """
-
-    guidance: float = 1.0
-    guidance_trained: bool = False
+    guidance: float = Field(default=1.0, description="Guidance scale that is used when none is asked for")
+    guidance_trained: bool = Field(
+        default=False, description='Whether "no EEG" was trained, so that a scale other than 1 has a meaning'
+    )
     image_size: int | None = Field(default=None, description="Pixels along the side; None: the U-Net's own size")
-    signal: SignalConfig = SignalConfig()
-    classes: tuple[str, ...] = ()
+    signal: SignalConfig = Field(default=SignalConfig(), description="What the EEG has to be, as it was for training")
+    classes: tuple[str, ...] = Field(default=(), description="Names of the classes that it was trained on")
     training: dict[str, object] = Field(default_factory=dict, description="What it was trained on and how, for people to read")
 
 

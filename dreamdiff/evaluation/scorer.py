@@ -33,21 +33,13 @@ from eegprep.settings import Settings
 
 
 class EvaluateConfig(Settings):
-    """How a model is judged.
+    """How a model is judged."""
 
-    split: a part of a split: `test`, or `NAME/test` as in `block/test`.
-    samples: images per trial; every number is their mean, never the best.
-    trials: at most so many trials, taken evenly from all classes.
-    classifier, inception, lpips, clip: networks that judge; see `classifiers` and `load_clip`. clip `auto`: the embedded one where
-        its width fits the model.
-    control_trials: trials of the controls that need new images.
-    baselines: names from `baselines.NAMES`, or "all", measured on the same trials; sd: their frozen generator, `auto` for the one that
-        the model was trained from.
-    """
-
-    split: str = "test"
-    samples: int = Field(default=3, ge=1)
-    trials: int | None = Field(default=None, ge=2)
+    split: str = Field(
+        default="test", description="Part of a split that is judged: `test`, `val`, or NAME/test as in `block/test`"
+    )
+    samples: int = Field(default=3, ge=1, description="Images per trial; every number is their mean, never the best")
+    trials: int | None = Field(default=None, ge=2, description="At most so many trials, taken evenly from all classes")
     steps: int = Field(default=20, ge=1, description="Sampler steps per image")
     guidance: float | None = Field(default=None, ge=0, description="Guidance scale; the model's own when not set")
     scheduler: str = Field(
@@ -57,15 +49,23 @@ class EvaluateConfig(Settings):
     seed: int = Field(default=0, ge=0, description="Seed of images, draws and intervals")
     n_way: int = Field(default=50, ge=2, description="Classes in a draw of the n-way accuracy")
     draws: int = Field(default=50, ge=1, description="Draws per image of the n-way accuracy")
-    classifier: str = "efficientnet-lite0"
-    inception: str | None = None
-    lpips: str | None = None
-    clip: str = "auto"
+    classifier: str = Field(
+        default="efficientnet-lite0",
+        description="ImageNet classifier: efficientnet-lite0, vit_h_14:FILE for the paper's protocol, or another torchvision NAME:FILE",
+    )
+    inception: str | None = Field(default=None, description="Weight file of the Inception network, for FID, KID and IS")
+    lpips: str | None = Field(default=None, description="Weight file of torchvision's AlexNet, for LPIPS")
+    clip: str = Field(
+        default="auto",
+        description="CLIP that judges: `embedded`, a folder, ARCHITECTURE:FILE, or `none`; `auto` takes the embedded one where its width fits the model",
+    )
     controls: bool = Field(default=False, description="Whether the controls are run")
-    control_trials: int = Field(default=40, ge=2)
-    baselines: tuple[str, ...] = ()
+    control_trials: int = Field(default=40, ge=2, description="Trials of the controls that need new images")
+    baselines: tuple[str, ...] = Field(default=(), description="Names of baselines measured on the same trials, or `all`")
     baseline_epochs: int = Field(default=30, ge=1, description="Passes over the training trials for baselines that are trained")
-    sd: str = "auto"
+    sd: str = Field(
+        default="auto", description="Frozen generator of the baselines; `auto` takes the one that the model was trained from"
+    )
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,7 @@ SIMULATED = (
 
 
 class DemoConfig(Settings):
-    """Sizes of the demo; the defaults end within ten minutes on two cores.
-
-    shown: held-out trials on the page, spread over the categories. samples: images per trial on the page.
-    evaluated: held-out trials that the accuracy is measured on, at most. controlled: those of them for each control.
-    """
+    """Sizes of the demo; the defaults end within ten minutes on two cores."""
 
     people: int = Field(default=2, description="Simulated people")
     trials: int = Field(default=20, description="Simulated trials per category and person")
@@ -46,10 +42,10 @@ class DemoConfig(Settings):
         default=("data.validation=recording", "loop.tracker=none"), description="Further settings of pre-training, as KEY=VALUE"
     )
     finetune: tuple[str, ...] = Field(default=(), description="Further settings of fine-tuning, as KEY=VALUE")
-    shown: int = 40
-    samples: int = 2
-    evaluated: int = 160
-    controlled: int = 40
+    shown: int = Field(default=40, description="Held-out trials on the page, spread over the categories")
+    samples: int = Field(default=2, description="Images per trial on the page")
+    evaluated: int = Field(default=160, description="Held-out trials that the accuracy is measured on, at most")
+    controlled: int = Field(default=40, description="Held-out trials for each control")
     steps: int = Field(default=20, description="Sampler steps per image")
     seed: int = Field(default=0, description="Seed of everything random")
 

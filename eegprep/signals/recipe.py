@@ -20,37 +20,41 @@ _SINCE_0_2 = ("max_channels", "select_channels")
 
 
 class Recipe(Settings):
-    """Settings of `filter` and `pad`. Defaults are those of the DreamDiffusion paper where it names them.
-
-    low, high: pass band, Hz (paper: 5-95). nyquist: what to do when `high` does not fit the rate.
-    resample: common rate, Hz; None keeps each recording's own (paper).
-    notch: line frequency to remove with its harmonics, Hz; "auto" takes the recording's; None is off (paper).
-    channels, window, stride: rows and samples of a window, and samples between windows (paper: 128, 512).
-    windows: "sliding" over each recording, or one per "trial".
-    short: recordings of at most `window` samples are left out, or stretched to `window` (released code).
-    mode: how rows beyond the recording's channels are filled (paper: replicate).
-    channel_order: "source", or "canonical": front to back, left to right, so that row k is about the same place everywhere.
-    max_per_subject, seed: a seeded draw of at most so many windows a subject.
-    min_channels, max_channels: recordings with fewer or more EEG channels are quarantined. min_uv, max_uv: the same for the median
-        channel standard deviation after filtering, uV.
-    select_channels: only these, by name; empty takes all, and of more than `channels` as many as fit, spread over the head.
-    """
+    """Settings of `filter` and `pad`. Defaults are those of the DreamDiffusion paper where it names them."""
 
     low: float = Field(default=5.0, ge=0.001, description="Lower edge of the pass band, Hz (paper: 5)")
     high: float = Field(default=95.0, gt=0, description="Upper edge of the pass band, Hz (paper: 95)")
-    nyquist: NyquistPolicy = "clip"
-    resample: float | None = Field(default=None, ge=1, le=100_000)
-    notch: Annotated[float, Field(ge=1, le=1000)] | Literal["auto"] | None = None
+    nyquist: NyquistPolicy = Field(
+        default="clip",
+        description="What to do when the upper edge does not fit a recording's rate: `clip` it to 0.45 x rate, only `highpass`, `skip` the recording, or stop with an `error`",
+    )
+    resample: float | None = Field(
+        default=None, ge=1, le=100_000, description="Common sampling rate, Hz; each recording's own when not given (paper)"
+    )
+    notch: Annotated[float, Field(ge=1, le=1000)] | Literal["auto"] | None = Field(
+        default=None,
+        description="Line frequency to remove with its harmonics, Hz, or `auto` for the recording's own; off when not given (paper)",
+    )
     channels: int = Field(default=128, ge=1, le=100_000, description="Rows of a window (paper: 128)")
     window: int = Field(default=512, ge=2, le=100_000_000, description="Samples of a window (paper: 512)")
     stride: int = Field(default=512, ge=1, description="Samples from the start of one window to the next")
-    windows: Literal["sliding", "trials"] = "sliding"
-    short: Literal["skip", "stretch"] = "skip"
-    mode: Literal["replicate", "zeros", "spline"] = "replicate"
-    channel_order: Literal["source", "canonical"] = "source"
+    windows: Literal["sliding", "trials"] = Field(
+        default="sliding", description="`sliding` over each recording, or one window per trial (`trials`)"
+    )
+    short: Literal["skip", "stretch"] = Field(
+        default="skip", description="Recordings shorter than a window: `skip` them, or `stretch` them to a window (released code)"
+    )
+    mode: Literal["replicate", "zeros", "spline"] = Field(
+        default="replicate",
+        description="How rows beyond the recording's channels are filled: `replicate` the channels in order (paper), `zeros`, or `spline` interpolation",
+    )
+    channel_order: Literal["source", "canonical"] = Field(
+        default="source",
+        description="Order of channels: as in the `source`, or `canonical` from front to back and left to right, so that a row is about the same place everywhere",
+    )
     max_per_subject: int | None = Field(default=None, ge=1, description="At most so many windows from a subject, drawn at random")
-    seed: int = Field(default=0, description="Seed of that draw")
-    min_channels: int = Field(default=1, ge=1)
+    seed: int = Field(default=0, description="Seed of the draw of max_per_subject")
+    min_channels: int = Field(default=1, ge=1, description="Recordings with fewer EEG channels than this are quarantined")
     min_uv: float = Field(
         default=1.0,
         ge=0,
@@ -61,8 +65,13 @@ class Recipe(Settings):
         gt=0,
         description="Recordings whose median channel standard deviation after filtering is above this are quarantined, uV",
     )
-    max_channels: int | None = Field(default=None, ge=1, description="Recordings with more EEG channels are quarantined")
-    select_channels: tuple[str, ...] = Field(default=(), description="Only these channels, by name; empty for all")
+    max_channels: int | None = Field(
+        default=None, ge=1, description="Recordings with more EEG channels than this are quarantined"
+    )
+    select_channels: tuple[str, ...] = Field(
+        default=(),
+        description="Only these channels, by name; without any: all, and of more than fit as many as fit, spread over the head",
+    )
 
     @model_serializer(mode="wrap")
     def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from dreamdiff.pairs.splits import Trials, split
 from eegprep.download.data_folder import hash_files
@@ -23,32 +24,32 @@ BATCH = 64  # trials converted at once: 17 MB
 
 
 class ImportConfig(Settings):
-    """How pairs are read.
+    """How pairs are read."""
 
-    kind: what the source is. images: folder with the images; default beside the source. splits: split file of ImageNet-EEG.
-    subjects: only these. split_by, seed: how trials are parted where the source does not say.
-    window: ImageNet-EEG, samples that are stretched to 512. min_samples, max_samples: ImageNet-EEG, trials outside are left out.
-    repetitions: THINGS-EEG2, kept as trials of their own or averaged.
-    low, high, nyquist, resample: table, filter of the recordings, Hz. offset: table, first sample of a window after the onset, s.
-    licence: of a table's data.
-    """
-
-    kind: Literal["imagenet-eeg", "things-eeg2", "table"]
-    images: str | None = None
-    splits: str | None = None
-    subjects: tuple[str, ...] | None = None
-    split_by: str = "stimulus"
-    seed: int = 0
-    window: tuple[int, int] = (20, 460)
-    min_samples: int = 450
-    max_samples: int = 600
-    repetitions: Literal["keep", "average"] = "keep"
-    low: float = 5.0
-    high: float = 95.0
-    nyquist: Literal["clip", "highpass", "error"] = "clip"
-    resample: float | None = None
-    offset: float = 0.0
-    licence: str = "unknown"
+    kind: Literal["imagenet-eeg", "things-eeg2", "table"] = Field(description="What the source is")
+    images: str | None = Field(default=None, description="Folder with the images; beside the source when not given")
+    splits: str | None = Field(default=None, description="imagenet-eeg: split file (block_splits_by_image_*.pth)")
+    subjects: tuple[str, ...] | None = Field(default=None, description="Only these subjects")
+    split_by: str = Field(
+        default="stimulus", description="How trials are parted where the source has no split: stimulus, trial, person or concept"
+    )
+    seed: int = Field(default=0, description="Seed of that split")
+    window: tuple[int, int] = Field(
+        default=(20, 460), description="imagenet-eeg: first sample and end of the stretch that is resampled to 512 samples"
+    )
+    min_samples: int = Field(default=450, description="imagenet-eeg: shorter trials are left out, samples")
+    max_samples: int = Field(default=600, description="imagenet-eeg: longer trials are left out, samples")
+    repetitions: Literal["keep", "average"] = Field(
+        default="keep", description="things-eeg2: repetitions are trials of their own (`keep`), or averaged"
+    )
+    low: float = Field(default=5.0, description="table: lower edge of the pass band, Hz")
+    high: float = Field(default=95.0, description="table: upper edge of the pass band, Hz")
+    nyquist: Literal["clip", "highpass", "error"] = Field(
+        default="clip", description="table: what to do when the upper edge does not fit the rate"
+    )
+    resample: float | None = Field(default=None, description="table: common sampling rate, Hz")
+    offset: float = Field(default=0.0, description="table: start of a window after the onset, s")
+    licence: str = Field(default="unknown", description="table: licence of the data")
 
 
 @dataclass(frozen=True)

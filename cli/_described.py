@@ -1,0 +1,46 @@
+"""Help of options that set a configuration field: the description of the field, so that it is written in one place only.
+
+It is read from the source text. Importing the class would bring pydantic and more, and `--help` has to answer at once.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def field_help(module: str, cls: str, field: str) -> str:
+    """The description of `cls.field`, with its default.
+
+    Args:
+        module: where the class is, for instance "eegprep.signals.recipe".
+    """
+    description, default = _fields(module, cls)[field]
+    return description if default is None else f"{description} [default: {default}]"
+
+
+@cache
+def _fields(module: str, cls: str) -> dict[str, tuple[str, str | None]]:
+    """Field -> (description, default as text or None for "not given")."""
+    package, *rest = module.split(".")
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"no package {package!r}")
+    file = Path(spec.submodule_search_locations[0]).joinpath(*rest).with_suffix(".py")
+    (body,) = (
+        node.body for node in ast.parse(file.read_text("utf-8")).body if isinstance(node, ast.ClassDef) and node.name == cls
+    )
+    return {
+        node.target.id: _described(node.value)
+        for node in body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Call)
+    }
+
+
+def _described(call: ast.Call) -> tuple[str, str | None]:
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    default = ast.literal_eval(given["default"]) if isinstance(given.get("default"), ast.Constant) else None
+    text = ast.literal_eval(given["description"]) if "description" in given else ""
+    return text.replace("`", ""), None if default is None else f"{default:g}" if isinstance(default, float) else str(default)
