@@ -25,6 +25,7 @@ def test_help_is_read_from_the_source_as_pydantic_has_it(field):
 
     assert text.startswith(described.description.replace("`", ""))
     default = described.default
+    default = default or None if isinstance(default, tuple) else default
     shown = f" [default: {default:g}]" if isinstance(default, float) else f" [default: {default}]"
     assert text.endswith(shown) is (default is not None)
 
