@@ -18,7 +18,7 @@ CONFIGURATIONS = {
     "train finetune": ("dreamdiff.finetuning.config", "FinetuneConfig", "FINETUNE_PRESETS"),
     "generate": ("dreamdiff.generation.config", "GenerateConfig", "GENERATE_PRESETS"),
     "evaluate": ("dreamdiff.evaluation.scorer", "EvaluateConfig", ""),
-    "ablate": ("dreamdiff.programs.ablations", "AblateConfig", "ABLATE_PRESETS"),
+    "ablate": ("dreamdiff.programs.ablate_config", "AblateConfig", "ABLATE_PRESETS"),
     "demo": ("dreamdiff.programs.demo_page", "DemoConfig", ""),
     "build": ("eegprep.signals.recipe", "Recipe", ""),  # the settings of `eegprep build`, `filter` and `pad`
 }

@@ -49,8 +49,9 @@ def ablate(
 
     Prints each row beside what the paper reports.
     """
-    from dreamdiff.programs.ablations import ABLATE_PRESETS, AblateConfig, table1
+    from dreamdiff.programs.ablate_config import ABLATE_PRESETS, AblateConfig
     from dreamdiff.programs.ablations import ablate as run
+    from dreamdiff.programs.ablations import table1
     from dreamdiff.programs.tables import TABLE2, table1_text, table2_text
     from eegprep.settings import resolve
 

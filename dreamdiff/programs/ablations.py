@@ -12,10 +12,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 
 from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
 from dreamdiff.encoders.encoder import EEGEncoder, parameter_count
@@ -30,6 +29,7 @@ from dreamdiff.finetuning.prepare import finetune
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
 from dreamdiff.pretraining.pretrain import pretrain
+from dreamdiff.programs.ablate_config import AblateConfig
 from dreamdiff.programs.label_input import label_pairs
 from dreamdiff.programs.tables import (
     ACCURACY,
@@ -44,14 +44,13 @@ from dreamdiff.programs.tables import (
     table1_text,
     table2_text,
 )
-from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.simulate import simulate
 from eegprep import atomic
 from eegprep.corpus.export import from_arrays
 from eegprep.errors import UsageError
 from eegprep.provenance import fingerprint
 from eegprep.recording import ProgressCallback
-from eegprep.settings import Settings, merge, resolve, validated
+from eegprep.settings import merge, resolve, validated
 
 LEFT_OUT_OF_IDENTITY = {"workers", "scheduler"}
 
@@ -66,55 +65,6 @@ SMALL_SIZES: dict[Size, Mapping[str, Any]] = {
     "74": {"width": 72, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
     "18.3": {"width": 32, "depth": 4, "heads": 4, "mlp_ratio": 2.0},
 }
-
-
-class AblateConfig(Settings):
-    """How the rows are run."""
-
-    scale: Literal["small", "paper"] = Field(
-        default="small", description="Encoders that fit one machine (`small`), or the sizes of the `paper`"
-    )
-    pairs: str | None = Field(default=None, description="Pairs store; simulated when not given")
-    store: str | None = Field(
-        default=None,
-        description="Corpus for pre-training; the EEG of the training trials, without labels or images, when not given",
-    )
-    split: str = Field(default="test", description="Part of a split that is evaluated")
-    sd: str = Field(default="embedded", description="Stable Diffusion: embedded, a folder or a file")
-    clip: str = Field(default="embedded", description="CLIP: embedded, a folder, or ARCHITECTURE:FILE")
-    pretrain_steps: int | None = Field(
-        default=1500, ge=1, description="Steps of pre-training; the preset's own length when not set"
-    )
-    finetune_epochs: float | None = Field(
-        default=40, gt=0, description="Epochs of fine-tuning; the preset's own length when not set"
-    )
-    finetune: tuple[str, ...] = Field(default=(), description="Further settings of fine-tuning, as KEY=VALUE")
-    trials: int | None = Field(default=None, ge=2, description="At most so many trials are evaluated")
-    samples: int = Field(default=3, ge=1, description="Images per evaluated trial")
-    steps: int = Field(default=20, ge=1, description="Sampler steps per image")
-    simulate: SimulateConfig = Field(
-        default=SimulateConfig(sources="linear"), description="Simulated pairs, where none are given"
-    )
-    baseline_epochs: int = Field(default=30, ge=1, description="Passes over the training trials for Brain2Image")
-    classifier: str = Field(default="efficientnet-lite0", description="Network that judges images")
-    inception: str | None = Field(default=None, description="Weight file of the Inception network")
-    lpips: str | None = Field(default=None, description="Weight file of torchvision's AlexNet")
-    seed: int = Field(default=2022, description="Seed of every run")
-    workers: int = Field(default=1, ge=1, description="Rows that run at once")
-    scheduler: str | None = Field(default=None, description="Address of a Dask scheduler to use instead of local processes")
-
-
-ABLATE_PRESETS: dict[str, Mapping[str, Any]] = {
-    # one machine over night
-    "default": {},
-    # ours: two cores, half an hour
-    "quick": {
-        "pretrain_steps": 800, "finetune_epochs": 7, "trials": 80, "samples": 1, "steps": 10, "baseline_epochs": 8,
-        "simulate": {"sources": "linear", "people": 1, "trials": 20, "snr": 0.0}, "workers": 2,
-    },
-    # the paper's sizes and epochs; for graphics cards, with --store, --sd and --clip
-    "paper": {"scale": "paper", "pretrain_steps": None, "finetune_epochs": None, "samples": 5, "steps": 250},
-}  # fmt: skip
 
 
 @dataclass(frozen=True)

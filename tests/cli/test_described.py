@@ -11,7 +11,7 @@ from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.pairs.importers.importer import ImportConfig
 from dreamdiff.pretraining.config import PretrainConfig
-from dreamdiff.programs.ablations import AblateConfig
+from dreamdiff.programs.ablate_config import AblateConfig
 from dreamdiff.programs.demo_page import DemoConfig
 from eegprep.signals.recipe import Recipe
 

@@ -16,6 +16,7 @@ from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.programs import ablations as a
 from dreamdiff.programs import tables as a_tables
+from dreamdiff.programs.ablate_config import ABLATE_PRESETS
 from dreamdiff.programs.label_input import label_pairs
 from eegprep.errors import UsageError
 from eegprep.settings import resolve
@@ -93,7 +94,7 @@ def test_rows_change_what_they_say_and_nothing_else():
 
 def test_paper_scale_is_the_papers():
     """Same presets and lengths as `dreamdiff train`, nothing of the small scale."""
-    config = resolve(a.AblateConfig, presets=a.ABLATE_PRESETS, preset="paper")
+    config = resolve(a.AblateConfig, presets=ABLATE_PRESETS, preset="paper")
     tuned = a.finetune_config(a_tables.ROWS["full"], config)
 
     assert tuned.loop.epochs == FinetuneConfig().loop.epochs == 300 and tuned.optim == FinetuneConfig().optim
