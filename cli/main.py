@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
@@ -10,7 +11,10 @@ from typing import Any, NoReturn
 
 import typer
 
-from . import _commands  # noqa: F401  (registers the commands)
+from . import (
+    _commands,  # noqa: F401  (registers the commands)
+    stop,
+)
 from ._app import dreamdiff_app, eegprep_app
 from ._env import foreign_eegprep, foreign_message
 from ._help import closest
@@ -37,6 +41,8 @@ def dreamdiff(args: list[str] | None = None) -> NoReturn:
 
 def run(app: typer.Typer, name: str, args: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage, 3 done with quarantined recordings."""
+    if signal.getsignal(signal.SIGINT) is stop:  # from here on an interrupted command can be resumed
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = sys.argv[1:] if args is None else args
     as_json = "--json" in arguments
     if not ALWAYS & set(arguments):

@@ -66,7 +66,7 @@ class EEGEncoder(Placed):
     """EEG window -> one vector per token of `patch` samples.
 
     `encoder(eeg_BCT)` takes uV, applies the configured input scaling, and uses no CLS token, as the authors' fine-tuning encoder
-    does; `embed` and `encode` are what the masked autoencoder calls, which does use one.
+    does; `embed` and `encode` are what the masked autoencoder calls, which does use one. Source: DreamDiffusion, section 3.1.
 
     Example:
         >>> import dreamdiff, torch

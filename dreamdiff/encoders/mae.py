@@ -51,6 +51,8 @@ class MaskedSignalOutput:
 class MaskedSignalModel(nn.Module):
     """Asymmetric masked autoencoder over time tokens; `encoder` is the part that is kept.
 
+    Source: DreamDiffusion, section 3.1, and the authors' published code for what the paper leaves open.
+
     Example:
         >>> import dreamdiff, torch
         >>> model = dreamdiff.MaskedSignalModel.from_preset("tiny")

@@ -97,7 +97,8 @@ def to_epochs(corpus: Windows) -> Any:
     rates, montages = {record["sfreq"] for record in records}, {tuple(record["channels"]) for record in records}
     if len(rates) > 1 or len(montages) > 1:
         raise SignalError(
-            f"{corpus.url}: {len(records)} recordings have {len(rates)} sampling rates and {len(montages)} channel lists",
+            f"{corpus.url}: {len(records)} recordings have {len(rates)} sampling rate{'s' * (len(rates) != 1)} and "
+            f"{len(montages)} channel list{'s' * (len(montages) != 1)}",
             _uniform_selection(recordings, records),
         )
     rows, info = _info(records[0], corpus.channels)

@@ -266,3 +266,22 @@ def test_every_command_has_one_line_under_a_heading(script, monkeypatch):
     assert "\nMore:\n" not in text
     for name in group.commands:
         assert sum(line.startswith(f"  {name} ") for line in text.splitlines()) == 1
+
+
+def test_ctrl_c_during_the_first_imports_is_one_line():
+    """Half a second in, a traceback of somebody's import system helps nobody."""
+    code = "import os, signal, sys; sys.argv = ['eegprep']; import cli; os.kill(os.getpid(), signal.SIGINT)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+
+    assert (done.returncode, done.stderr) == (130, "interrupted; nothing was done\n")
+
+
+def test_ctrl_c_later_says_how_to_resume(monkeypatch, capsys):
+    """The command can be run again; that is worth a line."""
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    assert main.run(app_that(interrupt), "eegprep", []) == 130
+    assert capsys.readouterr().err == "interrupted; run the same command again to resume\n"

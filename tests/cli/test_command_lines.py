@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -98,8 +99,13 @@ def test_the_check_finds_a_planted_mistake(line, complaint):
     assert complaint.lower() in problem(shlex.split(line)).lower()
 
 
-def test_python_and_toml_blocks_parse_even_where_they_are_not_run():
+def test_blocks_parse_even_where_they_are_not_run():
     """A block that needs a GPU can still be misspelt."""
+    for page, code in blocks("bash sh"):
+        checked = subprocess.run(
+            ["bash", "-n", "-c", code.replace("<this repository>", "x")], capture_output=True, text=True, check=False
+        )
+        assert checked.returncode == 0, f"{page}: {checked.stderr}"
     for _, code in blocks("python"):
         ast.parse(code)
     for _, code in blocks("toml"):
