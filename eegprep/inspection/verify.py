@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from eegprep.corpus.reader import Corpus
 from eegprep.errors import StoreError, UsageError
 from eegprep.recording import ProgressCallback
 from eegprep.store import format as store
@@ -79,7 +80,18 @@ def _check(root: Path, fast: bool, progress: ProgressCallback | None) -> Verific
         files, size = files + checked.files, size + checked.bytes
     if progress is not None:
         progress(len(groups), len(groups), "")
+    if not problems and node["attributes"]["format"] == store.FORMAT:
+        problems += _as_readers_see_it(root)
     return Verification(root, len(groups), files, size, tuple(problems))
+
+
+def _as_readers_see_it(root: Path) -> list[Problem]:
+    """What keeps a corpus from being opened although every file is as it was committed: names or shapes in the root of version 1."""
+    try:
+        Corpus.open(root)
+    except StoreError as error:
+        return [Problem("", "altered", "zarr.json", error.problem)]
+    return []
 
 
 def _groups(root: Path) -> list[tuple[str, str]]:
@@ -199,8 +211,6 @@ def trace(path: str | Path, index: int) -> dict[str, object]:
     Raises:
         UsageError: there is no such window.
     """
-    from eegprep.corpus.reader import Corpus
-
     corpus = Corpus.open(path)
     if not 0 <= index < len(corpus):
         raise UsageError(f"{path}: window {index} does not exist (it has {len(corpus)})", f"use 0 to {len(corpus) - 1}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import random
 import shutil
@@ -76,6 +77,7 @@ class Tally:
 
     rows: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
     bad: list[str] = field(default_factory=list)
+    signals: int = 0  # sent in all; a round of `kills` sends one to three before the command is left alone
 
     def add(self, kind: str, name: str, outcome: str, said: str = "") -> None:
         self.rows.setdefault((kind, name), Counter())[outcome] += 1
@@ -95,14 +97,15 @@ class Tally:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Campaign:
-    """One run: where to work, the seed, and when to stop."""
+    """One target: where to work, the seed, and how many seconds it may take once it is prepared."""
 
     work: Path
     seed: int
-    deadline: float
+    seconds: float
     tally: Tally
+    deadline: float = math.inf
 
     def draw(self, kind: str, name: str) -> random.Random:
         return random.Random(f"{self.seed}/{kind}/{name}")
@@ -131,6 +134,7 @@ class Campaign:
             raise SystemExit(f"{command.name}: failed undisturbed: {ended.text}")
         wanted = command.content(out)
         empty(out)
+        self.deadline = time.monotonic() + self.seconds
         return inputs, out, wanted, took
 
     def _again(self, command: Command, inputs: Path, out: Path) -> Ended:
@@ -160,7 +164,7 @@ class Campaign:
         inputs, out, wanted, took = self._undisturbed(command)
         random_ = self.draw("kills", command.name)
         done = 0
-        while done < count and not self.late():
+        while not done or (done < count and not self.late()):
             empty(out)
             for _ in range(random_.choice((1, 1, 2, 3))):
                 sent = random_.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM))
@@ -178,6 +182,7 @@ class Campaign:
                         break
                     time.sleep(0.003)
                 done += 1
+                self.tally.signals += 1
             self._judge("kills", command, inputs, out, wanted, f"{sent.name}{' to the group' if group else ''}")
         shutil.rmtree(out.parent, ignore_errors=True)
 
@@ -188,15 +193,15 @@ class Campaign:
         counter = Faults(out, 10**9, errno.EIO)
         run(lambda: counter.install() or (command.run(inputs, out) and None), seconds=600)
         calls = max(1, counter.calls)
-        for _ in range(count):
-            if self.late():
+        for number in range(count):
+            if number and self.late():
                 break
             empty(out)
-            number = random_.choice(ERRORS)
-            lasting = number in (errno.ENOSPC, errno.EROFS) and random_.random() < 0.5
-            faults = Faults(out, random_.randint(1, calls), number, lasting=lasting)
+            code = random_.choice(ERRORS)
+            lasting = code in (errno.ENOSPC, errno.EROFS) and random_.random() < 0.5
+            faults = Faults(out, random_.randint(1, calls), code, lasting=lasting)
             ended = run(lambda faults=faults: faults.install() or (command.run(inputs, out) and None), seconds=120)
-            what = f"{errno.errorcode[number]} at call {faults.nth} of {calls}{' and after' if lasting else ''}"
+            what = f"{errno.errorcode[code]} at call {faults.nth} of {calls}{' and after' if lasting else ''}"
             if ended.kind in ("hung", "killed") or (ended.kind == "crashed" and not _system_error(ended.text)):
                 self.tally.add("errors", command.name, "crashed", f"{what}: {ended.text}")
             elif ended.kind == "value" and command.content(out) != wanted:
@@ -216,8 +221,9 @@ class Campaign:
         if before.kind != "value":
             raise SystemExit(f"{stored.name}: cannot be read undisturbed: {before.text}")
         files, random_ = list(stored.files(path)), self.draw("flips", stored.name)
+        self.deadline = time.monotonic() + self.seconds
         for number in range(count):
-            if self.late():
+            if number and self.late():
                 break
             file = random_.choice(files)
             size = file.stat().st_size
