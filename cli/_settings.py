@@ -19,7 +19,7 @@ CONFIGURATIONS = {
     "generate": ("dreamdiff.generation.config", "GenerateConfig", "GENERATE_PRESETS"),
     "evaluate": ("dreamdiff.evaluation.scorer", "EvaluateConfig", ""),
     "ablate": ("dreamdiff.programs.ablate_config", "AblateConfig", "ABLATE_PRESETS"),
-    "demo": ("dreamdiff.programs.demo_page", "DemoConfig", ""),
+    "demo": ("dreamdiff.programs.demo_config", "DemoConfig", ""),
     "build": ("eegprep.signals.recipe", "Recipe", ""),  # the settings of `eegprep build`, `filter` and `pad`
 }
 

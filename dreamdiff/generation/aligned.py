@@ -12,7 +12,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -183,7 +182,7 @@ def load_aligned_pipeline(
     return AlignedPipeline(aligned, generator, pull, {WEIGHTS_FILE: sha256_file(weights)})
 
 
-def needs_generator(options: dict[str, Any]) -> None:
+def needs_generator(options: dict[str, object]) -> None:
     """Raises UsageError when options of a frozen generator are given for a pipeline that brings its own."""
     given = [name for name, value in options.items() if value]
     if given:

@@ -1,31 +1,31 @@
-"""Everything in a row on what ships with the package: recordings, corpus, pre-training, fine-tuning, images, controls, one page.
+"""Everything in a row on what ships with the package: recordings, corpus, models, pictures, controls, one page.
 
 Every step is the same function that the commands call, so every step can be killed and taken up again.
-Shapes: N trials, C channels, T samples, H W pixels.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
-
 import eegprep
-from dreamdiff.evaluation.evaluate import evaluate
-from dreamdiff.evaluation.report import write_report
-from dreamdiff.evaluation.scorer import EvaluateConfig
+from dreamdiff.alignment.config import ALIGN_PRESETS, AlignConfig
+from dreamdiff.alignment.prepare import align
+from dreamdiff.evaluation.retrieve import RetrieveConfig, retrieve
 from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
 from dreamdiff.finetuning.prepare import finetune
-from dreamdiff.generation.config import GenerateConfig
-from dreamdiff.generation.files import generate_to_folder
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
 from dreamdiff.pretraining.pretrain import pretrain
-from dreamdiff.programs.demo_page import MANIFEST, STRIDE, DemoConfig, Folders, write_page
-from dreamdiff.simulation import simulate
+from dreamdiff.programs.demo_config import MANIFEST, SFREQ, STRIDE, WINDOW, DemoConfig, Folders
+from dreamdiff.programs.demo_page import write_page
+from dreamdiff.programs.demo_paper import PaperRoute, paper_route
+from dreamdiff.programs.demo_pictures import DemoPictures, make_pictures
 from dreamdiff.simulation.config import SimulateConfig
+from dreamdiff.simulation.simulate import simulate
 from dreamdiff.training.task import FitResult
 from eegprep.errors import StoreError
 from eegprep.folders import cache_folder
@@ -33,94 +33,149 @@ from eegprep.recording import ProgressCallback
 from eegprep.settings import resolve
 
 MARKER = ".dreamdiff-demo"  # says that a folder is ours to write into
+# name of each step, and seconds on two free cores: only the ratios matter, for the time that is left
+STEPS = (
+    ("corpus of genuine recordings", 12),
+    ("masked-signal pre-training on it", 55),
+    ("simulated EEG-image pairs", 40),
+    ("EEG to image vectors, two encoders", 40),
+    ("pictures by a frozen generator, and which part they owe their accuracy to", 95),
+    ("the paper's route", 75),
+    ("retrieval with its certificate, and the page", 25),
+)
+Tell = Callable[[str], None]
 
 
-def run(out: str | Path, config: DemoConfig | None = None, *, progress: ProgressCallback | None = None) -> Path:
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo ends with. says: the result in one sentence, with chance and interval."""
+
+    page: Path
+    says: str
+    next_commands: tuple[str, ...]
+
+
+@dataclass
+class _Steps:
+    """Says which step begins on the progress bar, and leaves one line for each that has ended."""
+
+    progress: ProgressCallback | None
+    tell: Tell | None
+    began: float = field(default_factory=time.monotonic)
+    step: int = 0
+    started: float = 0.0
+
+    def begin(self) -> None:
+        self.started = time.monotonic()
+        if self.progress is not None:
+            self.progress(0, 0, f"[{self.step + 1}/{len(STEPS)}] {STEPS[self.step][0]}")
+
+    def end(self, made: str) -> None:
+        took, spent = time.monotonic() - self.started, time.monotonic() - self.began
+        self.step += 1
+        known, left = (sum(seconds for _, seconds in part) for part in (STEPS[: self.step], STEPS[self.step :]))
+        rest = f", about {max(1, round(left * spent / known / 60))} min left" if left else ""
+        if self.tell is not None:
+            self.tell(f"[{self.step}/{len(STEPS)}] {STEPS[self.step - 1][0]}: {made} ({_clock(took)}{rest})")
+
+
+def run(
+    out: str | Path, config: DemoConfig | None = None, *, progress: ProgressCallback | None = None, tell: Tell | None = None
+) -> DemoResult:
     """Run all steps and write the page; run again to take up a demo that was stopped.
 
     Args:
         out: folder of the demo; it is created.
         config: sizes.
-
-    Returns:
-        The page.
+        tell: takes one line for each step that has ended.
 
     Raises:
         StoreError: `out` holds something else.
     """
     config = config or DemoConfig()
     folders = Folders(Path(out))
-    _claim(folders.out)
-    prepare(folders, config, progress)
-    say = _steps(progress)
-    say("images for held-out trials")
-    chosen = shown_trials(Pairs.open(folders.pairs), config.shown)
-    making = GenerateConfig(steps=config.steps, samples=config.samples, seed=config.seed)
-    generate_to_folder(folders.finetuned, folders.pairs, folders.images, making, trials=chosen.tolist(), progress=progress)
-    say("accuracy and controls")
-    judging = EvaluateConfig(
-        samples=1, trials=config.evaluated, steps=config.steps, seed=config.seed, controls=True, control_trials=config.controlled
+    claim(folders.out)
+    steps = _Steps(progress, tell)
+    prepare(folders, config, progress, steps)
+    pairs = Pairs.open(folders.pairs)
+    steps.begin()
+    pictures = make_pictures(pairs, folders.aligned, folders.paper_encoder, folders.pictures, config, progress=progress)
+    steps.end(f"{len(pictures.shown)} drawings on the page")
+    steps.begin()
+    paper = _paper_route(folders, config, pictures, progress)
+    steps.end(f"fine-tuned; {paper.says}")
+    steps.begin()
+    judged = retrieve(folders.aligned, folders.pairs, folders.retrieval, RetrieveConfig(seed=config.seed), offline=True)
+    says = write_page(folders, config, pictures, paper, judged)
+    steps.end(str(folders.page))
+    return DemoResult(folders.page, says, _next(folders))
+
+
+def prepare(folders: Folders, config: DemoConfig, progress: ProgressCallback | None = None, steps: _Steps | None = None) -> None:
+    """The steps up to the aligned encoders: corpus, pre-training, pairs, alignment."""
+    steps = steps or _Steps(progress, None)
+    steps.begin()
+    eegprep.build(MANIFEST, folders.corpus, offline=True, window=WINDOW, stride=STRIDE, resample=SFREQ, progress=progress)
+    steps.end(f"{len(eegprep.Corpus.open(folders.corpus))} windows of one second")
+    steps.begin()
+    shape = (f"model.encoder.window={WINDOW}", f"augment.shift={STRIDE}")
+    pretraining = resolve(PretrainConfig, presets=PRETRAIN_PRESETS, preset="tiny", assignments=[*shape, *config.pretrain])
+    finished(pretrain(folders.corpus, folders.pretrained, pretraining, progress=progress))
+    steps.end("the paper's encoder, small")
+    steps.begin()
+    dials = SimulateConfig(
+        people=config.people, trials=config.trials, snr=config.snr, seed=config.seed, sfreq=SFREQ, test_share=config.test_share
     )
-    found = evaluate(folders.finetuned, folders.pairs, folders.evaluation, judging, progress=progress)
-    write_report(found, folders.evaluation / "report.html")
-    say("page")
-    write_page(folders, config, chosen, found)
-    return folders.page
-
-
-def prepare(folders: Folders, config: DemoConfig, progress: ProgressCallback | None = None) -> None:
-    """The steps up to a fine-tuned model: corpus, pre-training, pairs, fine-tuning."""
-    say = _steps(progress)
-    say("corpus from the sample recordings")
-    eegprep.build(MANIFEST, folders.corpus, offline=True, stride=STRIDE, progress=progress)
-    say("masked-signal pre-training")
-    pretraining = resolve(PretrainConfig, presets=PRETRAIN_PRESETS, preset="tiny", assignments=config.pretrain)
-    _finished(pretrain(folders.corpus, folders.pretrained, pretraining, progress=progress))
-    say("simulated EEG-image pairs")
-    dials = SimulateConfig(sources="linear", people=config.people, trials=config.trials, snr=config.snr, seed=config.seed)
-    simulate.simulate(folders.pairs, dials, progress=progress)
-    say("fine-tuning of the embedded model")
-    tuning = resolve(FinetuneConfig, presets=FINETUNE_PRESETS, preset="demo", assignments=config.finetune)
-    _finished(
-        finetune(
-            folders.pairs,
-            str(folders.pretrained),
-            "embedded",
-            "embedded",
-            folders.finetuned,
-            tuning,
-            progress=progress,
-            offline=True,
+    pairs = simulate(folders.pairs, dials, progress=progress)
+    steps.end(f"{len(pairs)} trials of {len(pairs.subjects)} people")
+    steps.begin()
+    choice = resolve(AlignConfig, presets=ALIGN_PRESETS, preset="jitter", assignments=config.align)
+    for encoder, run_folder in (("conv", folders.aligned), (f"msm:{folders.pretrained}", folders.paper_encoder)):
+        finished(
+            align(folders.pairs, run_folder, choice, encoder=encoder, targets=("embedded",), progress=progress, offline=True)
         )
+    steps.end("a convolution, and the paper's encoder")
+
+
+def _paper_route(folders: Folders, config: DemoConfig, pictures: DemoPictures, progress: ProgressCallback | None) -> PaperRoute:
+    tuning = resolve(FinetuneConfig, presets=FINETUNE_PRESETS, preset="demo", assignments=config.finetune)
+    finished(
+        finetune(
+            folders.pairs, str(folders.pretrained), "embedded", "embedded", folders.finetuned, tuning, progress=progress, offline=True
+        )
+    )  # fmt: skip
+    return paper_route(Pairs.open(folders.pairs), folders.finetuned, pictures, config, progress=progress)
+
+
+def _next(folders: Folders) -> tuple[str, ...]:
+    return (
+        f"dreamdiff app --model {folders.finetuned} --pairs {folders.pairs}",
+        f"dreamdiff generate --model {folders.aligned} --eeg {folders.pairs} --select test --sd embedded --out pictures",
     )
 
 
 def model_and_pairs(*, progress: ProgressCallback | None = None) -> tuple[Path, Path]:
     """The fine-tuned model of the demo and its pairs, from the user's cache folder; made there on the first call."""
     folder = cache_folder(f"demo-{metadata.version('eeg-dreamdiff')}")
-    _claim(folder)
-    folders = Folders(folder)
-    prepare(folders, DemoConfig(), progress)
+    claim(folder)
+    folders, config = Folders(folder), DemoConfig()
+    prepare(folders, config, progress)
+    tuning = resolve(FinetuneConfig, presets=FINETUNE_PRESETS, preset="demo", assignments=config.finetune)
+    finished(
+        finetune(
+            folders.pairs, str(folders.pretrained), "embedded", "embedded", folders.finetuned, tuning, progress=progress, offline=True
+        )
+    )  # fmt: skip
     return folders.finetuned, folders.pairs
 
 
-def shown_trials(pairs: Pairs, count: int) -> np.ndarray:
-    """Numbers of held-out trials for the page: the first of each category, then the second, ...; nothing is chosen by result."""
-    test = pairs.select(split="test")
-    rank = np.zeros(len(test), dtype=int)
-    for label in np.unique(test.labels):
-        mine = np.flatnonzero(test.labels == label)
-        rank[mine] = np.arange(len(mine))
-    return np.asarray(test.indices)[np.lexsort((test.labels, rank))[:count]]
-
-
-def _finished(result: FitResult) -> None:
+def finished(result: FitResult) -> None:
     """A training that was asked to stop ends early and without an error; the steps after it need it whole."""
     if not result.finished:
         raise KeyboardInterrupt
 
 
-def _claim(out: Path) -> None:
+def claim(out: Path) -> None:
     """Make `out`, or stop when it holds something that is not a demo."""
     if out.exists() and not (out / MARKER).exists() and any(out.iterdir()):
         raise StoreError(f"{out}: is not empty and is not a demo folder", "choose another folder with --out")
@@ -128,9 +183,5 @@ def _claim(out: Path) -> None:
     (out / MARKER).touch()
 
 
-def _steps(progress: ProgressCallback | None) -> Callable[[str], None]:
-    def say(what: str) -> None:
-        if progress is not None:
-            progress(0, 0, what)
-
-    return say
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

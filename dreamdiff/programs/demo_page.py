@@ -1,107 +1,200 @@
-"""Writes the demo's HTML page."""
+"""Writes the demo's page: the result first, then which part earns it, then how it was made.
+
+Written for somebody who has never seen EEG: every figure says what it shows, and every number stands beside chance.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from pydantic import Field
 
 import eegprep
-from dreamdiff.evaluation.result import Evaluation
+from dreamdiff.certificates.records import OTHERS, RANDOM, WHOLE, ZEROED
+from dreamdiff.evaluation.retrieve import Retrieval
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pretraining.pretrain import read_validation
-from dreamdiff.simulation.config import SimulateConfig
+from dreamdiff.programs.demo_config import MANIFEST, SFREQ, STRIDE, WINDOW, DemoConfig, Folders
+from dreamdiff.programs.demo_paper import PaperRoute
+from dreamdiff.programs.demo_pictures import DemoPictures
 from eegprep.inspection.page import Page
 from eegprep.inspection.pictures import head_map, traces
 from eegprep.recording import Recording
-from eegprep.settings import Settings
 from eegprep.sources.reading import read_source
 
-MANIFEST = "sample.toml"
-
-STRIDE = 64  # samples; overlapping windows: ten minutes of EEG are little to learn from
-
 SIMULATED = (
-    "The recordings, the corpus and the pre-training on this page are genuine. The EEG-image pairs are simulated: public EEG with "
-    "image identity may not be shipped. What the images show is that the software finds an answer that is known to be there, "
-    "not that brains can be read."
+    "The people on this page are simulated. The recordings, the corpus and the pre-training are genuine; the responses to pictures are "
+    "simulated and added to genuine recordings, because public EEG with its pictures may not be shipped. What the pictures show is that the "
+    "software finds an answer that is known to be there, not that brains can be read."
 )
+# plain names beside those of ImageNet
+PLAIN = {
+    "lycaenid": "butterfly", "capuchin": "monkey", "sorrel": "horse", "espresso maker": "coffee maker", "airliner": "aeroplane",
+    "convertible": "open car", "canoe": "canoe", "anemone fish": "clownfish", "missile": "rocket", "revolver": "pistol",
+}  # fmt: skip
 
 
-class DemoConfig(Settings):
-    """Sizes of the demo; the defaults end within ten minutes on two cores."""
-
-    people: int = Field(default=2, description="Simulated people")
-    trials: int = Field(default=20, description="Simulated trials per category and person")
-    snr: float = Field(default=SimulateConfig(sources="linear").snr, description="Evoked power over background power, dB")
-    pretrain: tuple[str, ...] = Field(
-        default=("data.validation=recording", "loop.tracker=none"), description="Further settings of pre-training, as KEY=VALUE"
-    )
-    finetune: tuple[str, ...] = Field(default=(), description="Further settings of fine-tuning, as KEY=VALUE")
-    shown: int = Field(default=40, description="Held-out trials on the page, spread over the categories")
-    samples: int = Field(default=2, description="Images per trial on the page")
-    evaluated: int = Field(default=160, description="Held-out trials that the accuracy is measured on, at most")
-    controlled: int = Field(default=40, description="Held-out trials for each control")
-    steps: int = Field(default=20, description="Sampler steps per image")
-    seed: int = Field(default=0, description="Seed of everything random")
+def plain(name: str) -> str:
+    """A category's name, with an everyday word beside it where it needs one."""
+    word = PLAIN.get(name.lower())
+    return name if word is None or word == name.lower() else f"{name} ({word})"
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Where the steps of a demo write."""
-
-    out: Path
-
-    @property
-    def corpus(self) -> Path:
-        return self.out / "corpus.zarr"
-
-    @property
-    def pretrained(self) -> Path:
-        return self.out / "pretrained"
-
-    @property
-    def pairs(self) -> Path:
-        return self.out / "pairs.zarr"
-
-    @property
-    def finetuned(self) -> Path:
-        return self.out / "finetuned"
-
-    @property
-    def evaluation(self) -> Path:
-        return self.out / "evaluation"
-
-    @property
-    def images(self) -> Path:
-        return self.evaluation / "images"  # the evaluation keeps what is there
-
-    @property
-    def page(self) -> Path:
-        return self.out / "index.html"
-
-
-# ---------------------------------------------------------------------------------------------- the page
-
-
-def write_page(folders: Folders, config: DemoConfig, chosen: np.ndarray, found: Evaluation) -> None:
-    """Pictures of every stage on one page."""
+def write_page(folders: Folders, config: DemoConfig, pictures: DemoPictures, paper: PaperRoute, retrieval: Retrieval) -> str:
+    """Write the page and give the result in one sentence."""
     pairs = Pairs.open(folders.pairs)
-    page = Page("From EEG to pictures: the demo", "What ships with the package, run from the recordings to the images.")
+    says = result(pairs, pictures)
+    page = Page("From EEG to pictures: the demo", says)
     page.text(SIMULATED, "warning")
+    _pictures_part(page, pairs, pictures)
+    _carries_part(page, pairs, pictures)
+    _curve_part(page, pairs, pictures, config)
+    _retrieval_part(page, retrieval)
+    _paper_part(page, pairs, pictures, paper)
+    page.heading("6. Where the signals come from")
+    page.text("EEG is the voltage between places on the scalp, some ten millionths of a volt, read hundreds of times a second.")
     _recordings_part(page)
     _corpus_part(page, folders)
     _pretraining_part(page, folders)
     _pairs_part(page, pairs)
-    _images_part(page, folders, config, pairs, chosen)
-    _scores_part(page, found)
-    page.heading("The same by hand")
+    page.heading("7. The same by hand")
     page.code(_commands(config))
+    page.text(
+        f"Beside this page: {folders.retrieval.name}/report.json (retrieval and its certificate, checked by `dreamdiff evaluate --check`), "
+        f"{folders.pictures.name}/rows.json (every number of the tables above) and all pictures."
+    )
     page.write(folders.page)
+    return says
+
+
+def result(pairs: Pairs, pictures: DemoPictures) -> str:
+    """The result, with chance, interval and the part that earns it."""
+    whole, zeroed = pictures.row(WHOLE).pictures, pictures.row(ZEROED).pictures
+    assert whole is not None and zeroed is not None  # both rows have pictures
+    earned = (
+        f"The learned EEG encoder earns it: with its output set to zero, {zeroed} are right."
+        if whole.low > zeroed.high
+        else f"No part is shown to earn it: with the learned EEG encoder's output set to zero, {zeroed} are right."
+    )
+    return (
+        f"Simulated people looked at drawings; from {pictures.repetitions:.0f} repetitions each, the right one of {len(pairs.classes)} "
+        f"categories was drawn in {whole} (chance {100 / len(pairs.classes):.1f} %). {earned}"
+    )
+
+
+def _pictures_part(page: Page, pairs: Pairs, pictures: DemoPictures) -> None:
+    page.heading("1. What was shown, and what came out")
+    page.text(
+        "Each set of four belongs together: the drawing that was shown, the picture made from the average of its repetitions, the picture "
+        "made from a single repetition, and the picture that the same generator makes of the true drawing, which is as good as it can get. "
+        "These drawings were not used in training. They are the first of every category, none is left out and none is chosen."
+    )
+    page.sets(
+        [
+            (shown.seen, f"shown: {plain(pairs.classes[shown.label])}"),
+            (shown.made[WHOLE], f"from EEG, {shown.repetitions} repetitions"),
+            *([(shown.made["single"], "from EEG, one")] if "single" in shown.made else []),
+            (shown.made["truth"], "from the true drawing"),
+        ]
+        for shown in pictures.shown
+    )
+
+
+def _carries_part(page: Page, pairs: Pairs, pictures: DemoPictures) -> None:
+    page.heading("2. Which part earns the accuracy")
+    chance = 100 / len(pairs.classes)
+    page.text(
+        f"EEG becomes a vector, the vector becomes a picture. Both are judged: is the vector nearest to its own category, and does the picture "
+        f"look like its own category to a network that took no part ({chance:.1f} % by chance)? If the accuracy stays when a part is taken out, that part "
+        "did not earn it. In brackets: 95 % intervals over drawings. The network that judges pictures also drives the simulated sources; vectors are "
+        "judged without it."
+    )
+    rows = [
+        {"made from": row.says, "vectors right": _cell(row.vectors), "pictures right": _cell(row.pictures)}
+        for row in pictures.rows
+    ]
+    page.table(rows)
+    whole, oracle = pictures.row(WHOLE), pictures.row("truth")
+    if whole.vectors and oracle.vectors and whole.pictures and oracle.pictures:
+        page.text(
+            f"As a share of the upper limit: {100 * whole.vectors.value / max(oracle.vectors.value, 1e-9):.0f} % of the vectors and "
+            f"{100 * whole.pictures.value / max(oracle.pictures.value, 1e-9):.0f} % of the pictures. The row with the pull towards training "
+            "drawings is a soft choice of the nearest of them: it makes pictures clearer and takes away what belongs to the one drawing."
+        )
+    names = {ZEROED: "zeroed", OTHERS: "swapped between trials", RANDOM: "untrained"}
+    found = ", ".join(f"{name} {_cell(pictures.row(key).vectors)}" for key, name in names.items() if _has(pictures, key))
+    page.text(f"The learned encoder's vectors: {_cell(whole.vectors)}; {found}.", "verdict")
+
+
+def _has(pictures: DemoPictures, name: str) -> bool:
+    return any(row.name == name and row.vectors is not None for row in pictures.rows)
+
+
+def _cell(share: Any) -> str:
+    return "" if share is None else str(share)
+
+
+def _curve_part(page: Page, pairs: Pairs, pictures: DemoPictures, config: DemoConfig) -> None:
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.subplots()
+    names = {WHOLE: "learned convolution", "paper": "the paper's encoder", "ridge whitened": "ridge, whitened (closed form)"}
+    for colour, (name, points) in zip(("#0b6bcb", "#9a5b00", "#5b6575"), pictures.curve.items(), strict=True):
+        if not points:
+            continue
+        x = np.array([float(size) for size, _ in points])
+        share = [value for _, value in points]
+        axes.plot(x, [100 * s.value for s in share], marker="o", color=colour, label=names[name])
+        axes.fill_between(x, [100 * s.low for s in share], [100 * s.high for s in share], color=colour, alpha=0.12)
+    axes.axhline(100 / len(pairs.classes), color="#1d2430", lw=1, ls=":", label="chance")
+    axes.set_xscale("log", base=2)
+    ticks = sorted({float(size) for points in pictures.curve.values() for size, _ in points}) or [1.0]
+    axes.set_xticks(ticks, [f"{t:.0f}" for t in ticks])
+    axes.set_xlabel("repetitions that are averaged")
+    axes.set_ylabel("vectors in the right category, %")
+    axes.set_ylim(0, None)
+    upper = axes.secondary_xaxis("top")
+    upper.set_xticks(ticks, [f"{config.snr + 10 * np.log10(t):.0f}" for t in ticks])
+    upper.set_xlabel("response against background after averaging, dB")
+    axes.legend(frameon=False)
+    page.heading("3. One repetition is rarely enough; averages are what the field shows")
+    page.text(
+        "A single response is far smaller than the ongoing EEG around it. Published pictures from EEG are averages of up to 80 repetitions; so are "
+        "the pictures above, of fewer. The curve shows what each repetition adds."
+    )
+    page.figure(figure, "Share of right vectors against the number of averaged repetitions, with 95 % intervals.")
+
+
+def _retrieval_part(page: Page, retrieval: Retrieval) -> None:
+    page.heading("4. Finding the very drawing")
+    page.text(
+        "Harder than the category: is the drawing that was shown the nearest (top 1) or among the nearest five (top 5) of all test drawings? "
+        "The name of each number says what was compared."
+    )
+    page.text(retrieval.first_line, "verdict")
+    page.table([
+        {"measurement": m.name, "value": f"{100 * m.value:.0f} %", "interval": f"{100 * m.low:.0f} to {100 * m.high:.0f} %",
+         "chance": "" if m.floor is None else f"{100 * m.floor:.1f} %", "n": m.n}
+        for m in retrieval.measurements
+    ])  # fmt: skip
+
+
+def _paper_part(page: Page, pairs: Pairs, pictures: DemoPictures, paper: PaperRoute) -> None:
+    page.heading("5. The paper's route beside it")
+    page.text(
+        "DreamDiffusion fine-tunes the EEG encoder and the generator's cross-attention together, towards the pictures themselves. Here it starts from "
+        "the encoder that was pre-trained on the genuine corpus and, which is ours and not the paper's, from a linear map that is fitted in closed form. "
+        f"On the same averages {paper.whole} pictures are right. With the encoder's output set to zero it is {paper.zeroed}: what is left then is the "
+        "closed form's, not the encoder's."
+    )
+    count = min(12, len(pictures.shown), len(paper.made))
+    page.sets(
+        [
+            (pictures.shown[i].seen, f"shown: {plain(pairs.classes[pictures.shown[i].label])}"),
+            (paper.made[i], "the paper's route"),
+        ]
+        for i in range(count)
+    )
 
 
 def _recordings_part(page: Page) -> None:
@@ -116,7 +209,6 @@ def _recordings_part(page: Page) -> None:
     traces(lower, filtered_CT[:, stretch], first.sfreq, first.channels, start=10.0, most=12)
     upper.set_title("as recorded", loc="left")
     lower.set_title(f"after the {band[0]:g}-{band[1]:g} Hz band-pass", loc="left")
-    page.heading("1. Genuine recordings")
     page.text(
         f"{first.name}: {len(first.channels)} channels at {first.sfreq:g} Hz, from the PhysioNet EEG Motor Movement/Imagery Dataset "
         f"(ODC-BY 1.0; Schalk et al. 2004, Goldberger et al. 2000). At this rate 95 Hz cannot be represented, so the upper edge is "
@@ -127,33 +219,23 @@ def _recordings_part(page: Page) -> None:
 
 def _corpus_part(page: Page, folders: Folders) -> None:
     corpus = eegprep.Corpus.open(folders.corpus)
-    window_CT = corpus.read([len(corpus) // 2])[0]
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    axes = figure.subplots()
-    limit = float(np.percentile(np.abs(window_CT), 99))
-    picture = axes.imshow(window_CT, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-    axes.set_xlabel("sample")
-    axes.set_ylabel("row")
-    figure.colorbar(picture, ax=axes, label="µV")
-    page.heading("2. The corpus")
-    page.text(f"{len(corpus)} windows of 128 rows and 512 samples in a zarr store that plain zarr opens.")
+    page.text(
+        f"The corpus for pre-training: {len(corpus)} windows of {corpus.channels} rows and {corpus.samples} samples, one second at {SFREQ:g} Hz, in a "
+        "zarr store that plain zarr opens. Rows from 64 on repeat the 64 channels, as the paper fills up missing ones."
+    )
     page.table([{k: v for k, v in row.items() if k != "windows_shape"} for row in _rows(corpus.subjects)])
-    page.figure(figure, "One window: 64 channels, repeated from row 64 on as the paper fills up missing channels.")
 
 
 def _pretraining_part(page: Page, folders: Folders) -> None:
     found = read_validation(folders.pretrained)
-    page.heading("3. Masked signal modelling")
     page.text(
-        "Three quarters of the tokens are hidden and rebuilt. Errors below are mean squared errors on hidden tokens of recordings "
-        "that were not trained on."
+        "Pre-training hides three quarters of each window, in pieces, and has the paper's encoder guess them. Errors are mean squared errors on hidden "
+        "pieces of recordings that were not trained on; the simple guesses beside it fill in from the neighbours or with the mean."
     )
-    page.table([{"predictor": key, "value": value} for key, value in found.items() if isinstance(value, int | float)])
-    for name, caption in (
-        ("loss.png", "Training and held-out loss."),
-        ("reconstruction.png", "Original, hidden and rebuilt signal of a held-out window."),
-    ):
-        page.png((folders.pretrained / name).read_bytes(), caption)
+    page.table([{"guess": key, "error": value} for key, value in found.items() if isinstance(value, int | float)])
+    page.png(
+        (folders.pretrained / "reconstruction.png").read_bytes(), "Original, hidden and guessed signal of a held-out window."
+    )
 
 
 def _pairs_part(page: Page, pairs: Pairs) -> None:
@@ -165,72 +247,24 @@ def _pairs_part(page: Page, pairs: Pairs) -> None:
     left, right = figure.subplots(1, 2, width_ratios=(2, 1))
     time_T = float(facts["t0"]) + np.arange(mean_CT.shape[1]) / float(facts["sfreq"])
     left.plot(1000 * time_T, mean_CT.T, lw=0.5, color="#1d2430", alpha=0.5)
-    left.set_xlabel("time after the image (ms)")
+    left.axvline(0, color="#0b6bcb", lw=1)
+    left.set_xlabel("time after the picture appears (ms)")
     left.set_ylabel("µV")
     peak = int(np.argmax(mean_CT.std(axis=0)))
     places = np.array([[np.nan if v is None else v for v in row] for row in facts["positions"]], dtype=float)
     head_map(right, mean_CT[:, peak], places, label=f"µV at {1000 * time_T[peak]:.0f} ms")
-    page.heading("4. Simulated EEG-image pairs")
     page.text(
-        f"Simulated. {len(pairs)} trials of {len(pairs.subjects)} people and {len(pairs.classes)} categories. Dipoles in occipito-temporal "
-        f"cortex, driven by the CLIP vector of each drawing, on background from the genuine recordings; signal-to-noise ratio of one "
-        f"trial {facts['snr_db']:g} dB. Test trials show drawings that training trials never show.",
+        f"Simulated: {len(pairs)} trials of {len(pairs.subjects)} people and {len(pairs.classes)} categories. Sources at the back and the lower sides of the "
+        f"brain answer to each drawing, driven by an image network (EfficientNet-Lite0) other than the one that is decoded, through a map that is not linear. "
+        f"The response is added to a genuine recording before it is filtered; in one trial it has {facts['snr_db']:g} dB of the background's power. "
+        "Test trials show drawings that training never shows.",
         "warning",
     )
-    page.figure(figure, f"Mean response of {subject} over {len(train)} training trials (simulated), and its map over the head.")
-
-
-def _images_part(page: Page, folders: Folders, config: DemoConfig, pairs: Pairs, chosen: np.ndarray) -> None:
-    page.heading("5. Fine-tuning")
-    page.text(
-        "EEG encoder, projector and cross-attention are trained; the rest of the generator and CLIP stay as they are. The projector starts "
-        "from a linear map that is fitted in closed form on the training trials, EEG to CLIP vectors of the drawings, and attends from there to "
-        "captions of the 40 category names. This start is ours, not the paper's, and does most of the decoding. The generator is the small embedded model, not Stable Diffusion: it draws "
-        "64-pixel icons of 40 categories."
+    page.figure(
+        figure,
+        f"Mean of {len(train)} training trials of {subject} (simulated): one line for each electrode, the picture appears at 0; right, the "
+        "voltage over the head, seen from above, at the largest response.",
     )
-    page.png((folders.finetuned / "loss.png").read_bytes(), "Training and validation loss.")
-    page.heading("6. Images for held-out trials")
-    page.text(
-        f"The first held-out trial of each category, in order, none left out: the drawing that was shown, then {config.samples} images "
-        "from the (simulated) EEG of that one trial."
-    )
-    cells: list[tuple[np.ndarray, str]] = []
-    from PIL import Image
-
-    for number, shown in zip(chosen, pairs.images(chosen, size=64), strict=True):
-        cells.append((shown, f"seen: {pairs.classes[int(pairs.labels[number])]}"))
-        for k in range(config.samples):
-            with Image.open(folders.images / f"trial-{int(number):06d}_seed-{config.seed + k}.png") as image:
-                cells.append((np.asarray(image.convert("RGB")), f"from EEG, seed {config.seed + k}"))
-    page.grid(cells)
-
-
-def _scores_part(page: Page, found: Evaluation) -> None:
-    page.heading("7. Accuracy, chance and controls")
-    page.text(found.first_line, "verdict")
-    page.text(
-        "Means over all images, never the best of several; 95 % bootstrap intervals over trials. The judge names the category whose "
-        "training drawings are nearest in the features of an ImageNet classifier that had no part in the training. The floor is what "
-        "somebody reaches who knows how often each category is shown and nothing of the EEG."
-    )
-    rows = [_score_row("EEG of the trial", m) for m in found.measurements]
-    wanted = {"noise", "across classes"}
-    rows += [_score_row(f"control: {c.told}", m) for c in found.generation if c.name in wanted for m in c.measurements]
-    page.table(rows)
-    page.text(
-        "All measurements, the confusion matrix, the controls of the decoder and the audit of the split: evaluation/report.html."
-    )
-
-
-def _score_row(what: str, m: Any) -> dict[str, object]:
-    return {
-        "images from": what,
-        "measurement": m.name,
-        "value": m.value,
-        "interval": f"{m.low:.3g} to {m.high:.3g}",
-        "floor": m.floor,
-        "n": m.n,
-    }
 
 
 def _rows(table: Any) -> list[dict[str, object]]:
@@ -238,12 +272,16 @@ def _rows(table: Any) -> list[dict[str, object]]:
 
 
 def _commands(config: DemoConfig) -> str:
+    pretrain = " ".join(f"--set {a}" for a in (f"model.encoder.window={WINDOW}", f"augment.shift={STRIDE}", *config.pretrain))
     return (
-        f"eegprep build sample.toml --out corpus.zarr --stride {STRIDE}\n"
-        f"dreamdiff train msm --store corpus.zarr --out pretrained --preset tiny {' '.join('--set ' + a for a in config.pretrain)}\n"
-        f"dreamdiff pairs simulate --out pairs.zarr --people {config.people} --trials {config.trials} --seed {config.seed}\n"
+        f"eegprep build sample.toml --out corpus.zarr --window {WINDOW} --stride {STRIDE} --resample {SFREQ:g}\n"
+        f"dreamdiff train msm --store corpus.zarr --out pretrained --preset tiny {pretrain}\n"
+        f"dreamdiff pairs simulate --out pairs.zarr --people {config.people} --trials {config.trials} --test-share {config.test_share:g} "
+        f"--snr {config.snr:g} --sfreq {SFREQ:g} --seed {config.seed}\n"
+        "dreamdiff train align --pairs pairs.zarr --out aligned --encoder conv --target embedded --preset jitter\n"
+        "dreamdiff train align --pairs pairs.zarr --out aligned-paper --encoder msm:pretrained --target embedded --preset jitter\n"
+        "dreamdiff generate --model aligned --eeg pairs.zarr --select test --sd embedded --out pictures\n"
+        "dreamdiff retrieve --model aligned --pairs pairs.zarr --out retrieval\n"
         "dreamdiff train finetune --pairs pairs.zarr --encoder pretrained --sd embedded --clip embedded --out finetuned --preset demo\n"
-        f"dreamdiff generate --model finetuned --eeg pairs.zarr --out images --select test --samples {config.samples}\n"
-        "dreamdiff evaluate --model finetuned --pairs pairs.zarr --out evaluation\n"
         "dreamdiff app --model finetuned --pairs pairs.zarr"
     )

@@ -10,7 +10,11 @@ import numpy as np
 from dreamdiff import embedded
 from dreamdiff.diffusion.clip import load_clip
 from dreamdiff.metrics.judges import load_classifier
+from eegprep.errors import ModelError
 from eegprep.provenance import sha256_json
+
+DRIVER = "efficientnet-lite0"  # the network behind simulated sources; not the one that is decoded
+DRIVER_FILE = "driver.npy"  # its principal scores of the shipped drawings (tools/embedded_model/driver.py)
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,15 @@ class ImageSet:
         """The drawings of 40 categories that ship with the package, with vectors of a network.
 
         Args:
-            clip: see `load_clip`. network: instead of it, the features of an ImageNet classifier (see `load_classifier`).
+            clip: see `load_clip`. network: instead of it, the features of an ImageNet classifier (see `load_classifier`);
+                those of `DRIVER` ship with the drawings.
         """
         parts = [embedded.load_images("train"), embedded.load_images("held-out")]
         images = np.concatenate([part.images_NHWC for part in parts])
         records = [record for part in parts for record in part.records]
-        if network is not None:
+        if network == DRIVER:
+            features, origin = _driver(len(images)), f"{DRIVER}, {DRIVER_FILE}"
+        elif network is not None:
             reader = load_classifier(network)
             features, origin = reader.read(images).features_ND, f"{network} {sha256_json(sorted(reader.files.values()))[:16]}"
         else:
@@ -54,6 +61,17 @@ class ImageSet:
             features_from=origin,
             licence=", ".join(sorted({str(record["licence"]) for record in records})),
         )
+
+
+def _driver(count: int) -> np.ndarray:
+    file = embedded.paths().images / DRIVER_FILE
+    try:
+        scores = np.load(file, allow_pickle=False)
+    except (OSError, ValueError):
+        raise ModelError(f"{file.name}: what drives simulated sources is not readable", "install the package again") from None
+    if len(scores) != count:
+        raise ModelError(f"{file.name} is for {len(scores)} drawings, there are {count}", "install the package again")
+    return np.asarray(scores)
 
 
 def _unique(names: Sequence[str]) -> tuple[str, ...]:

@@ -31,15 +31,13 @@ from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pairs.writer import PairsWriter
 from dreamdiff.simulation.backgrounds import Background, GenuineBackground, PinkBackground
 from dreamdiff.simulation.config import NETWORK_ONLY, SimulateConfig
-from dreamdiff.simulation.images import ImageSet
+from dreamdiff.simulation.images import DRIVER, ImageSet
 from dreamdiff.simulation.people import Brain, Person
 from dreamdiff.simulation.viewing import DrivenBrain, Viewer
 from eegprep.errors import DataError, UsageError
 from eegprep.provenance import fingerprint
 from eegprep.recording import ProgressCallback, Recording
 from eegprep.sources.reading import read_source
-
-DRIVER = "efficientnet-lite0"  # the network behind the sources; not the one that is decoded
 
 
 def simulate(

@@ -36,6 +36,11 @@ th { color: var(--soft); font-weight: 600; }
 .grid { display: flex; flex-wrap: wrap; gap: 10px; }
 .grid figure { margin: 0; width: 128px; }
 .grid img { width: 128px; height: 128px; image-rendering: auto; border: 1px solid var(--line); border-radius: 6px; }
+.sets { display: flex; flex-wrap: wrap; gap: 14px 26px; }
+.sets .set { display: flex; flex-wrap: nowrap; gap: 6px; break-inside: avoid; }
+.sets figure { margin: 0; width: 92px; }
+.sets img { width: 92px; height: 92px; border: 1px solid var(--line); border-radius: 6px; background: #fff; }
+.sets figcaption { font-size: .78em; line-height: 1.25; overflow-wrap: anywhere; }
 pre { background: var(--shade); padding: .8em 1em; overflow-x: auto; font-size: .86em; border-radius: 6px; }
 """
 
@@ -93,6 +98,19 @@ class Page:
             for image, caption in images
         )
         self._parts.append(f'<div class="grid">{cells}</div>')
+
+    def sets(self, sets: Iterable[Sequence[tuple[np.ndarray, str]]]) -> None:
+        """Small pictures that belong together: each set stays on one line, whatever the width of the window."""
+        cells = "".join(
+            '<div class="set">'
+            + "".join(
+                f'<figure><img src="{_data_uri(_encode(image))}" alt="{escape(text)}"><figcaption>{escape(text)}</figcaption></figure>'
+                for image, text in one
+            )
+            + "</div>"
+            for one in sets
+        )
+        self._parts.append(f'<div class="sets">{cells}</div>')
 
     def html(self) -> str:
         """The whole document."""

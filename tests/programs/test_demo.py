@@ -1,95 +1,103 @@
-"""The demo at the smallest size: every stage on the page, simulated said to be simulated, and taken up where it stopped."""
+"""The demo at the smallest size: the result first, simulated said to be simulated, every row of the certificate, and taken up where it stopped."""
 
 from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from dreamdiff.pairs.reader import Pairs
-from dreamdiff.programs.demo import MARKER, run, shown_trials
-from dreamdiff.programs.demo_page import DemoConfig, Folders
+from dreamdiff.programs.demo import MARKER, run
+from dreamdiff.programs.demo_config import DemoConfig, Folders
+from dreamdiff.programs.demo_pictures import SAYS, by_category
 from eegprep.errors import StoreError
 
 SMALL = DemoConfig(
-    people=1, trials=6, pretrain=("loop.max_steps=2", "loop.tracker=none"), finetune=("loop.max_steps=2", "loop.tracker=none"),
-    shown=4, samples=1, evaluated=8, controlled=4, steps=2,
+    people=1, trials=6, test_share=0.4, pretrain=("loop.max_steps=2", "loop.tracker=none"), align=("loop.max_steps=2",),
+    finetune=("loop.max_steps=2", "loop.tracker=none", "validation.preview_trials=0"), shown=4, judged=6, controlled=5, steps=2,
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "demo"
-    run(out, SMALL)
-    return out
+    lines: list[str] = []
+    result = run(out, SMALL, tell=lines.append)
+    return out, result, lines
 
 
 @pytest.mark.slow
-def test_the_page_holds_pictures_of_every_stage_and_says_simulated(demo):
+def test_the_page_opens_with_the_result_and_says_simulated(demo):
     """The page is what a person sees of the whole project first."""
-    page = (demo / "index.html").read_text()
+    out, result, _ = demo
+    page = (out / "index.html").read_text()
 
-    for number, part in enumerate(
-        (
-            "Genuine recordings",
-            "The corpus",
-            "Masked signal modelling",
-            "Simulated EEG-image pairs",
-            "Fine-tuning",
-            "Images for",
-            "Accuracy",
-        ),
-        1,
-    ):
-        assert f"<h2>{number}. {part}" in page
-    assert page.count("data:image/png;base64,") >= 6 + 2 * SMALL.shown
-    assert page.lower().count("simulated") >= 3
-    assert "http-equiv" not in page
+    assert result.page == out / "index.html"
+    assert page.index("chance 2.5 %") < page.index("<h2>")
+    for number in range(1, 8):
+        assert f"<h2>{number}. " in page
+    assert page.lower().count("simulated") >= 5
+    assert page.count('<div class="set">') >= 2 * SMALL.shown
     assert 'src="http' not in page  # nothing is loaded from elsewhere
 
 
 @pytest.mark.slow
-def test_accuracy_stands_beside_floor_interval_and_controls(demo):
+def test_every_row_of_the_certificate_stands_on_the_page_and_in_a_file(demo):
     """A number without its controls is what this project is against."""
-    report = json.loads((demo / "evaluation" / "report.json").read_text())
+    out, _, _ = demo
+    rows = json.loads((out / "pictures" / "rows.json").read_text())["rows"]
+    page = (out / "index.html").read_text()
 
-    assert {g["name"] for g in report["generation_controls"]} >= {"noise", "across classes"}
-    assert all(m["low"] <= m["value"] <= m["high"] for m in report["measurements"])
-    assert "floor" in (demo / "index.html").read_text()
+    assert {row["row"] for row in rows} == set(SAYS)
+    assert all(row["says"].split(",")[0] in page for row in rows if "'" not in row["says"])
+    for row in rows:
+        for share in (row["vectors"], row["pictures"]):
+            assert share is None or 0 <= share["low"] <= share["value"] <= share["high"] <= 1
 
 
 @pytest.mark.slow
-def test_a_second_run_repeats_nothing(demo):
+def test_each_step_leaves_one_numbered_line(demo):
+    _, _, lines = demo
+    assert [line.split("]")[0] for line in lines] == [f"[{n}/7" for n in range(1, 8)]
+    assert "min left" in lines[0] and "min left" not in lines[-1]
+
+
+@pytest.mark.slow
+def test_a_second_run_repeats_no_training(demo):
     """Run again after a kill, the demo must not train again what is trained."""
-    folders = Folders(demo)
-    kept = [
-        folders.pretrained / "history.jsonl",
-        folders.finetuned / "history.jsonl",
-        folders.finetuned / "pipeline" / "encoder" / "model.safetensors",
-        folders.evaluation / "report.json",
-    ]
+    out, _, _ = demo
+    folders = Folders(out)
+    kept = [folders.pretrained / "history.jsonl", folders.aligned / "history.jsonl", folders.finetuned / "history.jsonl"]
     before = [file.read_bytes() for file in kept]
 
-    run(demo, SMALL)
+    run(out, SMALL)
 
     assert [file.read_bytes() for file in kept] == before
 
 
 @pytest.mark.slow
-def test_shown_trials_are_held_out_and_one_of_each_category_first(demo):
-    """Nothing on the page is chosen by how good it looks."""
-    pairs = Pairs.open(Folders(demo).pairs)
-    chosen = shown_trials(pairs, 40)
+def test_pairs_are_short_windows_of_test_drawings_that_training_never_shows(demo):
+    out, _, _ = demo
+    pairs = Pairs.open(Folders(out).pairs)
+    assert pairs.eeg_shape == (128, 128)
+    assert not set(pairs.image[pairs.splits["test"]]) & set(pairs.image[pairs.splits["train"]])
 
-    assert set(chosen.tolist()) <= set(pairs.splits["test"].tolist())
-    assert sorted(pairs.labels[chosen].tolist()) == list(range(40))
+
+def test_the_page_shows_one_drawing_of_every_category_before_any_second_one():
+    """Nothing on the page is chosen by how good it looks."""
+    rng = np.random.default_rng(0)
+    label, person = rng.permutation(np.repeat(np.arange(5), 4)), np.tile([0, 1], 10)
+    order = by_category([np.array([row]) for row in rng.permutation(20)], label, person)
+    assert sorted(label[[g[0] for g in order[:5]]]) == list(range(5))
+    assert sorted(int(g[0]) for g in order) == list(range(20))
 
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     """The demo must not write between somebody's files."""
     (tmp_path / "thesis.tex").write_text("x")
 
-    with pytest.raises(StoreError, match="holds something else than a demo"):
+    with pytest.raises(StoreError, match="is not a demo folder"):
         run(tmp_path, SMALL)
 
     assert not (tmp_path / MARKER).exists()

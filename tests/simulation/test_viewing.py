@@ -190,3 +190,13 @@ def test_the_same_seed_gives_the_same_store_and_a_small_memory_changes_nothing(t
     second = simulate(tmp_path / "b.zarr", config(trials=4), images=IMAGES)
     np.testing.assert_array_equal(first.eeg(), second.eeg())
     assert not np.array_equal(first.eeg(), simulate(tmp_path / "c.zarr", config(trials=4, seed=1), images=IMAGES).eeg())
+
+
+@pytest.mark.slow
+def test_the_shipped_scores_are_those_of_the_network():
+    """Products of rows do not depend on the signs of principal axes."""
+    from tools.embedded_model.driver import KEPT, driver_scores
+
+    shipped, made = ImageSet.shipped(network="efficientnet-lite0").features_ND, driver_scores()
+    assert shipped.shape == (257, KEPT)
+    np.testing.assert_allclose(shipped @ shipped.T, made @ made.T, rtol=1e-3, atol=1e-3 * float(np.square(made).sum(1).mean()))

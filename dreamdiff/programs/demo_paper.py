@@ -1,0 +1,81 @@
+"""The paper's route in the demo: encoder and U-Net fine-tuned together, and what its pictures owe to the encoder.
+
+Shapes: G groups (the repetitions of one picture in one person), C channels, T samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dreamdiff.arrays import Array, Ints
+from dreamdiff.evaluation.retrieve import groups_of
+from dreamdiff.generation.config import GenerateConfig
+from dreamdiff.generation.generate import generator_for, load_pipeline, render
+from dreamdiff.metrics.judges import CentroidJudge, load_classifier
+from dreamdiff.pairs.reader import Pairs
+from dreamdiff.programs.demo_config import DemoConfig
+from dreamdiff.programs.demo_pictures import BATCH, DemoPictures, Share, by_category
+from eegprep.recording import ProgressCallback
+
+
+@dataclass(frozen=True)
+class PaperRoute:
+    """Pictures of averaged trials, and shares right: as it is, and with the encoder's output set to zero."""
+
+    made: Array
+    whole: Share
+    zeroed: Share
+
+    @property
+    def says(self) -> str:
+        """In one line."""
+        return f"{self.whole} right, {self.zeroed} with its encoder zeroed"
+
+
+def paper_route(
+    pairs: Pairs, model: Path, pictures: DemoPictures, config: DemoConfig, *, progress: ProgressCallback | None = None
+) -> PaperRoute:
+    """Pictures of the groups that the page shows; the EEG of repetitions is averaged, since this route has no vector to average."""
+    making = GenerateConfig(steps=config.steps, batch_size=BATCH, device="cpu")
+    pipeline = load_pipeline(model, making)
+    test = pairs.splits["test"]
+    groups = by_category(groups_of(pairs, test, "all", config.seed), pairs.labels[test], pairs.person[test])[
+        : len(pictures.shown)
+    ]
+    eeg = np.stack([pairs.eeg(test[group]).mean(0) for group in groups])
+    numbers = [int(pairs.indices[test[group[0]]]) for group in groups]
+    whole = _draw(pipeline, eeg, numbers, making)
+    if progress is not None:
+        progress(1, 2, "pictures of the paper's route")
+    forward = pipeline.encoder.forward
+    pipeline.encoder.forward = lambda *given, **more: torch.zeros_like(forward(*given, **more))  # type: ignore[method-assign]
+    zeroed = _draw(pipeline, eeg, numbers, making)
+    judge, network = _judge(pairs), load_classifier()
+    labels = np.array([pairs.labels[test[group[0]]] for group in groups])
+    images = np.array([pairs.image[test[group[0]]] for group in groups])
+
+    def share(made: Array) -> Share:
+        return Share.of(judge.scores(network.read(made).features_ND).argmax(1) == labels, images, config.seed)
+
+    return PaperRoute(whole, share(whole), share(zeroed))
+
+
+def _draw(pipeline: Any, eeg_GCT: Array, numbers: Sequence[int], making: GenerateConfig) -> Array:
+    parts = []
+    for start in range(0, len(eeg_GCT), BATCH):
+        rows = slice(start, start + BATCH)
+        parts.append(render(pipeline, eeg_GCT[rows], [generator_for(number, 0) for number in numbers[rows]], making))
+    return np.concatenate(parts)
+
+
+def _judge(pairs: Pairs) -> CentroidJudge:
+    train: Ints = pairs.splits["train"]
+    taught, first = np.unique(pairs.image[train], return_index=True)
+    features = load_classifier().read(pairs.load_images(taught, size=64)).features_ND
+    return CentroidJudge(features, pairs.labels[train][first], len(pairs.classes))

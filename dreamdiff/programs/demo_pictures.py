@@ -1,0 +1,284 @@
+"""Pictures of the demo, and which part they owe their accuracy to: the same test pictures from different vectors, judged alike.
+
+Vectors come from the encoder as it is, zeroed, of other trials or untrained, from ridge regression, or from the truth. Repetitions of a
+picture are averaged as vectors within a person. All pictures are made by one frozen generator with the same seeds.
+
+Shapes: N test trials, G groups (the repetitions of one picture in one person), D width of a vector, K categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dreamdiff.alignment.model import AlignedEncoder
+from dreamdiff.alignment.targets import load_target
+from dreamdiff.arrays import Array, Ints
+from dreamdiff.certificates.aligned import PictureVectors, encoder_rows
+from dreamdiff.certificates.closed_form import ridge_vectors
+from dreamdiff.certificates.judging import CATEGORY, VectorJudge
+from dreamdiff.certificates.records import OTHERS, RANDOM, WHOLE, ZEROED
+from dreamdiff.diffusion.prior import Prior
+from dreamdiff.diffusion.vector_generator import VectorGenerator, load_vector_generator
+from dreamdiff.evaluation.retrieve import groups_of
+from dreamdiff.generation.generate import generator_for
+from dreamdiff.metrics.judges import CentroidJudge, load_classifier
+from dreamdiff.metrics.measurement import mean_measurement
+from dreamdiff.pairs.reader import Pairs
+from dreamdiff.programs.demo_config import DemoConfig
+from eegprep.atomic import open_atomic, write_json
+from eegprep.recording import ProgressCallback
+
+BATCH = 40
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share with its 95 % interval over pictures."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, right_N: Array, picture_N: Array, seed: int = 0) -> Share:
+        """Share of True, whole pictures resampled."""
+        found = mean_measurement("share", "right", np.asarray(right_N, float)[:, None], seed=seed, floor=None, groups_N=picture_N)
+        return cls(found.value, found.low, found.high, found.n)
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.0f} % [{100 * self.low:.0f}, {100 * self.high:.0f}] of {self.n}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One source of vectors. name: key. says: in words. vectors: share of vectors in the right category. pictures: of pictures."""
+
+    name: str
+    says: str
+    vectors: Share | None
+    pictures: Share | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page shows of a group: the drawing, and pictures by the name of their row."""
+
+    label: int
+    person: str
+    repetitions: int
+    seen: Array
+    made: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class DemoPictures:
+    """Rows of the table, what is shown, and the curve: row name -> [(repetitions, share)]."""
+
+    rows: tuple[Row, ...]
+    shown: tuple[Shown, ...]
+    curve: Mapping[str, list[tuple[str, Share]]]
+    repetitions: float
+
+    def row(self, name: str) -> Row:
+        return next(row for row in self.rows if row.name == name)
+
+
+class Source:
+    """Vectors of all test trials by the name of their row, and how they are judged."""
+
+    def __init__(self, pairs: Pairs, aligned: Path, paper_encoder: Path, seed: int) -> None:
+        self.pairs, self.seed = pairs, seed
+        self.train, self.test = pairs.splits["train"], pairs.splits["test"]
+        model = AlignedEncoder.from_pretrained(aligned)
+        self.target = model.target_names[0]
+        pictures = PictureVectors.of(pairs, load_target(self.target, offline=True), self.train, self.test)
+        self.judge: VectorJudge = pictures.judge(len(pairs.classes), self.target)
+        self.true_ND = pictures.gallery_GD[pictures.picture_N]
+        self.label_N, self.picture_N = pairs.labels[self.test], pictures.picture_N
+        self.vectors: dict[str, Array] = {}
+        for name, (_, _, found) in encoder_rows(model, pairs, self.test, 0, seed).items():
+            if name in (WHOLE, ZEROED, OTHERS, RANDOM):
+                self.vectors[name] = found
+        paper = AlignedEncoder.from_pretrained(paper_encoder)
+        self.vectors["paper"] = encoder_rows(paper, pairs, self.test, 0, seed)[WHOLE][2]
+        front = model.config.front
+        for name, whiten in (("ridge whitened", True), ("ridge", False)):
+            self.vectors[name] = ridge_vectors(pairs, front, self.train, self.test, pictures.train_ND, whiten=whiten)
+        self.vectors["truth"] = self.true_ND
+        # a vector of the right kind that says nothing: the picture of a random training trial, the same in all repetitions
+        drawn = np.random.default_rng(seed).integers(len(pictures.taught_MD), size=int(self.picture_N.max()) + 1)
+        self.vectors["random vector"] = pictures.taught_MD[drawn][self.picture_N]
+
+    def groups(self, repetitions: str) -> list[Ints]:
+        """Rows of the test part that are averaged together."""
+        return groups_of(self.pairs, self.test, repetitions, self.seed)
+
+    def means(self, name: str, groups: Sequence[Ints]) -> Array:
+        """(G, D)."""
+        return np.stack([self.vectors[name][group].mean(0) for group in groups])
+
+    def right(self, name: str, groups: Sequence[Ints]) -> Array:
+        """(G,) whether a group's mean vector lies nearest to its own category."""
+        return np.asarray(self.judge.predict(self.means(name, groups))[CATEGORY] == self.firsts(self.label_N, groups))
+
+    @staticmethod
+    def firsts(values_N: Array, groups: Sequence[Ints]) -> Array:
+        """The value of each group's first trial."""
+        return np.array([values_N[group[0]] for group in groups])
+
+    def share(self, name: str, groups: Sequence[Ints]) -> Share:
+        """Share of right vectors."""
+        return Share.of(self.right(name, groups), self.firsts(self.picture_N, groups), self.seed)
+
+
+def by_category(groups: Sequence[Ints], label_N: Ints, person_N: Ints) -> list[Ints]:
+    """The first person's first picture of every category, then further ones: the order of the page. Nothing is chosen by result."""
+    seen: dict[int, int] = {}
+    keys = []
+    for group in sorted(groups, key=lambda g: (int(person_N[g[0]]), int(g.min()))):
+        label = int(label_N[group[0]])
+        keys.append((seen.get(label, 0), label, group))
+        seen[label] = seen.get(label, 0) + 1
+    return [group for _, _, group in sorted(keys, key=lambda key: key[:2])]
+
+
+SAYS = {
+    WHOLE: "learned encoder, repetitions averaged",
+    "prior": "the same, pulled towards training drawings",
+    "captions": "the same vectors, captions only (no adapter)",
+    "single": "learned encoder, one trial",
+    "paper": "the paper's encoder, pre-trained on the genuine corpus, then aligned",
+    "ridge whitened": "ridge regression on whitened trials (closed form)",
+    "ridge": "ridge regression, not whitened (closed form)",
+    ZEROED: "learned encoder's output set to zero",
+    OTHERS: "learned encoder's output of other trials",
+    RANDOM: "an untrained encoder in its place",
+    "random vector": "vector of a random training drawing",
+    "truth": "the true vector of the drawing (upper limit)",
+}
+
+
+def make_pictures(
+    pairs: Pairs, aligned: Path, paper_encoder: Path, out: Path, config: DemoConfig, *, progress: ProgressCallback | None = None
+) -> DemoPictures:
+    """Vectors of every row, pictures of the main rows, judged; contact files in `out`."""
+    source = Source(pairs, aligned, paper_encoder, config.seed)
+    groups = by_category(source.groups("all"), source.label_N, pairs.person[source.test])
+    judged, controlled = groups[: config.judged], groups[: min(config.controlled, config.judged)]
+    bank = load_vector_generator("embedded", scheduler="dpm-solver++")
+    words = load_vector_generator("embedded", scheduler="dpm-solver++", adapter_scale=0.0)
+    assert bank.bank_ND is not None  # the embedded adapter brings its training drawings
+    prior = Prior(bank.bank_ND)
+    plan: dict[str, tuple[Array, Sequence[Ints], VectorGenerator, Prior | None]] = {
+        WHOLE: (source.means(WHOLE, judged), judged, bank, None),
+        "prior": (source.means(WHOLE, judged), judged, bank, prior),
+        "truth": (source.means("truth", judged), judged, bank, None),
+        "captions": (source.means(WHOLE, controlled), controlled, words, None),
+        "single": (np.stack([source.vectors[WHOLE][group[0]] for group in controlled]), controlled, bank, None),
+        ZEROED: (source.means(ZEROED, controlled), controlled, bank, None),
+        OTHERS: (source.means(OTHERS, controlled), controlled, bank, None),
+        "random vector": (source.means("random vector", controlled), controlled, bank, None),
+    }
+    total, done, made = sum(len(groups) for _, groups, _, _ in plan.values()), 0, {}
+    for name, (vectors, of, generator, pull) in plan.items():
+        made[name] = _draw(vectors, of, source, generator, pull, config)
+        done += len(of)
+        if progress is not None:
+            progress(done, total, "pictures")
+    right = _judge(pairs, source, made)
+    rows = []
+    for name, says in SAYS.items():
+        of_vectors: Share | None = None
+        if name == "single":
+            ones = source.groups("1")
+            of_vectors = source.share(WHOLE, ones)
+        elif name in source.vectors:
+            of_vectors = source.share(name, groups)
+        of_pictures: Share | None = None
+        if name in made:
+            of = plan[name][1]
+            of_pictures = Share.of(right(name, of), source.firsts(source.picture_N, of), config.seed)
+        rows.append(Row(name, says, of_vectors, of_pictures))
+    counts = [len(group) for group in groups]
+    shown = [
+        Shown(
+            int(source.label_N[group[0]]), pairs.subjects[int(pairs.person[source.test][group[0]])], len(group), image,
+            {name: pictures[number] for name, pictures in made.items() if number < len(pictures)},
+        )
+        for number, (group, image) in enumerate(
+            zip(judged[: config.shown], pairs.images(source.test[[int(g[0]) for g in judged[: config.shown]]], size=64), strict=True)
+        )
+    ]  # fmt: skip
+    curve = {name: _curve(source, name) for name in (WHOLE, "paper", "ridge whitened")}
+    found = DemoPictures(tuple(rows), tuple(shown), curve, float(np.mean(counts)))
+    _write(out, found, made)
+    return found
+
+
+def _draw(
+    vectors_GD: Array, groups: Sequence[Ints], source: Source, generator: VectorGenerator, prior: Prior | None, config: DemoConfig
+) -> Array:
+    """(G, 64, 64, 3): a picture's random numbers follow from its first trial's number in the store."""
+    vectors = torch.from_numpy(np.asarray(vectors_GD, np.float32))
+    vectors = vectors if prior is None else prior(vectors)
+    numbers = source.pairs.indices[source.test]
+    dice = [generator_for(int(numbers[group[0]]), config.seed) for group in groups]
+    parts = [generator(vectors[i : i + BATCH], dice[i : i + BATCH], steps=config.steps) for i in range(0, len(vectors), BATCH)]
+    return np.concatenate(parts)
+
+
+def _judge(pairs: Pairs, source: Source, made: Mapping[str, Array]) -> Callable[[str, Sequence[Ints]], Array]:
+    """Which pictures of a row lie nearest to their own category's training drawings, in the features of EfficientNet-Lite0."""
+    network = load_classifier()
+    taught, first = np.unique(pairs.image[source.train], return_index=True)
+    features = network.read(pairs.load_images(taught, size=64)).features_ND
+    judge = CentroidJudge(features, pairs.labels[source.train][first], len(pairs.classes))
+
+    def right(name: str, groups: Sequence[Ints]) -> Array:
+        predicted = judge.scores(network.read(made[name]).features_ND).argmax(1)
+        return np.asarray(predicted == source.firsts(source.label_N, groups))
+
+    return right
+
+
+def _curve(source: Source, name: str) -> list[tuple[str, Share]]:
+    """Share of right vectors by the number of averaged repetitions."""
+    sizes = [1, 2, 4, 8]
+    most = max(len(group) for group in source.groups("all"))
+    found = []
+    for size in [k for k in sizes if k <= most]:
+        groups = source.groups(str(size))
+        if len(groups) >= 10:
+            found.append((str(size), source.share(name, groups)))
+    return found
+
+
+def _write(out: Path, found: DemoPictures, made: Mapping[str, Array]) -> None:
+    from PIL import Image
+
+    out.mkdir(parents=True, exist_ok=True)
+
+    def plain(share: Share | None) -> dict[str, object] | None:
+        return None if share is None else vars(share)
+
+    rows = [{"row": r.name, "says": r.says, "vectors": plain(r.vectors), "pictures": plain(r.pictures)} for r in found.rows]
+    curve = {name: [{"repetitions": size, **vars(share)} for size, share in points] for name, points in found.curve.items()}
+    write_json(out / "rows.json", {"format": "dreamdiff-demo-rows", "version": 1, "rows": rows, "curve": curve})
+    for name, pictures in made.items():
+        with open_atomic(out / f"{name.replace(' ', '-')}.png") as file:
+            Image.fromarray(_sheet(pictures)).save(file, "PNG")
+
+
+def _sheet(pictures_GHWC: Array, columns: int = 8) -> Array:
+    """All pictures of a row in lines of `columns`, white where there are none."""
+    missing = -len(pictures_GHWC) % columns
+    white = np.full((missing, *pictures_GHWC.shape[1:]), 255, np.uint8)
+    whole = np.concatenate([pictures_GHWC, white])
+    lines = [np.concatenate(list(whole[i : i + columns]), axis=1) for i in range(0, len(whole), columns)]
+    return np.concatenate(lines, axis=0)
