@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import timm
@@ -46,15 +46,6 @@ class Reading:
 
     probabilities_NK: NDArray[np.float32]
     features_ND: NDArray[np.float32]
-
-
-class FeatureNetwork(Protocol):
-    """A frozen network that reads 8-bit RGB images; `name` and `files` (SHA-256) go into the report."""
-
-    name: str
-    files: dict[str, str]
-
-    def read(self, images_NHWC: Array, batch: int = 32) -> Reading: ...
 
 
 @dataclass(frozen=True)
@@ -274,11 +265,6 @@ def imagenet_indices(classes: Sequence[str]) -> list[int] | None:
     names = _imagenet_names()
     found = [names.get(name, names.get(_plain(name))) for name in classes]
     return None if None in found or len(set(found)) < len(found) else [int(i) for i in found if i is not None]
-
-
-def imagenet_name(index: int) -> str:
-    """The first English name of one of the 1,000 classes."""
-    return str(list(ImageNetInfo().label_descriptions())[index]).split(",")[0]
 
 
 def _plain(name: str) -> str:

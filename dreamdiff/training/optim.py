@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Required, TypedDict
 
 import torch
@@ -89,9 +89,3 @@ class MovingAverage:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         for name, average in self.average.items():
             average.copy_(state[name])
-
-
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Euclidean norm of all gradients together."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients)

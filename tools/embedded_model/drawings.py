@@ -345,5 +345,3 @@ OWN: dict[str, Callable[[int], str]] = {
     "daisy": daisy,
     "parachute": parachute,
 }
-
-VARIANTS = 6
