@@ -25,6 +25,7 @@ def datasets(
     paradigm: Annotated[
         Literal["cvep", "imagery", "p300", "rstate", "ssvep"] | None, typer.Option(help="Only this paradigm")
     ] = None,
+    task: Annotated[str | None, typer.Option(help="Only this task, e.g. viewing, 'motor imagery', oddball")] = None,
     licence: Annotated[
         list[str] | None, typer.Option(help="SPDX id in any spelling, or 'open'; may be given several times")
     ] = None,
@@ -42,7 +43,7 @@ def datasets(
     from .._output import emit_json, emit_table, note
 
     found = catalogue.search(
-        min_channels=min_channels, max_channels=max_channels, min_rate=min_rate, max_rate=max_rate, paradigm=paradigm,
+        min_channels=min_channels, max_channels=max_channels, min_rate=min_rate, max_rate=max_rate, paradigm=paradigm, task=task,
         licences=licence or (), name=name,
     )  # fmt: skip
     if as_json:

@@ -46,6 +46,8 @@ def probe(
     if json_:
         _output.emit_json(report.to_dict())
         return
+    for text in report.notes:
+        _output.note(text)
     title = f"balanced accuracy, {report.windows} windows, {report.groups} x {report.hold_out}, chance {report.chance:.3f}"
     _output.note(f"{title}; intervals 95 % over {report.interval_over}; labels: {', '.join(report.labels)}")
     _output.emit_table(title, [vars(row) for row in report.rows])

@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from torch import nn
 
@@ -32,6 +33,8 @@ from eegprep.recording import ProgressCallback
 HoldOut = Literal["person", "recording"]
 
 FOLDS = 5
+
+NEIGHBOURS = 15
 
 RESAMPLES = 500
 
@@ -57,7 +60,7 @@ class ProbeRow:
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """All rows, and what they were measured on."""
+    """All rows, what they were measured on, and where it was too little for what a row is called."""
 
     rows: tuple[ProbeRow, ...]
     labels: tuple[str, ...]
@@ -65,6 +68,7 @@ class ProbeReport:
     groups: int
     hold_out: HoldOut
     interval_over: str
+    notes: tuple[str, ...] = ()
 
     @property
     def chance(self) -> float:
@@ -117,7 +121,26 @@ def probe(
             rng = np.random.default_rng([seed, number])
             rows.append(ProbeRow(name, title, *_judge(label_N, guess_N, group_N, interval_over, rng)))
     names = tuple(sorted(set(label_N)))
-    return ProbeReport(tuple(rows), names, len(label_N), len(set(group_N)), hold_out, interval_over)
+    groups = len(set(group_N))
+    return ProbeReport(tuple(rows), names, len(label_N), groups, hold_out, interval_over, _shortages(label_N, group_N, seed))
+
+
+def _shortages(label_N: np.ndarray, group_N: np.ndarray, seed: int) -> tuple[str, ...]:
+    """Folds whose training part is smaller than the classifiers ask for."""
+    notes = []
+    sizes = [(len(train), len(set(label_N[train]))) for train, _ in _folds(label_N, group_N, seed)]
+    least = min(size for size, _ in sizes)
+    if least < NEIGHBOURS:
+        few = sum(1 for size, _ in sizes if size < NEIGHBOURS)
+        notes.append(
+            f"{few} of {len(sizes)} folds train on fewer than {NEIGHBOURS} windows (the smallest on {least}): all of them are neighbours"
+        )
+    single = sum(1 for _, labels in sizes if labels < 2)
+    if single:
+        notes.append(
+            f"{single} of {len(sizes)} folds train on one label only, and guess it; use --hold-out recording, or --labels"
+        )
+    return tuple(notes)
 
 
 @torch.no_grad()
@@ -150,10 +173,20 @@ def band_power(corpus: Corpus, batch_size: int = 64) -> np.ndarray:
 def held_out_guesses(classifier: Any, features_ND: np.ndarray, label_N: np.ndarray, group_N: np.ndarray, seed: int) -> np.ndarray:
     """Each window's label as guessed by a classifier that was fitted without the window's group."""
     guess_N = np.empty_like(label_N)
-    folds = GroupKFold(n_splits=min(FOLDS, len(set(group_N))), shuffle=True, random_state=seed)
-    for train, test in folds.split(features_ND, label_N, group_N):
+    for train, test in _folds(label_N, group_N, seed):
+        if len(set(label_N[train])) < 2:
+            guess_N[test] = label_N[train][0]
+            continue
+        if isinstance(classifier, Pipeline) and "kneighborsclassifier" in classifier.named_steps:
+            classifier = clone(classifier).set_params(kneighborsclassifier__n_neighbors=min(NEIGHBOURS, len(train)))
         guess_N[test] = classifier.fit(features_ND[train], label_N[train]).predict(features_ND[test])
     return guess_N
+
+
+def _folds(label_N: np.ndarray, group_N: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(training windows, test windows) of each fold; a group is in one of them only."""
+    folds = GroupKFold(n_splits=min(FOLDS, len(set(group_N))), shuffle=True, random_state=seed)
+    return list(folds.split(np.zeros((len(label_N), 1)), label_N, group_N))
 
 
 def balanced_accuracy(label_N: np.ndarray, guess_N: np.ndarray) -> float:
@@ -183,10 +216,10 @@ def _judge(
 
 def _classifiers() -> dict[str, object]:
     linear = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)
-    neighbours = KNeighborsClassifier(n_neighbors=15, weights="distance")
+    neighbours = KNeighborsClassifier(n_neighbors=NEIGHBOURS, weights="distance")
     return {
         "linear": make_pipeline(StandardScaler(), linear),
-        "15 neighbours": make_pipeline(StandardScaler(), Normalizer(), neighbours),
+        f"{NEIGHBOURS} neighbours": make_pipeline(StandardScaler(), Normalizer(), neighbours),
     }
 
 

@@ -34,7 +34,16 @@ CATALOGUE_FORM = 1  # raised whenever `Entry` or what fills it changes
 
 PARADIGMS = ("cvep", "imagery", "p300", "rstate", "ssvep")
 
-COLUMNS = ("class", "paradigm", "subjects", "sessions", "channels", "rate", "licence", "size")
+_TASK_OF_PARADIGM = {"cvep": "flicker", "imagery": "motor imagery", "p300": "oddball", "rstate": "rest", "ssvep": "flicker"}
+# classes whose people did something else than their paradigm says
+_OTHER_TASKS = {
+    "Kaneshiro2015": "viewing", "Gao2026": "visual imagery", "Shin2017B": "mental arithmetic", "Wairagkar2018": "movement",
+    **dict.fromkeys(("AguileraRodriguez2025", "Nguyen2017_L", "Nguyen2017_S", "Nguyen2017_SL", "Nguyen2017_V"), "inner speech"),
+    **dict.fromkeys(("Nieto2022", "Pressel2016"), "inner speech"), "Cattan2019_PHMD": "music",
+}  # fmt: skip
+TASKS = tuple(sorted({*_TASK_OF_PARADIGM.values(), *_OTHER_TASKS.values()}))
+
+COLUMNS = ("class", "paradigm", "task", "subjects", "sessions", "channels", "rate", "licence", "size")
 
 
 @dataclass(frozen=True)
@@ -82,11 +91,17 @@ class Entry:
     def n_subjects(self) -> int:
         return len(self.subjects)
 
+    @property
+    def task(self) -> str:
+        """What people did: MOABB's paradigms put looking at pictures and inner speech under imagery."""
+        return _OTHER_TASKS.get(self.name, _TASK_OF_PARADIGM[self.paradigm])
+
     def row(self) -> dict[str, object]:
         """What the table of `eegprep datasets` shows."""
         return {
             "class": self.name,
             "paradigm": self.paradigm,
+            "task": self.task,
             "subjects": self.n_subjects,
             "sessions": self.sessions,
             "channels": self.channels,
@@ -135,6 +150,15 @@ def entry(name: str) -> Entry:
     )
 
 
+def share_given(name: str, options: Mapping[str, object]) -> float:
+    """Share of a set's recordings that its class gives with these options: PhysionetMI's 14 runs a person hold 6 of imagery,
+    6 of movement and 2 of rest."""
+    if name != "PhysionetMI":
+        return 1.0
+    runs = 6 * bool(options.get("imagined", True)) + 6 * bool(options.get("executed", False))
+    return runs / 14
+
+
 def search(
     *,
     min_channels: int = 0,
@@ -142,18 +166,21 @@ def search(
     min_rate: float = 0.0,
     max_rate: float | None = None,
     paradigm: str | None = None,
+    task: str | None = None,
     licences: Iterable[str] = (),
     name: str = "",
 ) -> list[Entry]:
-    """Classes that declare at least / at most so many EEG channels and Hz, one paradigm, and one of the licences.
+    """Classes that declare at least / at most so many EEG channels and Hz, one paradigm or task, and one of the licences.
 
     Args:
         licences: SPDX ids in any spelling; "open" stands for all licences that allow sharing derivatives.
         name: part of the class name.
 
     Raises:
-        UsageError: a paradigm that MOABB does not have.
+        UsageError: a paradigm that MOABB does not have, or a task that no class has.
     """
+    if task is not None and task not in TASKS:
+        raise UsageError(f"there is no task {task!r}{suggest(task, TASKS)}", f"choose one of: {', '.join(TASKS)}")
     if paradigm is not None and paradigm not in PARADIGMS:
         hint = suggest(paradigm, PARADIGMS)
         raise UsageError(f"there is no paradigm {paradigm!r}{hint}", f"choose one of: {', '.join(PARADIGMS)}")
@@ -168,6 +195,7 @@ def search(
         and (e.sfreq or 0.0) >= min_rate
         and (max_rate is None or (e.sfreq or 0.0) <= max_rate)
         and (paradigm is None or e.paradigm == paradigm)
+        and (task is None or e.task == task)
         and (not wanted or e.licence in wanted)
         and name.lower() in e.name.lower()
     ]

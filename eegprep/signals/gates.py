@@ -204,11 +204,33 @@ def gate_cut(recording: Recording, recipe: Recipe) -> Recording:
     elif recipe.windows == "trials" and not len(plan_cut(recording, recipe)):
         message = f"0 of {len(recording.events)} events begin a window (least 1)"
         findings.append(Finding("no_trials", recording.name, None, 0, 1, "quarantined", message))
+    findings += _label_findings(recording, recipe)
     known = int(known_positions(recording).sum())
     if recipe.mode == "spline" and known < LEAST_POSITIONS:
         message = f"{known} of {len(recording.channels)} channels have a known place (least {LEAST_POSITIONS} for --mode spline)"
         findings.append(Finding("positions", recording.name, None, known, LEAST_POSITIONS, "quarantined", message))
     return _with(recording, findings)
+
+
+def _label_findings(recording: Recording, recipe: Recipe) -> list[Finding]:
+    """Where trials are shorter than a window: how labels are lost, or how much of a window lies in its trial."""
+    lasting = [round(event.duration * recording.sfreq) for event in recording.events if not event.is_bad]
+    if not lasting:
+        return []
+    name, short = recording.name, sorted(samples for samples in lasting if samples < recipe.window)
+    if recipe.windows == "sliding" and len(short) == len(lasting):
+        message = (
+            f"0 windows have a label: the longest of {len(lasting)} events lasts {short[-1]} samples, a window {recipe.window}; "
+            "--windows trials takes a window from the start of each"
+        )
+        return [Finding("no_labels", name, None, short[-1], recipe.window, "noted", message)]
+    if recipe.windows == "trials" and short and recipe.short != "stretch":
+        share = short[len(short) // 2] / recipe.window
+        message = (
+            f"{len(short)} of {len(lasting)} trials are shorter than a window: {share:.2f} of it (median) lies inside the trial"
+        )
+        return [Finding("short_trials", name, None, share, 1.0, "noted", message)]
+    return []
 
 
 def off_scale(std_C: Sequence[float | None], recipe: Recipe) -> list[int]:

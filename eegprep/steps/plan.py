@@ -171,7 +171,7 @@ def _source_bytes(task: Task) -> int:
 
 def _declared(task: Task, recipe: Recipe) -> tuple[int, int, float]:
     entry = catalogue.entry(task.source.target)
-    share = 1 / max(1, entry.n_subjects)
+    share = catalogue.share_given(entry.name, task.source.options) / max(1, entry.n_subjects)
     seconds = (entry.hours or 0.0) * 3600 * share
     sfreq = entry.sfreq or 0.0
     samples = seconds * (recipe.resample or sfreq)

@@ -266,3 +266,20 @@ def test_records_are_json_and_rows_have_the_columns() -> None:
 
     assert (record["class"], record["size"], record["rate"], record["subjects"]) == ("Cho2017", entry.bytes, 512.0, 52)
     assert set(catalogue.COLUMNS) <= set(entry.row())
+
+
+def test_tasks_say_what_people_did_where_the_paradigm_does_not() -> None:
+    """MOABB files looking at pictures and inner speech under imagery."""
+    assert [entry.name for entry in catalogue.search(task="viewing")] == ["Kaneshiro2015"]
+    assert {catalogue.entry(name).task for name in ("Cho2017", "Nieto2022", "EPFLP300", "Nakanishi2015")} == {
+        "motor imagery", "inner speech", "oddball", "flicker",
+    }  # fmt: skip
+    with pytest.raises(UsageError, match="there is no task 'imagery'"):
+        catalogue.search(task="imagery")
+
+
+@pytest.mark.parametrize(("options", "runs"), [({}, 6), ({"executed": True}, 12), ({"imagined": False, "executed": True}, 6)])
+def test_the_plan_counts_the_runs_that_a_class_gives(options: dict[str, bool], runs: int) -> None:
+    """PhysionetMI gives the imagined runs alone unless told otherwise, of 14."""
+    assert catalogue.share_given("PhysionetMI", options) == runs / 14
+    assert catalogue.share_given("Cho2017", options) == 1.0

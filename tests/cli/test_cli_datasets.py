@@ -17,8 +17,8 @@ def test_the_table_is_tab_separated_where_it_is_piped(capsys: pytest.CaptureFixt
     lines = out.splitlines()
 
     assert len(lines) == 109
-    assert lines[0].split("\t") == ["class", "paradigm", "subjects", "sessions", "channels", "rate", "licence", "size"]
-    assert ["PhysionetMI", "imagery", "109", "1", "64", "160", "ODC-By-1.0", "3.7 GB"] in [line.split("\t") for line in lines]
+    assert lines[0].split("\t") == ["class", "paradigm", "task", "subjects", "sessions", "channels", "rate", "licence", "size"]
+    assert ["PhysionetMI", "imagery", "motor imagery", "109", "1", "64", "160", "ODC-By-1.0", "3.7 GB"] in [line.split("\t") for line in lines]
     assert "108 data sets, 2560 subjects" in err
     assert "not measured" in err
 

@@ -108,3 +108,24 @@ def test_the_random_encoder_depends_on_the_seed_only(tmp_path) -> None:
     first = probe(EEGEncoder(ENCODER), corpus, seed=3).rows[2]
     torch.manual_seed(2)
     assert probe(EEGEncoder(ENCODER), corpus, seed=3).rows[2] == first
+
+
+@pytest.mark.parametrize(("counts", "labels"), [((7, 40), 2), ((2, 3), 2), ((3, 2, 4), 2), ((4, 1), 2), ((3, 3), 1)])
+def test_few_windows_give_a_report_that_says_so(tmp_path, counts, labels) -> None:
+    """Two people with 7 and 101 windows ended in a traceback; so did a person with one label only."""
+    rng = np.random.default_rng(1)
+    entries = [
+        {
+            "windows": 10 * rng.standard_normal((count, CHANNELS, SAMPLES)).astype(np.float32),
+            "labels": ["a" if labels == 1 and person == 0 else "ab"[k % 2] for k in range(count)],
+        }
+        for person, count in enumerate(counts)
+    ]
+
+    report = probe(EEGEncoder(ENCODER), eegprep.from_arrays(tmp_path / "c.zarr", entries, sfreq=RATE, pad_to=CHANNELS))
+
+    assert len(report.rows) == 6 and all(0 <= row.balanced_accuracy <= 1 for row in report.rows)
+    assert any(
+        f"fewer than 15 windows (the smallest on {min(sum(counts) - count for count in counts)})" in note for note in report.notes
+    )
+    assert labels == 2 or any("one label only" in note for note in report.notes)

@@ -237,3 +237,21 @@ def test_the_plan_of_a_fetch_counts_local_files(tmp_path):
         (row,) = fetch_plan([source])
 
         assert (row.dataset, row.subjects, row.bytes, row.provider) == ("b", 1, size, "local")
+
+
+@pytest.mark.parametrize(
+    ("windows", "labels", "code", "said"),
+    [
+        ("sliding", 0, "no_labels", "0 windows have a label: the longest of 2 events lasts 400 samples, a window 512"),
+        ("trials", 2, "short_trials", "2 of 2 trials are shorter than a window: 0.78 of it (median) lies inside the trial"),
+    ],
+)
+def test_no_label_of_a_short_trial_is_lost_in_silence(tmp_path, windows, labels, code, said):
+    """Trials of 2 s at 200 Hz, windows of 512 samples."""
+    write_edf(tmp_path / "set/a.edf", signal(30), RATE, events=[(1.0, 2.0, "left"), (6.0, 2.0, "right")])
+
+    build(tmp_path / "c.zarr", tmp_path / "set", windows=windows)
+    made = group(tmp_path / "c.zarr", "set/a")
+
+    assert int((made["label"][:] >= 0).sum()) == labels
+    assert f"{code}: {said}" in findings(tmp_path / "c.zarr", "set/a")
