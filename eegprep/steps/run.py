@@ -8,6 +8,7 @@ from eegprep.atomic import remove_whole
 from eegprep.locks import store_lock
 from eegprep.pool import Budget, run_jobs
 from eegprep.recording import ProgressCallback
+from eegprep.steps.doubles import refuse_doubles
 from eegprep.steps.jobs import SubjectJob, done_before
 from eegprep.steps.origin import StoreOrigin
 from eegprep.steps.summary import Summary, no_usable_recording, summarise, without_recordings
@@ -29,6 +30,8 @@ def run_step(
     existed = out.exists()
     with store_lock(out):
         try:
+            if existed:
+                refuse_doubles(jobs, out)
             target.create()
             node = read_root(out)
             before, finished = left_out_subjects(node["attributes"]), finished_files(node, str(out))

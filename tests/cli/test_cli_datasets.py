@@ -18,7 +18,9 @@ def test_the_table_is_tab_separated_where_it_is_piped(capsys: pytest.CaptureFixt
 
     assert len(lines) == 109
     assert lines[0].split("\t") == ["class", "paradigm", "task", "subjects", "sessions", "channels", "rate", "licence", "size"]
-    assert ["PhysionetMI", "imagery", "motor imagery", "109", "1", "64", "160", "ODC-By-1.0", "3.7 GB"] in [line.split("\t") for line in lines]
+    assert ["PhysionetMI", "imagery", "motor imagery", "109", "1", "64", "160", "ODC-By-1.0", "3.7 GB"] in [
+        line.split("\t") for line in lines
+    ]
     assert "108 data sets, 2560 subjects" in err
     assert "not measured" in err
 

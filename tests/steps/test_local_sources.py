@@ -14,7 +14,7 @@ from eeg_files import eeg, names, write_edf
 from mne.filter import filter_data
 
 import eegprep
-from eegprep.errors import SourceError, UsageError
+from eegprep.errors import SourceError, StoreError, UsageError
 from eegprep.steps.build import fetch, fetch_plan
 
 RATE = 200
@@ -255,3 +255,21 @@ def test_no_label_of_a_short_trial_is_lost_in_silence(tmp_path, windows, labels,
 
     assert int((made["label"][:] >= 0).sum()) == labels
     assert f"{code}: {said}" in findings(tmp_path / "c.zarr", "set/a")
+
+
+def test_a_recording_is_not_stored_again_under_a_better_name(tmp_path):
+    """0.1.0 named this data set after its file; the same command would have doubled the store."""
+    for person in (1, 2):
+        write_edf(tmp_path / f"study/sub-0{person}/rest.edf", signal(40 + person), RATE)
+    source = f"files:{tmp_path}/study/*/rest.edf"
+    build(tmp_path / "c.zarr", source, dataset="rest.edf")
+
+    with pytest.raises(
+        StoreError, match=r"sub-01/rest.edf is in the store as rest.edf/sub-01, .* again as study/sub-01"
+    ) as raised:
+        build(tmp_path / "c.zarr", source)
+    assert "--dataset rest.edf" in raised.value.fix
+    assert build(tmp_path / "c.zarr", source, dataset="rest.edf").skipped == 2
+    fetch(source, tmp_path / "r.zarr", offline=True, dataset="old")
+    with pytest.raises(StoreError, match="in the store as old/sub-01"):
+        fetch(source, tmp_path / "r.zarr", offline=True)

@@ -1,0 +1,66 @@
+"""Refuses to store a recording twice under two names: the same file as another subject, or as another data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eegprep.errors import StoreError
+from eegprep.steps.jobs import BuildJob, FetchJob, SubjectJob
+from eegprep.store import recordings as recordings_store
+
+
+def refuse_doubles(jobs: Sequence[SubjectJob], out: Path) -> None:
+    """Names are derived from files and folders, so a release that derives them better would store everything a second time.
+
+    Subjects that this command makes may share files: then somebody said so.
+
+    Raises:
+        StoreError: another subject in the store was made from a recording of one of these jobs.
+    """
+    named = {job.name for job in jobs}
+    mine = {digest: (job, name) for job in jobs for name, digest in _recordings(job)}
+    if not mine:
+        return
+    for dataset, subject in recordings_store.subjects(out):
+        other = f"{dataset}/{subject}"
+        if other in named:
+            continue
+        for digest in _stored(out / dataset / subject):
+            if digest in mine:
+                job, name = mine[digest]
+                raise StoreError(
+                    f"{out}: {name} is in the store as {other}, and this command would store it again as {job.name}",
+                    f"continue under the old name with --dataset {dataset}, or choose another --out"
+                    if dataset != job.dataset
+                    else "choose another --out; people are named by the files that are listed together",
+                )
+
+
+def _recordings(job: SubjectJob) -> Iterator[tuple[str, str]]:
+    """(name, SHA-256) of the files that hold a job's recordings; sidecars, and archives of MOABB, are shared by subjects."""
+    if not isinstance(job, BuildJob | FetchJob):
+        return
+    mains = {listed.main for listed in job.task.recordings}
+    for file in job.files:
+        if file.name in mains:
+            yield file.name, file.sha256
+
+
+def _stored(group: Path) -> Iterator[str]:
+    """SHA-256 of what the recordings of a stored subject were made from."""
+    records = _attributes(group).get("recordings") or [_attributes(path.parent) for path in group.glob("*.*/zarr.json")]
+    for record in records:
+        for source in record.get("sources", ()):
+            yield source["sha256"]
+
+
+def _attributes(folder: Path) -> Mapping[str, Any]:
+    """Of a zarr node; nothing of one that is damaged, which the step itself will notice."""
+    try:
+        content = json.loads((folder / "zarr.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content.get("attributes", {}) if isinstance(content, dict) else {}
