@@ -296,29 +296,52 @@ _BIDS_PART = re.compile(r"(?P<before>.+_split-)(?P<number>\d+)(?P<after>.*\.fif(
 
 def _fif(path: Path) -> Parts:
     """A FIF file and the parts that it goes on in: they are named in it, so MNE-Python is asked where a candidate lies beside."""
+    named = _BIDS_PART.fullmatch(path.name)
+    if named is not None and int(named["number"]) > 1 and not _exists(_part(path, named, 1)):
+        first = _part(path, named, 1).name
+        return Parts((path,), problem=SourceError(
+            f"{path.name}: is part {int(named['number'])} of a split recording, and its first part, {first}, is not there",
+            "put all parts into one folder under the names that they were written with",
+        ))  # fmt: skip
     if not _may_go_on(path):
         return Parts((path,))
     import mne
 
     try:
         raw = mne.io.read_raw_fif(path, preload=False, allow_maxshield=True, verbose="error")
+    except ValueError as error:
+        if "plit raw file" not in str(error):
+            return Parts((path,))
+        return Parts((path, *_parts_beside(path)), problem=SourceError(
+            f"{path.name}: a part of this split recording is missing", "put all parts beside it under the names that they were written with"
+        ))  # fmt: skip
     except Exception:  # reading it will tell
         return Parts((path,))
     return Parts((path, *(Path(str(name)) for name in raw.filenames[1:] if name is not None)))
 
 
+def _part(path: Path, named: re.Match[str], number: int) -> Path:
+    return path.with_name(f"{named['before']}{number:0{len(named['number'])}d}{named['after']}")
+
+
+def _parts_beside(path: Path) -> list[Path]:
+    """Files that are called as later parts of a FIF file are."""
+    named = _BIDS_PART.fullmatch(path.name)
+    if named is not None:
+        pattern = re.escape(named["before"]) + r"\d+" + re.escape(named["after"])
+    else:
+        stem, ending = re.match(r"(.+?)(\.fif(?:\.gz)?)$", path.name, re.IGNORECASE).groups()  # type: ignore[union-attr]
+        pattern = re.escape(stem) + r"-\d+" + re.escape(ending)
+    return sorted(other for other in path.parent.iterdir() if re.fullmatch(pattern, other.name) and other != path)
+
+
 def _may_go_on(path: Path) -> bool:
-    name = path.name
-    bids = _BIDS_PART.fullmatch(name)
+    """Whether files beside it are called as its later parts."""
+    bids, plain = _BIDS_PART.fullmatch(path.name), _PART.fullmatch(path.name)
     if bids is not None:
-        following = f"{bids['before']}{int(bids['number']) + 1:0{len(bids['number'])}d}{bids['after']}"
-        return _exists(path.with_name(following))
-    plain = _PART.fullmatch(name)
-    ending = ".fif.gz" if name.lower().endswith(".fif.gz") else ".fif"
-    candidates = [f"{name[: -len(ending)]}-1{ending}"]
-    if plain is not None:
-        candidates.append(f"{plain['first']}-{int(plain['number']) + 1}{plain['ending']}")
-    return any(_exists(path.with_name(text)) for text in candidates)
+        return int(bids["number"]) == 1 or _exists(_part(path, bids, int(bids["number"]) + 1))
+    following = None if plain is None else path.with_name(f"{plain['first']}-{int(plain['number']) + 1}{plain['ending']}")
+    return bool(_parts_beside(path)) or (following is not None and _exists(following))
 
 
 # ------------------------------------------------------------------------------------------------------ other formats

@@ -270,6 +270,21 @@ def test_parts_of_a_split_fif_are_one_recording(tmp_path):
     assert {file.name for file in tasks[0].files} == {path.name for path in tmp_path.glob("rec_raw*.fif")}
 
 
+@pytest.mark.parametrize(
+    ("naming", "lost"), [("neuromag", "rec_raw-1.fif"), ("bids", "rec_split-02_raw.fif"), ("bids", "rec_split-01_raw.fif")]
+)
+def test_a_split_recording_without_one_of_its_parts_is_refused_whole(tmp_path, naming, lost):
+    """Its other parts are no recordings of their own, and what is left of it is not taken for all of it."""
+    info = mne.create_info(names(4), 100.0, "eeg")
+    raw = mne.io.RawArray(np.zeros((4, 200_000)), info, verbose="error")
+    raw.save(tmp_path / "rec_raw.fif", split_size="2MB", buffer_size_sec=10.0, split_naming=naming, verbose="error")
+    (tmp_path / lost).unlink()
+
+    recordings = [item for task in list_tasks(load(f"files:{tmp_path}/*.fif").sources, Path()) for item in task.recordings]
+
+    assert recordings and all(item.problem is not None and "part" in item.problem.problem for item in recordings)
+
+
 def test_sidecars_of_every_level_are_among_the_files(tmp_path, recording):
     """A corrected table at the root holds for everybody, and must rebuild everybody."""
     put(recording, tmp_path, "sub-01/ses-a/eeg/sub-01_ses-a_task-x_eeg.edf", "sub-01/ses-a/eeg/sub-01_ses-a_task-y_eeg.edf")
