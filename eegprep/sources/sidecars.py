@@ -6,6 +6,7 @@ The signal decides: a sidecar that is empty, in another order, or odd in another
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -141,6 +142,8 @@ def read_table(path: Path, needed: Sequence[str], said: _Said) -> Table | None:
     if mark != "\t" and len(names) > 1:
         said.note(f"{path.name} has {'commas' if mark == ',' else 'semicolons'} between its columns where the standard has tabs")
     rows = [[cell.strip().strip('"') for cell in line.split(mark)] for line in lines[1:]]
+    if mark == ";":  # spreadsheets that separate by semicolons write decimal commas
+        rows = [[re.sub(r"^(-?\d+),(\d+)$", r"\1.\2", cell) for cell in row] for row in rows]
     ragged = sum(1 for row in rows if len(row) != len(names))
     if ragged:
         said.note(f"{path.name}: {ragged} of {len(rows)} rows have not {len(names)} cells")
@@ -158,6 +161,9 @@ def _typed(channels: Sequence[Channel], path: Path, said: _Said) -> list[Channel
     own, names = [channel.name for channel in channels], table.columns["name"]
     rows = match_names(own, names)
     if not rows:
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
+        if twice is not None:
+            said.note(f"{path.name} names {twice} twice")
         said.note(f"{path.name} names none of the {len(own)} channels ({', '.join(names[:3])}, ...); not used")
         return list(channels)
     _say_differences(own, names, rows, path, said)

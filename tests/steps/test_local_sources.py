@@ -118,6 +118,7 @@ def test_types_go_to_channels_by_name_whatever_the_order_of_the_table(tmp_path):
     [
         ({"events": ""}, "events.tsv is empty (0 bytes), so there is no column 'onset'", []),
         ({"events": "onset,duration,trial_type\n2.0,6.0,face\n"}, "commas between its columns", ["face"]),
+        ({"events": "onset;duration;trial_type\n2,5;6,0;face\n"}, "semicolons between its columns", ["face"]),
         ({"events": "onset\tduration\ttrial_type\nn/a\tn/a\tx\n2\t6\tface\n"}, "1 of 2 rows have no onset", ["face"]),
         ({"events": "time\tlabel\n1\ta\n"}, "no column 'onset' (its columns: time, label)", []),
         ({"events": "sample\tduration\tvalue\n400\t6\t7\n"}, "its samples were taken", ["7"]),
