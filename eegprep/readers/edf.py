@@ -99,7 +99,7 @@ def _parse(general: bytes, file: BinaryIO, size: int) -> Header:
     low, high, dlow, dhigh = (np.array([_number(v) for v in fields[key]]) for key in ("pmin", "pmax", "dmin", "dmax"))
     steps = np.where(dhigh - dlow == 0, 1.0, dhigh - dlow)
     scale_C = np.where(high - low == 0, 1.0, high - low) / steps
-    samples = tuple(int(v) for v in fields["samples"])
+    samples = tuple(int(float(v)) for v in fields["samples"])
     if min(samples) < 0 or not sum(samples):
         raise ValueError("records without samples")
     sample_bytes = 3 if general[:1] == b"\xff" else 2
@@ -134,17 +134,23 @@ def _number(field: str) -> float:
         return float("nan")
 
 
+def _count(field: str, otherwise: int) -> int:
+    """A whole number of the general header that the file itself tells as well."""
+    number = _number(_clean(field))
+    return int(number) if np.isfinite(number) else otherwise
+
+
 def _extent(text: str, signals: int, record_bytes: int, size: int) -> tuple[int, int, list[str]]:
     """(bytes of the header, records, contradictions): what the file holds decides, unless it is shorter than promised."""
     notes = []
-    true_bytes, said_bytes = 256 * (signals + 1), int(_clean(text[184:192]) or 0)
+    true_bytes, said_bytes = 256 * (signals + 1), _count(text[184:192], 0)
     header_bytes = true_bytes
     if said_bytes != true_bytes:
         # a longer header is legal only if whole records follow it
         fits = said_bytes > true_bytes and (size - said_bytes) % record_bytes == 0 != (size - true_bytes) % record_bytes
         header_bytes = said_bytes if fits else true_bytes
         notes.append(f"the header says that it has {said_bytes:,} bytes, {signals} signals take {true_bytes:,}")
-    said, whole = int(_clean(text[236:244]) or -1), max(0, size - header_bytes) // record_bytes
+    said, whole = _count(text[236:244], -1), max(0, size - header_bytes) // record_bytes
     if said < whole:
         notes.append(f"the header says {said} records, the file holds {whole}")
         said = whole

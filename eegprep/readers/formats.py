@@ -147,6 +147,11 @@ def _open(path: Path) -> tuple[BaseRaw, list[Note]]:
         return _open_gdf(path)
     if suffix in (".lay", ".eeg"):
         return _open_with_person(path)
+    if suffix in (".vhdr", ".ahdr"):
+        try:
+            return mne.io.read_raw_brainvision(path, **options), []
+        except UnicodeDecodeError:
+            return _open_brainvision_latin(path), []
     if suffix == ".set":
         try:
             return mne.io.read_raw_eeglab(path, **options), []
@@ -164,6 +169,30 @@ _PACKAGES = {
     ".nedf": "defusedxml",
     **dict.fromkeys((".dat", ".dap", ".rs3", ".cdt", ".cef"), "curryreader"),
 }
+
+
+def _open_brainvision_latin(path: Path) -> BaseRaw:
+    """A BrainVision header or marker file whose texts are Latin-1, whatever its code page says: read from a copy in UTF-8."""
+    import mne
+
+    folder = tempfile.TemporaryDirectory(prefix="eegprep-")
+    for name in {path.name, *re.findall(r"^(?:DataFile|MarkerFile)=(.+?)\s*$", _text_of(path), re.MULTILINE)}:
+        part = path.parent / name.replace("$b", path.stem)
+        if part.suffix.lower() in (".vhdr", ".ahdr", ".vmrk", ".amrk") and part.is_file():
+            (Path(folder.name) / part.name).write_text(re.sub(r"(?m)^Codepage=.*$", "Codepage=UTF-8", _text_of(part)), "utf-8")
+        elif part.is_file():
+            (Path(folder.name) / part.name).symlink_to(part.resolve())
+    raw = mne.io.read_raw_brainvision(Path(folder.name) / path.name, preload=False, verbose="warning")
+    raw._unpacked = folder  # lives as long as the Raw
+    return raw
+
+
+def _text_of(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def _read_nihon(path: Path, **options: Any) -> BaseRaw:

@@ -158,6 +158,8 @@ def test_texts_in_latin_1_with_line_feeds_and_channels(tmp_path):
         ({"records": "-1"}, b"", "-1 records"),
         ({"records": "6"}, b"", "6 records, the file holds 10"),
         ({"bytes": "256"}, b"", "256 bytes"),
+        ({"bytes": "abc"}, b"", "0 bytes"),
+        ({"records": ""}, b"", "-1 records"),
         ({"bytes": "1024"}, b"", "1,024 bytes"),
         ({}, b"xyz", "3 bytes after the last record"),
     ],

@@ -81,6 +81,27 @@ def test_a_later_new_segment_of_brainvision_is_a_seam_and_no_event(tmp_path):
     assert [(onset, label) for onset, _, label in told(recording)] == [(2.5, "Stimulus/S  1"), (17.5, "Stimulus/S  1")]
 
 
+def test_texts_of_brainvision_in_latin_1_are_read(tmp_path):
+    """Older recorders wrote the code page of their machine."""
+    events = [{"onset": 500, "duration": 1, "type": "Comment", "description": "x"}]
+    pybv.write_brainvision(
+        data=eeg(4, SAMPLES, RATE) * 1e-6, sfreq=RATE, ch_names=NAMES[:4], fname_base="a", folder_out=tmp_path, events=events
+    )
+    for name in ("a.vhdr", "a.vmrk"):
+        text = (
+            (tmp_path / name)
+            .read_text("utf-8")
+            .replace("Codepage=UTF-8", "Codepage=ANSI")
+            .replace("Comment,x", "Comment,ge\u00f6ffnet")
+        )
+        (tmp_path / name).write_bytes(text.encode("latin-1"))
+
+    recording = read(f"files:{tmp_path}/a.vhdr")
+
+    assert told(recording) == [(2.5, 1 / RATE, "Comment/ge\u00f6ffnet")] and recording.channels == tuple(NAMES[:4])
+    np.testing.assert_allclose(recording.signal_CT, eeg(4, SAMPLES, RATE), atol=0.1)
+
+
 @pytest.mark.parametrize("latency", [3000.5, 3001.5])
 @pytest.mark.parametrize("route", ["file", "BIDS", "BIDS with events"])
 @pytest.mark.parametrize("kinds", [["square", "boundary", "rt"], [1, -99, 2]])
