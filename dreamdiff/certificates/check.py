@@ -141,7 +141,7 @@ def _inputs(
     """Names of inputs that are as they were, and what is not."""
     known, problems = [], []
     stated = identity.get("model") or {}
-    folder = Path(model or stated.get("path", ""))
+    folder = Path(model or stated.get("folder") or stated.get("path", ""))
     try:
         digest = model_digest(folder)
     except (ToolkitError, OSError) as error:
@@ -152,7 +152,7 @@ def _inputs(
         else:
             problems.append(f"the model at {folder} has other weights than the report states")
     stated = identity.get("pairs") or {}
-    where = Path(pairs or stated.get("path", ""))
+    where = Path(pairs or stated.get("folder") or stated.get("path", ""))
     try:
         store = Pairs.open(where)
     except (ToolkitError, OSError) as error:

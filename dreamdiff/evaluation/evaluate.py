@@ -14,10 +14,13 @@ import torch
 from PIL import Image
 
 from dreamdiff.arrays import Array, Ints
+from dreamdiff.certificates.check import images_digest, model_digest
+from dreamdiff.certificates.records import write_predictions
 from dreamdiff.diffusion.frozen_generator import FrozenGenerator
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
 from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
 from dreamdiff.evaluation.baselines import NAMES, run_baseline
+from dreamdiff.evaluation.certifying import certify_evaluation
 from dreamdiff.evaluation.decoding_controls import DecodingControls, decoding_controls
 from dreamdiff.evaluation.features import Problem, extract_features
 from dreamdiff.evaluation.generation_controls import GenerationControl, generation_controls
@@ -81,6 +84,11 @@ def evaluate(
         decoding = run_decoding_controls(store, parts["train"], chosen, report, config.seed, progress)
         generation = tuple(run_generation_controls(pipeline, store, chosen, scorer, networks, making, config, progress))
     beside = tuple(run_baselines(store, parts["train"], chosen, scorer, pipeline, config, progress)) if config.baselines else ()
+    some = evenly(chosen, store.labels, config.certificate_trials, config.seed)
+    certificate = certify_evaluation(
+        pipeline, store, parts["train"], chosen, some, scorer, making, seed=config.seed, progress=progress
+    )
+    predictions = write_predictions(out, store.indices[chosen], certificate, [m for m in measured if m.unit == "share"])
     judged = scorer.judge_scores(made) if scorer.judge is not None else None
     material = Material(
         scorer.truth_NHWC,
@@ -97,6 +105,7 @@ def evaluate(
     found = Evaluation(
         identity(model, pipeline, store, parts, chosen, networks, config), tuple(measured), scorer.not_computed, report, decoding,
         generation, material, None if judged is None else accuracy.confusion(judged, scorer.labels_N), beside,
+        certificate, predictions,
     )  # fmt: skip
     atomic.write_json(out / "report.json", found.to_json())
     return found
@@ -249,10 +258,14 @@ def identity(
     if store.provenance == "simulated":
         warnings.append("the EEG is simulated: these numbers say that the software works, and nothing about brains")
     return {
-        "model": {"path": Path(model).name, "fingerprint": pipeline.fingerprint, "training": trained_on},
+        "model": {
+            "path": Path(model).name, "folder": str(model), "fingerprint": pipeline.fingerprint, "sha256": model_digest(Path(model)),
+            "training": trained_on,
+        },
         "pairs": {
             "path": store.path.name, "fingerprint": store.fingerprint, "content": store.content_sha256, "provenance": store.provenance, "licence": store.licence,
-            "people": len(store.subjects), "classes": len(store.classes),
+            "people": len(store.subjects), "classes": len(store.classes), "folder": str(store.path),
+            "images_sha256": images_digest(store, chosen),
         },
         "split": {
             "name": config.split, **{f"n_{name}": len(rows) for name, rows in parts.items()}, "n_evaluated": len(numbers),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dreamdiff.arrays import Array, Ints
+from dreamdiff.certificates.records import Certificate
 from dreamdiff.evaluation.decoding_controls import DecodingControls
 from dreamdiff.evaluation.generation_controls import GenerationControl
 from dreamdiff.metrics.measurement import Measurement
@@ -64,6 +65,8 @@ class Evaluation:
     material: Material
     confusion: Array | None
     baselines: tuple[BaselineResult, ...] = ()
+    certificate: Certificate | None = None
+    predictions: dict[str, str] | None = None
 
     @property
     def first_line(self) -> str:
@@ -79,16 +82,17 @@ class Evaluation:
 
     @property
     def second_line(self) -> str:
-        """The model's own result: the strictest accuracy that was measured, against its floor."""
+        """The part that earns the accuracy, then the strictest accuracy that was measured, against its floor."""
+        earns = "" if self.certificate is None else f"{self.certificate.sentence}. "
         accuracies = [
             m for m in self.measurements if m.name.endswith("-top-1") and m.unit == "share" and "retrieval" not in m.name
         ]
         if not accuracies:
-            return "the accuracy of the generated images was not measured: there was no classifier"
+            return f"{earns}The accuracy of the generated images was not measured: there was no classifier"
         m = accuracies[-1]
         says = "above" if m.above_floor else "not above"
         return (
-            f"the generated images: {m.name} {m.value:.1%} [{m.low:.1%}, {m.high:.1%}], {says} the {m.floor:.1%} of a guesser "
+            f"{earns}The generated images: {m.name} {m.value:.1%} [{m.low:.1%}, {m.high:.1%}], {says} the {m.floor:.1%} of a guesser "
             f"without EEG (n = {m.n})"
         )
 
@@ -112,6 +116,8 @@ class Evaluation:
             "controls": None if self.controls is None else self.controls.to_json(),
             "generation_controls": [g.to_json() for g in self.generation],
             "baselines": [b.to_json() for b in self.baselines],
+            "certificate": None if self.certificate is None else self.certificate.to_json(),
+            "predictions": self.predictions,
             "confusion": None
             if self.confusion is None
             else {"classes": self.material.classes, "rows": np.round(self.confusion, 6).tolist()},

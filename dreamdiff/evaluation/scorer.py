@@ -62,6 +62,9 @@ class EvaluateConfig(Settings):
     controls: bool = Field(default=False, description="Whether the controls are run")
     control_trials: int = Field(default=40, ge=2, description="Trials of the controls that need new images")
     baselines: tuple[str, ...] = Field(default=(), description="Names of baselines measured on the same trials, or `all`")
+    certificate_trials: int = Field(
+        default=24, ge=2, description="Trials for which each row of the certificate makes a picture; vectors are judged for all"
+    )
     baseline_epochs: int = Field(default=30, ge=1, description="Passes over the training trials for baselines that are trained")
     sd: str = Field(
         default="auto", description="Frozen generator of the baselines; `auto` takes the one that the model was trained from"

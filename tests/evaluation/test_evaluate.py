@@ -200,6 +200,25 @@ def test_a_split_has_one_meaning_in_training_generation_and_evaluation():
         e.choose_trials(store, e_scorer.EvaluateConfig(split="holdout"))
 
 
+def test_the_report_has_a_certificate_that_can_be_verified(found):
+    """A pipeline of random weights: nothing is decoded, and every row says so on the same trials."""
+    from dreamdiff.certificates.check import check_report
+    from dreamdiff.certificates.pipeline import IMAGES, VECTORS
+    from dreamdiff.certificates.records import REQUIRED
+
+    out, report = found
+    certificate = report.certificate
+
+    assert [row.name for row in certificate.rows if row.name in REQUIRED and row.predicted]
+    assert set(REQUIRED) <= {row.name for row in certificate.rows}
+    assert report.second_line.startswith(certificate.sentence)
+    assert certificate.sentence.startswith("NOTHING IS DECODED")
+    assert set(certificate.truth) <= {IMAGES, VECTORS}
+    checked = check_report(out)
+    assert checked.hashes == ("model", "pairs", "images")
+    assert checked.accuracies > len(REQUIRED)
+
+
 def test_another_split_than_in_training_is_warned_of(tmp_path):
     """Trials judged there may have been trained on."""
     report = e.evaluate(
