@@ -12,7 +12,7 @@ from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.pairs.importers.importer import ImportConfig
 from dreamdiff.pretraining.config import PretrainConfig
 from dreamdiff.programs.ablate_config import AblateConfig
-from dreamdiff.programs.demo_page import DemoConfig
+from dreamdiff.programs.demo_config import DemoConfig
 from eegprep.signals.recipe import Recipe
 
 
