@@ -150,11 +150,13 @@ def _curve_part(page: Page, pairs: Pairs, pictures: DemoPictures, config: DemoCo
     axes.set_xscale("log", base=2)
     ticks = sorted({float(size) for points in pictures.curve.values() for size, _ in points}) or [1.0]
     axes.set_xticks(ticks, [f"{t:.0f}" for t in ticks])
+    axes.minorticks_off()
     axes.set_xlabel("repetitions that are averaged")
     axes.set_ylabel("vectors in the right category, %")
     axes.set_ylim(0, None)
     upper = axes.secondary_xaxis("top")
     upper.set_xticks(ticks, [f"{config.snr + 10 * np.log10(t):.0f}" for t in ticks])
+    upper.minorticks_off()
     upper.set_xlabel("response against background after averaging, dB")
     axes.legend(frameon=False)
     page.heading("3. One repetition is rarely enough; averages are what the field shows")
