@@ -34,7 +34,12 @@ class Parts:
 
 
 def parts_of(path: Path) -> Parts:
-    """The files that are read for the recording `path`."""
+    """The files that are read for the recording `path`.
+
+    Raises:
+        SourceError: its name has bytes that are not UTF-8, which no record of it could hold.
+    """
+    _check_utf8(path)
     if is_folder(path):
         inside = sorted(item for item in path.rglob("*") if not is_folder(item) and not item.name.startswith("."))
         return Parts((path, *inside), problem=next(filter(None, map(not_here, inside)), None))
@@ -51,6 +56,13 @@ def parts_of(path: Path) -> Parts:
         if lost is not None:
             return Parts((path,), found.oddities, lost)
     return found
+
+
+def _check_utf8(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise SourceError(f"{path.name!a}: a file name with bytes that are not UTF-8", "rename the file") from None
 
 
 def _elsewhere(companion: Path, header: Path) -> ToolkitError | None:

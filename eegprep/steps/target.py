@@ -12,7 +12,7 @@ from eegprep.provenance import plain_json
 from eegprep.signals.recipe import Recipe, recipe_fingerprint
 from eegprep.store import recordings as recordings_store
 from eegprep.store import root
-from eegprep.store.commit import read_root
+from eegprep.store.commit import is_as_finished, read_root
 from eegprep.store.format import check_corpus_attributes
 from eegprep.store.records import LeftOutSubject
 from eegprep.store.recovery import usable_root
@@ -92,7 +92,7 @@ class CorpusTarget:
             content = plain_json(left_out_to_json({**self.inherited, **left_out}))
             node = read_root(self.out)
             same = node["attributes"].get("left_out") == content
-            if same and not changed and "consolidated_metadata" in node:
+            if same and not changed and "consolidated_metadata" in node and is_as_finished(self.out, node):
                 return  # nothing was done, and an earlier run finished
             if not same:
                 root.set_attributes(self.out, left_out=content)

@@ -252,6 +252,15 @@ def check_finished(root: Path, node: Mapping[str, Any]) -> None:
             raise StoreError(f"{root / path}: not what the store was finished with ({problem})", AGAIN)
 
 
+def is_as_finished(root: Path, node: Mapping[str, Any]) -> bool:
+    """Whether every group's `zarr.json` is what the root says of it."""
+    try:
+        check_finished(root, node)
+    except StoreError:
+        return False
+    return True
+
+
 def finish_root(root: Path, node: Mapping[str, Any], paths: Iterable[str]) -> None:
     """Write the root with the record of these files; the last thing that is written."""
     files = {path: StoredFile.of(read_inside(root, path)).to_json() for path in sorted(paths)}
@@ -282,6 +291,18 @@ def committed_node(
     """The node of a group with its commit record."""
     content = plain_json(attributes)
     return group_node({**content, "commit": Commit(key, files, attributes_digest(content), windows).to_json()})
+
+
+def put_data_set(folder: Path) -> dict[str, Any]:
+    """Write the metadata of a data set's group, which says nothing but that it is one, unless it is there and undamaged."""
+    node = group_node({})
+    try:
+        if read_node(folder / "zarr.json") == node:
+            return node
+    except StoreError:
+        pass
+    write_node(folder, node)
+    return node
 
 
 def publish_group(root: Path, key: str, partial: Path) -> None:

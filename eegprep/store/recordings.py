@@ -331,8 +331,8 @@ def finish_recordings(root: Path, **values: Any) -> None:
     for dataset in folders(root):
         clean_partial(dataset)
         groups = [subject for subject in folders(dataset) if (subject / "zarr.json").is_file()]
-        if groups and not (dataset / "zarr.json").is_file():
-            commit.write_node(dataset, commit.group_node({}))
+        if groups:
+            commit.put_data_set(dataset)
         paths += [f"{dataset.name}/{group.name}/zarr.json" for group in groups]
         paths += [f"{dataset.name}/zarr.json"] if groups else []
     attributes = {**node["attributes"], **plain_json(values)}

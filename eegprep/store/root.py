@@ -12,7 +12,7 @@ from typing import Any
 from eegprep.atomic import clean_partial
 from eegprep.errors import StoreError
 from eegprep.provenance import plain_json, software_versions
-from eegprep.store.commit import VERSION, finish_root, group_node, read_node, read_root, write_node, write_root
+from eegprep.store.commit import VERSION, finish_root, group_node, put_data_set, read_node, read_root, write_root
 from eegprep.store.format import CHECKSUMS, COLUMNS, FORMAT, check_corpus_attributes
 from eegprep.store.names import folders
 from eegprep.store.recovery import usable_root
@@ -77,9 +77,7 @@ def finish_corpus(root: Path) -> None:
                 (dataset / "zarr.json").unlink(missing_ok=True)
                 dataset.rmdir()
             continue
-        if not (dataset / "zarr.json").is_file():
-            write_node(dataset, group_node({}))
-        metadata[dataset.name] = read_node(dataset / "zarr.json")
+        metadata[dataset.name] = put_data_set(dataset)
         for subject in subjects:
             key = f"{dataset.name}/{subject.name}"
             metadata[key] = read_node(subject / "zarr.json")

@@ -120,6 +120,15 @@ def test_links_of_git_annex_and_of_a_whole_recording_are_followed(tmp_path, home
     assert eegprep.build(f"files:{given}/own.vhdr", tmp_path / "c.zarr", window=128, stride=128).windows == 12
 
 
+def test_a_file_name_that_is_not_utf8_is_a_message(tmp_path):
+    """No record of the file could be written; the name is shown escaped."""
+    write_edf(tmp_path / "a.edf", eeg(4, 1600, 200.0), 200.0)
+    (tmp_path / "a.edf").rename(tmp_path / "sub-\udcff\udcfe.edf")
+
+    with pytest.raises(SourceError, match=r"udcff.*not UTF-8"):
+        eegprep.build(f"files:{tmp_path}/*.edf", tmp_path / "c.zarr")
+
+
 # ----------------------------------------------------------------------------------------------------------------- sizes
 
 
