@@ -112,3 +112,16 @@ def test_a_frozen_encoder_is_not_changed(run):
 def test_one_class_is_an_error(run):
     with pytest.raises(DataError, match="1 class"):
         EEGClassifier(run, sfreq=RATE, channels=NAMES).fit(rhythms(4)[0], np.zeros(4))
+
+
+def test_the_packaged_encoder_works_without_training():
+    """`EEGFeatures()` needs no run: a small encoder ships, with a card that names data and licence."""
+    from dreamdiff.estimators.features import packaged_encoder
+
+    x, y = rhythms(60)
+    x_new, y_new = rhythms(60, seed=8)
+    model = make_pipeline(EEGFeatures(sfreq=RATE, channels=NAMES), StandardScaler(), LogisticRegression(C=0.1))
+
+    assert np.mean(model.fit(x, y).predict(x_new) == y_new) > 0.8
+    assert "ODC-BY" in (packaged_encoder() / "README.md").read_text()
+    assert sum(path.stat().st_size for path in packaged_encoder().iterdir()) < 10_000_000
