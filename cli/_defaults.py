@@ -71,6 +71,7 @@ DEFAULTS: dict[str, dict[str, str]] = {
         "classifier": "efficientnet-lite0",
         "clip": "auto",
         "control_trials": "40",
+        "certificate_trials": "24",
         "baseline_epochs": "30",
         "sd": "auto",
     },

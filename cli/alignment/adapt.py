@@ -30,7 +30,7 @@ def adapt(
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never connect to the network")] = False,
 ) -> None:
-    """Bring a new person to a model of others, from a few minutes or trials. Run again to resume."""
+    """Adapt a model of other people to a new person. Run again to resume."""
     from dreamdiff.alignment.adapt import adapt as run
     from dreamdiff.alignment.config import ALIGN_PRESETS, AlignConfig
     from eegprep.settings import resolve

@@ -35,7 +35,7 @@ def retrieve(
     offline: Annotated[bool, typer.Option("--offline", help="Never connect to the network")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON")] = False,
 ) -> None:
-    """Find the shown picture among others by EEG, and say which part does it.
+    """Find the shown picture among others by EEG.
 
     The protocol is part of each number's name: split, gallery, repetitions, selection, and what was seen of the person.
     """
