@@ -135,6 +135,11 @@ def local_folder(source: str | Path, *, offline: bool = False, text: bool = Fals
     path = EMBEDDED if name == "embedded" else Path(name).expanduser()
     if path.is_dir():
         return path
+    if path.is_file():
+        raise ModelError(
+            f"{name}: a single file; beside image vectors the generator reads text, and its text encoder is not in that file",
+            "give the diffusers folder of this model",
+        )
     if name == "embedded":
         raise ModelError(
             "the embedded Stable Diffusion is not in this installation", "install the package again, or name another --sd"

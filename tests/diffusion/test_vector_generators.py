@@ -241,6 +241,13 @@ def test_generator_and_adapter_are_asked_for_where_needed(folders: Path) -> None
         load_vector_generator(folders / "kandinsky", folders / "sd15-adapter" / "ip.safetensors")
 
 
+def test_a_single_file_is_refused_because_its_text_encoder_is_missing(folders: Path) -> None:
+    with pytest.raises(ModelError, match="single file"):
+        load_vector_generator(
+            folders / "sd15" / "unet" / "diffusion_pytorch_model.safetensors", folders / "sd15-adapter" / "ip.safetensors"
+        )
+
+
 def test_vectors_of_another_width_and_missing_generators_are_refused(folders: Path) -> None:
     make = generator(folders, "sd15")
     with pytest.raises(ModelError, match="12 numbers"):

@@ -93,6 +93,20 @@ def test_the_page_shows_one_drawing_of_every_category_before_any_second_one():
     assert sorted(int(g[0]) for g in order) == list(range(20))
 
 
+def test_pictures_that_belong_together_stay_on_one_line():
+    """Four pictures of a trial are one element that does not wrap."""
+    from eegprep.inspection.page import STYLE, Page
+
+    page = Page("t")
+    picture = np.zeros((4, 4, 3), np.uint8)
+    page.sets([[(picture, "shown"), (picture, "made")], [(picture, "a <b>")]])
+    html = page.html()
+    assert html.count('<div class="set">') == 2
+    assert html.index("shown") < html.index("made") < html.rindex('<div class="set">')
+    assert ".sets .set { display: flex; flex-wrap: nowrap" in STYLE
+    assert "a &lt;b&gt;" in html
+
+
 def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     """The demo must not write between somebody's files."""
     (tmp_path / "thesis.tex").write_text("x")
