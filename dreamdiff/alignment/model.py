@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from dreamdiff.encoders.fronted import FrontedConfig, FrontedEncoder
 from dreamdiff.encoders.frontend import NEW, FrontEnd, FrontEndConfig
 from dreamdiff.encoders.kinds import build_encoder
 from dreamdiff.encoders.weights import load_module, read_config, save_folder, weights_folder
@@ -281,3 +282,20 @@ def is_aligned(folder: str | Path) -> bool:
         return read_config(weights_folder(Path(folder))).get("architecture") == ARCHITECTURE
     except CheckpointError:
         return False
+
+
+def fronted_encoder(folder: str | Path) -> FrontedEncoder:
+    """The encoder of an aligned run with its front end, to start fine-tuning from (see `encoders.fronted`)."""
+    model = AlignedEncoder.from_pretrained(folder)
+    front = model.config.front
+    encoder = FrontedEncoder(
+        FrontedConfig(channels=front.channels, window=front.samples, front=front, encoder=model.config.encoder)
+    )
+    with torch.no_grad():
+        one = len(model.front.people) == 1
+        whitener_CC = model.front.whitener_PCC[0 if one else -1]
+        if model.people is not None and len(model.people.map_PCC):
+            whitener_CC = whitener_CC + model.people.map_PCC.mean(0) @ whitener_CC
+        encoder.front.whitener_PCC.copy_(whitener_CC[None])
+        encoder.inner.load_state_dict(model.encoder.state_dict())
+    return encoder.eval()

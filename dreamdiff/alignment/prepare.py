@@ -229,13 +229,13 @@ def find_encoder(source: str | VectorEncoder) -> EncoderStart:
     if kind == "random" and rest:
         shape = encoder_preset(rest, "none").model_dump()
         return EncoderStart(source, source, shape, patch=shape["patch"])
-    if source in KINDS and source != "paper":
+    if source in KINDS and source not in ("paper", "fronted"):
         return EncoderStart(source, source, encoder_class(source).Config().model_dump(exclude={"channels", "window"}))
     if kind == "msm" and rest:
         return _folder_start(source, Path(rest).expanduser())
     if Path(source).expanduser().is_dir():
         return _folder_start(source, Path(source).expanduser())
-    known = [name for name in KINDS if name != "paper"]
+    known = [name for name in KINDS if name not in ("paper", "fronted")]
     raise UsageError(
         f"there is no encoder {source!r}{suggest(source, known)}",
         f"use one of: {', '.join(known)}, msm:RUN, random:PRESET, or a folder with an encoder",

@@ -22,6 +22,7 @@ from eegprep.errors import CheckpointError
 KINDS: dict[str, tuple[str, str]] = {
     "paper": ("dreamdiff.encoders.encoder", "EEGEncoder"),
     "conv": ("dreamdiff.encoders.conv", "ConvEncoder"),
+    "fronted": ("dreamdiff.encoders.fronted", "FrontedEncoder"),
     "positions": ("dreamdiff.encoders.positions", "PositionsEncoder"),
 }
 

@@ -6,10 +6,12 @@ import gc
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 
+from dreamdiff.alignment.model import fronted_encoder, is_aligned
 from dreamdiff.diffusion.clip import ClipTarget, load_clip
 from dreamdiff.diffusion.stable_diffusion import StableDiffusion, load_stable_diffusion, vae_factor
 from dreamdiff.encoders.encoder import EEGEncoder
@@ -136,11 +138,13 @@ def check_eeg(pairs: Pairs, encoder: EEGEncoder) -> None:
 
 
 def load_encoder(source: str) -> EEGEncoder:
-    """A pre-trained encoder, or a fresh one for `random:PRESET` (rows 1 to 4 of Table 2)."""
+    """A pre-trained encoder, an aligned one with its front end, or a fresh one for `random:PRESET` (rows 1 to 4 of Table 2)."""
     if source.startswith("random:"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return EEGEncoder.from_preset(source.removeprefix("random:"))
+    if is_aligned(source):
+        return cast(EEGEncoder, fronted_encoder(source))
     return EEGEncoder.from_pretrained(source)
 
 

@@ -120,7 +120,9 @@ class FinetuneTask(Task[Trained]):
         choose_trainable(trained.unet, config.what.trains, config.what.lora_rank)
         if config.what.train_encoder:
             trained.encoder.requires_grad_(True)
-            trained.encoder.cls_token.requires_grad_(False)  # not used outside pre-training
+            for name, parameter in trained.encoder.named_parameters():
+                if name.rpartition(".")[2] == "cls_token":
+                    parameter.requires_grad_(False)  # not used outside pre-training
         trained.conditioner.requires_grad_(True)
         trained.conditioner.null_LD.requires_grad_(config.losses.guidance_dropout > 0)
 
