@@ -113,9 +113,9 @@ def test_quarantined_recordings_give_exit_code_3_and_a_table(people, tmp_path, c
     code, out, err = eegprep("build", people, "--out", tmp_path / "c.zarr", capsys=capsys)
 
     assert code == 3
-    rows = [line.split("\t") for line in out.splitlines()]
-    assert rows[0][:2] == ["code", "recording"]
-    assert any(row[0] == "unreadable" and row[5] == "quarantined" and "09" in row[1] for row in rows[1:])
+    header, *lines = [line.split("\t") for line in out.splitlines()]
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    assert any(row["code"] == "unreadable" and row["action"] == "quarantined" and "09" in row["recording"] for row in rows)
     assert "1 recordings quarantined" in err
     _, out, _ = eegprep("inspect", tmp_path / "c.zarr", capsys=capsys)
     assert "people/09/0.run-1\tunreadable\t" in out

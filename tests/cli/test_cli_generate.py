@@ -49,7 +49,7 @@ def test_replay_says_that_the_image_is_the_same(made, capsys):
 
 def test_without_a_model_the_usage_is_wrong(capsys):
     """Exit 2, and what is needed."""
-    code = run(dreamdiff_app, "dreamdiff", ["generate", "--eeg", "x"])
+    code = run(dreamdiff_app, "dreamdiff", ["generate"])
 
     assert code == 2
     assert "--model, --eeg and --out are needed" in capsys.readouterr().err
