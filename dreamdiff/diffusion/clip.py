@@ -146,6 +146,12 @@ def _from_folder(folder: Path, source: str) -> ClipTarget:
         content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         config = content["model_cfg"]
     except FileNotFoundError:
+        if _is_transformers(folder):
+            raise ModelError(
+                f"{folder}: a CLIP model in the layout of transformers (config.json, pytorch_model.bin), not of open_clip",
+                "give the open_clip weights of the same model, for instance ViT-L-14-quickgelu:openai, or a folder with "
+                f"{CONFIG_FILE}; transformers' names of tensors are not read here",
+            ) from None
         raise ModelError(f"{folder}: no {CONFIG_FILE} in it", "give an open_clip folder, or ARCHITECTURE:FILE") from None
     except (ValueError, KeyError, TypeError):
         raise ModelError(
@@ -158,6 +164,15 @@ def _from_folder(folder: Path, source: str) -> ClipTarget:
         raise ModelError(f"{folder}: no open_clip_model.safetensors in it", "copy or download that folder again")
     stated = {key: content.get("preprocess_cfg", {})[key] for key in _PREPROCESS_KEYS if key in content.get("preprocess_cfg", {})}
     return _build(config, weights[0], stated, source)
+
+
+def _is_transformers(folder: Path) -> bool:
+    """Whether a folder holds a CLIP of the transformers library."""
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and ("transformers_version" in content or "clip" in str(content.get("model_type", "")))
 
 
 def _from_file(architecture: str, file: Path, source: str) -> ClipTarget:
@@ -221,7 +236,7 @@ def _build(config: Mapping[str, Any], file: Path, stated: Mapping[str, Any], sou
 
     settings = dict(config)
     kind = CustomTextCLIP if settings.pop("custom_text", False) else CLIP
-    tensors = {name.removeprefix("module."): value for name, value in read_tensors(file).items()}
+    tensors = read_tensors(file, ("logit_scale",))
     _check_image_size(config, tensors, source)
     try:
         with torch.device("meta"):

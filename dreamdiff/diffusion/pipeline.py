@@ -231,7 +231,7 @@ class DreamDiffusionPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
-    ) -> DreamDiffusionOutput | tuple[Any, Tensor | None]:
+    ) -> DreamDiffusionOutput:
         """Images for EEG trials; image k belongs to trial k // num_images_per_trial.
 
         Args:
@@ -277,7 +277,8 @@ class DreamDiffusionPipeline(DiffusionPipeline):
         images = state_BCHW if output_type == "latent" else self._decode(state_BCHW, output_type)
         self.maybe_free_model_hooks()
         vectors = None if context.clip_BD is None else context.clip_BD[::num_images_per_trial]
-        return DreamDiffusionOutput(images=images, clip_vectors=vectors) if return_dict else (images, vectors)
+        made = DreamDiffusionOutput(images=images, clip_vectors=vectors)
+        return made if return_dict else (images, vectors)  # type: ignore[return-value]  # as diffusers' pipelines do
 
     def _guidance(self, asked: float | None) -> float:
         scale = self.details.guidance if asked is None else float(asked)

@@ -6,7 +6,12 @@ Shapes: N trials, C channels, T samples.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +34,7 @@ RECORDINGS = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".cnt", ".mff")
 COMPANIONS = (".eeg", ".vmrk", ".dat", ".fdt")
 
 UPLOAD_LIMIT = "300mb"
+UPLOADS = "dreamdiff-uploads-"  # how the folder of uploads begins
 
 IMAGE_SIZE = 256  # pixels on the page
 
@@ -99,6 +105,7 @@ class Studio:
         with tempfile.TemporaryDirectory(prefix="dreamdiff-upload-") as folder:
             for path in paths:  # the companions must lie beside the header that names them
                 shutil.copyfile(path, Path(folder) / path.name)
+                _forget(path)
             trials = open_trials(Path(folder) / mains[0].name, self.pipeline)
             eeg_NCT = trials.read(range(len(trials)))
         names = tuple(f"{mains[0].name}: {name}" for name in trials.names)
@@ -156,7 +163,8 @@ def page(studio: Studio) -> Any:
             try:
                 return action(*arguments)
             except ToolkitError as error:
-                raise gr.Error(f"{error.problem}. {error.fix[:1].upper()}{error.fix[1:]}.", duration=None) from None
+                text = without_folders(f"{error.problem}. {error.fix[:1].upper()}{error.fix[1:]}.")
+                raise gr.Error(text, duration=None) from None
 
         return run
 
@@ -226,14 +234,70 @@ def page(studio: Studio) -> Any:
 
 
 def launch(
-    studio: Studio, *, host: str = "127.0.0.1", port: int | None = None, open_browser: bool = False, block: bool = True
-) -> str:
-    """Serve the page, by default to this machine only; returns its address (at once when `block` is False)."""
-    _, address, _ = page(studio).launch(
-        server_name=host, server_port=port, inbrowser=open_browser, share=False, max_file_size=UPLOAD_LIMIT,
-        prevent_thread_lock=not block, quiet=True, footer_links=[],
-    )  # fmt: skip
+    studio: Studio, *, host: str = "127.0.0.1", port: int | None = None, open_browser: bool = False, block: bool = True,
+    allowed_hosts: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """Serve the page, by default to this machine only; returns its address (at once when `block` is False).
+
+    A request whose Host header names neither the address served nor one of `allowed_hosts` is refused: otherwise a page elsewhere could
+    talk to this one through a name that it controls (DNS rebinding). What is uploaded lies in a folder of its own, which is removed
+    when the server ends; a recording is removed as soon as it was read.
+    """
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    blocks = page(studio)
+    folder = Path(tempfile.mkdtemp(prefix=UPLOADS))
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    close = blocks.close
+
+    def clean() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        if os.environ.get("GRADIO_TEMP_DIR") == str(folder):
+            os.environ.pop("GRADIO_TEMP_DIR")
+            if before is not None:
+                os.environ["GRADIO_TEMP_DIR"] = before
+
+    def close_and_clean(*arguments: Any, **options: Any) -> None:
+        close(*arguments, **options)
+        clean()
+
+    blocks.close = close_and_clean
+    atexit.register(clean)
+    try:
+        _, address, _ = blocks.launch(
+            server_name=host, server_port=port, inbrowser=open_browser, share=False, max_file_size=UPLOAD_LIMIT,
+            prevent_thread_lock=not block, quiet=True, footer_links=[],
+            app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=_hosts(host, allowed_hosts), www_redirect=False)]},
+        )  # fmt: skip
+    except BaseException:
+        clean()
+        raise
+    if block:
+        clean()
     return str(address)
+
+
+def _hosts(host: str, more: Sequence[str]) -> list[str]:
+    """Names under which the page may be asked for; served to everybody, also the names and addresses of this machine."""
+    names = {"localhost", "127.0.0.1", "[::1]", host, *more}
+    if host in ("0.0.0.0", "::"):
+        names |= {socket.gethostname(), socket.getfqdn()}
+        with contextlib.suppress(OSError):
+            names |= {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
+    return sorted(names - {"0.0.0.0", "::"})
+
+
+def _forget(path: Path) -> None:
+    """Remove an uploaded file; a file of the person's own, given in a script, stays."""
+    if any(part.startswith(UPLOADS) for part in path.parts):
+        path.unlink(missing_ok=True)
+
+
+def without_folders(text: str) -> str:
+    """A message for somebody elsewhere: the names of files, not where they lie on the server."""
+    return re.sub(r"(?<![\w.:/])(?:~|[A-Za-z]:)?[\\/](?:[^\s:'\"\\/]+[\\/])+(?=[^\s\\/])", "", text)
 
 
 def _explain(studio: Studio) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
+import os
 import shutil
 import time
+from pathlib import Path
 
 import mne
 import numpy as np
@@ -16,7 +19,7 @@ from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, SignalConfig
 from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder
-from dreamdiff.programs.app import Studio
+from dreamdiff.programs.app import Studio, without_folders
 from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.images import ImageSet
 from dreamdiff.simulation.simulate import simulate
@@ -179,3 +182,35 @@ def test_in_a_browser_choose_generate_and_upload(browser, studio, recording, tmp
     browser.find_element("css selector", "#upload input[type=file]").send_keys(str(tmp_path / "broken_raw.fif"))
     wait_for(browser, lambda d: "broken_raw.fif" in d.find_element("tag name", "body").text and "Error" in d.page_source)
     browser.save_screenshot(str(tmp_path / "broken.png"))
+
+
+def test_messages_name_files_but_not_where_they_lie_on_the_server():
+    """The page may be read by somebody who has no account there."""
+    text = "/tmp/dreamdiff-upload-x1/own.vhdr: cannot be read (/home/ana/a.eeg). Choose 3/4 of it, or https://x.org/y."
+
+    assert without_folders(text) == "own.vhdr: cannot be read (a.eeg). Choose 3/4 of it, or https://x.org/y."
+
+
+def test_foreign_hosts_are_refused_and_uploads_do_not_stay(studio, monkeypatch):
+    """DNS rebinding; and nothing of anybody's recording is left when the server has closed."""
+    gradio = pytest.importorskip("gradio")
+    from dreamdiff.programs.app import UPLOADS, launch
+
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    monkeypatch.setenv("no_proxy", "*")
+    port = int(launch(studio, block=False).rstrip("/").rpartition(":")[2])
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    assert folder.name.startswith(UPLOADS)
+
+    def status(host, method="GET", path="/config", body=None, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request(method, path, body, {"Host": host, **headers})
+        return connection.getresponse().status
+
+    assert [status(host) for host in ("evil.example", f"evil.example:{port}", "169.254.169.254")] == [400, 400, 400]
+    assert status(f"127.0.0.1:{port}") == status(f"localhost:{port}") == 200
+    body = b'--b\r\nContent-Disposition: form-data; name="files"; filename="own.edf"\r\n\r\nnot an EDF\r\n--b--\r\n'
+    assert status("localhost", "POST", "/gradio_api/upload", body, **{"Content-Type": "multipart/form-data; boundary=b"}) == 200
+    assert list(folder.rglob("own.edf"))
+    gradio.close_all()
+    assert not folder.exists()
