@@ -62,6 +62,6 @@ def retrieve(
         for row in found.certificate.to_json()["rows"]
     ]
     emit_table("what carries it", rows, ["row", *found.certificate.truth])
-    figures = [{**m.to_json(), "interval": f"{m.low:.4g} to {m.high:.4g}"} for m in found.measurements]
+    figures = [{**m.to_json(), "interval": m.between()} for m in found.measurements]
     emit_table("retrieval", figures, ["name", "value", "interval", "floor", "n"])
     note(f"report: {out / 'report.json'}; verify it with `dreamdiff evaluate --check {out}`")

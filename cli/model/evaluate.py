@@ -99,6 +99,6 @@ def evaluate(
         return
     note(found.first_line)
     note(found.second_line)
-    rows = [{**m.to_json(), "interval": f"{m.low:.4g} to {m.high:.4g}"} for m in found.measurements]
+    rows = [{**m.to_json(), "interval": m.between()} for m in found.measurements]
     emit_table("measurements", rows, ["name", "value", "interval", "floor", "n", "unit", "protocol"])
     note(f"report: {out / 'report.html'}")

@@ -97,7 +97,7 @@ class Certificate:
             f"{name} {found.value:.1%}" for name in (RIDGE, WHITENED, ORACLE, GUESS) if (found := self.accuracy(name)) is not None
         )
         share = f", {whole.value / oracle.value:.0%} of the oracle" if oracle is not None and oracle.value > 0 else ""
-        figure = f"{whole.value:.1%} [{whole.low:.1%}, {whole.high:.1%}] of {whole.n} trials{share} (chance {whole.floor:.1%})"
+        figure = f"{whole.value:.1%} {whole.interval()} of {whole.n} trials{share} (chance {whole.floor:.1%})"
         if not whole.above_floor:
             return f"NOTHING IS DECODED: {self.main_measure} {figure}; beside it: {beside}"
         if silent is None:
@@ -142,7 +142,7 @@ class Certificate:
             found, oracle = self.accuracy(row.name, measure), self._oracle(measure)
             assert found is not None
             content["accuracy"][measure] = {
-                "value": found.value, "low": found.low, "high": found.high, "n": found.n, "floor": found.floor, "seed": found.seed,
+                "value": found.value, "low": found.to_json()["low"], "high": found.to_json()["high"], "n": found.n, "floor": found.floor, "seed": found.seed,
                 "share_of_oracle": found.value / oracle if oracle else None,
             }  # fmt: skip
         return content

@@ -343,4 +343,4 @@ def _verdict(controls: Sequence[Control], audit: Audit | None) -> tuple[Literal[
 
 
 def _share(found: Measurement) -> str:
-    return f"{found.value:.1%} [{found.low:.1%}, {found.high:.1%}] of {found.n} test trials"
+    return f"{found.value:.1%} {found.interval()} of {found.n} test trials"

@@ -126,7 +126,7 @@ def _row(m: Measurement) -> dict[str, object]:
     percent = m.unit == "share"
     show = (lambda x: f"{100 * x:.1f} %") if percent else (lambda x: f"{x:.3g}" if abs(x) < 100 else f"{x:.0f}")
     return {
-        "name": m.name, "protocol": m.protocol, "value": show(m.value), "interval": f"{show(m.low)} to {show(m.high)}",
+        "name": m.name, "protocol": m.protocol, "value": show(m.value), "interval": f"{show(m.low)} to {show(m.high)}" if m.between() else "too few trials",
         "floor": "" if m.floor is None else show(m.floor), "n": m.n, "seed": m.seed, "note": m.note, "better": m.better,
         "unit": "" if percent else m.unit, "above": m.above_floor,
     }  # fmt: skip

@@ -92,7 +92,7 @@ class Evaluation:
         m = accuracies[-1]
         says = "above" if m.above_floor else "not above"
         return (
-            f"{earns}The generated images: {m.name} {m.value:.1%} [{m.low:.1%}, {m.high:.1%}], {says} the {m.floor:.1%} of a guesser "
+            f"{earns}The generated images: {m.name} {m.value:.1%} {m.interval()}, {says} the {m.floor:.1%} of a guesser "
             f"without EEG (n = {m.n})"
         )
 

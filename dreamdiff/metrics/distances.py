@@ -13,6 +13,8 @@ from dreamdiff.arrays import Array, Floats, Ints
 from dreamdiff.metrics.measurement import LEVEL, Measurement
 from eegprep.errors import DataError
 
+FEWEST_IMAGES = 20  # on either side: the kernel distance of two images was -1.27 [-14.0, -0.53], "better than real images"
+
 # distances between sets of images
 
 
@@ -55,16 +57,16 @@ def frechet_distance(
 
 def kernel_distance(
     features_NSD: Array, truth_ND: Array, *, name: str = "kid", space: str = "Inception-v3, 2,048 features",
-    seed: int = 0, resamples: int = 200,
+    minimum: int = FEWEST_IMAGES, seed: int = 0, resamples: int = 200,
 ) -> Measurement:  # fmt: skip
     """Squared maximum mean discrepancy with the cubic kernel (KID, for the Inception features): unbiased at any n.
 
     Source: Binkowski et al. 2018. All images at once; no random subsets, so there is no second source of noise.
     """
     fake, real = _two_sets(features_NSD, truth_ND)
-    if min(len(fake), len(real)) < 2:
+    if min(len(fake), len(real)) < minimum:
         raise DataError(
-            f"{name}: {len(real)} shown and {len(fake)} generated images (at least 2 each are needed)",
+            f"{name}: {len(real)} shown and {len(fake)} generated images are too few for a distance between sets (at least {minimum} each)",
             "generate for more trials",
         )
     dims = real.shape[1]
@@ -178,7 +180,7 @@ def _set_measurement(
         trials = rng.integers(n, size=n)
         found[r] = draw(trials, (trials[:, None] * s + np.arange(s)).reshape(-1))
     low, high = np.quantile(found - np.median(found), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + point
-    return Measurement(name, protocol, point, float(low), float(high), n, seed, floor, better, unit, note)
+    return Measurement(name, protocol, point, float(low), float(high), n, seed, floor, better, unit, note, independent=n)
 
 
 def _two_sets(features_NSD: Array, truth_ND: Array) -> tuple[Floats, Floats]:

@@ -14,12 +14,17 @@ LEVEL = 0.95  # of every interval
 
 RESAMPLES = 2000
 
+FEWEST_FOR_INTERVAL = 2  # independent trials: one number has no spread
+
+FEWEST_FOR_VERDICT = 5  # below, the bootstrap draws the same few values again and calls chance a result
+
 
 @dataclass(frozen=True)
 class Measurement:
     """One number with everything needed to read it.
 
-    value, low, high: point estimate and 95 % interval, in `unit`.
+    value, low, high: point estimate and 95 % interval, in `unit`; low and high are NaN where there are too few trials for one.
+    independent: trials, or groups of trials of one image, that the interval rests on; None where that is not what is counted.
     floor: what a guesser reaches who knows the class frequencies only; None where the metric has none.
     values_N: the value of every trial, for differences and for the report; empty for distances between sets.
     """
@@ -36,18 +41,31 @@ class Measurement:
     unit: str = "share"
     note: str = ""
     values_N: Floats = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
+    independent: int | None = None
 
     @property
     def above_floor(self) -> bool | None:
-        """Whether the whole interval lies on the good side of the floor; None without a floor."""
-        if self.floor is None:
+        """Whether the whole interval lies on the good side of the floor; None without a floor, an interval, or trials enough for either."""
+        few = self.independent is not None and self.independent < FEWEST_FOR_VERDICT
+        if self.floor is None or few or not np.isfinite([self.low, self.high]).all():
             return None
         return self.low > self.floor if self.better == "higher" else self.high < self.floor
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values, without the values of single trials."""
-        plain = {k: v for k, v in vars(self).items() if k != "values_N"}
-        return {**plain, "above_floor": self.above_floor}
+        plain = {k: v for k, v in vars(self).items() if k not in ("values_N", "independent")}
+        ends = {k: plain[k] if np.isfinite(plain[k]) else None for k in ("low", "high")}
+        return {**plain, **ends, "above_floor": self.above_floor}
+
+    def between(self, form: str = ".4g") -> str:
+        """The interval as a cell of a table, `0.102 to 0.35`; empty where there are too few trials for one."""
+        return f"{self.low:{form}} to {self.high:{form}}" if np.isfinite([self.low, self.high]).all() else ""
+
+    def interval(self, form: str = ".1%") -> str:
+        """The interval as text, `[10.2%, 35.0%]`, or why there is none."""
+        if not np.isfinite([self.low, self.high]).all():
+            return f"(n = {self.n}: no interval)"
+        return f"[{self.low:{form}}, {self.high:{form}}]"
 
 
 def bootstrap_interval(
@@ -79,11 +97,26 @@ def mean_measurement(
 ) -> Measurement:  # fmt: skip
     """The mean over samples, then over trials, with its interval."""
     values_N = np.asarray(values_NS, float).reshape(len(values_NS), -1).mean(axis=1)
-    low, high = bootstrap_interval(values_N, seed, groups_N=groups_N)
-    if unit == "share":
+    independent = len(values_N) if groups_N is None else len(np.unique(groups_N))
+    low, high = (
+        bootstrap_interval(values_N, seed, groups_N=groups_N) if independent != 1 else (float("nan"), float("nan"))
+    )  # of no trial at all, that is the error
+    if unit == "share" and independent >= FEWEST_FOR_INTERVAL:
         low, high = _no_narrower_than_wilson(values_N, low, high, groups_N)
     return Measurement(
-        name, protocol, float(values_N.mean()), low, high, len(values_N), seed, floor, better, unit, note, values_N=values_N
+        name,
+        protocol,
+        float(values_N.mean()),
+        low,
+        high,
+        len(values_N),
+        seed,
+        floor,
+        better,
+        unit,
+        note,
+        values_N=values_N,
+        independent=independent,
     )
 
 

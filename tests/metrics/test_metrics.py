@@ -457,3 +457,17 @@ def test_inception_score_agrees_with_torchmetrics():
     p = torch.from_numpy(logits).softmax(1).numpy()
 
     assert m_distances.inception_of(p[order], 4) == pytest.approx(expected, rel=1e-6)
+
+
+def test_one_trial_has_no_interval_and_few_trials_no_verdict():
+    """Seven of seven numbers of one test trial had one, and two trials were called better than their floor."""
+    one = m_measurement.mean_measurement("psnr", "", np.array([[9.2]]), seed=0, floor=8.0, unit="dB")
+    assert one.to_json()["low"] is one.to_json()["high"] is one.above_floor is None
+    assert one.interval() == "(n = 1: no interval)" and one.between() == ""
+    same_image = m_measurement.mean_measurement("x", "", np.ones((4, 1)), seed=0, floor=0.1, groups_N=np.zeros(4))
+    assert same_image.to_json()["low"] is None and same_image.above_floor is None
+    two = m_measurement.mean_measurement("psnr", "", np.array([[9.1], [9.2]]), seed=0, floor=8.0, unit="dB")
+    assert two.above_floor is None and two.to_json()["low"] is not None
+    assert m_measurement.mean_measurement("psnr", "", np.full((9, 1), 9.0), seed=0, floor=8.0, unit="dB").above_floor is True
+    with pytest.raises(DataError, match=r"too few for a distance between sets \(at least 20 each\)"):
+        m_distances.kernel_distance(np.random.default_rng(0).normal(size=(2, 1, 4)), np.random.default_rng(1).normal(size=(2, 4)))
