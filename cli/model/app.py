@@ -24,6 +24,9 @@ def app(
     pairs: Annotated[Path | None, typer.Option(help="Pairs store to choose trials from; default: that of the demo")] = None,
     host: Annotated[str, typer.Option(help="Address to serve on; the default is reachable from this machine only")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; default: the first free from 7860")] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Another name that the page may be asked for under, such as that of a proxy")
+    ] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser")] = False,
 ) -> None:
     """Open a web page to try a model on trials or uploads."""
@@ -36,4 +39,4 @@ def app(
         pairs = pairs or demo_pairs
     studio = Studio(model, pairs)
     note("serving; stop with Ctrl-C")
-    launch(studio, host=host, port=port, open_browser=open_browser)
+    launch(studio, host=host, port=port, open_browser=open_browser, allowed_hosts=allow_host or ())

@@ -167,7 +167,7 @@ def _listed(folder: Path) -> list[str]:
         for concept in sorted(folder.iterdir())
         if concept.is_dir()
         for file in sorted(concept.iterdir())
-        if file.suffix.lower() in endings
+        if file.suffix.lower() in endings and not file.name.startswith(".")  # macOS leaves `._name` beside each
     ]
 
 
