@@ -10,9 +10,10 @@ Shapes: N trials.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -78,9 +79,8 @@ def adapt(
     content = {"pairs": store.fingerprint, "trials": len(chosen), "minutes": spent, "labelled": unlabelled is None}
     if unlabelled is None:
         content["trial_numbers"] = [int(number) for number in store.indices[chosen]]
-    aligned.config = aligned.config.model_copy(
-        update={"training": {**aligned.config.training, "adapted": [*aligned.config.training.get("adapted", []), content]}}
-    )
+    earlier = cast("Sequence[object]", aligned.config.training.get("adapted", []))
+    aligned.config = aligned.config.model_copy(update={"training": {**aligned.config.training, "adapted": [*earlier, content]}})
     out = Path(out)
     if unlabelled is not None:
         _refuse_other(out)

@@ -159,7 +159,7 @@ def learned_from(model: AlignedEncoder, pairs: Pairs, train: np.ndarray) -> np.n
     Closed forms that stand beside the model get the same trials.
     """
     training = model.config.training
-    last = (training.get("adapted") or [training])[-1]
+    last = cast("Sequence[Mapping[str, Any]]", training.get("adapted") or [training])[-1]
     if last.get("pairs") != pairs.fingerprint:
         return train
     if "trial_numbers" in last:

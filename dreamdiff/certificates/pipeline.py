@@ -160,7 +160,7 @@ def encoding(pipeline: DreamDiffusionPipeline, pairs: Pairs, test: Ints, change:
 
 
 def _digest(trial_CT: Array) -> bytes:
-    return blake2b(np.ascontiguousarray(trial_CT, np.float32), digest_size=16).digest()
+    return blake2b(np.ascontiguousarray(trial_CT, np.float32).tobytes(), digest_size=16).digest()
 
 
 def other_category(label_N: Ints) -> Ints:

@@ -77,7 +77,7 @@ def read_name(path: Path, pattern: str = "") -> Named:
     found = _BCI2000.fullmatch(name) or _BIDS.fullmatch(name)
     if found is not None:
         said = found.groupdict()
-        subject = said["subject"]
+        subject = found["subject"]
         own = {subject.casefold(), f"sub-{subject}".casefold()}
         place = [part for part in folders if part.casefold() not in own and part != "eeg" and _SESSION.fullmatch(part) is None]
         before = (said.get("before") or "").strip("_- ")

@@ -168,6 +168,7 @@ def build(
             windows: "sliding" or "trials". short: "skip" or "stretch", for recordings shorter than a window.
             mode: "replicate", "zeros" or "spline", for rows without a channel. channel_order: "source" or "canonical".
             max_per_subject: most windows of a subject (all), drawn with `seed` (0).
+            select_channels: names of the channels to take (all). max_channels: most EEG channels of a recording (no limit).
             min_channels: least EEG channels (1). min_uv, max_uv: limits of the median channel standard deviation, uV (1, 300).
         subjects: for instance "1-10,12".
         dataset: name of the data set, instead of the class's or the folder's. scale: factor for all values, kept as a finding.
