@@ -72,7 +72,9 @@ class AlignConfig(Settings):
 
     front: FrontChoice = FrontChoice()
     batch_size: int = Field(default=64, ge=2, description="Trials per step")
-    labels: int | None = Field(default=None, ge=1)
+    labels: int | None = Field(
+        default=None, ge=1, description="Training trials of each category and person that keep their labels; all when not given"
+    )
     labels_seed: int = Field(default=0, description="Seed of which trials keep their labels under `labels`")
     split: str = "default"
     tune: Literal["whole", "frozen", "lora"] = "whole"

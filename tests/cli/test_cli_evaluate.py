@@ -42,7 +42,7 @@ def test_mistakes_are_one_line_with_a_fix(tmp_path, capsys):
     common = ["--pairs", str(tiny_pairs()), "--out", str(tmp_path / "x")]
     cases = [
         (["evaluate", "--model", str(tiny_pipeline()), *common, "--split", "tset"], "has no trials"),
-        (["evaluate", "--model", str(tmp_path / "absent"), *common], "model_index.json"),
+        (["evaluate", "--model", str(tmp_path / "absent"), *common], "absent does not exist"),
         (["ablate", "--out", str(tmp_path / "y"), "--rows", "1,77"], "no row '77'"),
         (["ablate", "--out", str(tmp_path / "y"), "--set", "finetune_epoch=3"], "did you mean 'finetune_epochs'"),
     ]
