@@ -111,6 +111,8 @@ class ImageAdapter:
         Raises:
             ModelError: another number of cross-attention layers, or another width.
         """
+        from diffusers.utils import logging
+
         width = int(unet.config.cross_attention_dim)
         rows = self.tensors["image_proj.proj.weight"].shape[0]
         layers = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
@@ -127,7 +129,12 @@ class ImageAdapter:
             part: {n.removeprefix(f"{part}."): t for n, t in self.tensors.items() if n.startswith(f"{part}.")}
             for part in ("image_proj", "ip_adapter")
         }
-        unet._load_ip_adapter_weights([parts])
+        level = logging.get_verbosity()
+        logging.set_verbosity_error()  # diffusers warns about precisions that nobody asked for
+        try:
+            unet._load_ip_adapter_weights([parts])
+        finally:
+            logging.set_verbosity(level)
         for processor in unet.attn_processors.values():
             if hasattr(processor, "scale"):
                 processor.scale = [scale]

@@ -18,6 +18,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from dreamdiff.diffusion.adapters import VIT_G, VIT_H, ImageAdapter, VectorSpace, load_adapter
@@ -298,7 +299,18 @@ def _encode(folder: Path, name: str, prompt: str) -> tuple[Tensor, Tensor, Tenso
 
     config = _json(folder / name / "config.json")
     kind = getattr(transformers, str((config.get("architectures") or ["CLIPTextModel"])[0]))
-    encoder = load_part(kind, folder / name, torch.float32)
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        encoder = kind.from_pretrained(folder / name, local_files_only=True, use_safetensors=True, dtype=torch.float32).eval()
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder / name}: not a readable {kind.__name__} ({str(error).strip().splitlines()[0][:160]})",
+            "copy or download that folder again, and check its SHA-256",
+        ) from None
+    finally:
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
     try:
         tokenizer: Any = transformers.CLIPTokenizer.from_pretrained(
             folder / name.replace("text_encoder", "tokenizer"), local_files_only=True

@@ -148,22 +148,21 @@ def test_the_kandinsky_decoder_agrees_with_diffusers(folders: Path) -> None:
 
 
 def test_a_stable_unclip_agrees_with_diffusers(folders: Path) -> None:
-    from diffusers import StableUnCLIPImg2ImgPipeline
+    from diffusers import AutoencoderKL, StableUnCLIPImg2ImgPipeline, UNet2DConditionModel
     from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     from dreamdiff.diffusion.noise import load_scheduler, make_scheduler
-    from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
 
     folder = folders / "unclip"
-    parts = load_stable_diffusion(folder)
     unread = CLIPVisionModelWithProjection(
         CLIPVisionConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)
     )
     pipe = StableUnCLIPImg2ImgPipeline(
         None, unread, StableUnCLIPImageNormalizer.from_pretrained(folder / "image_normalizer"),
         load_scheduler(folder / "image_noising_scheduler"), text_parts(folder, 1)["tokenizer"], text_parts(folder, 1)["text_encoder"],
-        parts.unet, make_scheduler("ddim", parts.scheduler.config), parts.vae,
+        UNet2DConditionModel.from_pretrained(folder / "unet"), make_scheduler("ddim", load_scheduler(folder / "scheduler").config),
+        AutoencoderKL.from_pretrained(folder / "vae"),
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     expected = pipe(
