@@ -100,7 +100,7 @@ def _zip(pickled: Callable[[Path], bytes], method: int = zipfile.ZIP_STORED) -> 
     return make
 
 
-def _bare(pickled: Callable[[Path], bytes]) -> Callable[[Path], None]:
+def _bare(pickled: Callable[[Path], bytes]) -> Callable[[Path], Any]:
     return lambda folder: (folder / "x.pth").write_bytes(pickled(folder))
 
 
@@ -128,7 +128,7 @@ def _png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + part(b"IDAT", zlib.compress(bytes(64))) + part(b"IEND", b"")
 
 
-def _picture(content: bytes) -> Callable[[Path], None]:
+def _picture(content: bytes) -> Callable[[Path], Any]:
     return lambda folder: (folder / "x.png").write_bytes(content)
 
 
