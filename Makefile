@@ -1,7 +1,8 @@
 # Two commands for a start: `make demo` and `make test`. Both set up .venv on a fresh machine.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-RUN_SETTINGS := PIP_DISABLE_PIP_VERSION_CHECK=1
+# the editable install of a renamed folder makes setuptools warn on every installation; nothing in it helps a user
+RUN_SETTINGS := PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONWARNINGS=ignore
 
 .PHONY: demo test test-fast attack lint format build docs reference embedded-model benchmarks clean
 

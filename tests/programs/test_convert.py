@@ -135,7 +135,7 @@ def test_files_of_another_kind_are_refused(tmp_path) -> None:
     with pytest.raises(CheckpointError, match="holds no EEG encoder"):
         convert_encoder(tmp_path / "x.pth", tmp_path / "x")
     torch.save({"model": {"patch_embed.proj.weight": torch.ones(8, 4, 2)}}, tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match="the encoder's shape cannot be told"):
+    with pytest.raises(CheckpointError, match="cannot determine the encoder's shape"):
         convert_encoder(tmp_path / "x.pth", tmp_path / "x")
 
 
