@@ -65,7 +65,7 @@ def read(path: Path, reading: Reading) -> Content:
     if sfreq is None or not reading.unit:
         raise SourceError(
             f"{path.name}: the array {found.where} ({shape}) comes without {' and '.join(_SAYS[option[:6]] for option in missing)}",
-            f"say what the file does not: {' '.join(missing)}",
+            f"say what the file does not: {' '.join(missing)} (options of eegprep fetch and build; for other commands save it as EDF or FIF)",
         )
     notes = [Note("array", f"read the array {found.where} ({shape}) at {sfreq:g} Hz in {reading.unit}")]
     if names and len(names) != n_channels:

@@ -222,7 +222,10 @@ def _clock(name: str, table: pd.DataFrame, times: list[str], counters: list[str]
     lost = _lost_packets(table, counters)
     if stamps_N is None:
         if said is None:
-            raise SourceError(f"{name}: neither a time column nor a rate is in the table", "give the rate: --sfreq HZ")
+            raise SourceError(
+                f"{name}: neither a time column nor a rate is in the table",
+                "give the rate: --sfreq HZ (eegprep fetch and build; for other commands save it as EDF or FIF)",
+            )
         return _Clock(said, lost)
     sfreq, estimate, gaps = rate_of(stamps_N, said)
     message = "" if said else f"{sfreq:g} Hz, from {len(stamps_N):,} samples over the time that they span ({estimate:.2f} Hz)"

@@ -53,11 +53,11 @@ def without_recordings(outcomes: Sequence[Outcome], before: Mapping[str, LeftOut
 
 
 def no_usable_recording(outcomes: Sequence[Outcome]) -> ToolkitError:
-    """No recording could be used: the first reason is the error."""
+    """No recording could be used: the first reason that lies in a recording is the error; files that hold none say less."""
     reasons = [finding for outcome in outcomes for finding in outcome.findings if finding.quarantines]
     if not reasons:
         return SourceError("0 recordings were found (least 1)", "check the source")
-    first = reasons[0]
+    first = next((finding for finding in reasons if finding.code != "unreadable"), reasons[0])
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     problem = f"no recording could be used: {first.recording}: {first.message.removeprefix(f'{first.recording}: ')}{more}"
     return SourceError(problem, first.fix or _FIXES.get(first.code, _FIX))

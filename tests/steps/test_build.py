@@ -603,3 +603,18 @@ def test_a_lock_file_with_another_ending_is_refused_before_the_work(tmp_path):
         eegprep.build(source, tmp_path / "a.zarr", lock=tmp_path / "a.json")
 
     assert not (tmp_path / "a.zarr").exists()
+
+
+def test_the_reason_of_a_recording_comes_before_that_of_a_file_without_one(tmp_path):
+    """A folder of recordings and their event files: the cure is for the recordings."""
+    raw = mne.io.RawArray(
+        np.random.default_rng(0).standard_normal((8, 4000)) * 5e-3, mne.create_info(8, 200.0, "eeg"), verbose="error"
+    )
+    (tmp_path / "study").mkdir()
+    raw.save(tmp_path / "study/p1_raw.fif", verbose="error")
+    mne.write_events(tmp_path / "study/p1-eve.fif", np.array([[100, 0, 1]]), verbose="error")
+
+    with pytest.raises(SourceError, match="would fit") as caught:
+        eegprep.build(tmp_path / "study", tmp_path / "c.zarr")
+
+    assert "--scale" in caught.value.fix
