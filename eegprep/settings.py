@@ -239,3 +239,9 @@ def _schema_at(schema: type[BaseModel], path: tuple[Any, ...]) -> type[BaseModel
             return None
         current = field.annotation
     return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+
+
+def __getattr__(name: str) -> Any:
+    if name == "build":  # what `validated` was called in 0.1.0; scripts written against it keep working
+        return validated
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
