@@ -246,10 +246,10 @@ def launch(
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    blocks = page(studio)
     folder = Path(tempfile.mkdtemp(prefix=UPLOADS))
     before = os.environ.get("GRADIO_TEMP_DIR")
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    blocks = page(studio)  # after the folder is set: components remember it, and the server shows pictures from there only
     close = blocks.close
 
     def clean() -> None:
