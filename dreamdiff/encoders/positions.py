@@ -18,12 +18,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from dreamdiff.encoders.kinds import read_encoder
-from dreamdiff.encoders.transformer import Attention, Mlp
+from dreamdiff.encoders.transformer import Block
 from dreamdiff.encoders.weights import save_folder
 from dreamdiff.whitening import WhiteningConfig
 from eegprep import settings
@@ -105,7 +104,7 @@ class PositionsEncoder(nn.Module):
         self.register_buffer("frequency_3F", torch.from_numpy(drawn_3F).float())
         self.place = nn.Linear(2 * config.frequencies, width)
         self.mask_token = nn.Parameter(torch.zeros(width))
-        self.blocks = nn.ModuleList(_Block(width, config.heads, hidden) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(Block(width, config.heads, config.mlp_ratio) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
 
     @classmethod
@@ -177,7 +176,7 @@ class PositionsEncoder(nn.Module):
         everything = valid_BN.device.type == "cpu" and bool(valid_BN.all())
         mask = None if everything else valid_BN[:, None, None, :]
         for block in self.blocks:
-            x_BND = block(x_BND, mask)
+            x_BND = block(x_BND, mask=mask)
         return Tokens(self.norm(x_BND).unflatten(1, (channels, stretches)), valid_BCS)
 
     def _time(self, stretches: int, like: Tensor) -> Tensor:
@@ -186,21 +185,6 @@ class PositionsEncoder(nn.Module):
         rate = torch.exp(-math.log(100.0) * torch.arange(half, device=like.device, dtype=like.dtype) / half)
         angle = torch.arange(stretches, device=like.device, dtype=like.dtype)[:, None] * rate
         return 0.3 * torch.cat([angle.sin(), angle.cos()], dim=-1)
-
-
-class _Block(nn.Module):
-    """Pre-norm block whose attention leaves out what the mask names."""
-
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn, self.mlp = Attention(width, heads), Mlp(width, hidden)
-
-    def forward(self, x_BND: Tensor, mask: Tensor | None) -> Tensor:
-        q, k, v = self.attn._heads(self.attn.qkv(self.norm1(x_BND))).unbind(0)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
-        x_BND = x_BND + self.attn.proj(mixed)
-        return x_BND + self.mlp(self.norm2(x_BND))
 
 
 def check_positions(positions_BC3: Tensor, channel_mask_BC: Tensor, names: Sequence[str] | None = None) -> None:

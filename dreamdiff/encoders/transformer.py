@@ -50,8 +50,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x_BLD: Tensor, rows_BM: Tensor | None = None) -> Tensor:
-        """(B, L, D), or (B, M, D) when only the tokens `rows_BM` ask; all tokens answer."""
+    def forward(self, x_BLD: Tensor, rows_BM: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """(B, L, D), or (B, M, D) when only the tokens `rows_BM` ask; all tokens answer, or those that `mask` (B, 1, 1, L) leaves."""
         if rows_BM is None:
             q, k, v = self._heads(self.qkv(x_BLD)).unbind(0)
         else:
@@ -59,7 +59,7 @@ class Attention(nn.Module):
             weight, bias = self.qkv.weight, self.qkv.bias
             (q,) = self._heads(F.linear(take_rows(x_BLD, rows_BM), weight[:width], bias[:width])).unbind(0)
             k, v = self._heads(F.linear(x_BLD, weight[width:], bias[width:])).unbind(0)
-        mixed_BHLd = F.scaled_dot_product_attention(q, k, v)
+        mixed_BHLd = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj(mixed_BHLd.transpose(1, 2).flatten(2))
 
     def _heads(self, x_BLnD: Tensor) -> Tensor:
@@ -96,10 +96,10 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.mlp = Mlp(width, int(width * mlp_ratio))
 
-    def forward(self, x_BLD: Tensor, rows_BM: Tensor | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, rows_BM: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """All tokens, or only the tokens `rows_BM` of each window, which is enough in the last block before a loss on them."""
         kept = x_BLD if rows_BM is None else take_rows(x_BLD, rows_BM)
-        kept = kept + self.attn(self.norm1(x_BLD), rows_BM)
+        kept = kept + self.attn(self.norm1(x_BLD), rows_BM, mask)
         return kept + self.mlp(self.norm2(kept))
 
 

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from dreamdiff.encoders.positions import PositionsConfig, PositionsEncoder
-from dreamdiff.estimators.checks import check_groups, check_windows, places_of
+from dreamdiff.estimators.checks import check_groups, check_windows, mirror_map, places_of
 from dreamdiff.estimators.features import (
     check_places,
     front_end_of,
@@ -158,8 +158,6 @@ class _FineTuning(Task):
         network.encoder.mask_token.requires_grad_(False)
         self.mirror_C = None
         if settings.mirror:
-            from dreamdiff.estimators.checks import mirror_map
-
             self.mirror_C = torch.from_numpy(mirror_map(list(settings.channels or ())))
 
     def identity(self) -> Mapping[str, Any]:

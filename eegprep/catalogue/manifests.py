@@ -30,6 +30,7 @@ A manifest is a TOML file::
 
 from __future__ import annotations
 
+import glob
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,6 +47,7 @@ from eegprep.catalogue import moabb as catalogue
 from eegprep.catalogue.paths import bare_sources, data_set_name, is_bare
 from eegprep.catalogue.subjects import parse_subjects, subject_tokens
 from eegprep.errors import UsageError
+from eegprep.folders import fixed_part, is_there
 from eegprep.readers.content import Reading, uv_of
 from eegprep.settings import Settings, read_toml, suggest, validated
 
@@ -365,15 +367,13 @@ def _absolute(target: str, root: Path) -> Path:
     if path.is_absolute():
         return path
     here = root.resolve() / path
-    shipped_one = shipped_folder() / path
-    return shipped_one if not _fixed_folder(here).exists() and _fixed_folder(shipped_one).exists() else here
+    inside = shipped_folder() / path
+    return inside if not is_there(_anchor(here)) and is_there(_anchor(inside)) else here
 
 
-def _fixed_folder(path: Path) -> Path:
-    """The part of a glob in front of its first wildcard."""
-    parts = path.parts
-    wild = next((n for n, part in enumerate(parts) if any(sign in part for sign in "*?[")), len(parts))
-    return Path(*parts[:wild])
+def _anchor(path: Path) -> Path:
+    """What has to be there for a path or glob to name anything."""
+    return fixed_part(str(path)) if glob.has_magic(str(path)) else path
 
 
 def _require_distinct(sources: Iterable[Source]) -> None:

@@ -114,8 +114,8 @@ class SubjectJob:
 
 
 @dataclass(frozen=True)
-class FetchJob(SubjectJob):
-    """Source files into the recordings store."""
+class SourceJob(SubjectJob):
+    """A job on source files. task: which, and how they are read."""
 
     task: Task
 
@@ -125,6 +125,11 @@ class FetchJob(SubjectJob):
 
     def inputs(self) -> dict[str, object]:
         return source_inputs(self.task)
+
+
+@dataclass(frozen=True)
+class FetchJob(SourceJob):
+    """Source files into the recordings store."""
 
     def run(self) -> Outcome:
         good: list[tuple[Finding, ...]] = []
@@ -197,17 +202,8 @@ class PadJob(StoredJob):
 
 
 @dataclass(frozen=True)
-class BuildJob(SubjectJob):
+class BuildJob(SourceJob):
     """Source files into the corpus, with nothing in between on disk."""
-
-    task: Task
-
-    @property
-    def memory(self) -> int:
-        return task_memory(self.task)
-
-    def inputs(self) -> dict[str, object]:
-        return source_inputs(self.task)
 
     def run(self) -> Outcome:
         assert self.recipe is not None
