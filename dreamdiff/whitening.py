@@ -39,13 +39,22 @@ class WhiteningConfig(Settings):
     )
 
 
+def band_passed(x_NCT: np.ndarray, sfreq: float, low: float, high: float) -> Floats:
+    """Windows filtered by a Butterworth of order 4 forwards and backwards; three periods of the lower edge are mirrored at the ends."""
+    from scipy.signal import butter, sosfiltfilt  # late: a loader process needs no filters
+
+    sections = butter(4, (low, high), "bandpass", fs=sfreq, output="sos")
+    padding = min(x_NCT.shape[-1] - 1, round(3 * sfreq / low))
+    return np.asarray(sosfiltfilt(sections, np.asarray(x_NCT, np.float64), axis=-1, padlen=padding))
+
+
 def to_rate_and_band(windows_NCT: np.ndarray, sfreq: float, config: WhiteningConfig) -> np.ndarray:
     """Band-passed (Butterworth of order 4, zero phase) and resampled windows: (N, C, T') float32.
 
     Raises:
         SignalError: the band does not fit the rate.
     """
-    from scipy.signal import butter, resample_poly, sosfiltfilt  # late: a loader process needs no filters
+    from scipy.signal import resample_poly  # late: a loader process needs no filters
 
     x = np.asarray(windows_NCT, np.float64)
     if config.band is not None:
@@ -55,8 +64,7 @@ def to_rate_and_band(windows_NCT: np.ndarray, sfreq: float, config: WhiteningCon
                 f"a band of {low:g} to {high:g} Hz does not fit {sfreq:g} Hz data read at {config.sfreq:g} Hz",
                 f"choose a band between 0 and {min(sfreq, config.sfreq) / 2:g} Hz (front_end.band)",
             )
-        sections = butter(4, (low, high), "bandpass", fs=sfreq, output="sos")
-        x = sosfiltfilt(sections, x, axis=-1, padlen=min(x.shape[-1] - 1, round(3 * sfreq / low)))
+        x = band_passed(x, sfreq, low, high)
     if sfreq != config.sfreq:
         ratio = Fraction(config.sfreq / sfreq).limit_denominator(1000)
         x = resample_poly(x, ratio.numerator, ratio.denominator, axis=-1)

@@ -22,6 +22,7 @@ from pydantic import Field
 from scipy.signal import resample_poly
 from torch import Tensor, nn
 
+from dreamdiff.whitening import inverse_root
 from eegprep.errors import ModelError
 from eegprep.settings import Settings, suggest
 
@@ -137,11 +138,9 @@ class FrontEnd(nn.Module):
         mean_variance = covariance_CC.trace() / channels
         if float(mean_variance) <= 0:
             return torch.eye(channels, dtype=torch.double)  # a flat recording is left as it is
-        eye = torch.eye(channels, dtype=torch.double, device=covariance_CC.device)
         if self.config.align == "none":
-            return eye / mean_variance.sqrt()
-        values, vectors = torch.linalg.eigh(covariance_CC + self.config.shrink * mean_variance * eye)
-        return (vectors / values.clamp_min(1e-12 * float(mean_variance)).sqrt()) @ vectors.T
+            return torch.eye(channels, dtype=torch.double, device=covariance_CC.device) / mean_variance.sqrt()
+        return torch.from_numpy(inverse_root(covariance_CC.cpu().numpy(), self.config.shrink)).to(covariance_CC.device)
 
 
 def trial_covariance(cut_NCW: Tensor) -> Tensor:

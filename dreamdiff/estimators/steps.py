@@ -10,12 +10,11 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.linalg import eigh
-from scipy.signal import butter, sosfiltfilt
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from dreamdiff.estimators.checks import check_groups, check_windows, mirror_map
-from dreamdiff.whitening import Align, covariances, whiten_each
+from dreamdiff.whitening import Align, band_passed, covariances, whiten_each
 from eegprep.errors import DataError, UsageError
 
 IMAGERY_BANDS = ((8.0, 13.0), (13.0, 20.0), (20.0, 32.0))  # Hz
@@ -94,9 +93,7 @@ class LogPower(TransformerMixin, BaseEstimator):
         group_N = check_groups(groups, len(x_NCT))
         maps = []
         for low, high in self.bands:
-            sections = butter(4, (low, high), "bandpass", fs=self.sfreq, output="sos")
-            pad = min(x_NCT.shape[-1] - 1, round(3 * self.sfreq / low))
-            band_NCT = sosfiltfilt(sections, x_NCT.astype(np.float64), axis=-1, padlen=pad)
+            band_NCT: np.ndarray = band_passed(x_NCT, self.sfreq, low, high)
             if self.align != "none":
                 band_NCT = whiten_each(band_NCT, group_N, self.align, self.shrinkage)
             maps.append(np.log(np.maximum(np.square(band_NCT, dtype=np.float64).mean(-1), 1e-12)))
