@@ -62,7 +62,7 @@ def msm(
         _output.note(run_size(settings, len(Corpus.open(str(store)))).line())
 
     from dreamdiff.pretraining.positions_task import POSITIONS_PRESETS, PositionsPretrainConfig, pretrain_positions
-    from dreamdiff.pretraining.pretrain import has_learned, pretrain, simple_guess
+    from dreamdiff.pretraining.pretrain import against_guess, has_learned, pretrain
 
     with _output.progress("train msm") as progress:
         if settings is None:
@@ -75,9 +75,10 @@ def msm(
     state = "done" if result.finished else "stopped (run the same command again to resume)"
     checks = " ".join(f"{name}={value:.4g}" for name, value in sorted(result.validation.items()))
     typer.echo(f"{out}: {state} at step {result.step} of {result.total_steps}, loss {result.loss:.4g}. {checks}".rstrip())
-    if not has_learned(result.validation):
-        guess = simple_guess(result.validation)
+    compared = against_guess(result.validation)
+    if compared is not None and not has_learned(result.validation):
+        loss, guess = compared
         _output.note(
-            f"held-out loss {result.validation.get('error_hidden', result.validation.get('loss')):.4g} is not well below {guess:.4g}, that of a predictor that learns nothing: "
+            f"held-out loss {loss:.4g} is not well below {guess:.4g}, that of a predictor that learns nothing: "
             "this encoder knows no EEG yet\nfix: train longer (loop.epochs), or change optim.lr; wide encoders need a lower one"
         )

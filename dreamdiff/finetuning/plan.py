@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -13,12 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.pairs.image_cache import PlannedRows
+from dreamdiff.pretraining.size import duration, speed
 
 if TYPE_CHECKING:
     from dreamdiff.finetuning.data import TrainingData
 
-# ours: networks reach about this share of the rate of large matrix products on a CPU (benchmarks/finetune.py)
-EFFICIENCY = 0.4
 BACKWARD = 3.0  # a training step costs about three forward passes
 
 
@@ -35,7 +33,7 @@ class Planned(Protocol):
 @dataclass(frozen=True)
 class FinetunePlan:
     """images: to encode. cached: encoded by an earlier run. cache_bytes, run_bytes: on disk. memory_bytes: of weights, gradients,
-    optimiser and one batch of activations. encode_minutes, train_minutes: on this machine, estimated from operations."""
+    optimiser and one batch of activations. encode_minutes, train_minutes: on `device`, estimated from operations."""
 
     images: int
     cached: int
@@ -45,12 +43,14 @@ class FinetunePlan:
     steps: int
     encode_minutes: float
     train_minutes: float
+    device: str
 
     def lines(self) -> list[str]:
         """For people."""
+        work = f" ({_size(self.cache_bytes)} to write, about {duration(60 * self.encode_minutes)})" if self.images else ""
         return [
-            f"images to encode: {self.images} new, {self.cached} cached ({_size(self.cache_bytes)} to write, about {_minutes(self.encode_minutes)})",
-            f"training: {self.steps:,} steps, about {_minutes(self.train_minutes)} on this machine; needs about {_size(self.memory_bytes)} of memory",
+            f"images to encode: {self.images} new, {self.cached} cached{work}",
+            f"training: {self.steps:,} steps, about {duration(60 * self.train_minutes)} on {self.device}; needs about {_size(self.memory_bytes)} of memory",
             f"run folder: about {_size(self.run_bytes)}",
         ]
 
@@ -59,13 +59,13 @@ class FinetunePlan:
 
 
 def finetune_plan(task: Planned, planned: Sequence[PlannedRows]) -> FinetunePlan:
-    """Estimate from shapes: operations are counted on tensors without memory, the machine's rate with one product of matrices."""
+    """Estimate from shapes: operations are counted on tensors without memory, and nothing is computed."""
     config, data = task.config, task.data
-    unet, vae = cast(nn.Module, getattr(task.module, "unet")), cast(nn.Module, task.model.vae)  # noqa: B009
+    unet, vae = cast(nn.Module, task.module.unet), cast(nn.Module, task.model.vae)
     trained = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
     weights = sum(p.numel() * p.element_size() for part in (task.module, vae) for p in part.parameters())
     side = next((rows.row_shape[-1] for rows in planned if rows.kind == "latents"), 8)
-    rate = machine_rate()
+    rate, device = speed(config.loop.device)
     encode = sum(rows.new for rows in planned if rows.kind == "latents") * _vae_operations(vae, task.image_size) / rate / 60
     per_trial, activations = _unet_operations(unet, side)
     batches = max(1, -(-len(data.parts["train"]) // config.data.batch_size))
@@ -87,17 +87,8 @@ def finetune_plan(task: Planned, planned: Sequence[PlannedRows]) -> FinetunePlan
         steps=steps,
         encode_minutes=encode,
         train_minutes=train,
+        device=device,
     )
-
-
-def machine_rate(size: int = 512) -> float:
-    """Operations a second that a network can expect here: a share of what one product of two matrices reaches."""
-    a = torch.ones(size, size)
-    a @ a
-    start = time.perf_counter()
-    for _ in range(3):
-        a @ a
-    return EFFICIENCY * 3 * 2 * size**3 / max(time.perf_counter() - start, 1e-6)
 
 
 def _vae_operations(vae: nn.Module, pixels: int) -> float:
@@ -137,9 +128,3 @@ def _without_memory(module: nn.Module) -> nn.Module:
 
 def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
-
-
-def _minutes(value: float) -> str:
-    if value < 1:
-        return f"{max(1, round(value * 60))} s"
-    return f"{value:.0f} min" if value < 120 else f"{value / 60:.0f} h"

@@ -244,18 +244,17 @@ LEARNED = 0.97  # ours: a run that sits at the mean of all windows comes within 
 
 def has_learned(validation: Mapping[str, float]) -> bool:
     """Whether held-out loss is below that of both predictors that learn nothing; also without held-out windows, where nobody knows."""
+    compared = against_guess(validation)
+    return compared is None or compared[0] < LEARNED * compared[1]
+
+
+def against_guess(validation: Mapping[str, float]) -> tuple[float, float] | None:
+    """Held-out loss, and that of the best predictor that learns nothing; None without held-out windows."""
     if "error_hidden" in validation:  # in units of the target's variance: a constant guess has 1
-        return validation["error_hidden"] < LEARNED
+        return validation["error_hidden"], 1.0
     if "loss" not in validation:
-        return True
-    return validation["loss"] < LEARNED * simple_guess(validation)
-
-
-def simple_guess(validation: Mapping[str, float]) -> float:
-    """The lower loss of the two predictors that learn nothing."""
-    if "error_hidden" in validation:
-        return 1.0
-    return min(validation["loss_visible_mean"], validation["loss_interpolation"])
+        return None
+    return validation["loss"], min(validation["loss_visible_mean"], validation["loss_interpolation"])
 
 
 def read_validation(run_dir: Path) -> Mapping[str, Any]:

@@ -46,6 +46,14 @@ def has_gpu(environment: Mapping[str, str] = os.environ) -> bool:
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
+def speed(device: str) -> tuple[float, str]:
+    """Operations a second that a network can expect here (`device` is "auto" or "cpu"), and on what, in words."""
+    if device != "cpu" and has_gpu():
+        return GPU_FLOPS, "a GPU"
+    cores = free_processors(256)
+    return CPU_FLOPS * cores, f"{cores} CPU core{'s' * (cores != 1)}"
+
+
 def parameters(config: MaskedSignalConfig) -> int:
     """Trainable parameters of a masked autoencoder; equal to those of the model."""
     encoder, decoder = config.encoder, config.decoder
@@ -61,8 +69,6 @@ def run_size(config: PretrainConfig, windows: int) -> RunSize:
     model, batch = config.model, config.data.batch_size
     encoder, decoder = model.encoder, model.decoder
     visible, tokens = encoder.tokens * (1 - model.mask_ratio), encoder.tokens
-    gpu = config.loop.device != "cpu" and has_gpu()
-    cores = free_processors(256)
     steps = max(1, round(config.loop.epochs * max(windows, 1) / batch))
     steps = steps if config.loop.max_steps is None else min(steps, config.loop.max_steps)
     flops = 6 * _block(encoder.width, encoder.mlp_ratio) * encoder.depth * visible
@@ -70,12 +76,12 @@ def run_size(config: PretrainConfig, windows: int) -> RunSize:
     flops += 12 * (encoder.depth * encoder.width * visible**2 + decoder.depth * decoder.width * tokens**2)
     kept = (KEPT + 2 * encoder.mlp_ratio) * (encoder.depth * encoder.width * visible + decoder.depth * decoder.width * tokens)
     kept += encoder.depth * encoder.heads * visible**2 + decoder.depth * decoder.heads * tokens**2
-    speed = GPU_FLOPS if gpu else CPU_FLOPS * cores
+    per_second, device = speed(config.loop.device)
     return RunSize(
         parameters(model),
         BYTES_OF_PARAMETER * parameters(model) + 4 * batch * kept,
-        steps * batch * config.loop.accumulation * flops / speed,
-        "a GPU" if gpu else f"{cores} CPU core{'s' * (cores != 1)}",
+        steps * batch * config.loop.accumulation * flops / per_second,
+        device,
         steps,
     )
 

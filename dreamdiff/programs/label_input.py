@@ -9,6 +9,8 @@ import numpy as np
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pairs.writer import PairsWriter
 
+MIXED_SIZE = 256  # pixels along the side, where the images of a store have different sizes: a store of pixels has one
+
 
 def label_pairs(pairs: Pairs, out: Path) -> Path:
     """The same trials and images with a code of the class in place of the EEG: what a network reaches that is told the label.
@@ -30,9 +32,10 @@ def label_pairs(pairs: Pairs, out: Path) -> Path:
         return out
     code_KCT = 10 * np.random.default_rng(0).standard_normal((len(pairs.classes), channels, samples)).astype(np.float32)
     with writer:
-        numbers = np.arange(len(pairs.image_sha256))
-        size = None if len({image.shape for image in pairs.load_images(numbers[:2])}) == 1 else 256
-        writer.set_images(pairs.load_images(numbers, size=size), [f"image {number}" for number in numbers])
+        numbers = range(len(pairs.image_sha256))
+        sizes = {pairs.load_images([number]).shape for number in numbers}
+        images_NHWC = pairs.load_images(numbers, size=None if len(sizes) == 1 else MIXED_SIZE)
+        writer.set_images(images_NHWC, [f"image {number}" for number in numbers])
         for number, name in enumerate(pairs.subjects):
             mine = np.flatnonzero(pairs.person == number)
             kept = {key: value for key, value in pairs.attributes[name].items() if key in ("sfreq", "t0", "channels", "band")}
