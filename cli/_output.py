@@ -76,6 +76,13 @@ def verdict(errors: int, warnings: int) -> str:
     return f"{counted}: {'not ready, see the fixes above' if errors else 'ready'}"
 
 
+def training_line(result: Any) -> str:
+    """The last line of a training, from its `FitResult`: state, step, loss and validation."""
+    state = "done" if result.finished else "stopped (run the same command again to resume)"
+    checks = " ".join(f"{name}={value:.4g}" for name, value in sorted(result.validation.items()))
+    return f"{state} at step {result.step} of {result.total_steps}, loss {result.loss:.4g}. {checks}".rstrip()
+
+
 @contextmanager
 def progress(title: str) -> Iterator[Progress]:
     """Yield a callback (done, total, message)."""

@@ -72,7 +72,8 @@ def resolve(
         presets, preset: named starting points, and the one that is wanted.
         file: a TOML file.
         assignments: `section.key=value` strings; a value is read as TOML, else as plain text.
-        options: values of command-line options by key, as Python values; None is "not given". They win over everything else.
+        options: values of command-line options by key (`section.key` in a section), as Python values; None is "not given". They win
+            over everything else.
         base: what lies below the preset.
 
     Raises:
@@ -91,7 +92,11 @@ def resolve(
         merge(merged, current_names(schema, read_toml(file)))
     for text in assignments:
         _assign(merged, text, schema)
-    merge(merged, current_names(schema, {key: value for key, value in (options or {}).items() if value is not None}))
+    given: dict[str, Any] = {}
+    for key, value in (options or {}).items():
+        if value is not None:
+            _set(given, key.split("."), value)
+    merge(merged, current_names(schema, given))
     return validated(schema, merged)
 
 

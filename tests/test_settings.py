@@ -139,3 +139,10 @@ def test_a_misspelt_setting_is_suggested_with_its_section(assignment, meant):
         resolve(PretrainConfig, assignments=[assignment])
 
     assert ("did you mean " + meant in str(error.value)) if meant else ("did you mean" not in str(error.value))
+
+
+def test_an_option_of_a_section_leaves_the_rest_of_the_section_alone():
+    """`--device cpu` beside `--set loop.epochs=3` changes one key, and wins over the file that names it."""
+    got = resolve(Train, options={"optim.lr": 0.5, "optim.betas": None}, assignments=["optim.betas=[0.5, 0.6]", "optim.lr=0.1"])
+
+    assert got == Train(optim=Optim(lr=0.5, betas=(0.5, 0.6)))

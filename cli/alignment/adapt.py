@@ -35,8 +35,8 @@ def adapt(
     from dreamdiff.alignment.config import ALIGN_PRESETS, AlignConfig
     from eegprep.settings import resolve
 
-    options = [f"{name}={value}" for name, value in (("loop.device", device), ("loop.precision", precision)) if value is not None]
-    settings = resolve(AlignConfig, presets=ALIGN_PRESETS, preset="adapt", file=config, assignments=[*(set_ or ()), *options])
+    options = {"loop.device": device, "loop.precision": precision}
+    settings = resolve(AlignConfig, presets=ALIGN_PRESETS, preset="adapt", file=config, assignments=set_ or (), options=options)
     with _output.progress("adapt") as progress:
         found = run(model, pairs, out, settings, minutes=minutes, unlabelled=unlabelled, progress=progress, offline=offline)
     spent = "" if found.minutes is None else f" ({found.minutes:.1f} minutes)"

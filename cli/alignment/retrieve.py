@@ -43,14 +43,9 @@ def retrieve(
     from dreamdiff.evaluation.retrieve import retrieve as run
     from eegprep.settings import resolve
 
-    options = {"gallery": gallery, "split": split, "seed": seed, "device": device}
-    chosen = [f"{name}={value}" for name, value in options.items() if value is not None]
-    base: dict[str, object] = (
-        {} if repetitions is None else {"repetitions": tuple(part.strip() for part in repetitions.split(","))}
-    )
-    if target is not None:
-        base["target"] = target
-    settings = resolve(RetrieveConfig, base=base, file=config, assignments=[*(set_ or ()), *chosen])
+    sizes = tuple(part.strip() for part in repetitions.split(",")) if repetitions is not None else None
+    options = {"gallery": gallery, "split": split, "seed": seed, "device": device, "repetitions": sizes, "target": target}
+    settings = resolve(RetrieveConfig, file=config, assignments=set_ or (), options=options)
     with progress("retrieving") as report:
         found = run(model, pairs, out, settings, progress=report, offline=offline)
     if json:

@@ -53,11 +53,11 @@ def align(
     from eegprep.settings import named, resolve
 
     options = {"maps": people, "loop.device": device, "loop.precision": precision}
-    base = {} if loss is None else {"loss": dict(named(LOSSES, loss, "--loss"))}
+    mixture = {} if loss is None else named(LOSSES, loss, "--loss")
+    weights = [f"loss.{name}={weight}" for name, weight in mixture.items()]  # over a file; --set can still change one of them
     settings = resolve(
-        AlignConfig, base=base, presets=ALIGN_PRESETS, preset=preset, file=config,
-        assignments=[*(set_ or ()), *(f"{name}={value}" for name, value in options.items() if value is not None)],
-    )  # fmt: skip
+        AlignConfig, presets=ALIGN_PRESETS, preset=preset, file=config, assignments=[*weights, *(set_ or ())], options=options
+    )
     from dreamdiff.alignment.prepare import prepare
     from dreamdiff.training.loop import fit
 
@@ -68,6 +68,4 @@ def align(
         result = fit(task, settings.loop, settings.optim, out, progress=progress)
     for line in task.remarks:
         _output.note(line)
-    state = "done" if result.finished else "stopped (run the same command again to resume)"
-    checks = " ".join(f"{name}={value:.4g}" for name, value in sorted(result.validation.items()))
-    typer.echo(f"{out}: {state} at step {result.step} of {result.total_steps}, loss {result.loss:.4g}. {checks}".rstrip())
+    typer.echo(f"{out}: {_output.training_line(result)}")
