@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from .. import _output
 from .._app import dreamdiff_app
-
-
-class ScalingName(StrEnum):
-    """Input scalings of the encoder."""
-
-    none = "none"
-    divide_by_10 = "divide-by-10"
-    robust = "robust"
 
 
 @dreamdiff_app.command(
@@ -30,7 +21,8 @@ def convert(
     checkpoint: Annotated[Path, typer.Argument(help="The authors' .pth file; or a folder of ours, to go back")],
     out: Annotated[Path, typer.Option(help="Folder to write; or the .pth file, when CHECKPOINT is a folder of ours")],
     scaling: Annotated[
-        ScalingName | None, typer.Option(help="Input scaling; default: what the authors' data loader does for that stage")
+        Literal["none", "divide-by-10", "robust"] | None,
+        typer.Option(help="Input scaling; default: what the authors' data loader does for that stage"),
     ] = None,
     encoder_only: Annotated[bool, typer.Option("--encoder-only", help="Take just the EEG encoder")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print what was found as JSON")] = False,
@@ -41,7 +33,7 @@ def convert(
     """
     from dreamdiff.programs.convert import convert_any
 
-    found = convert_any(checkpoint, out, scaling=scaling.value if scaling else None, encoder_only=encoder_only)
+    found = convert_any(checkpoint, out, scaling=scaling, encoder_only=encoder_only)
     if json_:
         _output.emit_json(found)
     else:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from .. import _output
 from .._app import dreamdiff_app
-
-
-class HoldOutName(StrEnum):
-    """What test windows share with no training window."""
-
-    person = "person"
-    recording = "recording"
 
 
 @dreamdiff_app.command(
@@ -29,7 +21,7 @@ class HoldOutName(StrEnum):
 def probe(
     model: Annotated[Path, typer.Option(help="Run of `dreamdiff train msm`, or an encoder folder")],
     store: Annotated[str, typer.Option(help="Corpus with labels")],
-    hold_out: Annotated[HoldOutName, typer.Option(help="What is held out together")] = HoldOutName.person,
+    hold_out: Annotated[Literal["person", "recording"], typer.Option(help="What is held out together")] = "person",
     labels: Annotated[str | None, typer.Option(help="Labels to tell apart, separated by commas; default all")] = None,
     seed: Annotated[int, typer.Option(help="Of folds, resampling and the random encoder")] = 0,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON")] = False,
@@ -42,7 +34,7 @@ def probe(
 
     wanted = labels.split(",") if labels else None
     with _output.progress("probe") as progress:
-        report = probing.probe(model, store, labels=wanted, hold_out=hold_out.value, seed=seed, progress=progress)
+        report = probing.probe(model, store, labels=wanted, hold_out=hold_out, seed=seed, progress=progress)
     if json_:
         _output.emit_json(report.to_dict())
         return
