@@ -16,26 +16,29 @@ from ._defaults import DEFAULTS
 HEADINGS: dict[str, tuple[str, ...]] = {
     "Input": (
         *("subjects", "data_dir", "accept", "offline", "dataset", "licence", "bad", "sfreq", "unit", "channel_names", "scale"),
-        *("subject_pattern", "session_pattern", "keep_private", "lock", "columns", "splits", "images", "participants", "log"),
+        *("keep_private", "lock", "splits", "images"),
     ),
-    "Filter": ("low", "high", "nyquist", "resample", "notch", "reference"),
+    "Filter": ("low", "high", "nyquist", "resample", "notch"),
     "Windows": (
-        *("channels", "window", "stride", "windows", "short", "mode", "channel_order", "max_per_subject", "seed_windows"),
+        *("channels", "window", "stride", "windows", "short", "mode", "channel_order", "max_per_subject"),
         *("select_channels", "max_channels", "offset", "repetitions"),
     ),
     "Quality gates": ("min_channels", "min_uv", "max_uv"),
-    "Sampling": ("samples", "steps", "scheduler_name", "guidance", "batch_size", "adapter"),
-    "Judges": ("classifier", "inception", "lpips", "clip_judge", "controls", "baselines"),
+    "Sampling": ("samples", "steps", "guidance", "batch_size"),
+    "Judges": ("classifier", "inception", "lpips", "controls", "baselines"),
     "Settings": ("preset", "config", "set_", "create_config"),
-    "Running": ("workers", "scheduler", "max_memory", "device", "precision", "dry_run", "rebuild", "resume", "timeout"),
+    "Running": ("workers", "scheduler", "max_memory", "device", "precision", "dry_run", "timeout"),
     "Output": ("as_json", "json", "json_", "wide", "quiet", "verbose", "help", "plot", "manifest", "notes"),
 }
-# Typer's own option for `dreamdiff generate`: there a scheduler is a noise schedule, not a Dask address
+# Options that mean something else in one command: the scheduler of `dreamdiff generate` is a noise schedule, not a Dask address
 HEADINGS_OF_COMMAND: dict[str, dict[str, str]] = {
     "generate": {"scheduler": "Sampling", "seed": "Sampling"},
     "build": {"seed": "Windows"},
     "pad": {"seed": "Windows"},
     "filter": {"window": "Quality gates", "short": "Quality gates"},
+    "evaluate": {"clip": "Judges"},
+    "retrieve": {"repetitions": "Options"},
+    "simulate": {"sfreq": "Options"},
     "datasets": dict.fromkeys(("min_channels", "max_channels", "min_rate", "max_rate", "licence", "name"), "Input"),
 }
 NAMES_WIDTH = 26  # columns of the option names; longer ones get a line of their own
@@ -181,6 +184,7 @@ def _text(parameter: Any, ctx: Any, settings: str) -> str:
     text, bracket, extra = parameter.get_help_record(ctx)[1].rpartition("  [")
     if not bracket:
         text, extra = extra, ""
+    extra = re.sub(r"default: \((.*)\)", r"default: \1", extra)  # Typer puts a default that is given in words in parentheses
     kept = [part for part in extra.removesuffix("]").split("; ") if part and not re.fullmatch(r"[-\d.<=]*x[-\d.<>=]*", part)]
     kept = [part for part in kept if part != "required" or parameter.param_type_name == "option"]
     default = DEFAULTS.get(settings, {}).get(parameter.name)

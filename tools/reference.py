@@ -68,7 +68,8 @@ def commands_page() -> str:
     ]
     for script, app in (("eegprep", eegprep_app), ("dreamdiff", dreamdiff_app)):
         for name, command in _leaves(typer.main.get_command(app), script):
-            text = command.get_help(typer.Context(command, info_name=name, max_content_width=WIDTH, terminal_width=WIDTH))
+            context = typer.Context(command, info_name=name, terminal_width=WIDTH, help_option_names=["-h", "--help"])
+            text = command.get_help(context)
             lines += [f"## {name}", "", "```text", text.strip(), "```", ""]
     return "\n".join(lines)
 

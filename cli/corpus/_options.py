@@ -32,7 +32,7 @@ ChannelNames = Annotated[
     str | None,
     typer.Option(
         metavar="FILE_OR_LIST",
-        help="Names of channels, for files without; or which channels are EEG, where their names do not tell",
+        help="Names of channels, for files that have none; or which channels are EEG, where their names do not say",
     ),
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Where MOABB's data sets lie [default: MNE_DATA]")]

@@ -27,7 +27,7 @@ def inspect(
 ) -> None:
     """Show what a store holds, or draw one window.
 
-    Without a key one row per data set, with a key one row per recording.
+    Without a key: one row per data set. With a key: one row per recording.
     """
     from eegprep.inspection.describe import describe
     from eegprep.inspection.describe import plot as draw

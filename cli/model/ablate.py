@@ -32,7 +32,7 @@ def ablate(
     quick: Annotated[
         bool, typer.Option("--quick", help="The embedded model and simulated pairs, two cores, half an hour")
     ] = False,
-    preset: Annotated[str | None, typer.Option(help="default (one machine over night), quick, or paper")] = None,
+    preset: Annotated[str | None, typer.Option(help="default (one machine overnight), quick, or paper")] = None,
     pairs: Annotated[str | None, typer.Option(help="Pairs store; default simulated pairs")] = None,
     store: Annotated[str | None, typer.Option(help="Corpus for pre-training; default the EEG of the training trials")] = None,
     sd: Annotated[str | None, typer.Option(help="Stable Diffusion: embedded, a folder or a file")] = None,

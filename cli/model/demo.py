@@ -24,7 +24,7 @@ def demo(
 ) -> None:
     """Run everything on bundled data and open one page.
 
-    Recordings, corpus, models, pictures, and which part earns them, in less than eight minutes on two cores. Run again to resume.
+    Recordings, corpus, models, pictures, and which part earns them; two processor cores are enough. Run again to resume.
     """
     from dreamdiff.programs.demo import run
     from dreamdiff.programs.demo_config import DemoConfig

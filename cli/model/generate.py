@@ -41,7 +41,7 @@ def generate(
         str | None, typer.Option(help="Frozen generator for a run of `train align`: folder, hub name, or embedded")
     ] = None,
     adapter: Annotated[
-        str | None, typer.Option(help="Its adapter for image vectors: folder or file; `embedded` brings its own")
+        str | None, typer.Option(help="Adapter of that generator for image vectors: folder or file; `embedded` brings its own")
     ] = None,
     prior: Annotated[bool, typer.Option("--prior", help="Pull image vectors towards training pictures first")] = False,
     images: Annotated[Path | None, typer.Option(help="Folder of the pairs' image files, if they have moved")] = None,
@@ -50,7 +50,10 @@ def generate(
         typer.Option(help="Other electrodes than the model's: by name, or spline where some are missing"),
     ] = "name",
     preset: Annotated[
-        str, typer.Option(help="default, paper (250 PLMS steps, 5 samples), or turbo (4 steps, for SDXL-Turbo)")
+        str,
+        typer.Option(
+            help="default, paper (250 PLMS steps, 3 images a trial), released (the same, 5 images), or turbo (4 steps, for SDXL-Turbo)"
+        ),
     ] = "default",
     config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set precision=bf16 (repeat)")] = None,

@@ -22,7 +22,12 @@ from .._output import emit_json, emit_table, note, progress
 )
 def finetune(
     pairs: Annotated[Path, typer.Option(help="Store of EEG-image pairs, e.g. pairs.zarr")],
-    encoder: Annotated[str, typer.Option(help="Run of `dreamdiff train msm`, encoder folder, or random:PRESET for none")],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help="Run of `dreamdiff train msm` or `dreamdiff train align`, encoder folder, or random:PRESET for an untrained one"
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Run folder; made, or continued when it holds this run")],
     sd: Annotated[
         str, typer.Option(help="Stable Diffusion: diffusers folder, .ckpt or .safetensors file, hub name")

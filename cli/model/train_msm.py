@@ -28,7 +28,7 @@ def msm(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="paper, released, w256, w512, w768, w1280, shallow2, small, tiny; trials: of pairs; positions, positions-large: electrodes with places"
+            help="paper, released, w256, w512, w768, w1280, shallow2, small, tiny; trials (for pairs), positions and positions-large (tokens of electrodes)"
             " [default: paper, or small without a GPU]"
         ),
     ] = None,
@@ -72,9 +72,7 @@ def msm(
             result = pretrain_positions(store, out, shape, progress=progress)
         else:
             result = pretrain(store, out, settings, progress=progress)
-    state = "done" if result.finished else "stopped (run the same command again to resume)"
-    checks = " ".join(f"{name}={value:.4g}" for name, value in sorted(result.validation.items()))
-    typer.echo(f"{out}: {state} at step {result.step} of {result.total_steps}, loss {result.loss:.4g}. {checks}".rstrip())
+    typer.echo(f"{out}: {_output.training_line(result)}")
     compared = against_guess(result.validation)
     if compared is not None and not has_learned(result.validation):
         loss, guess = compared

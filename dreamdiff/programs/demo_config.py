@@ -14,7 +14,7 @@ SFREQ, WINDOW, STRIDE = 128.0, 128, 64  # Hz; samples of a window, one second; s
 
 
 class DemoConfig(Settings):
-    """Sizes of the demo; the defaults end within eight minutes on two cores, installation included."""
+    """Sizes of the demo; the defaults are meant for two cores without a GPU."""
 
     people: int = Field(default=2, ge=1, description="Simulated people")
     trials: int = Field(default=30, ge=5, description="Trials per category and person")
