@@ -52,12 +52,12 @@ clean:
 	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 
 .venv/.demo-ready: .venv/bin/python pyproject.toml
-	@echo "installing (about 6 GB with PyTorch; two to three minutes)"
+	@echo "installing (about 7 GB with PyTorch; two to three minutes)"
 	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet -e '.[models,evaluation,app]'
 	touch $@
 
 .venv/.test-ready: .venv/bin/python pyproject.toml
-	@echo "installing (about 6 GB with PyTorch; two to three minutes)"
+	@echo "installing (about 7 GB with PyTorch; two to three minutes)"
 	$(RUN_SETTINGS) $(BIN)/python -m pip install --quiet -e '.[models,app,cluster,evaluation,formats,views]' --group dev
 	touch $@ .venv/.demo-ready
 
