@@ -27,6 +27,11 @@ def cache_folder(*parts: str) -> Path:
     return Path(platformdirs.user_cache_dir("eeg-dreamdiff", appauthor=False)).joinpath(*parts)
 
 
+def is_desktop_file(name: str) -> bool:
+    """Whether a file is one that macOS lays beside others on foreign disks; nothing that we write is called so."""
+    return name.startswith("._") or name == ".DS_Store"
+
+
 def require_free(folder: Path, size: float, what: str, fix: str) -> None:
     """Stop before a disk runs full.
 

@@ -12,9 +12,19 @@ CLASSES, CHANNELS, SAMPLES, SIZE = 4, 6, 64, 32
 
 
 def tiny_pairs(
-    path: Path, *, per_class: int = 16, noise: float = 1.0, seed: int = 0, splits: dict | None = None, unit: str = "uV"
+    path: Path,
+    *,
+    per_class: int = 16,
+    noise: float = 1.0,
+    seed: int = 0,
+    splits: dict | None = None,
+    unit: str = "uV",
+    recipe: dict | None = None,
 ) -> Path:
-    """Two images per class and two people; a quarter of the trials each for val and test. Amplitudes of about 10 uV."""
+    """Two images per class and two people; a quarter of the trials each for val and test. Amplitudes of about 10 uV.
+
+    recipe: that the store says of itself.
+    """
     rng = np.random.default_rng(seed)
     images = np.zeros((2 * CLASSES, SIZE, SIZE, 3), np.uint8)
     for number in range(0, len(images), 2):
@@ -22,7 +32,7 @@ def tiny_pairs(
         images[number, 8:24, 8:24] = rng.integers(0, 240, 3)
         images[number + 1] = images[number] + 8  # images of a class are alike
     pattern = rng.normal(size=(CLASSES, CHANNELS, 1)) * np.sin(np.linspace(0, 12, SAMPLES))
-    recipe = {"per_class": per_class, "noise": noise, "seed": seed, "unit": unit, "splits": str(splits)}
+    recipe = recipe or {"per_class": per_class, "noise": noise, "seed": seed, "unit": unit, "splits": str(splits)}
     writer = PairsWriter(
         path, recipe=recipe, classes=[f"class {k}" for k in range(CLASSES)], provenance="simulated", licence="CC0-1.0",
         channels=CHANNELS, samples=SAMPLES,

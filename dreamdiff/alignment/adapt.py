@@ -76,7 +76,10 @@ def adapt(
             raise DataError(f"{store.path}: {name} has {len(mine)} trials (at least 2 are needed to whiten)", "give more minutes")
         aligned.add_person(name, person_covariance(aligned.front, store, mine))
     spent = minutes_of(store, chosen)
-    content = {"pairs": store.fingerprint, "trials": len(chosen), "minutes": spent, "labelled": unlabelled is None}
+    content = {
+        "pairs": store.fingerprint, "pairs_content": store.content_sha256, "trials": len(chosen), "minutes": spent,
+        "labelled": unlabelled is None,
+    }  # fmt: skip
     if unlabelled is None:
         content["trial_numbers"] = [int(number) for number in store.indices[chosen]]
     earlier = cast("Sequence[object]", aligned.config.training.get("adapted", []))
@@ -111,7 +114,8 @@ def _task(
     aligned.log_scale.requires_grad_(True)
     data = align_data(store, parts, row, vectors, aligned, progress)
     identity = {
-        "task": "adapt", "config": identity_of(config), "pairs": store.fingerprint, "targets": [s.model_dump() for s in spaces],
+        "task": "adapt", "config": identity_of(config), "pairs": store.fingerprint, "pairs_content": store.content_sha256,
+        "targets": [s.model_dump() for s in spaces],
         "model": sha256_file(weights_folder(Path(model)) / WEIGHTS_FILE), "trials": len(parts["train"]),
     }  # fmt: skip
     return AlignTask(config, data, aligned, identity, out, remarks)

@@ -75,7 +75,7 @@ def prepare(
     spaces, vectors, remarks = load_vectors(store, numbers, targets, config, out, progress, offline)
     people = tuple(name for number, name in enumerate(store.subjects) if (store.person[parts["train"]] == number).any())
     training = {
-        "pairs": store.fingerprint, "provenance": store.provenance, "licence": store.licence, "split": config.split,
+        "pairs": store.fingerprint, "pairs_content": store.content_sha256, "provenance": store.provenance, "licence": store.licence, "split": config.split,
         "select": config.select, "encoder": start.name, "classes": len(store.classes), "labels": config.labels,
         "labels_seed": config.labels_seed,
     }  # fmt: skip
@@ -92,7 +92,8 @@ def prepare(
     measure_targets(model, vectors, row, store.image[parts["train"]])
     data = align_data(store, parts, row, vectors, model, progress)
     identity = {
-        "task": "align", "config": identity_of(config), "pairs": store.fingerprint, "encoder": start.digest,
+        "task": "align", "config": identity_of(config), "pairs": store.fingerprint, "pairs_content": store.content_sha256,
+        "encoder": start.digest,
         "targets": [space.model_dump() for space in spaces],
     }  # fmt: skip
     return AlignTask(config, data, model, identity, out, remarks)
@@ -160,7 +161,7 @@ def learned_from(model: AlignedEncoder, pairs: Pairs, train: np.ndarray) -> np.n
     """
     training = model.config.training
     last = cast("Sequence[Mapping[str, Any]]", training.get("adapted") or [training])[-1]
-    if last.get("pairs") != pairs.fingerprint:
+    if last.get("pairs") != pairs.fingerprint or last.get("pairs_content", pairs.content_sha256) != pairs.content_sha256:
         return train
     if "trial_numbers" in last:
         return np.intersect1d(train, np.flatnonzero(np.isin(pairs.indices, last["trial_numbers"])))

@@ -26,9 +26,10 @@ from PIL import Image
 from dreamdiff.alignment.model import TargetSpace
 from dreamdiff.diffusion.clip import load_clip
 from dreamdiff.metrics.judges import load_classifier
-from dreamdiff.pairs.image_cache import cached_rows
+from dreamdiff.pairs.image_cache import cached_rows, shared_cache
 from dreamdiff.pairs.reader import Pairs
-from eegprep.errors import DataError, ModelError
+from dreamdiff.untrusted.arrays import load_npz
+from eegprep.errors import CheckpointError, DataError, ModelError
 from eegprep.provenance import sha256_file
 from eegprep.recording import ProgressCallback
 
@@ -87,7 +88,7 @@ def image_vectors(
 
     if not target.cached:
         return target.compute([], digests)
-    rows = cached_rows(root, "vectors", target.fingerprint, digests, compute, progress=progress)
+    rows = cached_rows(root, "vectors", target.fingerprint, digests, compute, progress=progress, also=shared_cache(pairs.path))
     return rows.read(np.arange(len(numbers)))
 
 
@@ -180,11 +181,11 @@ def _folder(name: str, folder: Path, device: torch.device | str) -> ImageTarget:
 def _vectors(name: str, file: Path) -> ImageTarget:
     _existing(file, name)
     try:
-        with np.load(file, allow_pickle=False) as content:
-            digests, vectors = [str(digest) for digest in content["sha256"]], np.asarray(content["vectors"], np.float32)
-    except (OSError, ValueError, KeyError) as error:
+        content = load_npz(file)
+        digests, vectors = [str(digest) for digest in content["sha256"]], np.asarray(content["vectors"], np.float32)
+    except (CheckpointError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{file}: not an npz file with `sha256` and `vectors` ({error})",
+            f"{file}: not an npz file with `sha256` and `vectors` ({getattr(error, 'problem', error)})",
             "write numpy.savez(FILE, sha256=pairs.image_sha256, vectors=vectors)",
         ) from None
     if vectors.ndim != 2 or len(vectors) != len(digests) or not np.isfinite(vectors).all():

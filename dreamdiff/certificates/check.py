@@ -61,8 +61,8 @@ def check_report(report: str | Path, *, model: str | Path | None = None, pairs: 
         problems.append(f"{predictions.name} is not the file that the report was written with (SHA-256 differs)")
     try:
         arrays = read_predictions(predictions)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{predictions}: cannot be read ({error})", FIX) from None
+    except ToolkitError as error:
+        raise DataError(f"{predictions}: cannot be read ({error.problem})", FIX) from None
     problems += list(_missing_rows(certificate))
     count, wrong = _certificate_figures(certificate, arrays)
     more, further = _other_figures(content, arrays)

@@ -20,6 +20,7 @@ import numpy as np
 
 from dreamdiff.arrays import Ints
 from dreamdiff.metrics.measurement import Measurement, mean_measurement
+from dreamdiff.untrusted.arrays import load_npz
 from eegprep import atomic
 from eegprep.provenance import sha256_file
 
@@ -201,5 +202,4 @@ def write_predictions(
 
 def read_predictions(file: Path) -> dict[str, np.ndarray]:
     """Arrays of `predictions.npz` by name."""
-    with np.load(file, allow_pickle=False) as content:
-        return {name: content[name] for name in content.files}
+    return load_npz(file)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from dreamdiff.untrusted.states import read_tensors
+from dreamdiff.untrusted.tensors import sha256_once
 from eegprep.errors import CheckpointError, ModelError
 from eegprep.provenance import sha256_file
 from eegprep.settings import suggest
@@ -34,7 +35,7 @@ class ClipTarget:
     """E_I of the paper (section 3.3), frozen, with the preprocessing that its weights were trained with.
 
     preprocess: size, mean, std, interpolation, resize mode. checked: whether a file beside the weights states that preprocessing;
-    if not, open_clip's values for the architecture are assumed. files: weight file -> SHA-256.
+    if not, open_clip's values for the architecture are assumed. files: weight file -> SHA-256. assumed: what else nothing states.
     """
 
     model: Any
@@ -42,6 +43,7 @@ class ClipTarget:
     preprocess: dict[str, Any]
     checked: bool
     files: dict[str, str] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
@@ -56,6 +58,7 @@ class ClipTarget:
         return [
             *lines,
             f"CLIP preprocessing ({'stated with the weights' if self.checked else 'assumed, nothing states it'}): {values}",
+            *self.assumed,
         ]
 
     @property
@@ -179,6 +182,7 @@ def _from_file(architecture: str, file: Path, source: str) -> ClipTarget:
     config = _architecture(architecture)
     beside = file.parent / CONFIG_FILE
     stated: dict[str, object] = {}
+    assumed: tuple[str, ...] = ()
     if beside.is_file():
         content = json.loads(beside.read_text(encoding="utf-8"))
         stated = {key: value for key, value in content.get("preprocess_cfg", {}).items() if key in _PREPROCESS_KEYS}
@@ -188,7 +192,35 @@ def _from_file(architecture: str, file: Path, source: str) -> ClipTarget:
                 f"{source}: the weights were trained with quick_gelu = {found} ({beside}), {architecture} has {asked}",
                 f"use the architecture {architecture + '-quickgelu' if found else architecture.removesuffix('-quickgelu')}",
             )
-    return _build(config, file, stated, source)
+    else:
+        assumed = _activation(architecture, file, source)
+    return replace(_build(config, file, stated, source), assumed=assumed)
+
+
+def _activation(architecture: str, file: Path, source: str) -> tuple[str, ...]:
+    """What to say of the activation where only the name of the architecture tells it: the same tensors fit both.
+
+    Raises:
+        ModelError: open_clip knows this very file, and it was trained with the other one.
+    """
+    from open_clip.factory import list_models
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+
+    plain = architecture.removesuffix("-quickgelu")
+    names = [name for name in (plain, f"{plain}-quickgelu") if name in list_models()]
+    if len(names) < 2:
+        return ()
+    digest, asked = sha256_once(file), architecture != plain
+    for name in names:
+        for tag in list_pretrained_tags_by_model(name):
+            known = get_pretrained_cfg(name, tag)
+            if digest in str(known.get("url", "")) and bool(known.get("quick_gelu")) != asked:
+                raise ModelError(
+                    f"{source}: this file is open_clip's {tag!r} of {plain}, trained with quick_gelu = {not asked}",
+                    f"use the architecture {plain if asked else names[1]}",
+                )
+    other = f"{plain} would mean GELU" if asked else f"weights of OpenAI need {names[1]}"
+    return (f"CLIP activation ({'QuickGELU' if asked else 'GELU'}) is assumed from the name {architecture}; {other}",)
 
 
 def _from_tag(architecture: str, tag: str, source: str, offline: bool) -> ClipTarget:

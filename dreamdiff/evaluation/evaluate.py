@@ -248,7 +248,10 @@ def identity(
     numbers = [int(i) for i in store.indices[chosen]]
     trained_on = pipeline.details.training
     warnings = []
-    if trained_on.get("pairs") not in (None, store.fingerprint):
+    if (
+        trained_on.get("pairs") not in (None, store.fingerprint)
+        or trained_on.get("pairs_content", store.content_sha256) != store.content_sha256
+    ):
         warnings.append("the model was trained on another store than the one it is judged on")
     elif trained_on.get("split") not in (None, split_name(config.split)[0]):
         warnings.append(

@@ -29,8 +29,9 @@ from dreamdiff.metrics.measurement import Measurement, mean_measurement
 from dreamdiff.metrics.similarity import retrieval
 from dreamdiff.pairs.audit import Audit, audit
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.untrusted.arrays import load_npz
 from eegprep import atomic
-from eegprep.errors import DataError, UsageError
+from eegprep.errors import CheckpointError, DataError, UsageError
 from eegprep.provenance import software_versions
 from eegprep.recording import ProgressCallback
 from eegprep.settings import Settings
@@ -158,11 +159,10 @@ def gallery_of(source: str, pictures: PictureVectors, judge: VectorJudge) -> tup
     if source == "test":
         return judge.gallery_GD, f"test-{len(judge.gallery_GD)}"
     try:
-        with np.load(Path(source), allow_pickle=False) as content:
-            further = np.asarray(content["vectors"], float)
-    except (OSError, ValueError, KeyError) as error:
+        further = np.asarray(load_npz(Path(source))["vectors"], float)
+    except (CheckpointError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"--gallery {source}: not an npz file with `vectors` ({error})",
+            f"--gallery {source}: not an npz file with `vectors` ({getattr(error, 'problem', error)})",
             "use --gallery test, or write numpy.savez(FILE, vectors=v)",
         ) from None
     width = pictures.gallery_GD.shape[1]

@@ -290,8 +290,8 @@ class FinetuneTask(Task[Trained]):
             image_size=self.image_size,
             signal=signal_of([pairs.attributes[name] for name in pairs.subjects], pairs.recipe.get("settings")),
             classes=tuple(pairs.classes),
-            training={"pairs": pairs.fingerprint, "provenance": pairs.provenance, "split": config.data.split, "trains": config.what.trains,
-                      "train_encoder": config.what.train_encoder, "sd": self.model.source, "select": config.validation.select},
+            training={"pairs": pairs.fingerprint, "pairs_content": pairs.content_sha256, "provenance": pairs.provenance,
+                      "split": config.data.split, "trains": config.what.trains, "train_encoder": config.what.train_encoder, "sd": self.model.source, "select": config.validation.select},
         )  # fmt: skip
         scheduler = make_scheduler("dpm-solver++", cast(Any, self.model.scheduler).config)
         return DreamDiffusionPipeline(

@@ -2,7 +2,8 @@
 
 Layout: group `/<kind>-<key>/<segment>` with an array `rows` (n, ...) and the attribute `images` (SHA-256 of each row's image).
 A segment is written under a hidden name and renamed when complete, so a killed run leaves whole segments only; new images
-add a segment. Since version 2 every row has a checksum; version 1, without, is read.
+add a segment. Since version 2 a segment's root holds a digest of itself and the SHA-256 of every file (`eegprep.store.commit`), so that
+exchanged files and altered names are found as well as flipped bits; version 1, without, is read.
 """
 
 from __future__ import annotations
@@ -18,24 +19,89 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
 
+from dreamdiff.untrusted.tensors import sha256_once
 from eegprep.atomic import partial_path, publish_folder
 from eegprep.errors import StoreError, UsageError
 from eegprep.folders import require_free
 from eegprep.locks import folder_lock
 from eegprep.recording import ProgressCallback
+from eegprep.store.commit import Commit, finish_root, group_node, read_root
 
 MEMORY_LIMIT = 1 << 30  # bytes; up to here all rows are held in memory, beyond they are read as asked for
 
 
+FORMAT, VERSION = "dreamdiff-image-cache", 2
+
 Compute = Callable[[Sequence[int]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows that were written together. commit: what its files have to be; None in version 1."""
+
+    folder: Path
+    array: zarr.Array
+    images: list[str]
+    commit: Commit | None
+
+    @classmethod
+    def open(cls, folder: Path) -> Segment:
+        """A segment whose metadata is as it was written; its rows are compared when they are read.
+
+        Raises:
+            StoreError: it is damaged, or something else.
+        """
+        try:
+            attributes = read_root(folder)["attributes"]
+            if attributes.get("format") != FORMAT:
+                raise _damaged(folder, f"its format is {attributes.get('format')!r}")
+            commit = Commit.of(attributes, str(folder)) if attributes["version"] > 1 else None
+            if commit is not None:
+                commit.read(folder, "rows/zarr.json")
+                if f"{attributes['kind']}-{attributes['key'][:16]}" != folder.parent.name:
+                    raise _damaged(folder, f"it holds {attributes['kind']} of another preprocessing")
+            rows, images = zarr.open_group(folder, mode="r")["rows"], attributes["images"]
+        except StoreError as error:
+            raise _damaged(folder, error.problem) from None
+        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:  # what zarr says of damage
+            raise _damaged(folder, str(error)) from None
+        if not isinstance(rows, zarr.Array) or not isinstance(images, list) or len(images) != rows.shape[0]:
+            raise _damaged(folder, "its rows and the names of its images do not belong together")
+        return cls(folder, rows, [str(digest) for digest in images], commit)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """These rows (n, ...), float32.
+
+        Raises:
+            StoreError: a file of them is missing or altered.
+        """
+        for shard in np.unique(rows // (self.array.shards or self.array.chunks)[0]) if self.commit is not None else ():
+            self._check(f"rows/c/{shard}" + "/0" * (self.array.ndim - 1))
+        try:
+            found = np.asarray(self.array.oindex[rows], np.float32)
+        except (ValueError, RuntimeError, OSError, KeyError) as error:
+            raise _damaged(self.folder, str(error)) from None
+        if not np.isfinite(found).all():
+            raise _damaged(self.folder, "rows are missing, or not finite")
+        return found
+
+    def _check(self, name: str) -> None:
+        assert self.commit is not None
+        recorded = self.commit.files.get(name)
+        try:
+            found = sha256_once(self.folder / name)
+        except OSError as error:
+            raise _damaged(self.folder, f"{name}: {error.strerror}") from None
+        if recorded is None or found != recorded.sha256:
+            raise _damaged(self.folder, f"{name} is not what was written")
 
 
 class CachedRows:
     """One row per image, in the order asked for; from memory or from the store."""
 
-    def __init__(self, arrays: Sequence[zarr.Array], where: Sequence[tuple[int, int]]) -> None:
-        self._arrays, self._where = list(arrays), np.asarray(where, dtype=np.int64).reshape(-1, 2)
-        row_bytes = int(np.prod(self.row_shape)) * self._arrays[0].dtype.itemsize if self._arrays else 0
+    def __init__(self, segments: Sequence[Segment], where: Sequence[tuple[int, int]]) -> None:
+        self._segments, self._where = list(segments), np.asarray(where, dtype=np.int64).reshape(-1, 2)
+        row_bytes = int(np.prod(self.row_shape)) * self._segments[0].array.dtype.itemsize if self._segments else 0
         self._held = self._gather(np.arange(len(self._where))) if row_bytes * len(self._where) <= MEMORY_LIMIT else None
 
     def __len__(self) -> int:
@@ -44,7 +110,7 @@ class CachedRows:
     @property
     def row_shape(self) -> tuple[int, ...]:
         """Shape of one row."""
-        return tuple(self._arrays[0].shape[1:]) if self._arrays else ()
+        return tuple(self._segments[0].array.shape[1:]) if self._segments else ()
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Rows of these images, float32."""
@@ -53,24 +119,12 @@ class CachedRows:
 
     def _gather(self, chosen: np.ndarray) -> np.ndarray:
         out = np.empty((len(chosen), *self.row_shape), np.float32)
-        for number, array in enumerate(self._arrays):
+        for number, segment in enumerate(self._segments):
             mine = np.flatnonzero(self._where[chosen, 0] == number)
             if len(mine):
                 rows, back = np.unique(self._where[chosen[mine], 1], return_inverse=True)
-                out[mine] = self._rows(array, rows)[back]
+                out[mine] = segment.read(rows)[back]
         return out
-
-    @staticmethod
-    def _rows(array: zarr.Array, rows: np.ndarray) -> np.ndarray:
-        """Rows of a segment; a checksum that does not fit, or a row that is gone, is an error."""
-        folder = Path(str(array.store_path).removeprefix("file://"))
-        try:
-            found = np.asarray(array.oindex[rows], np.float32)
-        except (ValueError, RuntimeError, OSError, KeyError) as error:
-            raise _damaged(folder, str(error)) from None
-        if not np.isfinite(found).all():
-            raise _damaged(folder, "rows are missing, or not finite")
-        return found
 
 
 @dataclass(frozen=True)
@@ -127,15 +181,15 @@ def cached_rows(
         return CachedRows(others[0], [others[1][digest] for digest in digests])
     group.mkdir(parents=True, exist_ok=True)
     with folder_lock(group, wait=-1, refused=StoreError):
-        arrays, where = _index(group)
+        segments, where = _index(group)
         first: dict[str, int] = {}
         for index, digest in enumerate(digests):
             if digest not in where:
                 first.setdefault(digest, index)
         if first:
             _add_segment(group, kind, key, first, compute, batch, progress)
-            arrays, where = _index(group)
-    return CachedRows(arrays, [where[digest] for digest in digests])
+            segments, where = _index(group)
+    return CachedRows(segments, [where[digest] for digest in digests])
 
 
 def shared_cache(pairs: Path) -> Path:
@@ -155,22 +209,14 @@ def _damaged(folder: Path, reason: str) -> StoreError:
     )
 
 
-def _index(group: Path) -> tuple[list[zarr.Array], dict[str, tuple[int, int]]]:
-    arrays: list[zarr.Array] = []
+def _index(group: Path) -> tuple[list[Segment], dict[str, tuple[int, int]]]:
+    segments: list[Segment] = []
     where: dict[str, tuple[int, int]] = {}
     for folder in sorted(path for path in group.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        try:
-            segment = zarr.open_group(folder, mode="r")
-            rows, images = segment["rows"], segment.attrs["images"]
-        except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:  # what zarr says of damage
-            raise StoreError(
-                f"{folder}: not a segment of an image cache ({error})", "remove that folder; it will be computed again"
-            ) from None
-        if not isinstance(rows, zarr.Array) or not isinstance(images, list):
-            raise StoreError(f"{folder}: not a segment of an image cache", "remove that folder; it will be computed again")
-        where.update({str(digest): (len(arrays), row) for row, digest in enumerate(images)})
-        arrays.append(rows)
-    return arrays, where
+        segment = Segment.open(folder)
+        where.update({digest: (len(segments), row) for row, digest in enumerate(segment.images)})
+        segments.append(segment)
+    return segments, where
 
 
 def _add_segment(
@@ -181,9 +227,7 @@ def _add_segment(
     partial = partial_path(final)
     shutil.rmtree(partial, ignore_errors=True)
     array: zarr.Array | None = None
-    segment = zarr.open_group(
-        partial, mode="w", attributes={"format": "dreamdiff-image-cache", "version": 2, "kind": kind, "key": key}
-    )
+    segment = zarr.open_group(partial, mode="w")
     for start in range(0, len(indices), batch):
         rows = np.asarray(compute(indices[start : start + batch]), np.float32)
         if array is None:
@@ -195,7 +239,10 @@ def _add_segment(
         array[start : start + len(rows)] = rows
         if progress:
             progress(min(start + batch, len(indices)), len(indices), f"{kind} of images")
-    segment.attrs["images"] = digests
+    files = [path.relative_to(partial).as_posix() for path in (partial / "rows").rglob("*") if path.is_file()]
+    finish_root(
+        partial, group_node({"format": FORMAT, "version": VERSION, "kind": kind, "key": key, "images": digests}), sorted(files)
+    )
     publish_folder(partial, final)
 
 

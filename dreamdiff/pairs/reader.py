@@ -121,7 +121,7 @@ class Pairs:
 
     @cached_property
     def content_sha256(self) -> str:
-        """Digest of what the store holds: every column, the EEG, the images, classes and splits; its path and recipe do not count.
+        """Digest of what the store holds: every column, the EEG and what it is in, images, classes and splits; its path and recipe do not count.
 
         Results are keyed by it, so that a store that was made again with other content is not taken for the old one.
         """
@@ -132,7 +132,13 @@ class Pairs:
         columns = {name: sha256_array(values) for name, values in self._all.items()}
         splits = {name: sha256_array(numbers) for name, numbers in sorted(self._stored_splits.items())}
         images = {"names": self.image_names, "sha256": self.image_sha256}
-        return sha256_json({"eeg": eeg, "columns": columns, "splits": splits, "images": images, "classes": self.classes})
+        meaning = {
+            name: {key: facts.get(key) for key in ("sfreq", "t0", "unit", "channels", "n_channels", "pad_map")}
+            for name, facts in self.attributes.items()
+        }
+        return sha256_json({
+            "eeg": eeg, "meaning": meaning, "columns": columns, "splits": splits, "images": images, "classes": self.classes,
+        })  # fmt: skip
 
     @property
     def person(self) -> np.ndarray:

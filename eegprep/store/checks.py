@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eegprep.errors import StoreError
+from eegprep.folders import is_desktop_file
 from eegprep.store.commit import Commit, StoredFile, attributes_digest, parse_node
 from eegprep.store.names import inside, open_inside, read_inside
 
@@ -123,7 +124,8 @@ def _files(folder: Path) -> Iterator[str]:
     for place, folders, names in os.walk(folder):
         links = [name for name in folders if (Path(place) / name).is_symlink()]
         for name in (*names, *links):
-            yield (Path(place) / name).relative_to(folder).as_posix()
+            if not is_desktop_file(name):
+                yield (Path(place) / name).relative_to(folder).as_posix()
 
 
 def _failed(folder: Path, problem: Problem) -> Verification:

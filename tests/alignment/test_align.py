@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_alignment import WIDTH, make_pairs, small_config, vectors_file
+from tiny_pairs import tiny_pairs
 
 import dreamdiff
 from dreamdiff.alignment.data import centres
@@ -80,6 +81,18 @@ def test_a_killed_run_ends_like_one_that_was_not_killed(parts, tmp_path):
     assert result.resumed_from == 6
     digests = [hashlib.sha256((tmp_path / name / "model.safetensors").read_bytes()).digest() for name in ("whole", "parts")]
     assert digests[0] == digests[1]
+
+
+def test_pairs_that_were_made_again_are_other_pairs(parts, tmp_path):
+    """The same path and recipe with other EEG: the run in the folder is not that of these pairs, finished or not."""
+    pairs, target = parts
+    align(pairs, tmp_path / "run", small_config("loop.max_steps=2"), targets=[target])
+    recipe = dict(Pairs.open(pairs).recipe)
+    remade = tiny_pairs(tmp_path / "pairs.zarr", per_class=32, noise=0.9, recipe=recipe)  # the same pictures
+    assert Pairs.open(remade).fingerprint == Pairs.open(pairs).fingerprint
+
+    with pytest.raises(CheckpointError, match="pairs_content"):
+        align(remade, tmp_path / "run", small_config("loop.max_steps=2"), targets=[target])
 
 
 def test_test_trials_and_their_pictures_are_never_read(parts, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import socket
@@ -106,6 +107,29 @@ def test_quick_gelu_that_does_not_belong_is_refused(folder, architecture, tmp_pa
     with pytest.raises(ModelError, match=r"trained with quick_gelu = True.*Tiny has False"):
         load_clip(f"Tiny:{quick / 'open_clip_model.safetensors'}")
     assert load_clip(f"Tiny-quickgelu:{quick / 'open_clip_model.safetensors'}").checked
+
+
+def test_one_file_under_two_names_is_two_models(folder, architecture, tmp_path):
+    """The same tensors fit both activations: the vectors are kept apart, and each name says what it took for granted."""
+    bare = tmp_path / "weights.safetensors"
+    shutil.copy(folder / "open_clip_model.safetensors", bare)
+    plain, quick = (load_clip(f"{name}:{bare}") for name in ("Tiny", "Tiny-quickgelu"))
+
+    assert plain.fingerprint != quick.fingerprint
+    assert any("activation (GELU) is assumed from the name Tiny;" in line for line in plain.remarks)
+    assert any("activation (QuickGELU) is assumed from the name Tiny-quickgelu" in line for line in quick.remarks)
+
+
+def test_a_file_that_open_clip_knows_is_refused_under_the_wrong_name(folder, architecture, tmp_path, monkeypatch):
+    """OpenAI publishes its weights under their SHA-256."""
+    bare = tmp_path / "weights.safetensors"
+    shutil.copy(folder / "open_clip_model.safetensors", bare)
+    url = f"https://example.org/{hashlib.sha256(bare.read_bytes()).hexdigest()}/Tiny.pt"
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "Tiny", {"openai": {"url": url, "quick_gelu": True}})
+
+    with pytest.raises(ModelError, match=r"open_clip's 'openai' of Tiny, trained with quick_gelu = True"):
+        load_clip(f"Tiny:{bare}")
+    assert load_clip(f"Tiny-quickgelu:{bare}").fingerprint
 
 
 def test_the_activation_is_part_of_the_fingerprint(folder, tmp_path):

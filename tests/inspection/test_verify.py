@@ -119,6 +119,15 @@ def test_a_whole_corpus_is_whole(built):
     assert found.problems == () and found.checked == 3 and found.bytes > 0 and "whole and unchanged" in found.text
 
 
+def test_files_that_macos_lays_beside_others_are_passed_over(corpus):
+    """A foreign disk that was once in a Mac: every file has a `._` twin."""
+    for path in list(corpus.rglob("*")):
+        (path.parent / f"._{path.name}").write_bytes(b"\0\5\26\7")
+    (corpus / ".DS_Store").write_bytes(b"x")
+
+    assert verify(corpus).problems == ()
+
+
 def test_a_file_beside_the_groups_is_extra(corpus):
     """Somebody's notes in the store; not deleted for them."""
     (corpus / "notes.txt").write_text("x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import zarr
 
 from dreamdiff.pairs import image_cache
 from dreamdiff.pairs.image_cache import cached_rows
@@ -88,7 +89,7 @@ def test_a_damaged_segment_is_named(tmp_path):
     segment = next(p for p in (tmp_path / "c" / "latents-key").iterdir() if p.is_dir())
     (segment / "zarr.json").write_text("{")
 
-    with pytest.raises(StoreError, match="not a segment of an image cache"):
+    with pytest.raises(StoreError, match="a damaged segment of an image cache"):
         cached_rows(tmp_path / "c", "latents", "key", ["1"], rows_of(["1"], []))
 
 
@@ -97,3 +98,51 @@ def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "c").write_text("")
     with pytest.raises(StoreError, match="not a folder"):
         cached_rows(tmp_path / "c", "latents", "key", ["1"], rows_of(["1"], []))
+
+
+def segment_of(folder, key="key"):
+    return next(p for p in (folder / f"latents-{key}").iterdir() if p.is_dir())
+
+
+def exchange(first, second):
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+
+
+@pytest.mark.parametrize("damage", ["two files exchanged", "names exchanged", "shape altered", "of another preprocessing"])
+def test_rows_are_never_those_of_other_images(tmp_path, damage):
+    """Each file is whole for itself then, and every checksum in it fits."""
+    digests = ["1", "2", "3", "4"]
+    cached_rows(tmp_path, "latents", "key", digests, rows_of(digests, []), batch=2)
+    segment = segment_of(tmp_path)
+    if damage == "two files exchanged":
+        exchange(segment / "rows/c/0/0/0", segment / "rows/c/1/0/0")
+    elif damage == "names exchanged":
+        root = (segment / "zarr.json").read_text()
+        (segment / "zarr.json").write_text(root.replace('["1","2"', '["2","1"'))
+        assert (segment / "zarr.json").read_text() != root
+    elif damage == "shape altered":
+        node = (segment / "rows/zarr.json").read_text()
+        (segment / "rows/zarr.json").write_text(node.replace("crc32c", "crc32c "))
+    else:
+        cached_rows(tmp_path, "latents", "other", digests, rows_of(digests, []), batch=2)
+        segment.rename(segment_of(tmp_path, "other").parent / "moved")
+
+    with pytest.raises(StoreError, match="a damaged segment of an image cache"):
+        cached_rows(tmp_path, "latents", "other" if "another" in damage else "key", digests, rows_of(digests, []), batch=2)
+
+
+def test_a_cache_of_the_first_version_is_read(tmp_path):
+    """Release 0.1.0 wrote rows without a digest of its files; hours of encoding are in them."""
+    segment = zarr.open_group(
+        tmp_path / "latents-key" / "s",
+        mode="w",
+        attributes={"format": "dreamdiff-image-cache", "version": 1, "kind": "latents", "key": "key", "images": ["a", "b"]},
+    )
+    rows = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    segment.create_array("rows", data=rows)
+
+    found = cached_rows(tmp_path, "latents", "key", ["b", "a"], lambda chosen: 1 / 0)
+
+    np.testing.assert_array_equal(found.read([0, 1]), rows[::-1])

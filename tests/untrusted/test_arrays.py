@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,46 @@ def test_a_missing_file_is_an_error(tmp_path: Path):
     """With its name."""
     with pytest.raises(CheckpointError, match=r"gone\.npy does not exist"):
         arrays.load(tmp_path / "gone.npy")
+
+
+def test_an_npz_file_of_arrays_is_read(tmp_path: Path):
+    """Packed or not, as numpy reads it."""
+    for number, write in enumerate((np.savez, np.savez_compressed)):
+        write(tmp_path / f"{number}.npz", vectors=np.arange(6.0).reshape(2, 3), names=np.array(["a", "b"]))
+        found = arrays.load_npz(tmp_path / f"{number}.npz")
+
+        np.testing.assert_array_equal(found["vectors"], [[0, 1, 2], [3, 4, 5]])
+        assert found["names"].tolist() == ["a", "b"]
+
+
+def npz_with(path: Path, content: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("vectors.npy", content)
+    return path
+
+
+@pytest.mark.parametrize("what", ["one bit", "cut", "empty", "a .npy file", "objects", "a promise of terabytes", "no array"])
+def test_an_npz_file_that_is_none_is_an_error_of_our_own(tmp_path: Path, what: str):
+    """zipfile, zlib and numpy raise seven kinds of their own."""
+    file = tmp_path / "x.npz"
+    np.savez_compressed(file, vectors=np.random.default_rng(0).normal(size=(50, 3)))
+    whole = file.read_bytes()
+    if what == "one bit":
+        file.write_bytes(whole[:300] + bytes([whole[300] ^ 8]) + whole[301:])
+    elif what == "cut":
+        file.write_bytes(whole[:-30])
+    elif what == "empty":
+        file.write_bytes(b"")
+    elif what == "a .npy file":
+        np.save(tmp_path / "x.npy", np.zeros(3))
+        file = tmp_path / "x.npy"
+    elif what == "objects":
+        np.savez(file, vectors=np.array([{"a": 1}], dtype=object))
+    elif what == "a promise of terabytes":
+        head = b"{'descr': '<f8', 'fortran_order': False, 'shape': (200000000000, 8), }".ljust(117) + b"\n"
+        npz_with(file, b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head)
+    else:
+        npz_with(file, b"hello")
+
+    with pytest.raises(CheckpointError, match="not an npz file of plain arrays"):
+        arrays.load_npz(file)

@@ -1,30 +1,38 @@
 """Attack every command, store and reader, and print the table of outcomes: `make attack`.
 
-    .venv/bin/python tools/attack/run.py [--quick] [--seed 0] [--only kills,flips] [--names build,corpus] [--write docs/reliability.md]
+    .venv/bin/python tools/attack/run.py [--quick] [--seed 0] [--only kills,flips] [--names build,corpus] [--workers 2]
+                                         [--keep FOLDER] [--write docs/reliability.md]
 
 A full run takes about an hour on two cores: at least 500 kills, 200 injected errors, 500 flipped bits and 200 hostile files. `--quick`
-takes less than two minutes and is part of the tests. Exit 0 when nothing was lost, silently wrong, crashed, written outside or over its limit.
+takes less than two minutes and is part of the tests. With `--keep` the outcomes stay in FOLDER: a campaign that was stopped goes on
+there, and attacks that ended badly are tried again. Exit 0 when nothing was lost, silently wrong, crashed, written outside or over its limit.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import os
 import sys
 import tempfile
 import time
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+_HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(_HERE), str(_HERE.parents[1] / "tests")]  # models and pairs of tiny size are those of the tests
 
 import campaign  # noqa: E402
+import journal  # noqa: E402
 import targets_dreamdiff  # noqa: E402
 import targets_eegprep  # noqa: E402
 
-FULL = {"kills": 520, "errors": 240, "flips": 560}
+FULL = {"kills": 320, "errors": 240, "flips": 560}  # a round of kills sends 1.75 signals on average
 QUICK = {"kills": 12, "errors": 24, "flips": 40}
 BEGIN, END = "<!-- outcomes: written by tools/attack/run.py -->", "<!-- end of outcomes -->"
 
@@ -36,59 +44,112 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(campaign.KINDS), help="kinds of attack")
     parser.add_argument("--names", default="", help="only what has one of these words in its name")
     parser.add_argument("--seconds", type=float, help="begin no new attack after this; default 100 with --quick, else 5400")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="make so many times as many attacks on each target, at least one"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="targets that are attacked at the same time")
+    parser.add_argument("--keep", type=Path, help="folder for the outcomes; a campaign that is in it goes on")
     parser.add_argument("--write", type=Path, help="put the table into this document")
     given = parser.parse_args()
     limit = given.seconds or (100.0 if given.quick else 5400.0)
     with tempfile.TemporaryDirectory(prefix="attack-") as folder:
-        tally = attack(Path(folder), given, limit)
-    print(tally.table())
-    for line in tally.bad:
-        print(f"BAD {line}")
+        keep = given.keep or Path(folder)
+        keep.mkdir(parents=True, exist_ok=True)
+        book = journal.Journal(keep / f"outcomes-{given.seed}.jsonl")
+        failed = attack(Path(folder), given, limit, book)
+        book.clean()
+        entries = book.entries()
+    print(journal.table(entries))
+    bad = [entry for entry in entries if entry.outcome in journal.BAD]
+    for entry in bad:
+        print(f"BAD {entry.kind}, {entry.name}, {entry.number}: {entry.outcome}: {entry.said}")
+    for line in failed:
+        print(f"NOT TRIED {line}")
     if given.write:
-        _write(given.write, tally, given.seed)
-    return 1 if tally.bad else 0
+        _write(given.write, entries, given.seed)
+    return 1 if bad or failed else 0
 
 
-def attack(work: Path, given: argparse.Namespace, limit: float) -> campaign.Tally:
-    """All attacks that were asked for, each kind with an equal part of the time that is left."""
-    os.environ.update(HOME=str(work), XDG_CACHE_HOME=str(work / "cache"), HF_HUB_OFFLINE="1", MNE_LOGGING_LEVEL="ERROR")
+Job = tuple[str, Any, int]
+
+
+def jobs_of(given: argparse.Namespace) -> list[Job]:
+    """(kind, target, how many attacks), the longest first."""
     counts, words = QUICK if given.quick else FULL, [word for word in given.names.split(",") if word]
-    kinds = [kind for kind in campaign.KINDS if kind in given.only.split(",")]
-    tally, end = campaign.Tally(), time.monotonic() + limit
-
-    def chosen(what: str) -> list:  # type: ignore[type-arg]
-        everything = [*getattr(targets_eegprep, what), *getattr(targets_dreamdiff, what)]
-        return [item for item in everything if not words or any(word in item.name for word in words)]
-
-    for number, kind in enumerate(kinds):
-        deadline = time.monotonic() + (end - time.monotonic()) / (len(kinds) - number)
-        items = chosen({"kills": "COMMANDS", "errors": "COMMANDS", "flips": "STORES", "files": "HOSTILE"}[kind])
+    found: list[Job] = []
+    for kind in campaign.KINDS:
+        if kind not in given.only.split(","):
+            continue
+        what = {"kills": "COMMANDS", "errors": "COMMANDS", "flips": "STORES", "files": "HOSTILE"}[kind]
+        items = [*getattr(targets_eegprep, what), *getattr(targets_dreamdiff, what)]
         if given.quick:  # some of everything, others with another seed
+            items = [item for item in items if kind == "files" or item.share >= 1]
             step = max(1, len(items) // (24 if kind == "files" else 2))
             items = items[given.seed % step :: step]
-        for place, item in enumerate(items):
-            seconds = (deadline - time.monotonic()) / (len(items) - place)
-            if seconds <= 0 and kind == "files" and place:
-                break
-            one = campaign.Campaign(work, given.seed, seconds, tally)
-            print(f"{kind}: {item.name}", file=sys.stderr, flush=True)
-            if kind == "files":
-                one.files(item)
-            else:
-                getattr(one, kind)(item, -(-counts[kind] // len(items)))
-    return tally
+        shares = sum(getattr(item, "share", 1.0) for item in items)
+        items = [item for item in items if not words or any(word in item.name for word in words)]
+        each = given.scale * counts.get(kind, 0) / shares
+        found += [(kind, item, max(1, math.ceil(each * getattr(item, "share", 1.0)))) for item in items]
+    return sorted(found, key=lambda job: (job[0] == "files", getattr(job[1], "share", 1.0)))
 
 
-def _write(path: Path, tally: campaign.Tally, seed: int) -> None:
+def attack(work: Path, given: argparse.Namespace, limit: float, book: journal.Journal) -> list[str]:
+    """Make all attacks that are still to be made, `workers` targets at a time; returns what could not be tried."""
+    os.environ.update(HOME=str(work), XDG_CACHE_HOME=str(work / "cache"), HF_HUB_OFFLINE="1", MNE_LOGGING_LEVEL="ERROR")
+    jobs, end = jobs_of(given), time.monotonic() + limit
+    running: dict[int, str] = {}
+    failed: list[str] = []
+
+    def wait() -> None:
+        pid, status = os.wait()
+        if name := running.pop(pid, ""):
+            failed.extend([name] if status else [])
+
+    for number, (kind, item, count) in enumerate(jobs):
+        while len(running) >= given.workers:
+            wait()
+        seconds = (end - time.monotonic()) * given.workers / (len(jobs) - number)
+        if seconds <= 0:
+            failed.append(f"{kind}, {item.name}: the time was over")
+            continue
+        print(f"{datetime.now(UTC):%H:%M:%S} {kind}: {item.name}", file=sys.stderr, flush=True)
+        pid = os.fork()
+        if pid == 0:
+            _one(campaign.Campaign(work / f"{number:04d}", given.seed, seconds, book), kind, item, count)
+        running[pid] = f"{kind}, {item.name}"
+    while running:
+        wait()
+    return failed
+
+
+def _one(one: campaign.Campaign, kind: str, item: Any, count: int) -> None:
+    """A job, in a process of its own, which ends here."""
+    code = 1
+    try:
+        one.work.mkdir(parents=True, exist_ok=True)
+        one.files(item) if kind == "files" else getattr(one, kind)(item, count)
+        code = 0
+    except BaseException as error:
+        print(f"{kind}, {item.name}: {error}", file=sys.stderr)
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _write(path: Path, entries: list[journal.Entry], seed: int) -> None:
     text = path.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
+    signals = sum(entry.signals for entry in entries)
     sums = (
-        f"{tally.signals} kills and interrupts in {tally.total('kills')} rounds, {tally.total('errors')} injected errors, "
-        f"{tally.total('flips')} flipped bits and damaged files, {tally.total('files')} hostile files"
+        f"{signals} kills and interrupts in {journal.total(entries, 'kills')} rounds, {journal.total(entries, 'errors')} injected errors, "
+        f"{journal.total(entries, 'flips')} flipped bits and damaged files, {journal.total(entries, 'files')} hostile files"
     )
     day = datetime.now(UTC).date().isoformat()
-    path.write_text(f"{before}{BEGIN}\n{day}, seed {seed}: {sums}.\n\n{tally.table()}\n{END}{after}", encoding="utf-8")
+    path.write_text(f"{before}{BEGIN}\n{day}, seed {seed}: {sums}.\n\n{journal.table(entries)}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import targets_models
+import targets_training
 from campaign import Command, Hostile, Stored
 
 from dreamdiff.pairs.reader import Pairs
@@ -46,6 +47,9 @@ def read_pairs(path: Path) -> Any:
     return columns, splits, pairs.classes, pairs.image_names, pairs.image_sha256, pictures, pairs.eeg().tobytes()
 
 
-COMMANDS: list[Command] = [Command("pairs", lambda inputs: None, lambda inputs, out: write_pairs(out)), *targets_models.COMMANDS]
-STORES: list[Stored] = [Stored("pairs", _pairs, read_pairs), *targets_models.STORES]
-HOSTILE: list[Hostile] = [*targets_models.HOSTILE]
+COMMANDS: list[Command] = [
+    Command("pairs", lambda inputs: None, lambda inputs, out: write_pairs(out)),
+    *targets_training.COMMANDS,
+]
+STORES: list[Stored] = [Stored("pairs", _pairs, read_pairs), *targets_models.STORES, *targets_training.STORES]
+HOSTILE: list[Hostile] = [*targets_models.HOSTILE, *targets_training.HOSTILE]

@@ -1,4 +1,4 @@
-"""Weights, checkpoints, pictures and training: killed, flipped, and sent by strangers."""
+"""Weights, checkpoints and pictures: flipped, and sent by strangers."""
 
 from __future__ import annotations
 
@@ -12,42 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import recordings
 import torch
-from campaign import Command, Hostile, Stored
-from harness import Ended, tree
+from campaign import Hostile, Stored
+from harness import Ended
 
-import eegprep
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.encoders.mae import MaskedSignalModel, masked_signal_preset
 from dreamdiff.pairs.decoding import decode_image
-from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
-from dreamdiff.pretraining.pretrain import pretrain
 from dreamdiff.programs.convert import convert_pretrained, export_pretrained
 from dreamdiff.untrusted import arrays, checkpoints
-from eegprep.settings import resolve
-
-
-def _corpus(inputs: Path) -> None:
-    eegprep.build(recordings.people(inputs / "rec", 1), inputs / "c.zarr")
-
-
-def _train(inputs: Path, out: Path) -> None:
-    torch.set_num_threads(1)
-    settings = [
-        "loop.max_steps=12",
-        "loop.tracker=none",
-        "loop.device=cpu",
-        "loop.checkpoint_steps=3",
-        "data.batch_size=4",
-        "data.validation=none",
-    ]
-    pretrain(str(inputs / "c.zarr"), out, resolve(PretrainConfig, presets=PRETRAIN_PRESETS, preset="tiny", assignments=settings))
-
-
-def _weights(out: Path) -> dict[str, str]:
-    """What must not depend on kills: weights and configuration at the end of the run, not logs with times."""
-    return {name: digest for name, digest in tree(out).items() if name in ("model.safetensors", "config.json")}
 
 
 def _model(folder: Path) -> Path:
@@ -74,7 +47,6 @@ def _read_checkpoint(path: Path) -> Any:
     return _state(MaskedSignalModel.from_pretrained(path.parent / f"out-{os.getpid()}"))
 
 
-COMMANDS = [Command("train msm", _corpus, _train, _weights)]
 STORES = [
     Stored("model folder", _model, _read_model),
     Stored("checkpoint .pth", _checkpoint, _read_checkpoint, lambda path: [path]),
