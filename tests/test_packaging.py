@@ -104,7 +104,7 @@ GROUPS = list(PROJECT["dependency-groups"])
 def test_every_imported_module_is_declared(top, extras, groups):
     """What another package happens to bring is gone after its next release."""
     known, homes = declared(extras, groups), packages_distributions()
-    if top in {"benchmarks", "tests"}:  # helpers beside the tests, and a module that a test makes up
+    if top in {"benchmarks", "tests", "tools"}:  # helpers beside the tests, and a module that a test makes up
         beside = {path.stem for path in (ROOT / "tests").rglob("*")} - set(homes) | {"nemar"}
         homes |= {name: ["eeg-dreamdiff"] for name in beside}
     missing = {

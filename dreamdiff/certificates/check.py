@@ -53,7 +53,7 @@ def check_report(report: str | Path, *, model: str | Path | None = None, pairs: 
     if not isinstance(certificate, dict):
         raise DataError(f"{file}: holds accuracies without a certificate", FIX)
     stated = content.get("predictions") or {}
-    predictions = file.parent / str(stated.get("file", "predictions.npz"))
+    predictions = file.parent / Path(str(stated.get("file", "predictions.npz"))).name  # beside the report, wherever it says
     if not predictions.is_file():
         raise DataError(f"{predictions}: missing; no accuracy of the report can be computed again", FIX)
     problems: list[str] = []

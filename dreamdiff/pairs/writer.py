@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from dreamdiff.pairs.decoding import decode_noted
 from dreamdiff.pairs.format import _SUBJECT, COLUMNS, FORMAT, SHARD, VERSION, Provenance, group_attributes
 from dreamdiff.pairs.images import read_image_file
-from eegprep.atomic import partial_path, publish_folder
+from eegprep.atomic import partial_path, publish_folder, remove
 from eegprep.corpus.shards import stored_checksums
 from eegprep.errors import DataError, StoreError
+from eegprep.locks import OWNER, folder_lock
 from eegprep.provenance import fingerprint, installed, sha256_array
-from eegprep.store.commit import finish_root, group_node
+from eegprep.store.commit import finish_root, group_node, write_node
 from eegprep.store.format import CHECKSUMS
 from eegprep.store.group import GroupFiles
 
@@ -76,15 +78,25 @@ class PairsWriter:
         }  # fmt: skip
         self._subjects: dict[str, int] = {}
         self._n_images = -1
+        self._lock = ExitStack()
+        weakref.finalize(self, self._lock.close)
         self.complete = self._already_there()
         if not self.complete:
+            self._lock.enter_context(folder_lock(self.partial, again=True, refused=self._refused))
+            self.complete = self._already_there()  # by whoever had the lock before
+        if self.complete:
+            self._lock.close()
+            with suppress(OSError):
+                self.partial.rmdir()
+        else:
             self._begin()
 
     def __enter__(self) -> PairsWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave what is finished for the next run; nothing to close."""
+        """Leave what is finished for the next run."""
+        self._lock.close()
 
     def set_images(self, images_NHWC: np.ndarray, names: Sequence[str]) -> None:
         """Store the pixels of all images: (m, h, w, 3) uint8, with a name each."""
@@ -190,6 +202,8 @@ class PairsWriter:
         files = [path.relative_to(self.partial).as_posix() for path in self.partial.rglob("*") if path.is_file()]
         finish_root(self.partial, root, [name for name in files if name != "zarr.json" and not name.startswith(".")])
         publish_folder(self.partial, self.path)
+        (self.path / OWNER).unlink(missing_ok=True)
+        self._lock.close()
         self.complete = True
 
     def _already_there(self) -> bool:
@@ -204,16 +218,22 @@ class PairsWriter:
                 f"wanted {self._root['fingerprint'][:12]})",
                 "choose another name for --out, or remove the store",
             )
+        if attributes.get("complete"):
+            (self.path / OWNER).unlink(missing_ok=True)  # of a process that was killed after the store had got its name
         return bool(attributes.get("complete"))
+
+    def _refused(self, holder: str, fix: str) -> StoreError:
+        return StoreError(f"{self.path}: another process is writing this store ({holder})", f"{fix}, or choose another output")
 
     def _begin(self) -> None:
         """Take up the folder of an interrupted run of the same recipe, or start a new one."""
         begun = group_attributes(self.partial)
         if (begun.get("version"), begun.get("fingerprint")) != (VERSION, self._root["fingerprint"]):
-            shutil.rmtree(self.partial, ignore_errors=True)
-            self.partial.parent.mkdir(parents=True, exist_ok=True)
-            root = zarr.open_group(self.partial, mode="w", zarr_format=3)
-            root.attrs.put({"format": FORMAT, "version": VERSION, "complete": False, "fingerprint": self._root["fingerprint"]})
+            for leftover in self.partial.iterdir():
+                if leftover.name != OWNER:
+                    remove(leftover)
+            begun = {"format": FORMAT, "version": VERSION, "complete": False, "fingerprint": self._root["fingerprint"]}
+            write_node(self.partial, group_node(begun))
 
     def _fresh(self, name: str) -> zarr.Group:
         """An empty folder beside the group `name`, in which it is prepared."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dreamdiff.untrusted.tensors import load_tensors, read_metadata, save_tensors
+from dreamdiff.untrusted.tensors import check_tensors, load_tensors, read_metadata, save_tensors
 from eegprep.errors import CheckpointError
 
 
@@ -22,6 +22,7 @@ def best_score(run_dir: Path) -> float | None:
     file = best_file(run_dir)
     if not file.is_file():
         return None
+    check_tensors(file)
     return float(read_metadata(file).get("score", "inf"))
 
 

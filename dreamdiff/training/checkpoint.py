@@ -4,7 +4,7 @@
         model.safetensors       trainable parameters and persistent buffers
         optimizer.safetensors   `<state>.<parameter>` tensors
         average.safetensors     the moving average, if one is kept
-        state.json              step, stream position, gradient scale, sha256 of every other file
+        state.json              step, stream position, gradient scale, sha256 of every other file and, since version 2, of itself
         config.json ...         what the stage adds
 
 Nothing is ever pickled. The folder is prepared under a hidden name, flushed to the disk and renamed.
@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from dreamdiff.untrusted.tensors import load_tensors, save_tensors
 from eegprep import atomic
 from eegprep.errors import CheckpointError
-from eegprep.provenance import sha256_file
+from eegprep.provenance import sha256_file, sha256_json
 
 FOLDER = "checkpoints"
 
 STATE_FILE = "state.json"
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 RUN_FILE = "run.json"
 
@@ -67,7 +67,8 @@ def save(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     digests = {file.name: sha256_file(file) for file in sorted(partial.iterdir())}
-    atomic.write_json(partial / STATE_FILE, {"version": STATE_VERSION, "step": step, "files": digests, **state})
+    content = {"version": STATE_VERSION, "step": step, "files": digests, **state}
+    atomic.write_json(partial / STATE_FILE, {**content, "sha256": _digest(content)})
     atomic.publish_folder(partial, final)
     for old in folders(run_dir)[:-keep]:
         shutil.rmtree(old)
@@ -105,16 +106,23 @@ def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
         state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        if state["version"] != STATE_VERSION:
-            return f"{folder.name}: version {state['version']} (this release reads {STATE_VERSION})"
+        if state["version"] not in (1, STATE_VERSION):
+            return f"{folder.name}: version {state['version']} (this release reads up to {STATE_VERSION})"
+        if (state["version"] > 1 or "sha256" in state) and state["sha256"] != _digest(state):
+            return f"{folder.name}/{STATE_FILE}: not what was written (sha256 differs)"
         for name, digest in state["files"].items():
             if not (folder / name).is_file():
                 return f"{folder.name}/{name}: missing"
             if sha256_file(folder / name) != digest:
                 return f"{folder.name}/{name}: not what was written (sha256 differs)"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"{folder.name}/{STATE_FILE}: cannot be read ({type(error).__name__})"
     return None
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    """Of everything in state.json but the digest itself, as it is after reading."""
+    return sha256_json(json.loads(json.dumps({key: value for key, value in state.items() if key != "sha256"})))
 
 
 def read_state(folder: Path) -> Mapping[str, Any]:
@@ -194,8 +202,10 @@ def same_run(
         return False
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        raise CheckpointError(f"{file}: not JSON", "choose a new folder for --out") from None
+    except (ValueError, RecursionError):
+        stored = None
+    if not isinstance(stored, dict):
+        raise CheckpointError(f"{file}: not the JSON of a run", "choose a new folder for --out")
     if current_form is not None:
         stored = current_form(stored)
     expected = json.loads(json.dumps(identity))

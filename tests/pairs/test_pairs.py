@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import pickle
 import random
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +238,27 @@ def test_a_finished_store_is_left_alone_and_another_recipe_is_refused(store: Pat
     assert writer(store).complete
     with pytest.raises(StoreError, match="pairs of another recipe"):
         writer(store, recipe={"kind": "other"})
+
+
+def test_two_writers_of_one_store_do_not_meet(tmp_path: Path):
+    """They would prepare the same hidden folder, and each would remove what the other wrote."""
+    read, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        held = writer(tmp_path / "p.zarr")
+        os.write(write_end, b"x")
+        time.sleep(60)
+        os._exit(int(held.complete))
+    os.read(read, 1)
+    try:
+        with pytest.raises(StoreError, match=rf"another process is writing this store \(process {child} "):
+            writer(tmp_path / "p.zarr")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+    make(tmp_path / "p.zarr")  # the lock goes with its process
+    assert not list((tmp_path / "p.zarr").rglob(".*")) and [path.name for path in tmp_path.iterdir()] == ["p.zarr"]
 
 
 def test_a_folder_that_is_something_else_is_not_overwritten(tmp_path: Path):

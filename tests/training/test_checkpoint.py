@@ -43,6 +43,30 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_named(tmp_pa
     assert len(problems) == 1 and problems[0].startswith("step-00000002/")
 
 
+@pytest.mark.parametrize(("old", "new"), [('"epoch": 2', '"epoch": 3'), ('"step": 2', '"step": 7'), ('"sha256":', '"sha257":')])
+def test_a_changed_position_is_not_believed(tmp_path, old, new) -> None:
+    """One flipped bit in state.json would train on from another place, in silence."""
+    write(tmp_path, 1)
+    file = write(tmp_path, 2) / "state.json"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+    folder, problems = checkpoint.latest(tmp_path)
+
+    assert folder.name == "step-00000001" and problems[0].startswith("step-00000002/state.json")
+
+
+def test_a_checkpoint_of_the_first_version_is_read(tmp_path) -> None:
+    """Runs of 0.1.0 resume; their state.json has no digest of itself."""
+    file = write(tmp_path, 2) / "state.json"
+    state = json.loads(file.read_text())
+    del state["sha256"]
+    file.write_text(json.dumps({**state, "version": 1}))
+
+    assert checkpoint.latest(tmp_path) is not None and checkpoint.read_state(file.parent)["epoch"] == 2
+
+
 def test_when_all_are_damaged_it_is_an_error(tmp_path) -> None:
     """Starting from nothing in silence would waste weeks."""
     (write(tmp_path, 1) / "model.safetensors").write_bytes(b"")

@@ -34,6 +34,7 @@ import targets_eegprep  # noqa: E402
 
 FULL = {"kills": 320, "errors": 240, "flips": 560}  # a round of kills sends 1.75 signals on average
 QUICK = {"kills": 12, "errors": 24, "flips": 40}
+FILE_WEIGHT = 0.05  # time of one hostile file, relative to all attacks of a kind on one target
 BEGIN, END = "<!-- outcomes: written by tools/attack/run.py -->", "<!-- end of outcomes -->"
 
 
@@ -108,7 +109,8 @@ def attack(work: Path, given: argparse.Namespace, limit: float, book: journal.Jo
     for number, (kind, item, count) in enumerate(jobs):
         while len(running) >= given.workers:
             wait()
-        seconds = (end - time.monotonic()) * given.workers / (len(jobs) - number)
+        left = sum(FILE_WEIGHT if of == "files" else 1.0 for of, _, _ in jobs[number:])
+        seconds = (end - time.monotonic()) * given.workers / left
         if seconds <= 0:
             failed.append(f"{kind}, {item.name}: the time was over")
             continue
