@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamdiff.certificates.records import REQUIRED, accuracy_of, path_row, read_predictions
+from dreamdiff.certificates.records import DIGEST, REQUIRED, accuracy_of, path_row, read_predictions, report_digest
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ToolkitError
 from eegprep.provenance import sha256_file, sha256_json
@@ -48,7 +48,13 @@ def check_report(report: str | Path, *, model: str | Path | None = None, pairs: 
         DataError: what does not hold; all findings are counted and the first ones named.
     """
     file = Path(report) / "report.json" if Path(report).is_dir() else Path(report)
-    content = _read(file)
+    try:
+        return _checked(file, _read(file), model, pairs)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
+        raise DataError(f"{file}: does not have the parts of a report ({type(error).__name__}: {error})", FIX) from None
+
+
+def _checked(file: Path, content: Mapping[str, Any], model: str | Path | None, pairs: str | Path | None) -> Checked:
     certificate = content.get("certificate")
     if not isinstance(certificate, dict):
         raise DataError(f"{file}: holds accuracies without a certificate", FIX)
@@ -68,6 +74,8 @@ def check_report(report: str | Path, *, model: str | Path | None = None, pairs: 
     more, further = _other_figures(content, arrays)
     hashes, changed = _inputs(content.get("identity") or {}, model, pairs, arrays)
     problems += wrong + further + changed
+    if content.get(DIGEST) != report_digest(content):
+        problems.append(f"{file.name} is not as it was written (SHA-256 differs)")
     if problems:
         rest = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise DataError(f"{file}: {len(problems)} findings: {'; '.join(problems[:3])}{rest}", FIX)
@@ -79,7 +87,7 @@ def _read(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})", "give report.json, or its folder") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(f"{file}: not JSON", "give report.json of `dreamdiff evaluate` or `dreamdiff retrieve`") from None
     if not isinstance(content, dict) or not str(content.get("format", "")).startswith("dreamdiff-"):
         raise DataError(f"{file}: not a report", "give report.json of `dreamdiff evaluate` or `dreamdiff retrieve`")
@@ -158,7 +166,7 @@ def _inputs(
     except (ToolkitError, OSError) as error:
         problems.append(f"the pairs are not at {where} ({str(error).splitlines()[0][:120]}): give --pairs")
         return known, problems
-    if store.fingerprint == stated.get("fingerprint"):
+    if (store.fingerprint, store.content_sha256) == (stated.get("fingerprint"), stated.get("content", store.content_sha256)):
         known.append("pairs")
     else:
         problems.append(f"the pairs at {where} are not those of the report")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dreamdiff.arrays import Array, Ints
 from dreamdiff.certificates.check import images_digest, model_digest
-from dreamdiff.certificates.records import write_predictions
+from dreamdiff.certificates.records import write_predictions, write_report
 from dreamdiff.diffusion.frozen_generator import FrozenGenerator
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
 from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
@@ -34,7 +34,6 @@ from dreamdiff.metrics import similarity as metrics
 from dreamdiff.metrics.measurement import Measurement
 from dreamdiff.pairs.audit import Audit, audit
 from dreamdiff.pairs.reader import Pairs
-from eegprep import atomic
 from eegprep.errors import DataError, ModelError, ToolkitError
 from eegprep.provenance import fingerprint, installed
 from eegprep.recording import ProgressCallback
@@ -107,7 +106,7 @@ def evaluate(
         generation, material, None if judged is None else accuracy.confusion(judged, scorer.labels_N), beside,
         certificate, predictions,
     )  # fmt: skip
-    atomic.write_json(out / "report.json", found.to_json())
+    write_report(out, found.to_json())
     return found
 
 

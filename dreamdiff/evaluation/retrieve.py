@@ -23,14 +23,13 @@ from dreamdiff.arrays import Array, Ints
 from dreamdiff.certificates.aligned import PictureVectors, certify_aligned, check_target
 from dreamdiff.certificates.check import images_digest, model_digest
 from dreamdiff.certificates.judging import CATEGORY, VectorJudge
-from dreamdiff.certificates.records import Certificate, write_predictions
+from dreamdiff.certificates.records import Certificate, write_predictions, write_report
 from dreamdiff.devices import choose_device
 from dreamdiff.metrics.measurement import Measurement, mean_measurement
 from dreamdiff.metrics.similarity import retrieval
 from dreamdiff.pairs.audit import Audit, audit
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.untrusted.arrays import load_npz
-from eegprep import atomic
 from eegprep.errors import CheckpointError, DataError, UsageError
 from eegprep.provenance import software_versions
 from eegprep.recording import ProgressCallback
@@ -129,7 +128,7 @@ def retrieve(
             "target": aligned.target_names[number], "training": aligned.config.training,
         },
         "pairs": {
-            "path": str(store.path), "fingerprint": store.fingerprint, "provenance": store.provenance,
+            "path": str(store.path), "fingerprint": store.fingerprint, "content": store.content_sha256, "provenance": store.provenance,
             "images_sha256": images_digest(store, test),
         },
         "split": {"name": split, "n_train": len(train), "n_evaluated": len(test)},
@@ -138,7 +137,7 @@ def retrieve(
     out.mkdir(parents=True, exist_ok=True)
     predictions = write_predictions(out, store.indices[test], certificate, found)
     result = Retrieval(identity, tuple(found), certificate, report, left_out, predictions)
-    atomic.write_json(out / "report.json", result.to_json())
+    write_report(out, result.to_json())
     return result
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gzip
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -20,13 +22,55 @@ def read(path: Path, reading: Reading) -> Content:
     """The EEG stream of a file with the events of its marker streams.
 
     Raises:
-        SourceError: `pyxdf` is not installed, or no stream is EEG.
+        SourceError: `pyxdf` is not installed, the file is damaged, or no stream is EEG.
     """
     try:
         import pyxdf
     except ImportError:
         raise needs_package(path, "pyxdf") from None
-    streams, _ = pyxdf.load_xdf(str(path), dejitter_timestamps=False, verbose=False)
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".xdfz" else path.open("rb") as file:
+            _check_promises(cast("IO[bytes]", file))
+        streams, _ = pyxdf.load_xdf(str(path), dejitter_timestamps=False, verbose=False)
+        return _content(path, streams, reading)
+    except SourceError:
+        raise
+    except Exception as error:  # of the reader, of XML and of gzip: each damage has its own
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise SourceError(
+            f"{path.name}: damaged, or not an XDF file ({reason})", "copy the file again, or leave it out"
+        ) from None
+
+
+def _check_promises(file: IO[bytes]) -> None:
+    """Raise ValueError where a chunk promises more samples than its bytes can hold: the reader makes room for all of them first."""
+    if file.read(4) != b"XDF:":
+        raise ValueError("it does not begin with XDF:")
+    row_bytes: dict[bytes, int] = {}
+    while head := file.read(1):
+        length = _number(file, head)
+        start, tag = file.tell(), file.read(2)
+        if tag == b"\2\0":
+            stream, text = file.read(4), file.read(min(length, 1 << 20))
+            count, kind = (re.search(rb"<%s>\s*(\w+)\s*</" % name, text) for name in (b"channel_count", b"channel_format"))
+            sizes = {b"string": 1, b"int8": 1, b"int16": 2, b"int32": 4, b"float32": 4}
+            row_bytes[stream] = 1 + (int(count[1]) if count else 1) * (sizes.get(kind[1], 8) if kind else 1)
+        elif tag == b"\3\0":
+            stream = file.read(4)
+            samples, least = _number(file, file.read(1)), row_bytes.get(stream, 2)
+            if samples * least > length:
+                raise ValueError(f"{samples:,} samples of at least {least} bytes are promised in {length:,} bytes")
+        file.seek(start + length)
+
+
+def _number(file: IO[bytes], head: bytes) -> int:
+    """A whole number of XDF, whose first byte says how many bytes follow."""
+    if head not in (b"\1", b"\4", b"\10"):
+        raise ValueError("a length is damaged")
+    return int.from_bytes(file.read(head[0]), "little")
+
+
+def _content(path: Path, streams: Sequence[Mapping[str, Any]], reading: Reading) -> Content:
     signals = [stream for stream in streams if _text(stream, "type").casefold() == "eeg" and np.ndim(stream["time_series"]) == 2]
     if not signals:
         kinds = ", ".join(sorted({_text(stream, "type") or "none" for stream in streams})) or "none"

@@ -273,6 +273,27 @@ def write_xdf(path, x_CT, times, names, marks):
     return path
 
 
+@pytest.mark.parametrize("damage", ["another file", "a billion samples", "a damaged length", "no XML"])
+def test_an_xdf_file_that_is_none_is_an_error_of_our_own(tmp_path, damage):
+    """The reader makes room for every sample that a chunk promises, and raises what comes out of its own insides."""
+    pytest.importorskip("pyxdf")
+    times = 1000 + np.arange(600) / 100
+    path = write_xdf(tmp_path / "a.xdf", np.zeros((2, 600)), times, ["Cz", "Pz"], [])
+    whole = path.read_bytes()
+    if damage == "another file":
+        path.write_bytes(b"\x80\x04pickle")
+    elif damage == "a billion samples":
+        place = whole.index(b"\4" + (600).to_bytes(4, "little"))
+        path.write_bytes(whole[: place + 1] + (10**9).to_bytes(4, "little") + whole[place + 5 :])
+    elif damage == "a damaged length":
+        path.write_bytes(whole[:4] + b"\x77" + whole[5:])
+    else:
+        path.write_bytes(whole.replace(b"<channel_count>", b"<channel_coun"))
+
+    with pytest.raises(SourceError, match=r"a.xdf: damaged, or not an XDF file"):
+        read(path)
+
+
 def test_xdf_is_read_where_pyxdf_is_installed(tmp_path):
     """Units and names of the stream, a gap, and markers of the other stream at their samples."""
     pytest.importorskip("pyxdf")

@@ -75,7 +75,7 @@ Job = tuple[str, Any, int]
 
 
 def jobs_of(given: argparse.Namespace) -> list[Job]:
-    """(kind, target, how many attacks), the longest first."""
+    """(kind, target, how many attacks)."""
     counts, words = QUICK if given.quick else FULL, [word for word in given.names.split(",") if word]
     found: list[Job] = []
     for kind in campaign.KINDS:
@@ -91,7 +91,7 @@ def jobs_of(given: argparse.Namespace) -> list[Job]:
         items = [item for item in items if not words or any(word in item.name for word in words)]
         each = given.scale * counts.get(kind, 0) / shares
         found += [(kind, item, max(1, math.ceil(each * getattr(item, "share", 1.0)))) for item in items]
-    return sorted(found, key=lambda job: (job[0] == "files", getattr(job[1], "share", 1.0)))
+    return sorted(found, key=lambda job: -getattr(job[1], "share", 1.0))  # what is quick comes first
 
 
 def attack(work: Path, given: argparse.Namespace, limit: float, book: journal.Journal) -> list[str]:
