@@ -9,6 +9,7 @@ import typer
 
 from .. import _output
 from .._app import dreamdiff_app
+from .._device import DeviceOption, TrainingPrecision
 
 
 @dreamdiff_app.command(
@@ -26,8 +27,8 @@ def adapt(
     unlabelled: Annotated[int | None, typer.Option(help="Whiten from so many trials, and read no label and no picture")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file over the preset `adapt`")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value over the file; repeatable")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16")] = None,
+    device: DeviceOption = None,
+    precision: TrainingPrecision = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never connect to the network")] = False,
 ) -> None:
     """Adapt a model of other people to a new person. Run again to resume."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .._app import dreamdiff_app
+from .._device import DeviceOption
 from .._output import emit_json, emit_table, note, progress
 
 
@@ -31,7 +32,7 @@ def retrieve(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of groups, controls and intervals")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting (repeat)")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
+    device: DeviceOption = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never connect to the network")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON")] = False,
 ) -> None:

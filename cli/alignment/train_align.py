@@ -9,6 +9,7 @@ import typer
 
 from .. import _output
 from .._app import train_app
+from .._device import DeviceOption, TrainingPrecision
 
 
 @train_app.command(
@@ -41,8 +42,8 @@ def align(
     preset: Annotated[str, typer.Option(help="default, jitter, few-labels or tiny")] = "default",
     config: Annotated[Path | None, typer.Option(help="TOML file over the preset")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value over the file; repeatable")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16")] = None,
+    device: DeviceOption = None,
+    precision: TrainingPrecision = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never connect to the network")] = False,
 ) -> None:
     """Align EEG to the vectors of images, without any U-Net. Run again to resume.

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .._app import dreamdiff_app
+from .._device import DeviceOption, TrainingPrecision
 from .._output import emit_json, note, progress
 
 
@@ -41,6 +42,8 @@ def ablate(
     scheduler: Annotated[
         str | None, typer.Option(help="Dask scheduler, e.g. tcp://HOST:8786, instead of local processes")
     ] = None,
+    device: DeviceOption = None,
+    precision: TrainingPrecision = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set finetune_epochs=20 (repeat)")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON")] = False,
@@ -55,7 +58,16 @@ def ablate(
     from dreamdiff.programs.tables import TABLE2, table1_text, table2_text
     from eegprep.settings import resolve
 
-    options = {"pairs": pairs, "store": store, "sd": sd, "clip": clip, "workers": workers, "scheduler": scheduler}
+    options = {
+        "pairs": pairs,
+        "store": store,
+        "sd": sd,
+        "clip": clip,
+        "workers": workers,
+        "scheduler": scheduler,
+        "device": device,
+        "precision": precision,
+    }
     name = preset or ("quick" if quick else "default")
     settings = resolve(AblateConfig, presets=ABLATE_PRESETS, preset=name, file=config, assignments=set_ or (), options=options)
     wanted = [part.strip() for part in rows.split(",")] if rows else list(TABLE2)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .._app import dreamdiff_app
+from .._device import DeviceOption, PicturePrecision
 from .._output import note, progress
 
 
@@ -27,6 +28,8 @@ def app(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="Another name that the page may be asked for under, such as that of a proxy")
     ] = None,
+    device: DeviceOption = None,
+    precision: PicturePrecision = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser")] = False,
 ) -> None:
     """Open a web page to try a model on trials or uploads."""
@@ -35,8 +38,8 @@ def app(
 
     if model is None:
         with progress("preparing the demo's model") as bar:
-            model, demo_pairs = demo.model_and_pairs(progress=bar)
+            model, demo_pairs = demo.model_and_pairs(device=device or "auto", progress=bar)
         pairs = pairs or demo_pairs
-    studio = Studio(model, pairs)
+    studio = Studio(model, pairs, device=device or "auto", precision=precision or "fp32")
     note("serving; stop with Ctrl-C")
     launch(studio, host=host, port=port, open_browser=open_browser, allowed_hosts=allow_host or ())

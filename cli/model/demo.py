@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .._app import dreamdiff_app
+from .._device import DeviceOption, TrainingPrecision
 from .._output import note, progress
 
 
@@ -20,6 +21,8 @@ from .._output import note, progress
 )
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the demo; run again to resume")] = Path("demo"),
+    device: DeviceOption = None,
+    precision: TrainingPrecision = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A size, e.g. --set trials=10 (repeat)")] = None,
 ) -> None:
     """Run everything on bundled data and open one page.
@@ -30,8 +33,9 @@ def demo(
     from dreamdiff.programs.demo_config import DemoConfig
     from eegprep.settings import resolve
 
+    settings = resolve(DemoConfig, assignments=set_ or (), options={"device": device, "precision": precision})
     with progress("demo") as bar:
-        done = run(out, resolve(DemoConfig, assignments=set_ or ()), progress=bar, tell=note)
+        done = run(out, settings, progress=bar, tell=note)
     typer.echo(done.says)
     typer.echo("next:")
     for command in done.next_commands:

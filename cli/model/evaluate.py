@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .._app import dreamdiff_app
+from .._device import DeviceOption, PicturePrecision
 from .._output import emit_json, emit_table, note, progress
 
 
@@ -50,6 +51,8 @@ def evaluate(
     lpips: Annotated[str | None, typer.Option(help="Weight file of torchvision's AlexNet, for LPIPS")] = None,
     clip: Annotated[str | None, typer.Option(help="CLIP that judges: embedded, a folder, ARCHITECTURE:FILE, or none")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the pairs' image files, if they have moved")] = None,
+    device: DeviceOption = None,
+    precision: PicturePrecision = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set n_way=40 (repeat)")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON")] = False,
@@ -79,7 +82,7 @@ def evaluate(
     if is_aligned(model):
         from ..alignment.retrieve import retrieve
 
-        retrieve(Path(model), pairs, out, split=split, seed=seed, config=config, set_=set_, json=json)
+        retrieve(Path(model), pairs, out, split=split, seed=seed, config=config, set_=set_, device=device, json=json)
         return
     from dreamdiff.evaluation.evaluate import evaluate as run
     from dreamdiff.evaluation.report import write_report
@@ -89,6 +92,7 @@ def evaluate(
     options = {
         "split": split, "samples": samples, "trials": trials, "steps": steps, "seed": seed, "controls": controls or None,
         "classifier": classifier, "inception": inception, "lpips": lpips, "clip": clip, "baselines": ("all",) if baselines else None,
+        "device": device, "precision": precision,
     }  # fmt: skip
     settings = resolve(EvaluateConfig, file=config, assignments=set_ or (), options=options)
     with progress("evaluating") as report:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from .._app import dreamdiff_app
+from .._device import DeviceOption, PicturePrecision
 from .._output import emit_json, note, progress
 
 
@@ -37,6 +38,8 @@ def generate(
     ] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; default the model's own")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time")] = None,
+    device: DeviceOption = None,
+    precision: PicturePrecision = None,
     sd: Annotated[
         str | None, typer.Option(help="Frozen generator for a run of `train align`: folder, hub name, or embedded")
     ] = None,
@@ -68,12 +71,12 @@ def generate(
     from eegprep.settings import resolve
 
     if replay is not None:
-        return _again(replay, out, model, eeg, images)
+        return _again(replay, out, model, eeg, images, device)
     if model is None or eeg is None or out is None:
         raise typer.BadParameter("--model, --eeg and --out are needed, or --replay FILE")
     options = {
         "samples": samples, "steps": steps, "seed": seed, "scheduler": scheduler, "guidance": guidance, "batch_size": batch_size,
-        "sd": sd, "adapter": adapter, "prior": prior or None,
+        "sd": sd, "adapter": adapter, "prior": prior or None, "device": device, "precision": precision,
     }  # fmt: skip
     settings = resolve(
         GenerateConfig, presets=GENERATE_PRESETS, preset=preset, file=config, assignments=set_ or (), options=options
@@ -91,10 +94,10 @@ def generate(
     return 0
 
 
-def _again(sidecar: Path, out: Path | None, model: str | None, eeg: str | None, images: Path | None) -> int:
+def _again(sidecar: Path, out: Path | None, model: str | None, eeg: str | None, images: Path | None, device: str | None) -> int:
     from dreamdiff.generation.files import replay
 
-    file, same = replay(sidecar, out, model=model, eeg=eeg, images=images)
+    file, same = replay(sidecar, out, model=model, eeg=eeg, images=images, device=device)
     verdict = "the same image, pixel for pixel" if same else "differs; compare software and threads with the sidecar"
     note(f"{file}: {verdict}")
     return 0 if same else 1

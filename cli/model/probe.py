@@ -9,6 +9,7 @@ import typer
 
 from .. import _output
 from .._app import dreamdiff_app
+from .._device import DeviceOption
 
 
 @dreamdiff_app.command(
@@ -24,6 +25,7 @@ def probe(
     hold_out: Annotated[Literal["person", "recording"], typer.Option(help="What is held out together")] = "person",
     labels: Annotated[str | None, typer.Option(help="Labels to tell apart, separated by commas; default all")] = None,
     seed: Annotated[int, typer.Option(help="Of folds, resampling and the random encoder")] = 0,
+    device: DeviceOption = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON")] = False,
 ) -> None:
     """Measure what labels a frozen encoder can tell apart.
@@ -34,7 +36,9 @@ def probe(
 
     wanted = labels.split(",") if labels else None
     with _output.progress("probe") as progress:
-        report = probing.probe(model, store, labels=wanted, hold_out=hold_out, seed=seed, progress=progress)
+        report = probing.probe(
+            model, store, labels=wanted, hold_out=hold_out, seed=seed, device=device or "auto", progress=progress
+        )
     if json_:
         _output.emit_json(report.to_dict())
         return

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .._app import train_app
+from .._device import DeviceOption, TrainingPrecision
 from .._output import emit_json, emit_table, note, progress
 
 
@@ -36,6 +37,8 @@ def finetune(
     preset: Annotated[str, typer.Option(help="Starting point of all settings")] = "paper",
     config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set loop.epochs=10 (repeat)")] = None,
+    device: DeviceOption = None,
+    precision: TrainingPrecision = None,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing")] = False,
     dry_run: Annotated[
         bool,
@@ -52,7 +55,10 @@ def finetune(
     from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
     from eegprep.settings import resolve
 
-    settings = resolve(FinetuneConfig, presets=FINETUNE_PRESETS, preset=preset, file=config, assignments=set_ or ())
+    settings = resolve(
+        FinetuneConfig, presets=FINETUNE_PRESETS, preset=preset, file=config, assignments=set_ or (),
+        options={"loop.device": device, "loop.precision": precision},
+    )  # fmt: skip
     from dreamdiff.finetuning.prepare import fit_task, prepare
 
     with progress("fine-tuning") as report:

@@ -9,6 +9,7 @@ import typer
 
 from .. import _output
 from .._app import train_app
+from .._device import DeviceOption, TrainingPrecision
 
 
 @train_app.command(
@@ -34,6 +35,8 @@ def msm(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file over the preset")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value over the file; repeatable")] = None,
+    device: DeviceOption = None,
+    precision: TrainingPrecision = None,
 ) -> None:
     """Pre-train an encoder by masked signal modelling. Run again to resume.
 
@@ -45,13 +48,14 @@ def msm(
     from eegprep.settings import resolve
 
     if preset is None:
-        preset = "paper" if has_gpu() else "small"
+        preset = "paper" if has_gpu() and device != "cpu" else "small"
         if preset == "small":
             _output.note("no GPU was found, so this is --preset small; the paper's encoder needs --preset paper")
+    options = {"loop.device": device, "loop.precision": precision}
     settings = None
     if preset not in POSITIONS_NAMES:
         known = {**PRETRAIN_PRESETS, **{name: {} for name in POSITIONS_NAMES}}  # a misspelt name is compared with all
-        settings = resolve(PretrainConfig, presets=known, preset=preset, file=config, assignments=set_ or ())
+        settings = resolve(PretrainConfig, presets=known, preset=preset, file=config, assignments=set_ or (), options=options)
         from eegprep.corpus.reader import Corpus
 
         if is_pairs(store):
@@ -67,7 +71,12 @@ def msm(
     with _output.progress("train msm") as progress:
         if settings is None:
             shape = resolve(
-                PositionsPretrainConfig, presets=POSITIONS_PRESETS, preset=preset, file=config, assignments=set_ or ()
+                PositionsPretrainConfig,
+                presets=POSITIONS_PRESETS,
+                preset=preset,
+                file=config,
+                assignments=set_ or (),
+                options=options,
             )
             result = pretrain_positions(store, out, shape, progress=progress)
         else:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dreamdiff.alignment.config import FrontChoice
+from dreamdiff.devices import send
 from dreamdiff.encoders.frontend import FrontEnd, FrontEndConfig, trial_covariance
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ModelError
@@ -150,7 +151,7 @@ def fit_front(front: FrontEnd, pairs: Pairs, positions: np.ndarray) -> None:
 def person_covariance(front: FrontEnd, pairs: Pairs, positions: np.ndarray) -> Tensor:
     """(C, C) from at most `COVARIANCE_TRIALS` of these trials, spread evenly."""
     chosen = positions[spread(len(positions), COVARIANCE_TRIALS)]
-    parts = [front.cut(torch.from_numpy(pairs.eeg(part))) for part in pieces(chosen)]
+    parts = [front.cut(send(torch.from_numpy(pairs.eeg(part)), front.cut_TW.device)).cpu() for part in pieces(chosen)]
     return trial_covariance(torch.cat(parts))
 
 
@@ -161,10 +162,14 @@ def pieces(positions: np.ndarray) -> list[np.ndarray]:
 
 @torch.no_grad()
 def front_end_of(pairs: Pairs, positions: np.ndarray, front: FrontEnd, person: np.ndarray) -> Tensor:
-    """(N, C, W) of these trials, whitened by their person's matrix."""
+    """(N, C, W) of these trials, whitened by their person's matrix where the front end is; the result is on the CPU."""
+    device = front.whitener_PCC.device
     if len(positions) == 0:
         return torch.zeros(0, front.config.channels, front.config.window)
-    parts = [front(torch.from_numpy(pairs.eeg(part)), torch.from_numpy(person[part])) for part in pieces(positions)]
+    parts = [
+        front(send(torch.from_numpy(pairs.eeg(part)), device), send(torch.from_numpy(person[part]), device)).cpu()
+        for part in pieces(positions)
+    ]
     return torch.cat(parts)
 
 

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dreamdiff.devices import fitting_batch, mixed, place_of, send
 from dreamdiff.untrusted.states import read_tensors
 from dreamdiff.untrusted.tensors import sha256_once
 from eegprep.errors import CheckpointError, ModelError
@@ -24,6 +25,8 @@ from eegprep.provenance import sha256_file
 from eegprep.settings import suggest
 
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "clip"
+
+BYTES_OF_IMAGE = 1e8  # activations of one image in ViT-bigG-14, with room
 
 CONFIG_FILE = "open_clip_config.json"
 
@@ -44,6 +47,11 @@ class ClipTarget:
     checked: bool
     files: dict[str, str] = field(default_factory=dict)
     assumed: tuple[str, ...] = ()
+    precision: str = "fp32"
+
+    def to(self, device: torch.device, precision: str = "fp32") -> ClipTarget:
+        """The same on a device; images are read in that precision, texts, which are few, in the weights' own."""
+        return replace(self, model=self.model.to(device), precision=precision)
 
     @property
     def width(self) -> int:
@@ -68,24 +76,30 @@ class ClipTarget:
             "files": sorted(self.files.values()),
             "preprocess": self.preprocess,
             "quick_gelu": _uses_quick_gelu(self.model),
+            **({} if self.precision == "fp32" else {"precision": self.precision}),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @torch.no_grad()
-    def encode_images(self, images_NHWC: np.ndarray | Sequence[np.ndarray], batch: int = 32, *, normalise: bool = True) -> Tensor:
+    def encode_images(
+        self, images_NHWC: np.ndarray | Sequence[np.ndarray], batch: int | None = None, *, normalise: bool = True
+    ) -> Tensor:
         """Unit vectors (N, D) float32 of uint8 RGB images, through the tower's own preprocessing.
 
         Args:
+            batch: images at a time; 32 on a CPU, on a GPU as many as its memory suggests.
             normalise: False leaves them as long as the tower makes them, which is what IP-Adapters read.
         """
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
         transform = image_transform_v2(PreprocessCfg(**self.preprocess), is_train=False)
-        device = next(self.model.parameters()).device
+        device, dtype = place_of(self.model)
+        batch = batch or fitting_batch(device, BYTES_OF_IMAGE, least=32, most=512)
         parts = []
         for start in range(0, len(images_NHWC), batch):
             pixels = torch.stack([transform(Image.fromarray(image)) for image in images_NHWC[start : start + batch]])
-            vectors = self.model.encode_image(pixels.to(device, next(self.model.parameters()).dtype))
+            with mixed(self.precision, device):
+                vectors = self.model.encode_image(send(pixels, device, dtype))
             parts.append((torch.nn.functional.normalize(vectors.float(), dim=-1) if normalise else vectors.float()).cpu())
         return torch.cat(parts) if parts else torch.empty(0, self.width)
 
@@ -111,6 +125,7 @@ class ClipTarget:
         if padding == "end":
             after = torch.arange(tokens.shape[1]) > tokens.argmax(dim=1, keepdim=True)
             tokens = torch.where(after, tokens.max(), tokens)
+        tokens = tokens.to(place_of(self.model)[0])
         state_NLD = tower.token_embedding(tokens) + tower.positional_embedding
         return tower.ln_final(tower.transformer(state_NLD, attn_mask=tower.attn_mask)).float()
 

@@ -58,7 +58,7 @@ class FrozenGenerator:
             asked = torch.stack([known[text] for text in texts[start : start + batch]])
             dice = [torch.Generator().manual_seed(int(seed)) for seed in seeds[start : start + batch]]
             latents = guided_sample(
-                self.sd.unet, sampler, start_noise(shape, dice, len(asked)), Condition(asked), Condition(empty.expand_as(asked)),
+                self.sd.unet, sampler, start_noise(shape, dice, len(asked), self.sd.unet.device), Condition(asked), Condition(empty.expand_as(asked)),
                 scale=guidance, steps=steps,
             )  # fmt: skip
             parts.append(to_uint8(decode(self.sd.vae, latents)))

@@ -26,6 +26,7 @@ from diffusers.utils import BaseOutput
 from pydantic import Field
 from torch import Tensor
 
+from dreamdiff.devices import place_of, send
 from dreamdiff.diffusion.conditioner import Conditioner, Context, condition
 from dreamdiff.diffusion.model_folders import load_part
 from dreamdiff.diffusion.noise import load_scheduler, make_scheduler
@@ -41,7 +42,7 @@ from dreamdiff.diffusion.pipeline_folder import (
     save_conditioner,
     verify_files,
 )
-from dreamdiff.diffusion.sampling import NOT_FINITE, Condition, guided_sample, require_finite, start_noise
+from dreamdiff.diffusion.sampling import NOT_FINITE, Condition, at_decoder, guided_sample, require_finite, start_noise
 from dreamdiff.diffusion.stable_diffusion import vae_factor
 from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.encoder import EEGEncoder
@@ -214,8 +215,15 @@ class DreamDiffusionPipeline(DiffusionPipeline):
     @torch.no_grad()
     def encode(self, eeg_NCT: Any) -> Context:
         """EEG in uV, (N, channels, samples), as array, tensor or nested lists of any number type, to what the U-Net reads."""
-        place = next(self.encoder.parameters())
-        return condition(self.encoder, self.conditioner, as_eeg(eeg_NCT).to(place.device, place.dtype))
+        for part in (
+            self.encoder,
+            self.conditioner,
+        ):  # `scale` and `null` are no forward passes, which alone a hook of model offload sees
+            hook = getattr(part, "_hf_hook", None)
+            if hook is not None:
+                hook.pre_forward(part)
+        device, dtype = place_of(self.encoder)
+        return condition(self.encoder, self.conditioner, send(as_eeg(eeg_NCT), device, dtype))
 
     @torch.no_grad()
     def __call__(
@@ -290,7 +298,7 @@ class DreamDiffusionPipeline(DiffusionPipeline):
         return scale
 
     def _decode(self, state_BCHW: Tensor, output_type: str) -> Any:
-        decoded = self.vae.decode(state_BCHW / self.vae.config.scaling_factor).sample
+        decoded = self.vae.decode(at_decoder(self.vae, state_BCHW) / self.vae.config.scaling_factor).sample
         require_finite(decoded, "the pixels of image", ModelError, NOT_FINITE)
         return self.image_processor.postprocess(decoded.float(), output_type=output_type)
 

@@ -137,7 +137,9 @@ def guided_sample(
     state_BCHW = noise_BCHW.to(dtype) * scheduler.init_noise_sigma
     for number, time in enumerate(scheduler.timesteps):
         both = torch.cat([state_BCHW, state_BCHW]) if scale != 1 else state_BCHW
-        predicted = unet(scheduler.scale_model_input(both, time), time, **arguments).sample
+        predicted = unet(scheduler.scale_model_input(both, time), time, **arguments).sample.to(
+            device
+        )  # under offload from elsewhere
         predicted = _guided(predicted, state_BCHW.shape[1], scale, scheduler)
         state_BCHW = scheduler.step(predicted, time, state_BCHW, **options).prev_sample
         if on_step is not None:
@@ -176,8 +178,15 @@ def _guided(predicted: Tensor, channels: int, scale: float, scheduler: Any) -> T
     return torch.cat([mean, variance], dim=1) if variance.shape[1] and learned else mean
 
 
+def at_decoder(vae: Any, latents_BCHW: Tensor) -> Tensor:
+    """Latents where the VAE decodes them: with it, or, under model offload, where its hook will bring it."""
+    hook = getattr(vae, "_hf_hook", None)
+    return latents_BCHW.to(getattr(hook, "execution_device", None) or vae.device)
+
+
 def decode(vae: Any, latents_BCHW: Tensor) -> Tensor:
     """Pixels (B, 3, H, W) in 0..1, float32, of latents; a VQ decoder (Kandinsky) reads them unscaled and unquantised."""
+    latents_BCHW = at_decoder(vae, latents_BCHW)
     if type(vae).__name__ == "VQModel":
         pixels = vae.decode(latents_BCHW, force_not_quantize=True).sample
     else:

@@ -60,6 +60,12 @@ class StableDiffusion:
     files: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> StableDiffusion:
+        """Moved in place."""
+        for part in (self.unet, self.vae):
+            part.to(device, dtype)
+        return self
+
     @property
     def known(self) -> dict[str, str]:
         """Path -> what that file is, for the files whose SHA-256 is in `KNOWN_WEIGHTS`."""

@@ -61,7 +61,7 @@ class VectorGenerator:
         """Digest of all weight files."""
         return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
 
-    def to(self, device: str) -> VectorGenerator:
+    def to(self, device: str | torch.device) -> VectorGenerator:
         """Moved in place."""
         self.unet.to(device)
         self.vae.to(device)

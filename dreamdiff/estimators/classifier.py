@@ -49,7 +49,7 @@ class EEGClassifier(ClassifierMixin, BaseEstimator):
         mirror: play half of the windows of a batch with left and right exchanged and the label with them; for two lateral labels only.
         shift: largest circular shift in time, s.
         seed: of weights, order and shifts.
-        device: "auto" or "cpu".
+        device: auto, cpu, cuda, cuda:N or mps.
 
     Example:
         EEGClassifier(model="RUN", sfreq=160.0, channels=names).fit(X, y, groups=person).predict(X_new)
@@ -59,7 +59,7 @@ class EEGClassifier(ClassifierMixin, BaseEstimator):
         self, model: str | Path | PositionsEncoder | None = None, align: Align | None = None, *, sfreq: float | None = None,
         channels: Sequence[str] | None = None, positions: Any = None, epochs: int = 20, lr: float = 1e-3, lr_encoder: float = 3e-4,
         weight_decay: float = 0.05, batch_size: int = 64, mirror: bool = False, shift: float = 0.0, unit: Literal["uV", "mV", "V"] = "uV",
-        seed: int = 0, device: Literal["auto", "cpu"] = "auto",
+        seed: int = 0, device: str = "auto",
     ) -> None:  # fmt: skip
         self.model, self.align, self.sfreq, self.channels, self.positions = model, align, sfreq, channels, positions
         self.epochs, self.lr, self.lr_encoder, self.weight_decay, self.batch_size = (

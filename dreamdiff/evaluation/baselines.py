@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 
 from dreamdiff.arrays import Array, Ints
 from dreamdiff.diffusion.clip import ClipTarget
@@ -126,7 +127,7 @@ NAMES = (
 
 def run_baseline(
     name: str, problem: Problem, *, generator: FrozenGenerator | None, clip: ClipTarget | None, epochs: int = 30,
-    progress: ProgressCallback | None = None,
+    device: torch.device | None = None, progress: ProgressCallback | None = None,
 ) -> Baseline:  # fmt: skip
     """One baseline by name (`NAMES`).
 
@@ -137,7 +138,7 @@ def run_baseline(
         raise UsageError(f"there is no baseline {name!r}{suggest(name, NAMES)}", f"use one of: {', '.join(NAMES)}")
     if name.startswith("brain2image"):
         kind: Literal["vae", "gan"] = "vae" if name.endswith("vae") else "gan"
-        return brain2image(problem, kind, epochs=epochs, progress=progress)
+        return brain2image(problem, kind, epochs=epochs, device=device, progress=progress)
     if name == "nearest":
         if clip is None:
             raise ModelError(f"baseline {name!r} needs a CLIP", "give --clip")

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dreamdiff.arrays import Ints
+from dreamdiff.devices import send
 from dreamdiff.diffusion.frozen_generator import resized
 from dreamdiff.encoders.encoder import robust_scale
 from dreamdiff.evaluation.features import Baseline, Problem
@@ -85,8 +86,9 @@ class ImageEncoder(nn.Module):
 
 
 def brain2image(
-    problem: Problem, kind: Literal["vae", "gan"], *, epochs: int = 30, batch: int = 64, progress: ProgressCallback | None = None
-) -> Baseline:
+    problem: Problem, kind: Literal["vae", "gan"], *, epochs: int = 30, batch: int = 64, device: torch.device | None = None,
+    progress: ProgressCallback | None = None,
+) -> Baseline:  # fmt: skip
     """Brain2Image (Kavasidis et al. 2017), small: an LSTM trained to name the class, then a generator conditioned on its output.
 
     vae: squared error and Kullback-Leibler divergence; gan: the non-saturating game, the discriminator sees the EEG features too.
@@ -100,20 +102,22 @@ def brain2image(
         x_train, x_test = _lstm_input(store, problem.train), _lstm_input(store, problem.test)
         pixels = torch.from_numpy(store.images(problem.train, size=TEACHER_SIZE)).permute(0, 3, 1, 2).float() / 127.5 - 1
         labels = torch.from_numpy(problem.labels_train)
-        encoder = LSTMEncoder(x_train.shape[1], len(store.classes))
+        device = device or torch.device("cpu")
+        x_train, x_test, pixels, labels = (send(part, device) for part in (x_train, x_test, pixels, labels))
+        encoder = LSTMEncoder(x_train.shape[1], len(store.classes)).to(device)
         total = 2 * epochs
         _train_lstm(encoder, x_train, labels, epochs, batch, lambda e: progress and progress(e, total, "LSTM encoder"))
         with torch.no_grad():
             f_train, f_test = encoder(x_train), encoder(x_test)
-        decoder = Decoder()
+        decoder = Decoder().to(device)
         teach = _train_vae if kind == "vae" else _train_gan
         teach(decoder, f_train, pixels, epochs, batch, lambda e: progress and progress(epochs + e, total, f"{kind} generator"))
         made = []
         with torch.no_grad():
             for _ in range(problem.samples):
-                made.append(torch.cat([decoder(f, torch.randn(len(f), LATENT)) for f in f_test.split(256)]))
+                made.append(torch.cat([decoder(f, torch.randn(len(f), LATENT).to(device)) for f in f_test.split(256)]))
     images = torch.stack(made, 1).flatten(0, 1)
-    pictures = ((images + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    pictures = ((images + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     shape = (len(problem.test), problem.samples, problem.size, problem.size, 3)
     told = f"EEG through an LSTM that was trained to name the class, {kind.upper()} generator"
     return Baseline(f"Brain2Image-{kind.upper()}", told, resized(pictures, problem.size).reshape(shape))
@@ -149,7 +153,7 @@ def _train_lstm(encoder: LSTMEncoder, x_NCT: Tensor, labels_N: Tensor, epochs: i
 
 def _train_vae(decoder: Decoder, features_ND: Tensor, images_NCHW: Tensor, epochs: int, batch: int, tick: Tick) -> None:
     """Evidence lower bound with unit variance per pixel sum scaled to the mean (Kingma and Welling 2014), conditioned."""
-    posterior = ImageEncoder(2 * LATENT)
+    posterior = ImageEncoder(2 * LATENT).to(images_NCHW.device)
     optimiser = torch.optim.Adam([*decoder.parameters(), *posterior.parameters()], 1e-3)
     for epoch in range(epochs):
         for rows in _batches(len(images_NCHW), batch):
@@ -166,13 +170,13 @@ def _train_vae(decoder: Decoder, features_ND: Tensor, images_NCHW: Tensor, epoch
 
 def _train_gan(decoder: Decoder, features_ND: Tensor, images_NCHW: Tensor, epochs: int, batch: int, tick: Tick) -> None:
     """Goodfellow et al. 2014, non-saturating; learning rates and betas as in DCGAN (Radford et al. 2016)."""
-    critic = ImageEncoder(1)
+    critic = ImageEncoder(1).to(images_NCHW.device)
     of_decoder = torch.optim.Adam(decoder.parameters(), 2e-4, betas=(0.5, 0.999))
     of_critic = torch.optim.Adam(critic.parameters(), 2e-4, betas=(0.5, 0.999))
     for epoch in range(epochs):
         for rows in _batches(len(images_NCHW), batch):
             image, features = images_NCHW[rows], features_ND[rows]
-            made = decoder(features, torch.randn(len(rows), LATENT))
+            made = decoder(features, torch.randn(len(rows), LATENT).to(features.device))
             loss = F.softplus(-critic(image, features)).mean() + F.softplus(critic(made.detach(), features)).mean()
             of_critic.zero_grad()
             loss.backward()

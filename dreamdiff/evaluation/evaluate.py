@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from dreamdiff.arrays import Array, Ints
 from dreamdiff.certificates.check import images_digest, model_digest
 from dreamdiff.certificates.records import write_predictions, write_report
+from dreamdiff.devices import used
 from dreamdiff.diffusion.frozen_generator import FrozenGenerator
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
 from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
@@ -57,7 +57,7 @@ def evaluate(
     store = Pairs.open(pairs, images=images)
     making = GenerateConfig(
         steps=config.steps, samples=config.samples, seed=config.seed, scheduler=config.scheduler, guidance=config.guidance,
-        batch_size=config.batch_size,
+        batch_size=config.batch_size, device=config.device, precision=config.precision,
     )  # fmt: skip
     pipeline = load_pipeline(model, making)
     parts, chosen = choose_trials(store, config)
@@ -225,13 +225,25 @@ def run_baselines(
     clip, generator = scorer.networks.clip, None
     source = str(pipeline.details.training.get("sd", "")) if config.sd == "auto" else config.sd
     try:
-        generator = None if clip is None or not source else FrozenGenerator(load_stable_diffusion(source, offline=True), clip)
+        generator = (
+            None
+            if clip is None or not source
+            else FrozenGenerator(load_stable_diffusion(source, offline=True).to(pipeline.device), clip)
+        )
     except ToolkitError as error:
         scorer.not_computed["frozen generator"] = error.problem
     found = []
     for name in names:
         try:
-            made = run_baseline(name, problem, generator=generator, clip=clip, epochs=config.baseline_epochs, progress=progress)
+            made = run_baseline(
+                name,
+                problem,
+                generator=generator,
+                clip=clip,
+                epochs=config.baseline_epochs,
+                device=pipeline.device,
+                progress=progress,
+            )
         except ModelError as error:
             scorer.not_computed[f"baseline {name}"] = error.problem
             continue
@@ -280,7 +292,7 @@ def identity(
             "python": platform.python_version(),
             **installed("eeg-dreamdiff", "torch", "diffusers", "torchmetrics", "numpy"),
         },
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        **used(pipeline.device, config.precision),
     }  # fmt: skip
 
 

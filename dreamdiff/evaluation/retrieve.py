@@ -24,7 +24,7 @@ from dreamdiff.certificates.aligned import PictureVectors, certify_aligned, chec
 from dreamdiff.certificates.check import images_digest, model_digest
 from dreamdiff.certificates.judging import CATEGORY, VectorJudge
 from dreamdiff.certificates.records import Certificate, write_predictions, write_report
-from dreamdiff.devices import choose_device
+from dreamdiff.devices import Device, choose_device, used
 from dreamdiff.metrics.measurement import Measurement, mean_measurement
 from dreamdiff.metrics.similarity import retrieval
 from dreamdiff.pairs.audit import Audit, audit
@@ -51,7 +51,7 @@ class RetrieveConfig(Settings):
     repetitions: tuple[str, ...] = ("1", "2", "4", "all")
     target: str = "0"
     seed: int = 0
-    device: str = "auto"
+    device: Device = "auto"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,8 @@ def retrieve(
             "images_sha256": images_digest(store, test),
         },
         "split": {"name": split, "n_train": len(train), "n_evaluated": len(test)},
-        "person": person, "selection": selection, "config": config.model_dump(mode="json"), "software": software_versions(),
+        "person": person, "selection": selection, "config": config.model_dump(mode="json"), **used(choose_device(config.device), "fp32"),
+        "software": software_versions(),
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     predictions = write_predictions(out, store.indices[test], certificate, found)

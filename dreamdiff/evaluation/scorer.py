@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from dreamdiff.arrays import Array, Ints
+from dreamdiff.devices import Device, Precision, choose_device, resolved_precision
 from dreamdiff.diffusion.clip import ClipTarget, load_clip
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
 from dreamdiff.metrics import accuracy, distances
@@ -46,6 +47,10 @@ class EvaluateConfig(Settings):
         default="dpm-solver++", description="Noise schedule: dpm-solver++, pndm, ddim, ..., or a diffusers class"
     )
     batch_size: int = Field(default=8, ge=1, description="Images at a time")
+    device: Device = Field(
+        default="auto", description="`auto` takes a GPU where there is one; `cuda`, `cuda:1` or `mps` demands that one"
+    )
+    precision: Precision = Field(default="fp32", description="Precision of all networks; fp16 on a GPU only")
     seed: int = Field(default=0, ge=0, description="Seed of images, draws and intervals")
     n_way: int = Field(default=50, ge=2, description="Classes in a draw of the n-way accuracy")
     draws: int = Field(default=50, ge=1, description="Draws per image of the n-way accuracy")
@@ -90,6 +95,8 @@ class Networks:
 
 def load_networks(config: EvaluateConfig, clip_width: int | None) -> Networks:
     """Load what can be loaded. A network that the person named must be there; a default may be missing, with its reason."""
+    device = choose_device(config.device)
+    precision = resolved_precision(config.precision, device)
     left_out: dict[str, str] = {}
     classifier = None
     try:
@@ -114,10 +121,10 @@ def load_networks(config: EvaluateConfig, clip_width: int | None) -> Networks:
     elif config.clip != "none":
         clip = load_clip(config.clip, offline=True)
     return Networks(
-        classifier,
-        None if config.inception is None else load_inception(config.inception),
-        None if config.lpips is None else load_lpips(config.lpips),
-        clip,
+        None if classifier is None else classifier.to(device, precision),
+        None if config.inception is None else load_inception(config.inception).to(device, precision),
+        None if config.lpips is None else load_lpips(config.lpips).to(device, precision),
+        None if clip is None else clip.to(device, precision),
         left_out,
     )
 

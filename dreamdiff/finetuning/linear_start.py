@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dreamdiff.devices import place_of, send
 from dreamdiff.diffusion.clip import ClipTarget
 from dreamdiff.finetuning.data import TrainingData
 from dreamdiff.finetuning.trained import Trained
@@ -83,10 +84,10 @@ def linear_start(module: Trained, data: TrainingData, texts: Texts, limit: int =
     train = data.parts["train"]
     chosen = train if len(train) <= limit else np.random.default_rng(0).choice(train, limit, replace=False)
     parts = [
-        linear.features(encoder.scale(torch.from_numpy(data.pairs.eeg(part))))
+        linear.features(encoder.scale(send(torch.from_numpy(data.pairs.eeg(part)), place_of(encoder)[0])))
         for part in np.array_split(chosen, -(-len(chosen) // 256))
     ]
-    features_NCW = torch.cat(parts).double().numpy()
+    features_NCW = torch.cat(parts).cpu().double().numpy()
     whitener_CC = whitener(features_NCW - features_NCW.mean(0), floor=1e-4)
     white_ND = np.einsum("dc,ncw->ndw", whitener_CC, features_NCW, optimize=True).reshape(len(features_NCW), -1)
     image_N = data.pairs.image[chosen]
@@ -97,10 +98,10 @@ def linear_start(module: Trained, data: TrainingData, texts: Texts, limit: int =
     linear.map.bias.copy_(torch.from_numpy(fitted.offset_E))
     images = np.unique(data.pairs.image[train])
     image_MD = torch.from_numpy(data.clip_vectors.read(data.row[images]))
-    caption_M = (image_MD @ texts.vectors_KD.T).argmax(dim=1)
+    caption_M = (image_MD @ texts.vectors_KD.cpu().T).argmax(dim=1)
     mean_D = image_MD.mean(dim=0)
     direction_MD = F.normalize(image_MD - mean_D, dim=-1)
-    keys_KD = F.normalize(texts.vectors_KD - texts.vectors_KD.mean(dim=0), dim=-1)
+    keys_KD = F.normalize(texts.vectors_KD.cpu() - texts.vectors_KD.cpu().mean(dim=0), dim=-1)
     for caption in caption_M.unique():
         keys_KD[caption] = direction_MD[caption_M == caption].mean(dim=0)
     bridge.clip_mean_D.copy_(mean_D)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from dreamdiff.devices import place_of, send
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig, condition
 from dreamdiff.diffusion.noise import NoiseSchedule, diffusion_loss, make_scheduler
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, check_fit
@@ -130,7 +131,8 @@ class FinetuneTask(Task[Trained]):
         trained = self.module
         some = self.data.parts["train"][:32]
         with torch.no_grad():
-            trained.conditioner.calibrate(trained.encoder(torch.from_numpy(self.data.pairs.eeg(some))), 0.0, std)
+            eeg_NCT = send(torch.from_numpy(self.data.pairs.eeg(some)), place_of(trained.encoder)[0])
+            trained.conditioner.calibrate(trained.encoder(eeg_NCT), 0.0, std)
 
     def trainable_table(self) -> list[dict[str, object]]:
         """Part, parameters, of which trained, share."""

@@ -174,7 +174,7 @@ def load_aligned_pipeline(
                 f"{generator.adapter} brings no vectors of training pictures, which --prior needs", "leave --prior out"
             )
         pull = Prior(generator.bank_ND)
-    generator.to(str(device))
+    generator.to(device)
     aligned.to(device)
     weights = weights_folder(Path(model)) / WEIGHTS_FILE
     if not weights.is_file():

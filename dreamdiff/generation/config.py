@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
+from dreamdiff.devices import Device, Precision
 from eegprep.settings import Settings
 
 
@@ -21,17 +22,22 @@ class GenerateConfig(Settings):
     )
     guidance: float | None = Field(default=None, ge=0, description="Guidance scale; the model's own when not given")
     batch_size: int = Field(default=8, ge=1, description="Images made at once")
-    device: Literal["auto", "cpu"] = Field(default="auto", description="`auto` takes a GPU where there is one")
-    precision: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="Precision of the networks")
+    device: Device = Field(
+        default="auto", description="`auto` takes a GPU where there is one; `cuda`, `cuda:1` or `mps` demands that one"
+    )
+    precision: Precision = Field(default="fp32", description="Precision of the networks; fp16 on a GPU only")
     sd: str | None = Field(default=None, description="Frozen generator for a run of `train align`")
     adapter: str | None = Field(default=None, description="Its adapter for image vectors")
     adapter_scale: float = Field(default=1.0, ge=0, description="Weight of the adapter's attention")
     prompt: str = Field(default="", description="Text beside the image vector")
     prior: bool = Field(default=False, description="Pull vectors towards the adapter's training pictures")
 
-    def recipe(self) -> dict[str, Any]:
-        """What pictures depend on besides trial and seed; dials of frozen generators only where they are used."""
-        content = self.model_dump(mode="json", exclude={"samples", "seed"})
+    def recipe(self, device: str = "cpu") -> dict[str, Any]:
+        """What pictures depend on besides trial and seed; dials of frozen generators only where they are used.
+
+        device: kind of the device that they are made on; on a CPU it reads as it did when nothing else could be asked for.
+        """
+        content = self.model_dump(mode="json", exclude={"samples", "seed"}) | {"device": "auto" if device == "cpu" else device}
         return {
             name: value for name, value in content.items() if name not in FROZEN or value != type(self).model_fields[name].default
         }

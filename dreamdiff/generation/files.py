@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, PngImagePlugin
 
+from dreamdiff.devices import choose_device
 from dreamdiff.eeg_input import CapMatch
 from dreamdiff.generation.aligned import AlignedPipeline
 from dreamdiff.generation.config import GenerateConfig
@@ -64,7 +65,7 @@ def generate_to_folder(
         say(text)  # type: ignore[misc]
     if trials is not None:
         chosen = _numbered(chosen, trials)
-    recipe = {"config": config.recipe(), "model": pipeline.fingerprint}
+    recipe = {"config": config.recipe(choose_device(config.device).type), "model": pipeline.fingerprint}
     key = fingerprint(recipe)
     _need_space(out, len(chosen) * config.samples, pipeline.image_size)
 
@@ -121,13 +122,19 @@ def _numbered(trials: TrialSet, wanted: Sequence[int]) -> TrialSet:
 
 
 def replay(
-    sidecar: Path, out: Path | None = None, *, model: str | None = None, eeg: str | None = None, images: Path | None = None
+    sidecar: Path,
+    out: Path | None = None,
+    *,
+    model: str | None = None,
+    eeg: str | None = None,
+    images: Path | None = None,
+    device: str | None = None,
 ) -> tuple[Path, bool]:
     """Make the image of a sidecar again.
 
     Args:
         sidecar: JSON file beside a PNG. out: folder; default the sidecar's own.
-        model, eeg: where they are now, if they have moved.
+        model, eeg: where they are now, if they have moved. device: to make it on, if not that of then.
 
     Returns:
         The new PNG, and whether its pixels are the same as then.
@@ -138,7 +145,7 @@ def replay(
     content = _sidecar_or_none(sidecar)
     if content is None:
         raise CheckpointError(f"{sidecar}: not a sidecar of `dreamdiff generate`", "give the .json file beside an image")
-    config = validated(GenerateConfig, content["config"])
+    config = validated(GenerateConfig, {**content["config"], **({} if device is None else {"device": device})})
     pipeline = load_maker(model or content["model"]["path"], config)
     if pipeline.fingerprint != content["model"]["fingerprint"]:
         raise CheckpointError(

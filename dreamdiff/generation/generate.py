@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from dreamdiff.devices import choose_device, dtype_of
 from dreamdiff.diffusion.noise import make_scheduler
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
 from dreamdiff.generation.aligned import AlignedPipeline, is_aligned, load_aligned_pipeline, needs_generator
@@ -22,8 +23,6 @@ from dreamdiff.training.task import mix
 from eegprep.errors import DataError
 from eegprep.provenance import sha256_array
 from eegprep.recording import ProgressCallback
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -66,20 +65,20 @@ def load_maker(model: str | Path, config: GenerateConfig) -> Maker:
     if not is_aligned(model):
         needs_generator({name: getattr(config, name) for name in ("sd", "adapter", "prompt", "prior")})
         return load_pipeline(model, config)
-    device = "cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu"
+    device = choose_device(config.device)
     return load_aligned_pipeline(
-        model, config.sd, config.adapter, prior=config.prior, dtype=DTYPES[config.precision], scheduler=config.scheduler,
+        model, config.sd, config.adapter, prior=config.prior, dtype=dtype_of(config.precision, device), scheduler=config.scheduler,
         prompt=config.prompt, adapter_scale=config.adapter_scale, device=device,
     )  # fmt: skip
 
 
 def load_pipeline(model: str | Path, config: GenerateConfig) -> DreamDiffusionPipeline:
     """The pipeline of a run on the device, in the precision and with the scheduler of `config`."""
-    pipeline = DreamDiffusionPipeline.from_pretrained(model, dtype=DTYPES[config.precision])
+    device = choose_device(config.device)
+    pipeline = DreamDiffusionPipeline.from_pretrained(model, dtype=dtype_of(config.precision, device))
     if config.scheduler != "own":
         pipeline.scheduler = make_scheduler(config.scheduler, pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
-    device = "cuda" if config.device == "auto" and torch.cuda.is_available() else "cpu"
     for part in (pipeline.unet, pipeline.vae, pipeline.encoder, pipeline.conditioner):
         part.to(device)
     return pipeline

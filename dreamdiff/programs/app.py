@@ -27,6 +27,7 @@ from dreamdiff.generation.trials import Montage, TrialSet, open_trials
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ToolkitError, UsageError
 from eegprep.inspection.pictures import head_map, traces
+from eegprep.settings import validated
 
 # endings of recordings that MNE reads; the companions belong to BrainVision and EEGLAB
 RECORDINGS = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".cnt", ".mff")
@@ -53,10 +54,14 @@ class Studio:
     Args:
         model: run of `dreamdiff train finetune` or a pipeline folder.
         pairs: store whose test trials (all, if it has no test split) can be chosen; None for uploads only.
+        device, precision: of the networks, see `GenerateConfig`.
     """
 
-    def __init__(self, model: str | Path, pairs: str | Path | None = None) -> None:
-        self.pipeline = load_pipeline(model, GenerateConfig())
+    def __init__(
+        self, model: str | Path, pairs: str | Path | None = None, *, device: str = "auto", precision: str = "fp32"
+    ) -> None:
+        self.making = validated(GenerateConfig, {"device": device, "precision": precision})
+        self.pipeline = load_pipeline(model, self.making)
         self.pairs: Pairs | None = None
         self.shown: Shown | None = None
         if pairs is not None:
@@ -146,7 +151,7 @@ class Studio:
         self, shown: Shown, position: int, *, samples: int, first_seed: int, steps: int, guidance: float | None = None
     ) -> list[tuple[np.ndarray, str]]:
         """Images of one trial: (H, W, 3) uint8 and a caption, for seeds `first_seed`, `first_seed` + 1, ..."""
-        config = GenerateConfig(steps=steps, samples=samples, seed=first_seed, guidance=guidance)
+        config = self.making.model_copy(update={"steps": steps, "samples": samples, "seed": first_seed, "guidance": guidance})
         eeg_NCT = np.repeat(shown.trials.read([position]), samples, axis=0)
         seeds = [first_seed + k for k in range(samples)]
         number = int(shown.trials.numbers[position])

@@ -105,7 +105,9 @@ def run(
     paper = _paper_route(folders, config, pictures, progress)
     steps.end(f"fine-tuned; {paper.says}")
     steps.begin()
-    judged = retrieve(folders.aligned, folders.pairs, folders.retrieval, RetrieveConfig(seed=config.seed), offline=True)
+    judged = retrieve(
+        folders.aligned, folders.pairs, folders.retrieval, RetrieveConfig(seed=config.seed, device=config.device), offline=True
+    )
     says = write_page(folders, config, pictures, paper, judged)
     steps.end(str(folders.page))
     return DemoResult(folders.page, says, _next(folders))
@@ -119,7 +121,9 @@ def prepare(folders: Folders, config: DemoConfig, progress: ProgressCallback | N
     steps.end(f"{len(eegprep.Corpus.open(folders.corpus))} windows of one second")
     steps.begin()
     shape = (f"model.encoder.window={WINDOW}", f"augment.shift={STRIDE}")
-    pretraining = resolve(PretrainConfig, presets=PRETRAIN_PRESETS, preset="tiny", assignments=[*shape, *config.pretrain])
+    pretraining = resolve(
+        PretrainConfig, presets=PRETRAIN_PRESETS, preset="tiny", assignments=[*shape, *config.pretrain], options=config.loop
+    )
     finished(pretrain(folders.corpus, folders.pretrained, pretraining, progress=progress))
     steps.end("the paper's encoder, small")
     steps.begin()
@@ -129,7 +133,7 @@ def prepare(folders: Folders, config: DemoConfig, progress: ProgressCallback | N
     pairs = simulate(folders.pairs, dials, progress=progress)
     steps.end(f"{len(pairs)} trials of {len(pairs.subjects)} people")
     steps.begin()
-    choice = resolve(AlignConfig, presets=ALIGN_PRESETS, preset="jitter", assignments=config.align)
+    choice = resolve(AlignConfig, presets=ALIGN_PRESETS, preset="jitter", assignments=config.align, options=config.loop)
     for encoder, run_folder in (("conv", folders.aligned), (f"msm:{folders.pretrained}", folders.paper_encoder)):
         finished(
             align(folders.pairs, run_folder, choice, encoder=encoder, targets=("embedded",), progress=progress, offline=True)
@@ -138,7 +142,7 @@ def prepare(folders: Folders, config: DemoConfig, progress: ProgressCallback | N
 
 
 def _paper_route(folders: Folders, config: DemoConfig, pictures: DemoPictures, progress: ProgressCallback | None) -> PaperRoute:
-    tuning = resolve(FinetuneConfig, presets=FINETUNE_PRESETS, preset="demo", assignments=config.finetune)
+    tuning = resolve(FinetuneConfig, presets=FINETUNE_PRESETS, preset="demo", assignments=config.finetune, options=config.loop)
     finished(
         finetune(
             folders.pairs, str(folders.pretrained), "embedded", "embedded", folders.finetuned, tuning, progress=progress, offline=True
@@ -154,13 +158,13 @@ def _next(folders: Folders) -> tuple[str, ...]:
     )
 
 
-def model_and_pairs(*, progress: ProgressCallback | None = None) -> tuple[Path, Path]:
+def model_and_pairs(*, device: str = "auto", progress: ProgressCallback | None = None) -> tuple[Path, Path]:
     """The fine-tuned model of the demo and its pairs, from the user's cache folder; made there on the first call."""
     folder = cache_folder(f"demo-{metadata.version('eeg-dreamdiff')}")
     claim(folder)
-    folders, config = Folders(folder), DemoConfig()
+    folders, config = Folders(folder), DemoConfig(device=device)
     prepare(folders, config, progress)
-    tuning = resolve(FinetuneConfig, presets=FINETUNE_PRESETS, preset="demo", assignments=config.finetune)
+    tuning = resolve(FinetuneConfig, presets=FINETUNE_PRESETS, preset="demo", assignments=config.finetune, options=config.loop)
     finished(
         finetune(
             folders.pairs, str(folders.pretrained), "embedded", "embedded", folders.finetuned, tuning, progress=progress, offline=True

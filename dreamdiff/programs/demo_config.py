@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
+from dreamdiff.devices import Device
 from eegprep.settings import Settings
 
 MANIFEST = "sample.toml"
@@ -28,8 +30,17 @@ class DemoConfig(Settings):
     shown: int = Field(default=40, ge=1, description="Pictures on the page; the first of every category, then the second")
     judged: int = Field(default=80, ge=1, description="Averages whose pictures are judged, at most")
     controlled: int = Field(default=40, ge=1, description="Of those, averages whose pictures are made again for each control")
+    device: Device = Field(default="auto", description="Device of every step; `auto` takes a GPU where there is one")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="Precision of training; `auto` is fp32 on a CPU, else bf16 where the GPU has it"
+    )
     steps: int = Field(default=20, ge=1, description="Sampler steps of a picture")
     seed: int = Field(default=0, ge=0, description="Of everything random")
+
+    @property
+    def loop(self) -> dict[str, object]:
+        """Device and precision as options of a training."""
+        return {"loop.device": self.device, "loop.precision": self.precision}
 
 
 @dataclass(frozen=True)

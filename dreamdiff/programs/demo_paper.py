@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from dreamdiff.arrays import Array, Ints
+from dreamdiff.devices import choose_device
 from dreamdiff.evaluation.retrieve import groups_of
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.generate import generator_for, load_pipeline, render
-from dreamdiff.metrics.judges import CentroidJudge, load_classifier
+from dreamdiff.metrics.judges import CentroidJudge, ImageClassifier, load_classifier
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.programs.demo_config import DemoConfig
 from dreamdiff.programs.demo_pictures import BATCH, DemoPictures, Share, by_category
@@ -42,7 +43,7 @@ def paper_route(
     pairs: Pairs, model: Path, pictures: DemoPictures, config: DemoConfig, *, progress: ProgressCallback | None = None
 ) -> PaperRoute:
     """Pictures of the groups that the page shows; the EEG of repetitions is averaged, since this route has no vector to average."""
-    making = GenerateConfig(steps=config.steps, batch_size=BATCH, device="cpu")
+    making = GenerateConfig(steps=config.steps, batch_size=BATCH, device=config.device)
     pipeline = load_pipeline(model, making)
     test = pairs.splits["test"]
     groups = by_category(groups_of(pairs, test, "all", config.seed), pairs.labels[test], pairs.person[test])[
@@ -56,7 +57,8 @@ def paper_route(
     forward = pipeline.encoder.forward
     pipeline.encoder.forward = lambda *given, **more: torch.zeros_like(forward(*given, **more))  # type: ignore[method-assign]
     zeroed = _draw(pipeline, eeg, numbers, making)
-    judge, network = _judge(pairs), load_classifier()
+    network = load_classifier().to(choose_device(config.device))
+    judge = _judge(pairs, network)
     labels = np.array([pairs.labels[test[group[0]]] for group in groups])
     images = np.array([pairs.image[test[group[0]]] for group in groups])
 
@@ -74,8 +76,8 @@ def _draw(pipeline: Any, eeg_GCT: Array, numbers: Sequence[int], making: Generat
     return np.concatenate(parts)
 
 
-def _judge(pairs: Pairs) -> CentroidJudge:
+def _judge(pairs: Pairs, network: ImageClassifier) -> CentroidJudge:
     train: Ints = pairs.splits["train"]
     taught, first = np.unique(pairs.image[train], return_index=True)
-    features = load_classifier().read(pairs.load_images(taught, size=64)).features_ND
+    features = network.read(pairs.load_images(taught, size=64)).features_ND
     return CentroidJudge(features, pairs.labels[train][first], len(pairs.classes))

@@ -22,6 +22,7 @@ from dreamdiff.certificates.aligned import PictureVectors, encoder_rows
 from dreamdiff.certificates.closed_form import ridge_vectors
 from dreamdiff.certificates.judging import CATEGORY, VectorJudge
 from dreamdiff.certificates.records import OTHERS, RANDOM, WHOLE, ZEROED
+from dreamdiff.devices import choose_device
 from dreamdiff.diffusion.prior import Prior
 from dreamdiff.diffusion.vector_generator import VectorGenerator, load_vector_generator
 from dreamdiff.evaluation.retrieve import groups_of
@@ -92,12 +93,13 @@ class DemoPictures:
 class Source:
     """Vectors of all test trials by the name of their row, and how they are judged."""
 
-    def __init__(self, pairs: Pairs, aligned: Path, paper_encoder: Path, seed: int) -> None:
+    def __init__(self, pairs: Pairs, aligned: Path, paper_encoder: Path, seed: int, device: str = "auto") -> None:
+        place = choose_device(device)
         self.pairs, self.seed = pairs, seed
         self.train, self.test = pairs.splits["train"], pairs.splits["test"]
-        model = AlignedEncoder.from_pretrained(aligned)
+        model = AlignedEncoder.from_pretrained(aligned).to(place)
         self.target = model.target_names[0]
-        pictures = PictureVectors.of(pairs, load_target(self.target, offline=True), self.train, self.test)
+        pictures = PictureVectors.of(pairs, load_target(self.target, device=place, offline=True), self.train, self.test)
         self.judge: VectorJudge = pictures.judge(len(pairs.classes), self.target)
         self.true_ND = pictures.gallery_GD[pictures.picture_N]
         self.label_N, self.picture_N = pairs.labels[self.test], pictures.picture_N
@@ -105,7 +107,7 @@ class Source:
         for name, (_, _, found) in encoder_rows(model, pairs, self.test, 0, seed).items():
             if name in (WHOLE, ZEROED, OTHERS, RANDOM):
                 self.vectors[name] = found
-        paper = AlignedEncoder.from_pretrained(paper_encoder)
+        paper = AlignedEncoder.from_pretrained(paper_encoder).to(place)
         self.vectors["paper"] = encoder_rows(paper, pairs, self.test, 0, seed)[WHOLE][2]
         front = model.config.front
         for name, whiten in (("ridge whitened", True), ("ridge", False)):
@@ -168,11 +170,11 @@ def make_pictures(
     pairs: Pairs, aligned: Path, paper_encoder: Path, out: Path, config: DemoConfig, *, progress: ProgressCallback | None = None
 ) -> DemoPictures:
     """Vectors of every row, pictures of the main rows, judged; contact files in `out`."""
-    source = Source(pairs, aligned, paper_encoder, config.seed)
+    source, place = Source(pairs, aligned, paper_encoder, config.seed, config.device), choose_device(config.device)
     groups = by_category(source.groups("all"), source.label_N, pairs.person[source.test])
     judged, controlled = groups[: config.judged], groups[: min(config.controlled, config.judged)]
-    bank = load_vector_generator("embedded", scheduler="dpm-solver++")
-    words = load_vector_generator("embedded", scheduler="dpm-solver++", adapter_scale=0.0)
+    bank = load_vector_generator("embedded", scheduler="dpm-solver++").to(place)
+    words = load_vector_generator("embedded", scheduler="dpm-solver++", adapter_scale=0.0).to(place)
     assert bank.bank_ND is not None  # the embedded adapter brings its training drawings
     prior = Prior(bank.bank_ND)
     plan: dict[str, tuple[Array, Sequence[Ints], VectorGenerator, Prior | None]] = {
@@ -191,7 +193,7 @@ def make_pictures(
         done += len(of)
         if progress is not None:
             progress(done, total, "pictures")
-    right = _judge(pairs, source, made)
+    right = _judge(pairs, source, made, place)
     rows = []
     for name, says in SAYS.items():
         of_vectors: Share | None = None
@@ -233,9 +235,11 @@ def _draw(
     return np.concatenate(parts)
 
 
-def _judge(pairs: Pairs, source: Source, made: Mapping[str, Array]) -> Callable[[str, Sequence[Ints]], Array]:
+def _judge(
+    pairs: Pairs, source: Source, made: Mapping[str, Array], place: torch.device
+) -> Callable[[str, Sequence[Ints]], Array]:
     """Which pictures of a row lie nearest to their own category's training drawings, in the features of EfficientNet-Lite0."""
-    network = load_classifier()
+    network = load_classifier().to(place)
     taught, first = np.unique(pairs.image[source.train], return_index=True)
     features = network.read(pairs.load_images(taught, size=64)).features_ND
     judge = CentroidJudge(features, pairs.labels[source.train][first], len(pairs.classes))

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from dreamdiff.devices import Device
 from eegprep.settings import Settings
 
 
@@ -42,8 +43,8 @@ class LoopConfig(Settings):
         description="`auto` is fp32 on a CPU, bf16 on a GPU that has it, else fp16. On a CPU with bf16 products (see `dreamdiff doctor`) "
         "bf16 takes four tenths of the time off at `released` size, and adds a third at `tiny`",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="`auto` takes a GPU where there is one; `cuda` demands one"
+    device: Device = Field(
+        default="auto", description="`auto` takes a GPU where there is one; `cuda`, `cuda:1` or `mps` demands that one"
     )
     compile: bool = Field(default=False, description="Compile the model with torch.compile before the first step")
     ema: float = Field(

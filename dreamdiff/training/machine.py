@@ -18,7 +18,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from torch import Tensor
 
-from dreamdiff.devices import choose_device
+from dreamdiff.devices import choose_device, resolved_precision
 from dreamdiff.training.config import LoopConfig
 from eegprep.errors import CheckpointError, UsageError
 from eegprep.locks import folder_lock
@@ -46,29 +46,25 @@ class StopSignal:
 
 def precision_for(config: LoopConfig) -> str:
     """accelerate's name for the precision that `config` asks for on this machine."""
-    if config.precision != "auto":
-        return {"fp32": "no"}.get(config.precision, config.precision)
-    if config.device == "cpu" or not torch.cuda.is_available():
-        return "no"  # bf16 pays on some CPUs and for wide models only; and fp32 gives the same bits again
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    found = resolved_precision(config.precision, choose_device(config.device))
+    return {"fp32": "no"}.get(found, found)
 
 
 def make_accelerator(config: LoopConfig, run_dir: Path, unused: bool) -> accelerate.Accelerator:
-    choose_device(config.device)  # a device that is not there is an error, not a CPU
+    device = choose_device(config.device)  # one that is not there is an error, not a CPU
     precision = precision_for(config)
-    on_cpu = config.device == "cpu" or not torch.cuda.is_available()
-    if precision == "fp16" and on_cpu:
-        raise UsageError("fp16 training needs a GPU, and none is used here", "set loop.precision to fp32 or bf16")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if config.tracker == "wandb" and importlib.util.find_spec("wandb") is None:
         raise UsageError(
             "loop.tracker = 'wandb', but wandb is not installed", "pip install 'eeg-dreamdiff[wandb]', or use tensorboard"
         )
-    # one process may train both stages one after the other, in different precisions; accelerate keeps the first for ever
-    AcceleratorState._reset_state()
+    # one process may train both stages one after the other, in other precisions and elsewhere; accelerate keeps the first for ever
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     return accelerate.Accelerator(
         mixed_precision=precision,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
-        cpu=config.device == "cpu",
+        cpu=device.type == "cpu",
         log_with=None if config.tracker == "none" else config.tracker,
         project_config=ProjectConfiguration(project_dir=str(run_dir), logging_dir=str(run_dir / "logs")),
     )
