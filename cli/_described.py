@@ -9,6 +9,19 @@ import ast
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# options that several commands share
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps; one that is not there is an error [default: auto]")
+]
+TrainingPrecision = Annotated[
+    str | None,
+    typer.Option("--precision", help="auto, fp32, bf16 or fp16; auto is fp32 on a CPU, else bf16 where the GPU has it"),
+]
+PicturePrecision = Annotated[str | None, typer.Option("--precision", help="Of the networks: fp32, bf16 or fp16 (GPU only)")]
 
 
 def field_help(module: str, cls: str, field: str) -> str:

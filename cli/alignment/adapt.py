@@ -9,7 +9,7 @@ import typer
 
 from .. import _output
 from .._app import dreamdiff_app
-from .._device import DeviceOption, TrainingPrecision
+from .._described import DeviceOption, TrainingPrecision
 
 
 @dreamdiff_app.command(

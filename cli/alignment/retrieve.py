@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .._app import dreamdiff_app
-from .._device import DeviceOption
+from .._described import DeviceOption
 from .._output import emit_json, emit_table, note, progress
 
 

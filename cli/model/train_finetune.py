@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .._app import train_app
-from .._device import DeviceOption, TrainingPrecision
+from .._described import DeviceOption, TrainingPrecision
 from .._output import emit_json, emit_table, note, progress
 
 

@@ -9,7 +9,7 @@ import typer
 
 from .. import _output
 from .._app import train_app
-from .._device import DeviceOption, TrainingPrecision
+from .._described import DeviceOption, TrainingPrecision
 
 
 @train_app.command(
