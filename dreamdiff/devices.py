@@ -11,7 +11,6 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
 
 from eegprep.errors import UsageError
 
@@ -24,7 +23,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 def _known(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-        raise PydanticCustomError("device", f"there is no such device, use {NAMES}")
+        raise ValueError(f"there is no such device, use {NAMES}")
     return name
 
 
