@@ -137,7 +137,8 @@ def validated(schema: type[SettingsT], content: Mapping[str, Any]) -> SettingsT:
                 f"remove it, or use one of: {', '.join(names) or 'the documented keys'}",
             ) from None
         raise UsageError(
-            f"setting {key!r} = {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}", f"change {key!r} in the configuration or with --set"
+            f"setting {key!r} = {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}",
+            f"change {key!r} in the configuration or with --set",
         ) from None
 
 
