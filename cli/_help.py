@@ -35,6 +35,7 @@ HEADINGS_OF_COMMAND: dict[str, dict[str, str]] = {
     "generate": {"scheduler": "Sampling", "seed": "Sampling"},
     "build": {"seed": "Windows"},
     "pad": {"seed": "Windows"},
+    "index": {"seed": "Windows"},
     "filter": {"window": "Quality gates", "short": "Quality gates"},
     "evaluate": {"clip": "Judges"},
     "retrieve": {"repetitions": "Options"},

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from eegprep.signals.filters import band_pass, effective_band
     from eegprep.signals.windows import crop, pad_channels
     from eegprep.steps.build import build, fetch, filter_recordings, pad
+    from eegprep.steps.index import index
 
 __version__ = "0.2.0"
 
@@ -38,6 +39,7 @@ __all__ = [
     "filter_recordings",
     "from_arrays",
     "from_raw",
+    "index",
     "merge",
     "pad",
     "pad_channels",
@@ -56,6 +58,7 @@ _HOME = {
     "filter_recordings": "steps.build",
     "from_arrays": "corpus.export",
     "from_raw": "readers.raws",
+    "index": "steps.index",
     "merge": "corpus.merge",
     "pad": "steps.build",
     "pad_channels": "signals.windows",

@@ -15,11 +15,14 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from eegprep import writers
+
+FSYNCS_AT_ONCE = 16
 
 ABANDONED_S = 3600.0  # a partial file of another machine that has not changed for so long has no writer any more
 
@@ -36,7 +39,7 @@ def private_path(path: Path) -> Path:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make renames and new names in `folder` survive a power cut."""
+    """Make renames and new names in `folder`, or the content of a file, survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -83,11 +86,10 @@ def publish_folder(partial: Path, final: Path) -> None:
     An older `final` is moved aside first and removed last, so that a kill in between never leaves half of each. A link at
     `final` is replaced, and what it points to is left alone.
     """
-    for folder, _, files in os.walk(partial):
-        for name in files:
-            with (Path(folder) / name).open("rb") as file:
-                os.fsync(file.fileno())
-        fsync_folder(Path(folder))
+    inside = [Path(folder) / name for folder, _, files in os.walk(partial) for name in ("", *files)]
+    # one after the other, each waits for the disk; together they share its queue
+    with ThreadPoolExecutor(FSYNCS_AT_ONCE) as pool:
+        list(pool.map(fsync_folder, inside))
     final.parent.mkdir(parents=True, exist_ok=True)
     old: Path | None = None
     while True:

@@ -16,7 +16,7 @@ from eegprep.signals.recipe import Recipe
 PUBLIC = {
     "eegprep": {
         "Corpus", "ToolkitError", "band_pass", "build", "crop", "effective_band", "export", "fetch", "filter_recordings",
-        "from_arrays", "from_raw", "merge", "pad", "pad_channels", "verify",
+        "from_arrays", "from_raw", "index", "merge", "pad", "pad_channels", "verify",
     },
     "dreamdiff": {"DreamDiffusionPipeline", "EEGEncoder", "MaskedSignalModel", "Pairs", "PairsWriter", "WindowStream"},
 }  # fmt: skip

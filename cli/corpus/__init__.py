@@ -1,1 +1,1 @@
-"""Commands of `eegprep`, one file each."""
+"""Commands of `eegprep`, one file each (`index`, which takes what `build` takes, stands beside it)."""

@@ -1,6 +1,9 @@
-"""`eegprep build`."""
+"""`eegprep build` and `eegprep index`."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from .._app import eegprep_app
 from . import _options as o
@@ -60,36 +63,7 @@ def build(
     from .._output import progress
     from ._show import finish, show_plan
 
-    settings = {
-        "low": low,
-        "high": high,
-        "nyquist": nyquist,
-        "resample": resample,
-        "notch": notch,
-        "channels": channels,
-        "window": window,
-        "stride": stride,
-        "windows": windows,
-        "short": short,
-        "mode": mode,
-        "channel_order": channel_order,
-        "max_per_subject": max_per_subject,
-        "seed": seed,
-        "min_channels": min_channels,
-        "max_channels": max_channels,
-        "select_channels": o.names_of(select_channels),
-        "min_uv": min_uv,
-        "max_uv": max_uv,
-    }
-    chosen = {
-        "subjects": subjects,
-        "dataset": dataset,
-        "scale": scale,
-        "bad": bad,
-        "sfreq": sfreq,
-        "unit": unit,
-        "channel_names": o.names_of(channel_names),
-    }
+    settings, chosen = _settings(locals()), _chosen(locals())
     if dry_run:
         from eegprep.steps.build import plan
         from eegprep.steps.plan import totals
@@ -102,3 +76,79 @@ def build(
             max_memory=max_memory, keep_private=keep_private, lock=lock, progress=bar, **chosen, **settings,
         )  # fmt: skip
     return finish(summary, as_json)
+
+
+@eegprep_app.command(
+    settings="build",
+    examples="""
+    eegprep index "files:lab/**/*.edf" --out view.zarr
+    eegprep index bids:study --out view.zarr --workers 2
+    dreamdiff train msm --store view.zarr --out run
+    """,
+)
+def index(
+    sources: o.Sources,
+    out: o.Out,
+    subjects: o.Subjects = None,
+    dataset: o.Dataset = None,
+    scale: o.Scale = None,
+    bad: o.Bad = None,
+    sfreq: o.Sfreq = None,
+    unit: o.Unit = None,
+    channel_names: o.ChannelNames = None,
+    data_dir: o.DataDir = None,
+    accept: o.Accept = None,
+    offline: o.Offline = False,
+    workers: o.Workers = 1,
+    max_memory: o.MaxMemory = None,
+    low: o.Low = None,
+    high: o.High = None,
+    nyquist: o.Nyquist = None,
+    resample: o.Resample = None,
+    notch: o.Notch = None,
+    channels: o.Channels = None,
+    window: o.Window = None,
+    stride: o.Stride = None,
+    windows: o.Windows = None,
+    short: o.Short = None,
+    mode: o.Mode = None,
+    channel_order: o.Order = None,
+    max_per_subject: o.MaxPerSubject = None,
+    seed: o.Seed = None,
+    min_channels: o.MinChannels = None,
+    max_channels: o.MaxChannels = None,
+    select_channels: o.SelectChannels = None,
+    min_uv: o.MinUv = None,
+    max_uv: o.MaxUv = None,
+    as_json: o.Json = False,
+) -> int:
+    """A view of recordings that reads like a corpus: windows are cut and filtered when they are read. The recordings must stay."""
+    import eegprep
+
+    from .._output import progress
+    from ._show import finish
+
+    settings, chosen = _settings(locals()), _chosen(locals())
+    with progress("index") as bar:
+        summary = eegprep.index(
+            sources, out, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers, max_memory=max_memory,
+            progress=bar, **chosen, **settings,
+        )  # fmt: skip
+    return finish(summary, as_json)
+
+
+_RECIPE = (
+    *("low", "high", "nyquist", "resample", "notch", "channels", "window", "stride", "windows", "short", "mode", "channel_order"),
+    *("max_per_subject", "seed", "min_channels", "max_channels", "min_uv", "max_uv"),
+)
+
+
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the recipe, out of all arguments of a command."""
+    return {**{name: given[name] for name in _RECIPE}, "select_channels": o.names_of(given["select_channels"])}
+
+
+def _chosen(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is chosen for all sources."""
+    names = ("subjects", "dataset", "scale", "bad", "sfreq", "unit")
+    return {**{name: given[name] for name in names}, "channel_names": o.names_of(given["channel_names"])}

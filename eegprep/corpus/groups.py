@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from eegprep.corpus.files import REPAIR, Checksums, Files, Shard
 from eegprep.errors import StoreError
 from eegprep.store.commit import Commit, StoredFile, attributes_digest, parse_node
-from eegprep.store.format import CHECKSUMS, COLUMNS, check_windows_node
+from eegprep.store.format import CHECKSUMS, COLUMNS, RECORDS, VIEW_FORMAT, check_windows_node
 from eegprep.store.names import check_relative
 
 
@@ -22,6 +24,28 @@ class Group:
     shards: tuple[Shard, ...]
     columns: Mapping[str, StoredFile]
     attributes_sha256: str
+
+
+def read_attributes(files: Files, group: Group, url: str) -> Mapping[str, Any]:
+    """The attributes of a group, as they were committed."""
+    path = f"{group.key}/zarr.json"
+    attributes: Mapping[str, Any] = parse_node(files.metadata(path), f"{url}/{path}")["attributes"]
+    if attributes_digest(attributes) != group.attributes_sha256:
+        raise StoreError(f"{url}/{path}: not the attributes that were committed", REPAIR)
+    return attributes
+
+
+def read_column(files: Files, group: Group, name: str, url: str) -> np.ndarray:
+    """A column of a group: one value a window, or a data record."""
+    data_type = COLUMNS.get(name, "<u4")
+    record = group.columns.get(name)
+    if record is None or not record.size:
+        return np.empty(0, data_type)
+    content = files.recorded(f"{group.key}/{name}/c/0", record)
+    expected = (group.windows if name in COLUMNS else (record.size - 4) // 4) * np.dtype(data_type).itemsize + 4
+    if len(content) != expected:
+        raise StoreError(f"{url}/{group.key}/{name}: damaged ({len(content)} bytes, expected {expected})", REPAIR)
+    return np.frombuffer(content[:-4], data_type)
 
 
 def consolidated(node: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -67,6 +91,10 @@ def group_of_node(key: str, nodes: Mapping[str, Any], root: Mapping[str, Any], u
     n = commit.windows
     if n is None:
         raise StoreError(f"{where}: its commit record does not say how many windows it holds", REPAIR)
+    columns = {name: commit.file(f"{name}/c/0", where) for name in COLUMNS} if n else {}
+    if root["format"] == VIEW_FORMAT:
+        columns[RECORDS] = commit.files.get(f"{RECORDS}/c/0", StoredFile(0, ""))
+        return Group(key, n, (), columns, commit.attributes_sha256)
     if f"{key}/windows" not in nodes:
         raise StoreError(f"{where}/windows: has no metadata", REPAIR)
     capacity = check_windows_node(nodes[f"{key}/windows"], n, root["channels"], root["samples"], f"{where}/windows")
@@ -77,5 +105,4 @@ def group_of_node(key: str, nodes: Mapping[str, Any], root: Mapping[str, Any], u
         entry = commit.file(path, where)
         checksums = None if sums is None else Checksums(f"{key}/{CHECKSUMS}/c/0", sums, n, first)
         shards.append(Shard(f"{key}/{path}", min(capacity, n - first), capacity, entry.size, entry.sha256, checksums))
-    columns = {name: commit.file(f"{name}/c/0", where) for name in COLUMNS} if n else {}
     return Group(key, n, tuple(shards), columns, commit.attributes_sha256)

@@ -11,21 +11,21 @@ import json
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from eegprep.corpus import views
-from eegprep.corpus.files import REPAIR, Files, LocalFiles
-from eegprep.corpus.groups import Group, consolidated, group_of_node, walk
+from eegprep.corpus.files import Files, LocalFiles
+from eegprep.corpus.groups import Group, consolidated, group_of_node, read_attributes, read_column, walk
 from eegprep.corpus.objects import open_files
 from eegprep.corpus.shards import Shards
-from eegprep.errors import StoreError, UsageError
+from eegprep.errors import UsageError
 from eegprep.pool import _Threads, free_processors
 from eegprep.settings import suggest
-from eegprep.store.commit import attributes_digest, check_finished, finished_files, parse_node, parse_root
-from eegprep.store.format import COLUMNS, check_corpus_attributes
+from eegprep.store.commit import check_finished, finished_files, parse_root
+from eegprep.store.format import COLUMNS, VIEW_FORMAT, check_corpus_attributes
 from eegprep.store.names import check_key, check_relative
 
 _RECORDING_COLUMNS = [
@@ -34,6 +34,13 @@ _RECORDING_COLUMNS = [
 ]
 
 SMALL_READ = 16  # windows; below this a second thread costs more than it brings
+
+
+class Windows(Protocol):
+    """What a corpus reads its windows from."""
+
+    def read(self, index_N: np.ndarray, out_NCT: np.ndarray, rows_N: np.ndarray) -> None:
+        """Write windows `index_N` into rows `rows_N` of `out_NCT`."""
 
 
 class Corpus:
@@ -50,7 +57,11 @@ class Corpus:
         self.url, self.attributes = url, root
         self.channels, self.samples = root["channels"], root["samples"]
         self._groups, self._files = tuple(groups), files
-        self._shards = Shards([shard for group in groups for shard in group.shards], files)
+        self._shards: Windows = Shards([shard for group in groups for shard in group.shards], files)
+        if root["format"] == VIEW_FORMAT:
+            from eegprep.corpus.references import References  # not at the top: it brings the readers and the filter
+
+            self._shards = References(url, root, groups, files)
         self._ends = np.cumsum([group.windows for group in groups], dtype=np.int64)
         self._rows: np.ndarray | None = None  # of a selection: sorted indices into the whole corpus
         self._nodes: dict[str, dict[str, object]] = {}  # attributes of groups, read when asked for
@@ -88,7 +99,7 @@ class Corpus:
         """
         files = open_files(os.fspath(url), options=options, cache=cache, cache_limit=cache_limit)
         node = parse_root(files.metadata("zarr.json"), f"{url}/zarr.json")
-        root = check_corpus_attributes(node["attributes"], str(url))
+        root = check_corpus_attributes(node["attributes"], str(url), views=isinstance(files, LocalFiles))
         nodes = consolidated(node, str(url)) or walk(files)
         checked = bool(finished_files(node, str(url)))
         keys = sorted(check_key(key, str(url)) for key in nodes if key.count("/") == 1 and nodes[key].get("node_type") == "group")
@@ -227,9 +238,7 @@ class Corpus:
     @property
     def identity(self) -> str:
         """Digest of which windows these are, and of their bytes as the commit records name them."""
-        content = hashlib.sha256(
-            json.dumps([[group.key, group.windows, [shard.sha256 for shard in group.shards]] for group in self._groups]).encode()
-        )
+        content = hashlib.sha256(json.dumps([[group.key, group.windows, _content_of(group)] for group in self._groups]).encode())
         if self._rows is not None:
             content.update(self._rows.tobytes())
         return content.hexdigest()
@@ -424,18 +433,13 @@ class Corpus:
 
     def _attributes(self, group: Group) -> Mapping[str, Any]:
         if group.key not in self._nodes:
-            path = f"{group.key}/zarr.json"
-            attributes = parse_node(self._files.metadata(path), f"{self.url}/{path}")["attributes"]
-            if attributes_digest(attributes) != group.attributes_sha256:
-                raise StoreError(f"{self.url}/{path}: not the attributes that were committed", REPAIR)
-            self._nodes[group.key] = attributes
+            self._nodes[group.key] = dict(read_attributes(self._files, group, self.url))
         return self._nodes[group.key]
 
     def _column(self, group: Group, name: str) -> np.ndarray:
-        if not group.windows:
-            return np.empty(0, COLUMNS[name])
-        content = self._files.recorded(f"{group.key}/{name}/c/0", group.columns[name])
-        expected = group.windows * np.dtype(COLUMNS[name]).itemsize + 4
-        if len(content) != expected:
-            raise StoreError(f"{self.url}/{group.key}/{name}: damaged ({len(content)} bytes, expected {expected})", REPAIR)
-        return np.frombuffer(content[:-4], COLUMNS[name])
+        return read_column(self._files, group, name, self.url)
+
+
+def _content_of(group: Group) -> list[str]:
+    """Digests of what the windows are read from; of a view, which names its recordings in its attributes, of these."""
+    return [shard.sha256 for shard in group.shards] or [group.attributes_sha256]

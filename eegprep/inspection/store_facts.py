@@ -62,7 +62,7 @@ class StoreFacts:
     @property
     def is_corpus(self) -> bool:
         """Whether it holds windows."""
-        return bool(self.root.get("format") == store.FORMAT)
+        return bool(self.root.get("format") in (store.FORMAT, store.VIEW_FORMAT))
 
     @property
     def datasets(self) -> list[str]:
@@ -86,7 +86,7 @@ def gather(root: Path) -> StoreFacts:
         StoreError: there is no store at `root`.
     """
     node = read_root(root)["attributes"]
-    if node.get("format") not in (store.FORMAT, recordings_store.FORMAT):
+    if node.get("format") not in (store.FORMAT, store.VIEW_FORMAT, recordings_store.FORMAT):
         raise StoreError(
             f"{root}: holds {node.get('format')!r}, which is not a store of this software", "give a corpus or a recordings store"
         )
@@ -97,7 +97,7 @@ def gather(root: Path) -> StoreFacts:
         group = recordings_store.read_group(root, dataset, subject)
         if group is None:
             continue
-        records = group.recordings if node["format"] == store.FORMAT else _records(root, group)
+        records = _records(root, group) if node["format"] == recordings_store.FORMAT else group.recordings
         recordings += [Listed(dataset, subject, group.person, record) for record in records]
         left_out += [ListedOut(dataset, subject, group.person, record) for record in group.left_out]
         if group.citation:

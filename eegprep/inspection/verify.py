@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from eegprep.corpus.reader import Corpus
-from eegprep.errors import StoreError, UsageError
+from eegprep.download import fetch as downloads
+from eegprep.errors import FetchError, StoreError, UsageError
 from eegprep.recording import ProgressCallback
+from eegprep.sources.listing import Task
 from eegprep.store import format as store
 from eegprep.store import recordings as recordings_store
 from eegprep.store.checks import Problem, Verification, check_file, check_group
@@ -65,7 +67,7 @@ def verify(
 
 def _check(root: Path, fast: bool, progress: ProgressCallback | None) -> Verification:
     node = read_root(root)
-    if node["attributes"].get("format") not in (store.FORMAT, recordings_store.FORMAT):
+    if node["attributes"].get("format") not in (store.FORMAT, store.VIEW_FORMAT, recordings_store.FORMAT):
         raise StoreError(f"{root}: not a store of this software", "give a corpus or a recordings store")
     finished = finished_files(node, str(root))
     groups = _groups(root)
@@ -80,8 +82,10 @@ def _check(root: Path, fast: bool, progress: ProgressCallback | None) -> Verific
         files, size = files + checked.files, size + checked.bytes
     if progress is not None:
         progress(len(groups), len(groups), "")
-    if not problems and node["attributes"]["format"] == store.FORMAT:
+    if not problems and node["attributes"]["format"] != recordings_store.FORMAT:
         problems += _as_readers_see_it(root)
+    if not problems and node["attributes"]["format"] == store.VIEW_FORMAT:
+        problems += _recordings_of_view(root, groups, fast)
     return Verification(root, len(groups), files, size, tuple(problems))
 
 
@@ -92,6 +96,20 @@ def _as_readers_see_it(root: Path) -> list[Problem]:
     except StoreError as error:
         return [Problem("", "altered", "zarr.json", error.problem)]
     return []
+
+
+def _recordings_of_view(root: Path, groups: Iterable[tuple[str, str]], fast: bool) -> list[Problem]:
+    """Recordings that a view refers to and that are not there, or not as they were when they were indexed."""
+    problems = []
+    for dataset, subject in groups:
+        key = f"{dataset}/{subject}"
+        task = Task.from_json(read_node(root / key / "zarr.json")["attributes"]["view"]["reading"])
+        for file in task.files:
+            try:
+                downloads.check([file], Path(task.root), quick=fast)
+            except FetchError as error:
+                problems.append(Problem(key, "altered", file.name, error.problem))
+    return problems
 
 
 def _groups(root: Path) -> list[tuple[str, str]]:

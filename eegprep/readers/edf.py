@@ -228,7 +228,7 @@ def _names(labels: list[str]) -> tuple[list[str], list[str], list[bool]]:
     return names, kinds, declared
 
 
-def _digital(block_RB: np.ndarray, sample_bytes: int) -> np.ndarray:
+def digital(block_RB: np.ndarray, sample_bytes: int) -> np.ndarray:
     """Little-endian 16- or 24-bit integers as numbers: (R, bytes) -> (R, samples)."""
     if sample_bytes == 2:
         return np.ascontiguousarray(block_RB).view("<i2")
@@ -237,16 +237,16 @@ def _digital(block_RB: np.ndarray, sample_bytes: int) -> np.ndarray:
     return value - ((value & 0x800000) << 1)
 
 
-def _starts(header: Header) -> np.ndarray:
+def signal_starts(header: Header) -> np.ndarray:
     """First byte of each signal in a record, and the end of the last."""
     return np.concatenate([[0], np.cumsum(header.samples)]) * header.sample_bytes
 
 
 def _codes(records_RB: np.ndarray, header: Header, row: int) -> np.ndarray:
     """Digital values of a trigger channel as unsigned numbers: (T,) int64."""
-    starts = _starts(header)
+    starts = signal_starts(header)
     parts = [
-        _digital(np.asarray(records_RB[first : first + 4096, starts[row] : starts[row + 1]]), header.sample_bytes).reshape(-1)
+        digital(np.asarray(records_RB[first : first + 4096, starts[row] : starts[row + 1]]), header.sample_bytes).reshape(-1)
         for first in range(0, header.records, 4096)
     ]
     codes_T = np.concatenate(parts).astype(np.int64)
@@ -263,10 +263,10 @@ def _signal(records_RB: np.ndarray, header: Header, rows: list[int], uv_C: np.nd
         uv_C: uV of one physical unit of each channel.
     """
     width, each = header.sample_bytes, header.samples[rows[0]]
-    starts = _starts(header)
+    starts = signal_starts(header)
     scale_C = header.scale_C[rows] * uv_C
     shift_C = header.shift_C[rows] * uv_C
-    first_C = np.array([_digital(records_RB[:1, starts[row] : starts[row] + width], width)[0, 0] for row in rows])
+    first_C = np.array([digital(records_RB[:1, starts[row] : starts[row] + width], width)[0, 0] for row in rows])
     first_C = first_C * scale_C + shift_C
     offsets_C = np.where(np.abs(first_C) > OFFSET_UV, np.rint(first_C), 0.0)
     shift_C = shift_C - offsets_C
@@ -277,12 +277,12 @@ def _signal(records_RB: np.ndarray, header: Header, rows: list[int], uv_C: np.nd
     for start in range(0, header.records, step):
         block_RB = np.asarray(records_RB[start : start + step])
         for channel, row in enumerate(rows):
-            digital = _digital(block_RB[:, starts[row] : starts[row] + each * width], width).reshape(-1)
-            target_T = signal_CT[channel, start * each : start * each + len(digital)]
+            values = digital(block_RB[:, starts[row] : starts[row] + each * width], width).reshape(-1)
+            target_T = signal_CT[channel, start * each : start * each + len(values)]
             if exact_C[channel]:
-                np.multiply(digital, np.float32(scale_C[channel]), out=target_T, casting="unsafe", dtype=np.float32)
+                np.multiply(values, np.float32(scale_C[channel]), out=target_T, casting="unsafe", dtype=np.float32)
             else:
-                target_T[...] = digital * scale_C[channel] + shift_C[channel]
+                target_T[...] = values * scale_C[channel] + shift_C[channel]
     return signal_CT, offsets_C
 
 
@@ -294,7 +294,7 @@ def _annotations(
     The first, empty text of each record says when it began. In an interrupted recording a time of the file's clock is mapped
     to the record that was running then.
     """
-    starts = _starts(header)
+    starts = signal_starts(header)
     texts: dict[tuple[float, float, str, int], None] = {}
     began_R: np.ndarray | None = None
     first = True

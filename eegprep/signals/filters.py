@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -210,6 +211,62 @@ def _convolve(signal_CT: np.ndarray, filter_K: np.ndarray, out_CT: np.ndarray) -
                 target_CT[:, number * step : (number + 1) * step] = filtered[:, number]
             if wanted > whole * step:
                 target_CT[:, whole * step :] = filtered[:, whole, : wanted - whole * step]
+
+
+class PieceFilter:
+    """`band_pass` for single stretches of a recording: each is filtered with the margin that its filter needs, and no more.
+
+    Args:
+        sfreq, low, high: as in `band_pass`. length: samples that come out.
+
+    Attributes:
+        margin: samples on each side that decide about those that come out.
+    """
+
+    def __init__(self, sfreq: float, low: float | None, high: float | None, length: int) -> None:
+        filter_K = design_band_pass(sfreq, low, high)
+        self.length, self.margin = length, (len(filter_K) - 1) // 2
+        self._n_fft = scipy.fft.next_fast_len(length + len(filter_K) - 1, real=True)
+        wrapped = np.concatenate([filter_K[self.margin :], np.zeros(self._n_fft - len(filter_K)), filter_K[: self.margin]])
+        self._response_F = scipy.fft.rfft(wrapped).real.astype(np.float32)
+
+    def reach(self, start: int, segment: tuple[int, int]) -> tuple[int, int]:
+        """(first, last + 1) of the samples to give to `apply` for the piece that begins at `start`, inside its segment."""
+        return max(segment[0], start - self.margin), min(segment[1], start + self.length + self.margin)
+
+    def apply(self, fill: Callable[[np.ndarray], None], channels: int, start: int, reach: tuple[int, int]) -> np.ndarray:
+        """The filtered piece: (C, length) float32. Ends of a segment are continued by odd reflection, as in `band_pass`.
+
+        Args:
+            fill: writes the samples of `reach` into a (C, samples) float32 array; a level may be off them when the filter stops levels.
+            channels: C.
+        """
+        before, samples = self.margin - (start - reach[0]), reach[1] - reach[0]
+        stop = before + samples
+        after = self.length + 2 * self.margin - stop
+        extended_CT = _scratch(channels, self._n_fft)
+        extended_CT[:, stop + after :] = 0.0  # what was filtered before must not decide about a digit
+        body_CT = extended_CT[:, before:stop]
+        fill(body_CT)
+        if before:
+            extended_CT[:, :before] = 2 * body_CT[:, :1] - body_CT[:, before:0:-1]
+        if after:
+            extended_CT[:, stop : stop + after] = 2 * body_CT[:, -1:] - body_CT[:, -2 : -after - 2 : -1]
+        spectrum = scipy.fft.rfft(extended_CT, axis=1)
+        spectrum *= self._response_F
+        filtered_CT = scipy.fft.irfft(spectrum, self._n_fft, axis=1, overwrite_x=True)
+        return filtered_CT[:, self.margin : self.margin + self.length]  # type: ignore[no-any-return]
+
+
+_THREAD = threading.local()
+
+
+def _scratch(channels: int, samples: int) -> np.ndarray:
+    """Memory of this thread: fresh pages for every window would cost more than what is written into them."""
+    kept: np.ndarray | None = getattr(_THREAD, "scratch", None)
+    if kept is None or kept.shape != (channels, samples):
+        kept = _THREAD.scratch = np.empty((channels, samples), np.float32)
+    return kept
 
 
 def _extend_by_reflection(rows_CT: np.ndarray, half: int, extended_CT: np.ndarray) -> None:

@@ -65,11 +65,11 @@ def spectrum(signal_CT: np.ndarray, sfreq: float, segments: Segments | None = No
     starts = [starts[index] for index in spread(len(starts), MAX_SEGMENTS)]
     count = len(starts)
     window = np.hanning(length + 1)[:-1].astype(np.float32)
-    power_CF = np.zeros((len(rows), length // 2 + 1))
-    for start in starts:
-        piece_CT = signal_CT[rows, start : start + length].astype(np.float32)
-        piece_CT -= piece_CT.mean(axis=1, keepdims=True)
-        power_CF += np.abs(fft.rfft(piece_CT * window, axis=1)) ** 2
+    pieces_CST = np.stack([signal_CT[rows, start : start + length] for start in starts], axis=1).astype(np.float32, copy=False)
+    pieces_CST -= pieces_CST.mean(axis=2, keepdims=True)
+    pieces_CST *= window
+    transformed_CSF = fft.rfft(pieces_CST, axis=2)
+    power_CF = np.einsum("csf,csf->cf", transformed_CSF, transformed_CSF.conj(), dtype=np.complex128).real
     power_CF *= 2.0 / (sfreq * np.sum(window**2) * count)
     median_F = np.median(power_CF, axis=0)
     freqs = fft.rfftfreq(length, 1.0 / sfreq)
@@ -85,23 +85,18 @@ def spread(count: int, most: int) -> np.ndarray:
 
 def deviations(signal_CT: np.ndarray, segments: Segments | None = None) -> list[float]:
     """Standard deviation of each channel about the mean of each segment, in float64: what lies between segments is no signal."""
-    ranges = [(0, signal_CT.shape[1])] if segments is None else list(segments)
+    ranges = [(0, signal_CT.shape[1])] if segments is None else segments
     total = sum(last - first for first, last in ranges)
     if total == 0:
         return [0.0] * len(signal_CT)
-    if ranges == [(0, signal_CT.shape[1])]:
-        return [_deviation(channel_T) for channel_T in signal_CT]
-    return [
-        float(np.sqrt(sum((last - first) * _deviation(channel_T[first:last]) ** 2 for first, last in ranges) / total))
-        for channel_T in signal_CT
-    ]
+    squares_C = sum((last - first) * _variances(signal_CT[:, first:last]) for first, last in ranges if last > first)
+    return [float(value) for value in np.sqrt(squares_C / total)]
 
 
-def _deviation(channel_T: np.ndarray) -> float:
-    """Standard deviation in half the time of `numpy.std`."""
-    exact_T = channel_T.astype(np.float64)
-    mean = exact_T.mean()
-    return float(np.sqrt(max(0.0, exact_T.dot(exact_T) / len(exact_T) - mean * mean)))
+def _variances(signal_CT: np.ndarray) -> np.ndarray:
+    """Variance of each row in a third of the time of `numpy.var`, which takes the mean off a float64 copy first."""
+    mean_C = signal_CT.mean(axis=1, dtype=np.float64)
+    return np.maximum(0.0, np.einsum("ct,ct->c", signal_CT, signal_CT, dtype=np.float64) / signal_CT.shape[1] - mean_C * mean_C)
 
 
 def _short(value: float) -> float | None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 from eegprep.catalogue import manifests
 from eegprep.catalogue import moabb as catalogue
@@ -71,6 +72,39 @@ class Task:
         """What is known about one of its recordings."""
         source, licence = self.source, self.source.licence or "unknown"
         return Origin(source.dataset, self.subject, session, run, self.person, licence, source.doi, sources=files)
+
+    def to_json(self) -> dict[str, object]:
+        """What is needed to read its recordings again, without those that had a problem."""
+        return {
+            "source": self.source.model_dump(mode="json"),
+            "also": [source.model_dump(mode="json") for source in self.also],
+            "subject": self.subject,
+            "person": self.person,
+            "root": self.root,
+            "keep_private": self.keep_private,
+            "files": [file.to_json() for file in self.files],
+            "recordings": [
+                {"session": item.session, "run": item.run, "main": item.main, "files": [file.to_json() for file in item.files]}
+                for item in self.recordings
+                if item.problem is None
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        return cls(
+            source=Source.model_validate(content["source"]),
+            subject=content["subject"],
+            files=tuple(SourceFile.from_json(file) for file in content["files"]),
+            root=content["root"],
+            person=content["person"],
+            keep_private=content["keep_private"],
+            recordings=tuple(
+                Listed(item["session"], item["run"], item["main"], tuple(SourceFile.from_json(file) for file in item["files"]))
+                for item in content["recordings"]
+            ),
+            also=tuple(Source.model_validate(source) for source in content["also"]),
+        )
 
 
 def list_tasks(

@@ -75,7 +75,9 @@ def subject_tasks(
         )
 
 
-def build_jobs(tasks: Sequence[Task], manifest: manifests.Manifest, recipe: Recipe, out: str | Path) -> list[BuildJob]:
+def build_jobs(
+    tasks: Sequence[Task], manifest: manifests.Manifest, recipe: Recipe, out: str | Path, *, kind: type[BuildJob] = BuildJob
+) -> list[BuildJob]:
     """One job a subject; each with its own cap, when the manifest wants a balanced draw."""
     caps = subject_caps(tasks, manifest, recipe)
     jobs = []
@@ -83,7 +85,7 @@ def build_jobs(tasks: Sequence[Task], manifest: manifests.Manifest, recipe: Reci
         cap = caps.get(task.name, recipe.max_per_subject)
         own = recipe if cap == recipe.max_per_subject else recipe.model_copy(update={"max_per_subject": cap})
         if cap != 0:
-            jobs.append(BuildJob(str(out), task.source.dataset, task.subject, own, task.files, task))
+            jobs.append(kind(str(out), task.source.dataset, task.subject, own, task.files, task))
     return jobs
 
 

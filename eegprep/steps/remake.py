@@ -10,13 +10,15 @@ from eegprep.errors import StoreError
 from eegprep.locks import store_lock
 from eegprep.pool import Budget, run_jobs
 from eegprep.signals.recipe import make_recipe
+from eegprep.steps.index import IndexJob
 from eegprep.steps.inputs import build_jobs, load_sources, store_folder, stored_jobs, subject_tasks
-from eegprep.steps.jobs import FetchJob, FilterJob, PadJob, SubjectJob
+from eegprep.steps.jobs import BuildJob, FetchJob, FilterJob, PadJob, SubjectJob
 from eegprep.steps.origin import StoreOrigin
 from eegprep.steps.summary import no_usable_recording
 from eegprep.steps.target import CorpusTarget, RecordingsTarget, Target
 from eegprep.store import recordings as recordings_store
 from eegprep.store.commit import read_root
+from eegprep.store.format import VIEW_FORMAT
 
 
 def remake(
@@ -81,8 +83,9 @@ def _jobs_again(root: Path, into: Path, origin: StoreOrigin) -> tuple[Sequence[S
         jobs = stored_jobs(PadJob, Path(origin.source[0]), "filtered", into, recipe)
     else:
         manifest = load_sources(origin.source, origin.choice)
-        jobs = build_jobs(subject_tasks(manifest, origin, ("all",), None), manifest, recipe, into)
+        kind = IndexJob if attributes["format"] == VIEW_FORMAT else BuildJob
+        jobs = build_jobs(subject_tasks(manifest, origin, ("all",), None), manifest, recipe, into, kind=kind)
     names = frozenset(job.name for job in jobs)
     # settings and fingerprint as they are stored: an older version may have written them differently
     stored = (attributes["recipe"], attributes["fingerprint"])
-    return jobs, CorpusTarget(into, *stored, recipe.channels, recipe.window, names)
+    return jobs, CorpusTarget(into, *stored, recipe.channels, recipe.window, names, kind=attributes["format"])

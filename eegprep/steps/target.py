@@ -13,7 +13,7 @@ from eegprep.signals.recipe import Recipe, recipe_fingerprint
 from eegprep.store import recordings as recordings_store
 from eegprep.store import root
 from eegprep.store.commit import is_as_finished, read_root
-from eegprep.store.format import check_corpus_attributes
+from eegprep.store.format import FORMAT, VIEW_FORMAT, check_corpus_attributes
 from eegprep.store.records import LeftOutSubject
 from eegprep.store.recovery import usable_root
 
@@ -64,24 +64,31 @@ class CorpusTarget:
     samples: int
     names: frozenset[str]
     inherited: Mapping[str, LeftOutSubject] = field(default_factory=dict)
+    kind: str = FORMAT
 
     @classmethod
     def of(
-        cls, out: Path, recipe: Recipe, names: Iterable[str], inherited: Mapping[str, LeftOutSubject] | None = None
+        cls,
+        out: Path,
+        recipe: Recipe,
+        names: Iterable[str],
+        inherited: Mapping[str, LeftOutSubject] | None = None,
+        *,
+        kind: str = FORMAT,
     ) -> CorpusTarget:
-        """The corpus of a recipe."""
+        """The corpus of a recipe, or a view of that kind."""
         settings, fingerprint = recipe.model_dump(mode="json"), recipe_fingerprint(recipe)
-        return cls(out, settings, fingerprint, recipe.channels, recipe.window, frozenset(names), inherited or {})
+        return cls(out, settings, fingerprint, recipe.channels, recipe.window, frozenset(names), inherited or {}, kind)
 
     def create(self) -> None:
-        shape = {"channels": self.channels, "samples": self.samples}
+        shape: dict[str, Any] = {"channels": self.channels, "samples": self.samples, "kind": self.kind}
         node = usable_root(self.out)
         if node is None:
             if self.out.is_dir():
                 self._check_same_recipe()
             root.create_corpus(self.out, self.settings, self.fingerprint, **shape)
             return
-        stored = check_corpus_attributes(node["attributes"], str(self.out))["fingerprint"]
+        stored = check_corpus_attributes(node["attributes"], str(self.out), views=self.kind == VIEW_FORMAT)["fingerprint"]
         root.create_corpus(self.out, {}, stored, **shape)  # checks the shape, which no recipe may change
         if stored != self.fingerprint:
             self._check_same_recipe()

@@ -24,7 +24,7 @@ from eegprep.provenance import plain_json, sha256_json
 from eegprep.store.names import check_relative, read_inside
 
 VERSION = 2
-FORMATS = ("eegprep-corpus", "eegprep-recordings", "dreamdiff-pairs", "dreamdiff-image-cache")
+FORMATS = ("eegprep-corpus", "eegprep-view", "eegprep-recordings", "dreamdiff-pairs", "dreamdiff-image-cache")
 AGAIN = "run the command that made the store again; finished subjects are kept"
 _DIGEST = "metadata_sha256"
 _PLACE = re.compile(rb'"metadata_sha256":\s?"([0-9a-f]{64})"')

@@ -30,6 +30,9 @@ from eegprep.errors import StoreError
 
 FORMAT = "eegprep-corpus"
 
+# the same without the arrays of windows: they are made from the recordings when they are read
+VIEW_FORMAT = "eegprep-view"
+
 ZSTD_LEVEL = -1  # padding costs almost no space and decodes at memory speed; see docs/design-storage.md
 
 SHARD = 256  # windows: 17-67 MB a file
@@ -40,16 +43,27 @@ COLUMNS = {"recording": "<i4", "start": "<i8", "label": "<i4"}
 
 CHECKSUMS = "crc32c"  # the array of the windows' checksums
 
-_DATA_TYPES = {"<i4": "int32", "<i8": "int64", "<u4": "uint32", "<f4": "float32", "<f8": "float64"}
+RECORDS = "record_crc32c"  # of a view: the array of the data records' checksums
+
+_DATA_TYPES = {"<i2": "int16", "<i4": "int32", "<i8": "int64", "<u4": "uint32", "<f4": "float32", "<f8": "float64"}
 
 _FILL = {"<i4": -1, "<i8": -1, "<u4": 0, "<f8": "NaN"}
 
 LARGEST = 1 << 26  # values of a window: 256 MB
 
 
-def check_corpus_attributes(attributes: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """Return `attributes` if they are those of a corpus with windows of a possible shape."""
-    if attributes.get("format") != FORMAT:
+def check_corpus_attributes(attributes: Mapping[str, Any], where: str, *, views: bool = False) -> Mapping[str, Any]:
+    """Return `attributes` if they are those of a corpus with windows of a possible shape.
+
+    Args:
+        views: a view of recordings will do as well.
+    """
+    if attributes.get("format") == VIEW_FORMAT and not views:
+        raise StoreError(
+            f"{where}: a view of recordings, which holds no windows of its own (attribute `format` is {VIEW_FORMAT!r})",
+            "make a corpus of the same recordings with `eegprep build`",
+        )
+    if attributes.get("format") not in (FORMAT, VIEW_FORMAT):
         raise StoreError(
             f"{where}: not a corpus (attribute `format` is {attributes.get('format')!r}, expected {FORMAT!r})",
             "give a store that `eegprep pad` or `eegprep build` made",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numcodecs
 import numpy as np
@@ -40,6 +40,18 @@ class GroupFiles:
         if len(values_N):
             self.write(f"{name}/c/0", with_crc32c(np.ascontiguousarray(values_N, data_type).tobytes()))
         self.write_node(name, column_node(len(values_N), data_type, dimension))
+
+
+class WindowArray(Protocol):
+    """What a subject's windows go into. n: how many there are so far."""
+
+    n: int
+
+    def append(self, window_CT: np.ndarray) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def abandon(self) -> None: ...
 
 
 class WindowsWriter:

@@ -13,12 +13,14 @@ from eegprep.atomic import clean_partial
 from eegprep.errors import StoreError
 from eegprep.provenance import plain_json, software_versions
 from eegprep.store.commit import VERSION, finish_root, group_node, put_data_set, read_node, read_root, write_root
-from eegprep.store.format import CHECKSUMS, COLUMNS, FORMAT, check_corpus_attributes
+from eegprep.store.format import CHECKSUMS, COLUMNS, FORMAT, VIEW_FORMAT, check_corpus_attributes
 from eegprep.store.names import folders
 from eegprep.store.recovery import usable_root
 
 
-def create_corpus(root: Path, recipe: Mapping[str, Any], fingerprint: str, *, channels: int = 128, samples: int = 512) -> None:
+def create_corpus(
+    root: Path, recipe: Mapping[str, Any], fingerprint: str, *, channels: int = 128, samples: int = 512, kind: str = FORMAT
+) -> None:
     """Make an empty corpus, or check that `root` is one of the same recipe.
 
     Args:
@@ -26,6 +28,7 @@ def create_corpus(root: Path, recipe: Mapping[str, Any], fingerprint: str, *, ch
         recipe: how windows are made, resolved, as JSON values; stored as it is.
         fingerprint: of what makes windows comparable; a corpus holds windows of one fingerprint only.
         channels, samples: shape of every window.
+        kind: the format, a corpus or a view.
 
     Raises:
         StoreError: `root` holds something else, or a corpus of another recipe or shape.
@@ -33,11 +36,16 @@ def create_corpus(root: Path, recipe: Mapping[str, Any], fingerprint: str, *, ch
     root = Path(root)
     node = usable_root(root)
     if node is not None:
-        _check_same(root, check_corpus_attributes(node["attributes"], str(root)), fingerprint, channels, samples)
+        attributes = check_corpus_attributes(node["attributes"], str(root), views=kind == VIEW_FORMAT)
+        if attributes["format"] != kind:
+            raise StoreError(
+                f"{root}: holds a corpus ({attributes['format']!r}), not a view of recordings", "choose another --out"
+            )
+        _check_same(root, attributes, fingerprint, channels, samples)
         return
     root.mkdir(parents=True, exist_ok=True)
     attributes = {
-        "format": FORMAT,
+        "format": kind,
         "version": VERSION,
         "channels": channels,
         "samples": samples,
@@ -51,12 +59,12 @@ def create_corpus(root: Path, recipe: Mapping[str, Any], fingerprint: str, *, ch
 
 
 def read_corpus_attributes(root: Path) -> Mapping[str, Any]:
-    """The root attributes of a local corpus.
+    """The root attributes of a local corpus or view.
 
     Raises:
         StoreError: there is no corpus at `root`, or it is damaged, or of a newer version.
     """
-    return check_corpus_attributes(read_root(Path(root))["attributes"], str(root))
+    return check_corpus_attributes(read_root(Path(root))["attributes"], str(root), views=True)
 
 
 def finish_corpus(root: Path) -> None:
@@ -83,7 +91,8 @@ def finish_corpus(root: Path) -> None:
             metadata[key] = read_node(subject / "zarr.json")
             groups[key] = metadata[key]["attributes"]
             for name in ("windows", *COLUMNS, CHECKSUMS):
-                if name != CHECKSUMS or (subject / name).exists():  # version 1 had none
+                # version 1 had no checksums, a view has no windows
+                if name in COLUMNS or (name == "windows" and attributes["format"] == FORMAT) or (subject / name).exists():
                     metadata[f"{key}/{name}"] = read_node(subject / name / "zarr.json")
     attributes = {**attributes, "licences": _licences(groups), "people": _people(groups)}
     final = group_node(attributes)

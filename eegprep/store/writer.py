@@ -14,7 +14,7 @@ from eegprep.atomic import remove
 from eegprep.errors import SignalError, StoreError
 from eegprep.store.commit import committed_node, publish_group, start_group, write_node
 from eegprep.store.format import COLUMNS, SHARD
-from eegprep.store.group import GroupFiles, WindowsWriter
+from eegprep.store.group import GroupFiles, WindowArray, WindowsWriter
 from eegprep.store.names import check_name
 
 
@@ -46,8 +46,12 @@ class SubjectWriter:
             )
         self._partial = start_group(self.root, f"{self.dataset}/{self.subject}")
         self._files = GroupFiles(self._partial)
-        self._windows = WindowsWriter(self._files, "windows", self.channels, self.samples, shard=self.shard)
+        self._windows = self._window_array()
         return self
+
+    def _window_array(self) -> WindowArray:
+        """What takes the windows."""
+        return WindowsWriter(self._files, "windows", self.channels, self.samples, shard=self.shard)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._windows.abandon()

@@ -1,0 +1,166 @@
+"""Finds where the integers of a recording lie in its file, so that a stretch of it can be read without the rest.
+
+The map from integers to uV is taken from the recording as it was read, with all that manifests, sidecars and gates did to it, and
+compared sample by sample. A recording that is not a multiple of the integers of an EDF or BDF file has no such map.
+Shapes: C channels, T samples, R data records.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import google_crc32c
+import numpy as np
+
+from eegprep.errors import SourceError
+from eegprep.readers import edf
+from eegprep.recording import Recording
+
+# factors from the unit of a file to uV: the step of the header is exact, one that is fitted to float32 values is not
+_FACTORS = (1.0, 1e3, 1e6, 1e-3)
+
+
+@dataclass(frozen=True)
+class Integers:
+    """Where a recording lies in an EDF or BDF file.
+
+    path, size: the file and its bytes. header_bytes, record_bytes, records: its layout. width: bytes of an integer.
+    each: samples of a channel in a record. places: first byte of each channel in a record. steps: uV of one step of each channel.
+    """
+
+    path: str
+    size: int
+    header_bytes: int
+    record_bytes: int
+    records: int
+    width: int
+    each: int
+    places: tuple[int, ...]
+    steps: tuple[float, ...]
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        return cls(**{**content, "places": tuple(content["places"]), "steps": tuple(content["steps"])})
+
+    def take(self, channels: Sequence[int]) -> Integers:
+        """Some of the channels."""
+        return replace(self, places=tuple(self.places[i] for i in channels), steps=tuple(self.steps[i] for i in channels))
+
+    @cached_property
+    def side_by_side(self) -> bool:
+        """Whether the channels follow each other in a record without a gap."""
+        return list(self.places) == [self.places[0] + i * self.each * self.width for i in range(len(self.places))]
+
+    @cached_property
+    def _steps_C1(self) -> np.ndarray:
+        return np.array(self.steps, np.float32)[:, None]
+
+    def read(self, first: int, last: int, checksums_R: np.ndarray, out_CT: np.ndarray) -> None:
+        """Samples `first` to `last - 1` of every channel, less the first of them, uV.
+
+        Args:
+            checksums_R: crc32c of each data record of the file.
+            out_CT: (C, last - first) float32, to fill.
+
+        Raises:
+            SourceError: the file is not there, has another size, or a record that is read was altered.
+        """
+        start, stop = first // self.each, -(-last // self.each)
+        try:
+            handle = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise SourceError(f"{self.path}: cannot be read ({error.strerror})", _AGAIN) from None
+        try:
+            size = os.fstat(handle).st_size
+            content = os.pread(handle, (stop - start) * self.record_bytes, self.header_bytes + start * self.record_bytes)
+        finally:
+            os.close(handle)
+        if size != self.size:
+            raise SourceError(f"{self.path}: has {size:,} bytes, when it was indexed it had {self.size:,}", _AGAIN)
+        for number in range(start, stop):
+            at = (number - start) * self.record_bytes
+            if google_crc32c.value(content[at : at + self.record_bytes]) != int(checksums_R[number]):
+                raise SourceError(f"{self.path}: data record {number} is not what was indexed (its crc32c differs)", _AGAIN)
+        records_RB = np.frombuffer(content, np.uint8).reshape(stop - start, self.record_bytes)
+        values_CT = self._values(records_RB)[:, first - start * self.each : last - start * self.each]
+        # float32 holds every integer of 24 bits, so that nothing is rounded before the step
+        np.subtract(values_CT, values_CT[:, :1], out=out_CT, dtype=np.float32, casting="unsafe")
+        out_CT *= self._steps_C1
+
+    def _values(self, records_RB: np.ndarray) -> np.ndarray:
+        """(C, T) integers of whole records."""
+        span, count = self.each * self.width, len(self.places)
+        if self.side_by_side:
+            block_RB = records_RB[:, self.places[0] : self.places[0] + count * span]
+            return edf.digital(block_RB, self.width).reshape(-1, count, self.each).swapaxes(0, 1).reshape(count, -1)
+        rows = [edf.digital(records_RB[:, place : place + span], self.width).reshape(-1) for place in self.places]
+        return np.stack(rows)
+
+
+_AGAIN = "put the file back as it was, or index the recordings again"
+
+
+def find_integers(recording: Recording, path: Path) -> tuple[Integers, np.ndarray] | None:
+    """Where the signal of a recording that was just read lies in `path`, and the crc32c of each data record, (R,) uint32.
+
+    Args:
+        recording: before any filter; its channels in the order of the file.
+
+    Returns:
+        None when the file is not EDF or BDF, or a channel is not a multiple of its integers.
+    """
+    if path.suffix.lower() not in edf.SUFFIXES:
+        return None
+    header = edf.read_header(path)
+    starts, samples = edf.signal_starts(header), recording.signal_CT.shape[1]
+    each = samples // header.records if header.records else 0
+    if not each or each * header.records != samples:
+        return None
+    records_RB: np.ndarray = np.memmap(path, np.uint8, "r", header.bytes, (header.records, header.record_bytes))
+    rows = iter([row for row, count in enumerate(header.samples) if count == each])
+    places, steps = [], []
+    for channel_T in recording.signal_CT:
+        for row in rows:
+            block_RB = np.asarray(records_RB[:, starts[row] : starts[row + 1]])
+            step = _step(edf.digital(block_RB, header.sample_bytes).reshape(-1), channel_T, float(header.scale_C[row]))
+            if step is not None:
+                places.append(int(starts[row]))
+                steps.append(step)
+                break
+        else:
+            return None
+    found = Integers(
+        path=str(path.absolute()),
+        size=path.stat().st_size,
+        header_bytes=header.bytes,
+        record_bytes=header.record_bytes,
+        records=header.records,
+        width=header.sample_bytes,
+        each=each,
+        places=tuple(places),
+        steps=tuple(steps),
+    )
+    return found, np.array([google_crc32c.value(record_B.tobytes()) for record_B in records_RB], "<u4")
+
+
+def _step(digital_T: np.ndarray, channel_T: np.ndarray, step: float) -> float | None:
+    """uV of one step, when the channel is a multiple of the integers but for a level; float32 rounds what was read."""
+    exact_T = channel_T.astype(np.float64)
+    moved_T = digital_T.astype(np.float64)
+    moved_T -= moved_T.mean()
+    spread = float(moved_T @ moved_T)
+    if spread == 0:
+        return step if np.ptp(exact_T) == 0 else None
+    fitted = float(moved_T @ exact_T) / spread
+    nearest = next((step * factor for factor in _FACTORS if abs(fitted - step * factor) <= 1e-6 * abs(step * factor)), fitted)
+    error = np.abs(exact_T - exact_T.mean() - nearest * moved_T).max()
+    allowed = 2e-6 * exact_T.std() + np.spacing(np.float32(np.abs(exact_T).max()))
+    return nearest if error <= allowed else None
