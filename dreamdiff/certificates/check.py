@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from dreamdiff.certificates.records import DIGEST, REQUIRED, accuracy_of, path_row, read_predictions, report_digest
+from dreamdiff.certificates.records import REQUIRED, accuracy_of, path_row, read_predictions
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ToolkitError
 from eegprep.provenance import sha256_file, sha256_json
+from eegprep.sealed import is_whole
 
 TOLERANCE = 1e-9
 FIX = "make the report again with this release, and leave its files as they are written"
@@ -74,7 +75,7 @@ def _checked(file: Path, content: Mapping[str, Any], model: str | Path | None, p
     more, further = _other_figures(content, arrays)
     hashes, changed = _inputs(content.get("identity") or {}, model, pairs, arrays)
     problems += wrong + further + changed
-    if content.get(DIGEST) != report_digest(content):
+    if not is_whole(content):
         problems.append(f"{file.name} is not as it was written (SHA-256 differs)")
     if problems:
         rest = f" and {len(problems) - 3} more" if len(problems) > 3 else ""

@@ -11,7 +11,6 @@ Shapes: N trials.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,8 @@ from dreamdiff.arrays import Ints
 from dreamdiff.metrics.measurement import Measurement, mean_measurement
 from dreamdiff.untrusted.arrays import load_npz
 from eegprep import atomic
-from eegprep.provenance import sha256_file, sha256_json
+from eegprep.provenance import sha256_file
 
-DIGEST = "report_sha256"
 PREDICTIONS_FILE = "predictions.npz"
 WHOLE, ZEROED, OTHERS, RANDOM = "as it is", "encoder zeroed", "encoder of other trials", "random encoder"
 RIDGE, WHITENED, ORACLE, GUESS = "ridge", "ridge, whitened", "oracle", "random vector"
@@ -200,17 +198,6 @@ def write_predictions(
     with atomic.open_atomic(folder / PREDICTIONS_FILE) as file:
         np.savez_compressed(file, **cast(Any, arrays))
     return {"file": PREDICTIONS_FILE, "sha256": sha256_file(folder / PREDICTIONS_FILE)}
-
-
-def report_digest(content: Mapping[str, Any]) -> str:
-    """Of everything that a report says, but the digest itself."""
-    return sha256_json(json.loads(json.dumps({key: value for key, value in content.items() if key != DIGEST})))
-
-
-def write_report(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write report.json with a digest of itself."""
-    plain = {key: value for key, value in content.items() if key != DIGEST}
-    atomic.write_json(folder / "report.json", {**plain, DIGEST: report_digest(plain)})
 
 
 def read_predictions(file: Path) -> dict[str, np.ndarray]:

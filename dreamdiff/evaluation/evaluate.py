@@ -14,7 +14,7 @@ from PIL import Image
 
 from dreamdiff.arrays import Array, Ints
 from dreamdiff.certificates.check import images_digest, model_digest
-from dreamdiff.certificates.records import write_predictions, write_report
+from dreamdiff.certificates.records import write_predictions
 from dreamdiff.devices import used
 from dreamdiff.diffusion.frozen_generator import FrozenGenerator
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
@@ -37,6 +37,7 @@ from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ModelError, ToolkitError
 from eegprep.provenance import fingerprint, installed
 from eegprep.recording import ProgressCallback
+from eegprep.sealed import write_sealed
 
 
 def evaluate(
@@ -106,7 +107,7 @@ def evaluate(
         generation, material, None if judged is None else accuracy.confusion(judged, scorer.labels_N), beside,
         certificate, predictions,
     )  # fmt: skip
-    write_report(out, found.to_json())
+    write_sealed(out / "report.json", found.to_json())
     return found
 
 

@@ -23,7 +23,7 @@ from dreamdiff.arrays import Array, Ints
 from dreamdiff.certificates.aligned import PictureVectors, certify_aligned, check_target
 from dreamdiff.certificates.check import images_digest, model_digest
 from dreamdiff.certificates.judging import CATEGORY, VectorJudge
-from dreamdiff.certificates.records import Certificate, write_predictions, write_report
+from dreamdiff.certificates.records import Certificate, write_predictions
 from dreamdiff.devices import Device, choose_device, used
 from dreamdiff.metrics.measurement import Measurement, mean_measurement
 from dreamdiff.metrics.similarity import retrieval
@@ -33,6 +33,7 @@ from dreamdiff.untrusted.arrays import load_npz
 from eegprep.errors import CheckpointError, DataError, UsageError
 from eegprep.provenance import software_versions
 from eegprep.recording import ProgressCallback
+from eegprep.sealed import write_sealed
 from eegprep.settings import Settings
 
 FORMAT, VERSION = "dreamdiff-retrieval", 1
@@ -138,7 +139,7 @@ def retrieve(
     out.mkdir(parents=True, exist_ok=True)
     predictions = write_predictions(out, store.indices[test], certificate, found)
     result = Retrieval(identity, tuple(found), certificate, report, left_out, predictions)
-    write_report(out, result.to_json())
+    write_sealed(out / "report.json", result.to_json())
     return result
 
 

@@ -24,9 +24,10 @@ from eegprep.errors import CheckpointError, DataError, UsageError
 from eegprep.folders import require_free
 from eegprep.provenance import fingerprint, installed, plain_json, sha256_array
 from eegprep.recording import ProgressCallback
+from eegprep.sealed import is_whole, write_sealed
 from eegprep.settings import validated
 
-SIDECAR_VERSION = 1
+SIDECAR_VERSION = 2  # since then with a digest of itself
 
 SHEET_ROWS = 40  # trials on one contact sheet
 
@@ -87,7 +88,7 @@ def generate_to_folder(
             "software": installed("eeg-dreamdiff", "diffusers", "torch"),
         }  # fmt: skip
         write_png(out / f"{image.stem}.png", image.image, {"dreamdiff": f"{image.stem}.json"})
-        atomic.write_json(out / f"{image.stem}.json", content)  # last: an image counts when its sidecar is there
+        write_sealed(out / f"{image.stem}.json", content)  # last: an image counts when its sidecar is there
     return contact_sheets(out, chosen, config)
 
 
@@ -144,7 +145,22 @@ def replay(
     """
     content = _sidecar_or_none(sidecar)
     if content is None:
-        raise CheckpointError(f"{sidecar}: not a sidecar of `dreamdiff generate`", "give the .json file beside an image")
+        raise CheckpointError(
+            f"{sidecar}: not a sidecar of `dreamdiff generate`, or damaged", "give the .json file beside an image"
+        )
+    try:
+        return _replay(sidecar, content, out, model, eeg, images, device)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(
+            f"{sidecar}: does not have the parts of a sidecar ({type(error).__name__}: {error})",
+            "give the .json file beside an image",
+        ) from None
+
+
+def _replay(
+    sidecar: Path, content: Mapping[str, Any], out: Path | None, model: str | None, eeg: str | None, images: Path | None,
+    device: str | None,
+) -> tuple[Path, bool]:  # fmt: skip
     config = validated(GenerateConfig, {**content["config"], **({} if device is None else {"device": device})})
     pipeline = load_maker(model or content["model"]["path"], config)
     if pipeline.fingerprint != content["model"]["fingerprint"]:
@@ -176,11 +192,12 @@ def replay(
 def _sidecar_or_none(file: Path) -> Mapping[str, Any] | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(content, dict) or content.get("format") != "dreamdiff-image" or content.get("version") != SIDECAR_VERSION:
+    if not isinstance(content, dict) or content.get("format") != "dreamdiff-image":
         return None
-    return content
+    known = content.get("version") == 1 or (content.get("version") == SIDECAR_VERSION and is_whole(content))
+    return content if known else None
 
 
 def write_png(file: Path, image_HWC: np.ndarray, notes: dict[str, str]) -> None:

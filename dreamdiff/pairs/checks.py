@@ -6,6 +6,7 @@ a digest of itself; `crc32c` of each subject binds a trial's EEG to its place. F
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,35 @@ def checked_root(path: Path) -> tuple[dict[str, Any], Commit | None]:
     if commit is not None:
         _check_files(path, commit)
     return attributes, commit
+
+
+def has_all_files(path: Path) -> bool:
+    """Whether the root and the metadata of a finished store are as they were written, and every file has its size: costs nothing.
+
+    Raises:
+        StoreError: it is of a newer version.
+    """
+    try:
+        _, commit = checked_root(path)
+        files = {} if commit is None else commit.files
+        return all((path / name).stat().st_size == record.size for name, record in files.items())
+    except OSError:
+        return False
+    except StoreError as error:
+        if "this software reads up to" in error.problem:
+            raise
+        return False
+
+
+def has_lost_its_root(path: Path) -> bool:
+    """Whether a folder holds the parts of a pairs store beside a `zarr.json` that is empty or no JSON."""
+    try:
+        json.loads((path / "zarr.json").read_bytes())
+    except (ValueError, RecursionError):
+        return (path / "images" / "zarr.json").is_file()
+    except OSError:
+        pass
+    return False
 
 
 def _check_files(path: Path, commit: Commit) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from dreamdiff.pairs.checks import has_all_files, has_lost_its_root
 from dreamdiff.pairs.decoding import decode_noted
 from dreamdiff.pairs.format import _SUBJECT, COLUMNS, FORMAT, SHARD, VERSION, Provenance, group_attributes
 from dreamdiff.pairs.images import read_image_file
@@ -210,6 +211,8 @@ class PairsWriter:
         if not self.path.exists():
             return False
         attributes = group_attributes(self.path)
+        if not attributes and has_lost_its_root(self.path):
+            return False  # made again; the folder is replaced when the new one is whole
         if attributes.get("format") != FORMAT:
             raise StoreError(f"{self.path}: exists and is not a pairs store", "choose another name for --out, or remove it")
         if attributes.get("fingerprint") != self._root["fingerprint"]:
@@ -218,9 +221,10 @@ class PairsWriter:
                 f"wanted {self._root['fingerprint'][:12]})",
                 "choose another name for --out, or remove the store",
             )
-        if attributes.get("complete"):
-            (self.path / OWNER).unlink(missing_ok=True)  # of a process that was killed after the store had got its name
-        return bool(attributes.get("complete"))
+        if not attributes.get("complete") or not has_all_files(self.path):
+            return False
+        (self.path / OWNER).unlink(missing_ok=True)  # of a process that was killed after the store had got its name
+        return True
 
     def _refused(self, holder: str, fix: str) -> StoreError:
         return StoreError(f"{self.path}: another process is writing this store ({holder})", f"{fix}, or choose another output")

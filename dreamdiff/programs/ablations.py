@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -48,9 +48,10 @@ from dreamdiff.programs.tables import (
 from dreamdiff.simulation.simulate import simulate
 from eegprep import atomic
 from eegprep.corpus.export import from_arrays
-from eegprep.errors import UsageError
+from eegprep.errors import DataError, UsageError
 from eegprep.provenance import fingerprint
 from eegprep.recording import ProgressCallback
+from eegprep.sealed import read_sealed, write_sealed
 from eegprep.settings import merge, resolve, validated
 
 LEFT_OUT_OF_IDENTITY = {"workers", "scheduler", "device"}
@@ -112,7 +113,7 @@ def ablate(
     _run(first, config, progress, "pre-training")
     second = [(_row_job, (str(place.out), row.name, config.model_dump())) for row in chosen if not _done(place, row, config)]
     _run(second, config, progress, "rows")
-    table = [json.loads((place.row(row.name) / "row.json").read_text(encoding="utf-8")) for row in chosen]
+    table = [_finished_row(place, row) for row in chosen]
     content = {
         "rows": table,
         "order": [order_of(table, name) for name in measured_names(table)],
@@ -218,7 +219,7 @@ def _row_job(out: str, name: str, plain: Mapping[str, Any]) -> None:
     finetune(str(config.pairs), encoder, config.sd, config.clip, run, finetune_config(row, config), offline=True)
     found = evaluate(run, str(config.pairs), folder / "evaluation", evaluate_config(config))
     write_report(found, folder / "evaluation" / "report.html")
-    atomic.write_json(
+    write_sealed(
         folder / "row.json",
         _row_result(row, config, found, parameter_count(EEGEncoder.from_pretrained(run / "pipeline" / "encoder"))),
     )
@@ -285,7 +286,7 @@ def table1(
     for kind in ("vae", "gan"):
         file = place.out / "baselines" / f"brain2image-{kind}.json"
         key = fingerprint({"kind": kind, "config": _shared(config), "pairs": store.content_sha256})
-        kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        kept = read_sealed(file) or {}
         if kept.get("fingerprint") != key:
             scorer = scorer or make_scorer(store, parts["train"], chosen, size, load_networks(judging, None), judging)
             problem = Problem(store, parts["train"], chosen, size, samples=config.samples, seed=config.seed)
@@ -298,7 +299,7 @@ def table1(
                 "told": made.told,
                 "measurements": [m.to_json() for m in scorer.measure(made.images_NSHWC)],
             }
-            atomic.write_json(file, kept)
+            write_sealed(file, kept)
         systems[f"Brain2Image-{kind.upper()}"] = kept["measurements"]
     table = table1_rows(systems)
     atomic.write_json(place.out / "table1.json", {"rows": table, "systems": systems})
@@ -366,7 +367,12 @@ def _claim(place: Place, config: AblateConfig) -> None:
     file = place.out / "ablate.json"
     wanted = _shared(config)
     if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise UsageError(f"{file}: damaged", "remove it if the rows beside it have the settings of this command")
         if found != wanted:
             different = sorted(k for k in wanted if found.get(k) != wanted[k])
             raise UsageError(
@@ -391,8 +397,15 @@ def _identity(row: Row, config: AblateConfig) -> str:
 
 
 def _done(place: Place, row: Row, config: AblateConfig) -> bool:
-    file = place.row(row.name) / "row.json"
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8")).get("fingerprint") == _identity(row, config)
+    found = read_sealed(place.row(row.name) / "row.json")
+    return found is not None and found.get("fingerprint") == _identity(row, config)
+
+
+def _finished_row(place: Place, row: Row) -> RowResult:
+    found = read_sealed(place.row(row.name) / "row.json")
+    if found is None:
+        raise DataError(f"{place.row(row.name)}: its row.json is gone or altered", "run the same command again")
+    return cast(RowResult, found)
 
 
 def _loop(config: AblateConfig) -> dict[str, object]:

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from dreamdiff.untrusted.tensors import load_tensors, save_tensors
 from eegprep import atomic
 from eegprep.errors import CheckpointError
-from eegprep.provenance import sha256_file, sha256_json
+from eegprep.provenance import sha256_file
+from eegprep.sealed import DIGEST, is_whole, write_sealed
 
 FOLDER = "checkpoints"
 
@@ -67,8 +68,7 @@ def save(
         shutil.rmtree(partial, ignore_errors=True)
         raise
     digests = {file.name: sha256_file(file) for file in sorted(partial.iterdir())}
-    content = {"version": STATE_VERSION, "step": step, "files": digests, **state}
-    atomic.write_json(partial / STATE_FILE, {**content, "sha256": _digest(content)})
+    write_sealed(partial / STATE_FILE, {"version": STATE_VERSION, "step": step, "files": digests, **state})
     atomic.publish_folder(partial, final)
     for old in folders(run_dir)[:-keep]:
         shutil.rmtree(old)
@@ -108,7 +108,7 @@ def damage(folder: Path) -> str | None:
         state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         if state["version"] not in (1, STATE_VERSION):
             return f"{folder.name}: version {state['version']} (this release reads up to {STATE_VERSION})"
-        if (state["version"] > 1 or "sha256" in state) and state["sha256"] != _digest(state):
+        if (state["version"] > 1 or DIGEST in state) and not is_whole(state):
             return f"{folder.name}/{STATE_FILE}: not what was written (sha256 differs)"
         for name, digest in state["files"].items():
             if not (folder / name).is_file():
@@ -118,11 +118,6 @@ def damage(folder: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"{folder.name}/{STATE_FILE}: cannot be read ({type(error).__name__})"
     return None
-
-
-def _digest(state: Mapping[str, Any]) -> str:
-    """Of everything in state.json but the digest itself, as it is after reading."""
-    return sha256_json(json.loads(json.dumps({key: value for key, value in state.items() if key != "sha256"})))
 
 
 def read_state(folder: Path) -> Mapping[str, Any]:

@@ -261,6 +261,23 @@ def test_two_writers_of_one_store_do_not_meet(tmp_path: Path):
     assert not list((tmp_path / "p.zarr").rglob(".*")) and [path.name for path in tmp_path.iterdir()] == ["p.zarr"]
 
 
+@pytest.mark.parametrize("damage", ["cut", "emptied", "removed", "no column", "empty root", "a group's metadata"])
+def test_the_same_command_makes_a_damaged_store_again(store: Path, damage: str):
+    """It was "there already", and every reader said to make it again."""
+    whole = digest(store)
+    shard = next(path for path in store.rglob("*") if path.is_file() and "eeg/c/" in path.as_posix())
+    harm = {
+        "cut": lambda: shard.write_bytes(shard.read_bytes()[:-9]), "emptied": lambda: shard.write_bytes(b""), "removed": shard.unlink,
+        "no column": lambda: shutil.rmtree(store / "a" / "label"), "empty root": lambda: (store / "zarr.json").write_bytes(b""),
+        "a group's metadata": lambda: (store / "a" / "zarr.json").write_text("{}"),
+    }  # fmt: skip
+    harm[damage]()
+
+    make(store)
+
+    assert digest(store) == whole
+
+
 def test_a_folder_that_is_something_else_is_not_overwritten(tmp_path: Path):
     """`--out` may be mistyped."""
     (tmp_path / "thesis").mkdir()

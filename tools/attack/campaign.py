@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import ERRORS, Ended, Faults, empty, flipped, run, start, tree
+from harness import ERRORS, Ended, Faults, empty, flipped, load, loaded, run, start, tree
 from journal import Entry, Journal
 
 KINDS = ("kills", "errors", "flips", "files")
@@ -112,10 +112,14 @@ class Campaign:
         if made.kind != "value":
             raise SystemExit(f"{command.name}: its inputs could not be made: {made.text}")
         started = time.monotonic()
-        ended = run(lambda: command.run(inputs, out) and None, seconds=900)
-        took = time.monotonic() - started
+        ended = run(lambda: loaded(command.run(inputs, out)), seconds=900)
         if ended.kind != "value":
             raise SystemExit(f"{command.name}: failed undisturbed: {ended.text}")
+        load(ended.value)
+        empty(out)
+        started = time.monotonic()
+        ended = run(lambda: command.run(inputs, out) and None, seconds=900)
+        took = time.monotonic() - started
         wanted = command.content(out)
         if not wanted:
             raise SystemExit(f"{command.name}: there is nothing to compare")
@@ -227,6 +231,7 @@ class Campaign:
         if made.kind != "value":
             raise SystemExit(f"{stored.name}: could not be made: {made.text}")
         path = Path(made.value)
+        load(run(lambda: loaded(stored.read(path)), seconds=300).value or [])
         before = run(lambda: stored.read(path), seconds=300)
         if before.kind != "value":
             raise SystemExit(f"{stored.name}: cannot be read undisturbed: {before.text}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import errno
 import hashlib
+import importlib
 import io
 import mmap
 import os
@@ -16,9 +17,10 @@ import resource
 import shutil
 import signal
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,19 @@ def _child(work: Callable[[], Any], write: int | None, memory: int | None) -> No
                 pickle.dump(answer, pipe)
     finally:
         os._exit(0)
+
+
+def loaded(_: Any) -> list[str]:
+    """Names of the modules that are loaded once that is done."""
+    return sorted(sys.modules)
+
+
+def load(names: list[str]) -> None:
+    """Import these modules here, so that children have them already: the commands import most of theirs when they run."""
+    for name in names:
+        if name not in sys.modules and not name.startswith("__"):
+            with suppress(Exception):
+                importlib.import_module(name)
 
 
 def tree(path: Path) -> dict[str, str]:

@@ -36,6 +36,7 @@ from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
 from dreamdiff.finetuning.prepare import finetune
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.files import generate_to_folder, replay
+from dreamdiff.pairs.decoding import decode_image
 from dreamdiff.pairs.image_cache import cached_rows
 from dreamdiff.pairs.importers.importer import ImportConfig
 from dreamdiff.pairs.importers.run import import_pairs
@@ -304,9 +305,10 @@ def _pictures(folder: Path) -> Path:
 
 
 def _read_pictures(path: Path) -> Any:
-    """What the same command leaves: altered pictures are made again."""
+    """Sidecars and pixels that the same command leaves: altered ones are made again."""
     _generate(path.parent, path)
-    return tree(path)
+    pixels = {file.name: decode_image(file.read_bytes(), file.name).tobytes() for file in sorted(path.glob("*.png"))}
+    return pixels, [file.read_bytes() for file in sorted(path.glob("*.json"))]
 
 
 def _imported(folder: Path) -> Path:
