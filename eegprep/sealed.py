@@ -1,4 +1,7 @@
-"""JSON files that hold a digest of themselves, so that a flipped bit in a figure or a position is noticed when they are read."""
+"""JSON files: read without believing them, and written with a digest of themselves.
+
+With a digest a flipped bit in a figure or a position is noticed when the file is read.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,16 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     atomic.write_json(path, {**content, DIGEST: digest_of(content)})
 
 
-def read_sealed(path: Path) -> dict[str, Any] | None:
-    """The content without its digest; None where there is no file, or where it is not what was written."""
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None where there is no file, or something else in it (no JSON, a list, nested too deep)."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes().decode("utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return {key: value for key, value in content.items() if key != DIGEST} if is_whole(content) else None
+    return content if isinstance(content, dict) else None
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """The content without its digest; None where there is no file, or where it is not what was written."""
+    content = read_object(path)
+    return {key: value for key, value in content.items() if key != DIGEST} if content is not None and is_whole(content) else None

@@ -8,7 +8,6 @@ Shapes: N pictures, K captions, L text tokens, D width of an image vector, W wid
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from eegprep.errors import CheckpointError, ModelError
 from eegprep.provenance import sha256_file
+from eegprep.sealed import read_object
 
 TENSORS, DETAILS = "ip_adapter.safetensors", "adapter.json"
 FORMAT = "dreamdiff-adapter"
@@ -232,11 +232,8 @@ def _image_encoder(file: Path, details: Mapping[str, Any]) -> tuple[str, str | N
 def _details(file: Path) -> Mapping[str, Any]:
     if not file.is_file():
         return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict):
+    content = read_object(file)
+    if content is None:
         raise CheckpointError(f"{file}: not JSON with the adapter's facts", "copy the adapter again")
     return content
 

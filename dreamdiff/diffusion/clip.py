@@ -22,6 +22,7 @@ from dreamdiff.untrusted.states import read_tensors
 from dreamdiff.untrusted.tensors import sha256_once
 from eegprep.errors import CheckpointError, ModelError
 from eegprep.provenance import sha256_file
+from eegprep.sealed import read_object
 from eegprep.settings import suggest
 
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "clip"
@@ -160,37 +161,36 @@ def load_clip(source: str, *, offline: bool = False) -> ClipTarget:
 
 
 def _from_folder(folder: Path, source: str) -> ClipTarget:
-    try:
-        content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        config = content["model_cfg"]
-    except FileNotFoundError:
+    if not (folder / CONFIG_FILE).is_file():
         if _is_transformers(folder):
             raise ModelError(
                 f"{folder}: a CLIP model in the layout of transformers (config.json, pytorch_model.bin), not of open_clip",
                 "give the open_clip weights of the same model, for instance ViT-L-14-quickgelu:openai, or a folder with "
                 f"{CONFIG_FILE}; transformers' names of tensors are not read here",
-            ) from None
-        raise ModelError(f"{folder}: no {CONFIG_FILE} in it", "give an open_clip folder, or ARCHITECTURE:FILE") from None
-    except (ValueError, KeyError, TypeError):
-        raise ModelError(
-            f"{folder / CONFIG_FILE}: not an open_clip configuration", "copy or download that folder again"
-        ) from None
+            )
+        raise ModelError(f"{folder}: no {CONFIG_FILE} in it", "give an open_clip folder, or ARCHITECTURE:FILE")
+    config, preprocessing = _stated(folder / CONFIG_FILE)
     weights = [
         folder / name for name in ("open_clip_model.safetensors", "open_clip_pytorch_model.bin") if (folder / name).is_file()
     ]
     if not weights:
         raise ModelError(f"{folder}: no open_clip_model.safetensors in it", "copy or download that folder again")
-    stated = {key: content.get("preprocess_cfg", {})[key] for key in _PREPROCESS_KEYS if key in content.get("preprocess_cfg", {})}
-    return _build(config, weights[0], stated, source)
+    return _build(config, weights[0], preprocessing, source)
+
+
+def _stated(file: Path) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Model and preprocessing of an open_clip configuration."""
+    content = read_object(file) or {}
+    model, preprocessing = content.get("model_cfg"), content.get("preprocess_cfg", {})
+    if not isinstance(model, dict) or not isinstance(preprocessing, dict):
+        raise ModelError(f"{file}: not an open_clip configuration", "copy or download that folder again")
+    return model, {key: preprocessing[key] for key in _PREPROCESS_KEYS if key in preprocessing}
 
 
 def _is_transformers(folder: Path) -> bool:
     """Whether a folder holds a CLIP of the transformers library."""
-    try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and ("transformers_version" in content or "clip" in str(content.get("model_type", "")))
+    content = read_object(folder / "config.json")
+    return content is not None and ("transformers_version" in content or "clip" in str(content.get("model_type", "")))
 
 
 def _from_file(architecture: str, file: Path, source: str) -> ClipTarget:
@@ -199,9 +199,8 @@ def _from_file(architecture: str, file: Path, source: str) -> ClipTarget:
     stated: dict[str, object] = {}
     assumed: tuple[str, ...] = ()
     if beside.is_file():
-        content = json.loads(beside.read_text(encoding="utf-8"))
-        stated = {key: value for key, value in content.get("preprocess_cfg", {}).items() if key in _PREPROCESS_KEYS}
-        asked, found = bool(config.get("quick_gelu")), bool(content.get("model_cfg", {}).get("quick_gelu"))
+        model, stated = _stated(beside)
+        asked, found = bool(config.get("quick_gelu")), bool(model.get("quick_gelu"))
         if asked != found:
             raise ModelError(
                 f"{source}: the weights were trained with quick_gelu = {found} ({beside}), {architecture} has {asked}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import nn
 from dreamdiff.untrusted.kinds import check_weights_file
 from dreamdiff.untrusted.states import read_tensors
 from eegprep.errors import CheckpointError, ModelError
+from eegprep.sealed import read_object
 
 _WEIGHTS = re.compile(r"diffusion_pytorch_model(?:\.(\w+?))?(?:-\d+-of-\d+)?\.(safetensors|bin)")
 _AGAIN = "copy or download that folder again, and check its SHA-256"
@@ -38,11 +38,10 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     if not file.is_file():
         return {}
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return content
-    raise CheckpointError(f"{file}: not a JSON object", _AGAIN)
+    content = read_object(file)
+    if content is None:
+        raise CheckpointError(f"{file}: not a JSON object", _AGAIN)
+    return content
 
 
 def refuse_other_models(folder: Path, source: str) -> None:

@@ -4,7 +4,6 @@ any choice of sampler."""
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from eegprep.errors import CheckpointError, ModelError, UsageError
+from eegprep.sealed import read_object
 from eegprep.settings import suggest
 
 # short name -> diffusers class, and what that sampler needs where the base model does not say
@@ -34,12 +34,10 @@ _SCHEDULE_KEYS = ("beta_start", "beta_end", "beta_schedule", "num_train_timestep
 
 def load_scheduler(folder: Path) -> Any:
     """A noise schedule of the class that its configuration names."""
-    try:
-        content = json.loads((folder / "scheduler_config.json").read_text())
-        name = str(content.get("_class_name", "PNDMScheduler"))
-    except (OSError, ValueError, AttributeError, RecursionError):
-        raise CheckpointError(f"{folder}: no readable scheduler_config.json", "copy or download that folder again") from None
-    return make_scheduler(name, content)
+    content = read_object(folder / "scheduler_config.json")
+    if content is None:
+        raise CheckpointError(f"{folder}: no readable scheduler_config.json", "copy or download that folder again")
+    return make_scheduler(str(content.get("_class_name", "PNDMScheduler")), content)
 
 
 def make_scheduler(name: str, base: Mapping[str, Any]) -> Any:

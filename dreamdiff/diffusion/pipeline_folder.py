@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from dreamdiff.encoders.weights import load_module, read_config, save_folder
 from dreamdiff.untrusted.tensors import sha256_once
 from eegprep import settings
 from eegprep.errors import CheckpointError, ModelError, UsageError
+from eegprep.sealed import read_object
 
 INDEX, DETAILS, FOLDER = "model_index.json", "dreamdiff.json", "pipeline"
 # what model_index.json has always called our own parts; diffusers would write the module that a class happens to live in
@@ -83,8 +82,7 @@ def verify_files(folder: Path, files: dict[str, str]) -> None:
 
 
 def require_json(file: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return content
-    raise CheckpointError(f"{file}: missing or not JSON", "copy the pipeline again")
+    content = read_object(file)
+    if content is None:
+        raise CheckpointError(f"{file}: missing or not JSON", "copy the pipeline again")
+    return content

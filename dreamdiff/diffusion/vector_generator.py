@@ -27,6 +27,7 @@ from dreamdiff.diffusion.sampling import Condition, decode, guided_sample, start
 from dreamdiff.diffusion.stable_diffusion import load_part, local_folder, vae_factor
 from eegprep.errors import CheckpointError, ModelError, UsageError
 from eegprep.provenance import sha256_file
+from eegprep.sealed import read_object
 
 Generators = Sequence[torch.Generator]
 Conditions = Callable[[Tensor, Generators], tuple[Condition, Condition | None]]
@@ -261,10 +262,10 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def _json(file: Path) -> Mapping[str, Any]:
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        raise CheckpointError(f"{file}: missing or not JSON", "copy or download that folder again") from None
+    content = read_object(file)
+    if content is None:
+        raise CheckpointError(f"{file}: missing or not a JSON object", "copy or download that folder again")
+    return content
 
 
 def _text(sd: str | Path, folder: Path, prompt: str) -> _Text:

@@ -14,6 +14,7 @@ from dreamdiff.untrusted.tensors import load_tensors, read_metadata, save_tensor
 from eegprep import atomic
 from eegprep.errors import CheckpointError, missing_path
 from eegprep.provenance import fingerprint, sha256_file
+from eegprep.sealed import read_object
 
 CONFIG_FILE = "config.json"
 
@@ -63,12 +64,11 @@ def weights_folder(folder: Path) -> Path:
 def read_config(folder: Path) -> Mapping[str, Any]:
     """config.json of a model folder."""
     file = folder / CONFIG_FILE
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file}: missing", "give a folder that holds config.json beside model.safetensors") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file}: not JSON ({error})", "make the folder again with the command that wrote it") from None
+    if not file.is_file():
+        raise CheckpointError(f"{file}: missing", "give a folder that holds config.json beside model.safetensors")
+    content = read_object(file)
+    if content is None:
+        raise CheckpointError(f"{file}: not JSON", "make the folder again with the command that wrote it")
     if content.get("version") != 1:
         raise CheckpointError(
             f"{file}: version {content.get('version')!r}, this release reads version 1", "use the release that wrote it"
@@ -128,7 +128,7 @@ def _check_config(folder: Path) -> None:
     if record.is_file():
         try:
             written = json.loads(record.read_text(encoding="utf-8"))["files"].get(CONFIG_FILE)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
             raise CheckpointError(f"{record}: cannot be read", "use another checkpoint of the run") from None
         if written not in (None, sha256_file(folder / CONFIG_FILE)):
             raise CheckpointError(f"{folder / CONFIG_FILE}: not what was written", "use another checkpoint of the run")

@@ -200,7 +200,7 @@ def same_run(
     except (ValueError, RecursionError):
         stored = None
     if not isinstance(stored, dict):
-        raise CheckpointError(f"{file}: not the JSON of a run", "choose a new folder for --out")
+        raise CheckpointError(f"{file}: not JSON of a run", "choose a new folder for --out")
     if current_form is not None:
         stored = current_form(stored)
     expected = json.loads(json.dumps(identity))

@@ -21,6 +21,7 @@ from eegprep.errors import SignalError, UsageError
 from eegprep.locks import store_lock
 from eegprep.provenance import fingerprint, plain_json, sha256_array, sha256_file
 from eegprep.recording import ProgressCallback
+from eegprep.sealed import read_object
 from eegprep.store.format import COLUMNS
 from eegprep.store.root import create_corpus, finish_corpus
 from eegprep.store.writer import SubjectWriter
@@ -248,7 +249,7 @@ def _is_done(folder: Path, mark: Mapping[str, Any], size: int) -> bool:
         size: bytes of a window; a .npy file holds a short header as well.
     """
     try:
-        content = json.loads((folder / "export.json").read_text())
+        content = read_object(folder / "export.json")
         files = [(folder / f"{i:08d}.npy").stat().st_size for i in range(mark["windows"])]
         table = sha256_file(folder / "windows.csv")
     except (OSError, ValueError):

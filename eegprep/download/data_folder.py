@@ -19,6 +19,7 @@ from eegprep.folders import cache_folder, state_folder
 from eegprep.locks import folder_lock
 from eegprep.provenance import fingerprint, sha256_file
 from eegprep.recording import ProgressCallback, SourceFile
+from eegprep.sealed import read_object
 
 STATE_FORM = 1
 
@@ -84,7 +85,7 @@ class FetchRecords:
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
             return {"form": content["form"], "files": dict(content["files"]), "subjects": dict(content["subjects"])}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise FetchError(
                 f"{self.path}: the record of fetched files cannot be read ({type(error).__name__})",
                 "delete it to record the files anew as they are now",
@@ -170,11 +171,7 @@ class _HashMemory:
 
 def read_json_or_empty(path: Path) -> Mapping[str, Any]:
     """A JSON object, or an empty one: for what can be made anew."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_object(path) or {}
 
 
 def name_under(path: Path, root: Path) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from eegprep.errors import StoreError
+from eegprep.sealed import read_object
 from eegprep.steps.jobs import BuildJob, FetchJob, SubjectJob
 from eegprep.store import recordings as recordings_store
 
@@ -59,8 +59,5 @@ def _stored(group: Path) -> Iterator[str]:
 
 def _attributes(folder: Path) -> Mapping[str, Any]:
     """Of a zarr node; nothing of one that is damaged, which the step itself will notice."""
-    try:
-        content = json.loads((folder / "zarr.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content.get("attributes", {}) if isinstance(content, dict) else {}
+    found = (read_object(folder / "zarr.json") or {}).get("attributes")
+    return found if isinstance(found, dict) else {}

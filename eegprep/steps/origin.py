@@ -12,6 +12,7 @@ from typing import Any
 
 from eegprep.atomic import write_json
 from eegprep.folders import cache_folder
+from eegprep.sealed import read_object
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,15 @@ class StoreOrigin:
         """Note it; a cache that cannot be written only means that `--repair` needs `--source`."""
         content = {**vars(self), "source": list(self.source), "choice": json.loads(json.dumps(vars(self.choice)))}
         file = self._file(root)
-        with suppress(OSError, ValueError):
-            if file.is_file() and json.loads(file.read_text()) == content:
-                return
+        if read_object(file) == content:
+            return
         with suppress(OSError):
             write_json(file, content)
 
     @classmethod
     def recall(cls, root: Path) -> StoreOrigin | None:
         try:
-            content = json.loads(cls._file(root).read_text())
+            content = read_object(cls._file(root)) or {}
             choice = dict(content.pop("choice", {}))
             choice |= {key: content.pop(key) for key in ("subjects", "dataset", "scale") if key in content}  # as 0.1.0 noted them
             names = choice.get("channel_names")

@@ -83,6 +83,7 @@ class Campaign:
     seconds: float
     journal: Journal
     deadline: float = math.inf
+    prepared: tuple[str, tuple[Path, Path, Any, float]] | None = None
 
     def draw(self, kind: str, name: str, number: int) -> random.Random:
         return random.Random(f"{self.seed}/{kind}/{name}/{number}")
@@ -107,6 +108,13 @@ class Campaign:
         return place / "inputs", place / "out"
 
     def _undisturbed(self, command: Command) -> tuple[Path, Path, Any, float]:
+        """Inputs, output, what has to be there at the end, and seconds: once for kills and errors."""
+        if self.prepared is None or self.prepared[0] != command.name:
+            self.prepared = command.name, self._prepare(command)
+        self.deadline = time.monotonic() + self.seconds
+        return self.prepared[1]
+
+    def _prepare(self, command: Command) -> tuple[Path, Path, Any, float]:
         inputs, out = self._place(command.name)
         made = run(lambda: command.prepare(inputs), seconds=900)
         if made.kind != "value":
@@ -125,7 +133,6 @@ class Campaign:
             raise SystemExit(f"{command.name}: there is nothing to compare")
         empty(out)
         print(f"{command.name}: {took:.1f} s undisturbed", file=sys.stderr, flush=True)
-        self.deadline = time.monotonic() + self.seconds
         return inputs, out, wanted, took
 
     def _again(self, command: Command, inputs: Path, out: Path) -> Ended:
@@ -173,7 +180,6 @@ class Campaign:
             else:
                 outcome, said = self._judge(command, inputs, out, wanted, ", ".join(sent))
             self.add("kills", command.name, number, outcome, said, len(sent))
-        shutil.rmtree(out.parent, ignore_errors=True)
 
     def _kill(self, command: Command, inputs: Path, out: Path, sent: signal.Signals, *, group: bool, moment: float) -> bool:
         """Start the command, send the signal, wait for its end; False when there is none within a minute."""
@@ -216,7 +222,6 @@ class Campaign:
             else:
                 outcome, said = self._judge(command, inputs, out, wanted, f"{what}: {ended.text}")
             self.add("errors", command.name, number, outcome, said)
-        shutil.rmtree(out.parent, ignore_errors=True)
 
     # --------------------------------------------------------------------------------------------------- stores
 

@@ -85,14 +85,14 @@ def _quick_disk() -> str | None:
     return str(shared) if usable else None
 
 
-Job = tuple[str, Any, int]
+Job = tuple[Any, dict[str, int]]
 
 
 def jobs_of(given: argparse.Namespace, module: str) -> list[Job]:
-    """(kind, target, how many attacks) of a module of targets."""
+    """(target, how many attacks of which kind) of a module of targets; what is quick comes first."""
     targets = importlib.import_module(module)
     counts, words = (QUICK if given.quick else FULL)[module], [word for word in given.names.split(",") if word]
-    found: list[Job] = []
+    found: dict[str, Job] = {}
     for kind in campaign.KINDS:
         if kind not in given.only.split(","):
             continue
@@ -103,8 +103,12 @@ def jobs_of(given: argparse.Namespace, module: str) -> list[Job]:
             items = items[given.seed % step :: step]
         each = given.scale * counts.get(kind, 0) / sum(getattr(item, "share", 1.0) for item in items)
         items = [item for item in items if not words or any(word in item.name for word in words)]
-        found += [(kind, item, max(1, math.ceil(each * getattr(item, "share", 1.0)))) for item in items]
-    return sorted(found, key=lambda job: -getattr(job[1], "share", 1.0))  # what is quick comes first
+        if kind == "files" and given.scale < 1:
+            items = items[:: round(1 / given.scale)]
+        for item in items:
+            job = found.setdefault(f"{type(item).__name__} {item.name}", (item, {}))
+            job[1][kind] = max(1, math.ceil(each * getattr(item, "share", 1.0)))
+    return sorted(found.values(), key=lambda job: -getattr(job[0], "share", 1.0))
 
 
 def attack(work: Path, given: argparse.Namespace, limit: float, book: journal.Journal) -> list[str]:
@@ -127,33 +131,35 @@ def _all(work: Path, given: argparse.Namespace, jobs: list[Job], end: float, boo
         if name := running.pop(pid, ""):
             failed.extend([name] if status else [])
 
-    for number, (kind, item, count) in enumerate(jobs):
+    for number, (item, counts) in enumerate(jobs):
         while len(running) >= given.workers:
             wait()
-        left = sum(FILE_WEIGHT if of == "files" else 1.0 for of, _, _ in jobs[number:])
+        left = sum(FILE_WEIGHT if "files" in of else len(of) for _, of in jobs[number:])
         seconds = (end - time.monotonic()) * given.workers / left
         if seconds <= 0:
-            failed.append(f"{kind}, {item.name}: the time was over")
+            failed.append(f"{item.name}: the time was over")
             continue
-        print(f"{datetime.now(UTC):%H:%M:%S} {kind}: {item.name}", file=sys.stderr, flush=True)
+        print(f"{datetime.now(UTC):%H:%M:%S} {', '.join(counts)}: {item.name}", file=sys.stderr, flush=True)
         pid = os.fork()
         if pid == 0:
-            _one(campaign.Campaign(work / f"{number:04d}", given.seed, seconds, book), kind, item, count)
-        running[pid] = f"{kind}, {item.name}"
+            _one(campaign.Campaign(work / f"{number:04d}", given.seed, seconds, book), item, counts)
+        running[pid] = item.name
     while running:
         wait()
     return failed
 
 
-def _one(one: campaign.Campaign, kind: str, item: Any, count: int) -> None:
+def _one(one: campaign.Campaign, item: Any, counts: dict[str, int]) -> None:
     """A job, in a process of its own, which ends here."""
     code = 1
     try:
         one.work.mkdir(parents=True, exist_ok=True)
-        one.files(item) if kind == "files" else getattr(one, kind)(item, count)
+        for kind, count in counts.items():
+            one.files(item) if kind == "files" else getattr(one, kind)(item, count)
+        shutil.rmtree(one.work, ignore_errors=True)
         code = 0
     except BaseException as error:
-        print(f"{kind}, {item.name}: {error}", file=sys.stderr)
+        print(f"{item.name}: {error}", file=sys.stderr)
         if not isinstance(error, SystemExit):
             traceback.print_exc()
     finally:
