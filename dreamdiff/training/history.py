@@ -71,7 +71,7 @@ def read_history(run_dir: Path) -> list[Mapping[str, Any]]:
     file = run_dir / HISTORY_FILE
     if not file.is_file():
         return []
-    lines = []
+    lines: list[Mapping[str, Any]] = []
     for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             line = json.loads(text)
