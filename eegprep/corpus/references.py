@@ -116,6 +116,9 @@ class References:
                 source.fill(start, out_NCT[rows_N[k]])
             except SourceError as error:
                 raise StoreError(f"{self._url}: window {index} cannot be made: {error.problem}", error.fix) from None
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, StopIteration) as error:
+                reason = f"{type(error).__name__}: {error}"[:200]
+                raise StoreError(f"{self._url}: what it says of window {index} cannot be followed ({reason})", REPAIR) from None
 
     def _subject(self, number: int) -> _Subject:
         with self._lock:

@@ -8,6 +8,7 @@ Shapes: C channels, T samples, R data records.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -75,16 +76,18 @@ class Integers:
         """
         start, stop = first // self.each, -(-last // self.each)
         try:
-            handle = os.open(self.path, os.O_RDONLY)
-        except OSError as error:
-            raise SourceError(f"{self.path}: cannot be read ({error.strerror})", _AGAIN) from None
+            handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would be waited for
+        except (OSError, ValueError) as error:
+            raise SourceError(f"{self.path}: cannot be read ({error})", _AGAIN) from None
         try:
-            size = os.fstat(handle).st_size
+            status, end = os.fstat(handle), self.header_bytes + stop * self.record_bytes
+            if status.st_size != self.size or not stat.S_ISREG(status.st_mode):
+                raise SourceError(f"{self.path}: has {status.st_size:,} bytes, when it was indexed it had {self.size:,}", _AGAIN)
+            if min(self.header_bytes, self.record_bytes, start) < 0 or end > self.size:
+                raise SourceError(f"{self.path}: {end:,} bytes are to be read of {self.size:,}", _AGAIN)
             content = os.pread(handle, (stop - start) * self.record_bytes, self.header_bytes + start * self.record_bytes)
         finally:
             os.close(handle)
-        if size != self.size:
-            raise SourceError(f"{self.path}: has {size:,} bytes, when it was indexed it had {self.size:,}", _AGAIN)
         for number in range(start, stop):
             at = (number - start) * self.record_bytes
             if google_crc32c.value(content[at : at + self.record_bytes]) != int(checksums_R[number]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -131,6 +132,30 @@ def test_damage_stops_only_the_windows_that_it_touches(tmp_path):
             refused += 1
     assert 1 <= refused <= 2 < len(view)
     assert [problem.code for problem in verify(tmp_path / "view.zarr").problems] == ["altered"]
+
+
+def test_an_altered_recording_that_is_read_whole_is_refused(tmp_path):
+    """Another rate: the whole file is read again, and it has the same length and channels."""
+    path = tmp_path / "sub-01.edf"
+    write_edf(path, eeg(3, 40 * 200, 200.0), 200)
+    eegprep.index(f"files:{tmp_path}/*.edf", tmp_path / "view.zarr", resample=128.0)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(StoreError, match="has changed: SHA-256"):
+        eegprep.Corpus.open(tmp_path / "view.zarr")[0]
+
+
+def test_a_pipe_in_the_place_of_a_recording_is_not_waited_for(tmp_path, people):
+    write_people(tmp_path, 1)
+    eegprep.index(f"files:{tmp_path}/*.edf", tmp_path / "view.zarr")
+    path = next(tmp_path.glob("*.edf"))
+    path.unlink()
+    os.mkfifo(path)
+
+    with pytest.raises(StoreError, match="cannot be made"):
+        eegprep.Corpus.open(tmp_path / "view.zarr")[0]
 
 
 def test_a_recording_that_was_cut_or_taken_away_is_named(tmp_path, people):
