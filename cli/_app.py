@@ -78,8 +78,8 @@ def require_existing(value: Any) -> None:
             require_path(text)
 
 
-def _app(help: str, panels: dict[str, tuple[str, ...]] | None = None) -> App:
-    group = type("Panels", (Group,), {"panels": panels or {}})
+def _app(help: str, panels: dict[str, tuple[str, ...]] | None = None, leads: dict[str, str] | None = None) -> App:
+    group = type("Panels", (Group,), {"panels": panels or {}, "leads": leads or {}})
     return App(
         help=help,
         cls=group,
@@ -115,6 +115,11 @@ dreamdiff_app = _app(
 train_app = _app(
     "Train an encoder (msm), align it with images (align), train Stable Diffusion (finetune).",
     {"Commands": ("msm", "align", "finetune")},
+    {
+        "--store": "dreamdiff train msm {}, then dreamdiff train finetune --pairs PAIRS --encoder RUN --out RUN2",
+        "--encoder": "dreamdiff train finetune {}",
+        "--pairs": "dreamdiff train finetune {}, or dreamdiff train align for image vectors without a U-Net",
+    },
 )
 pairs_app = _app("Import, simulate and audit EEG-image pairs.", {"Commands": ("table", "import", "fetch", "simulate", "audit")})
 dreamdiff_app.add_typer(train_app, name="train")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "Sampling": ("samples", "steps", "guidance", "batch_size"),
     "Judges": ("classifier", "inception", "lpips", "controls", "baselines"),
     "Settings": ("preset", "config", "set_", "create_config"),
-    "Running": ("workers", "scheduler", "max_memory", "device", "precision", "dry_run", "timeout"),
+    "Running": ("workers", "scheduler", "max_memory", "device", "precision", "strict_rate", "dry_run", "timeout"),
     "Output": ("as_json", "json", "json_", "wide", "quiet", "verbose", "help", "plot", "manifest", "notes"),
 }
 # Options that mean something else in one command: the scheduler of `dreamdiff generate` is a noise schedule, not a Dask address
@@ -136,6 +137,21 @@ class Group(typer.core.TyperGroup):
     """A group whose commands stand under headings, in the order of work."""
 
     panels: dict[str, tuple[str, ...]] = {}  # noqa: RUF012  (set once, below a group's definition)
+    # option -> command line that it leads to, for options given to the group itself: `dreamdiff train --store corpus.zarr`
+    leads: dict[str, str] = {}  # noqa: RUF012  (as above)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Say which command an option belongs to, where none is named."""
+        if self.leads and args and args[0].startswith("-") and args[0] not in ("-h", "--help"):
+            from eegprep.errors import UsageError  # late: `--help` stays free of imports
+
+            names = ", ".join(name for names in self.panels.values() for name in names)
+            given = shlex.join(args)
+            line = next(
+                (line for option, line in self.leads.items() if option_given(args, option)), next(iter(self.leads.values()))
+            )
+            raise UsageError(f"{ctx.command_path} was not told what to train ({names})", line.format(given))
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
         ordered = [name for names in self.panels.values() for name in names if name in self.commands]
@@ -150,6 +166,11 @@ class Group(typer.core.TyperGroup):
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
+
+
+def option_given(args: Sequence[str], name: str) -> bool:
+    """Whether `--name` stands among arguments that are not parsed yet."""
+    return any(text == name or text.startswith(f"{name}=") for text in args)
 
 
 def option_value(args: Sequence[str], name: str) -> str | None:

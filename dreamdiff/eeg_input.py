@@ -24,7 +24,7 @@ from eegprep.signals.process import process
 from eegprep.signals.recipe import Recipe
 from eegprep.signals.windows import LEAST_POSITIONS, ChannelPlan
 
-CapMatch = Literal["name", "spline"]
+CapMatch = Literal["auto", "name", "spline"]
 
 
 class FilterConfig(Settings):
@@ -51,10 +51,19 @@ class CapConfig(Settings):
         return tuple(None if row < 0 else self.channels[row] for row in self.rows)
 
 
+class RateShare(Settings):
+    """How many windows of one sampling rate a model was trained on."""
+
+    sfreq: float = Field(description="Hz")
+    windows: int = Field(description="Windows or trials")
+
+
 class SignalConfig(Settings):
     """What the EEG has to be, as it was for training: rate, first sample relative to the image, pass band, unit, electrodes."""
 
-    sfreq: float | None = Field(default=None, description="Hz")
+    sfreq: float | None = Field(default=None, description="Hz; of several rates the one that most windows had")
+    rates: tuple[RateShare, ...] = Field(default=(), description="All rates that it was trained at, the most common first")
+    window_ms: float | None = Field(default=None, description="Length of a window at `sfreq`, ms")
     t0: float | None = Field(default=None, description="First sample, s from the onset of the image")
     band: tuple[float, float] | None = Field(default=None, description="Pass band, Hz")
     unit: str = "uV"
@@ -167,7 +176,8 @@ def rows_for(
     Args:
         channels, positions_C3: of the recording, or of the rows of a store.
         rows: of a window. source: for messages.
-        match: "spline" interpolates electrodes that are missing from the others; "name" refuses.
+        match: where electrodes are missing, "spline" interpolates all rows from those that are there, "name" refuses, and "auto"
+            interpolates where enough places are known and refuses otherwise.
 
     Raises:
         ModelError: electrodes of the model are missing, or too few have a known place.
@@ -194,10 +204,10 @@ def rows_for(
             if same
             else f"{used} of {len(channels)} channels of {source} are used: those that the model was trained with, by name",
         )
-    if match == "spline":
+    if match == "spline" or (match == "auto" and _can_spline(cap, positions_C3)):
         return _spline(cap, positions_C3, source), (
             f"{len(lost)} of {len(cap.channels)} electrodes of the model are not in {source} ({', '.join(lost[:3])}, ...): all rows are "
-            "interpolated by spherical splines"
+            "interpolated by spherical splines (--cap name refuses that)"
         )
     total = len({name for name in cap.shown if name is not None})
     raise ModelError(
@@ -216,10 +226,21 @@ def _unlike(cap: CapConfig, channels: Sequence[str]) -> int:
     return len({_key(name) for name in cap.channels} ^ {_key(name) for name in channels})
 
 
+def _targets(cap: CapConfig) -> np.ndarray | None:
+    """(C, 3) places of the model's electrodes, m; None where one that is shown has none."""
+    targets = np.array([[np.nan if value is None else value for value in row] for row in cap.positions], float).reshape(-1, 3)
+    whole = len(targets) == len(cap.channels) and np.isfinite(targets[[row for row in cap.rows if row >= 0]]).all()
+    return targets if whole else None
+
+
+def _can_spline(cap: CapConfig, positions_C3: np.ndarray) -> bool:
+    return _targets(cap) is not None and int(np.isfinite(positions_C3).all(axis=1).sum()) >= LEAST_POSITIONS
+
+
 def _spline(cap: CapConfig, positions_C3: np.ndarray, source: str) -> ChannelPlan:
     known = np.isfinite(positions_C3).all(axis=1)
-    targets = np.array([[np.nan if value is None else value for value in row] for row in cap.positions], float).reshape(-1, 3)
-    if len(targets) != len(cap.channels) or not np.isfinite(targets[[row for row in cap.rows if row >= 0]]).all():
+    targets = _targets(cap)
+    if targets is None:
         raise ModelError(
             "the places of the model's electrodes are not known", "use a recording of the cap that it was trained with"
         )

@@ -25,6 +25,9 @@ def adapt(
     out: Annotated[Path, typer.Option(help="Run folder of the adapted model")],
     minutes: Annotated[float | None, typer.Option(help="Use labelled training trials of the first minutes only")] = None,
     unlabelled: Annotated[int | None, typer.Option(help="Whiten from so many trials, and read no label and no picture")] = None,
+    strict_rate: Annotated[
+        bool, typer.Option("--strict-rate", help="Refuse EEG of another sampling rate than the model's")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="TOML file over the preset `adapt`")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value over the file; repeatable")] = None,
     device: DeviceOption = None,
@@ -39,7 +42,10 @@ def adapt(
     options = {"loop.device": device, "loop.precision": precision}
     settings = resolve(AlignConfig, presets=ALIGN_PRESETS, preset="adapt", file=config, assignments=set_ or (), options=options)
     with _output.progress("adapt") as progress:
-        found = run(model, pairs, out, settings, minutes=minutes, unlabelled=unlabelled, progress=progress, offline=offline)
+        found = run(
+            model, pairs, out, settings, minutes=minutes, unlabelled=unlabelled, progress=progress, offline=offline,
+            strict_rate=strict_rate, say=_output.note,
+        )  # fmt: skip
     spent = "" if found.minutes is None else f" ({found.minutes:.1f} minutes)"
     what = "whitened and tuned" if found.labelled else "whitened, no label read,"
     state = "" if found.finished else "; stopped, run the same command again to resume"

@@ -30,6 +30,9 @@ def retrieve(
     split: Annotated[str | None, typer.Option(help="Part of a split: test, val, or NAME/test")] = None,
     target: Annotated[str | None, typer.Option(help="Name or number of the model's target [default: the first]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of groups, controls and intervals")] = None,
+    strict_rate: Annotated[
+        bool, typer.Option("--strict-rate", help="Refuse EEG of another sampling rate than the model's")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting (repeat)")] = None,
     device: DeviceOption = None,
@@ -48,7 +51,7 @@ def retrieve(
     options = {"gallery": gallery, "split": split, "seed": seed, "device": device, "repetitions": sizes, "target": target}
     settings = resolve(RetrieveConfig, file=config, assignments=set_ or (), options=options)
     with progress("retrieving") as report:
-        found = run(model, pairs, out, settings, progress=report, offline=offline)
+        found = run(model, pairs, out, settings, progress=report, offline=offline, strict_rate=strict_rate, say=note)
     if json:
         emit_json(found.to_json())
         return

@@ -40,6 +40,7 @@ def align(
         str | None, typer.Option(help="per-person: a linear map of channels for each person; shared: none [default: per-person]")
     ] = None,
     preset: Annotated[str, typer.Option(help="default, jitter, few-labels or tiny")] = "default",
+    strict_rate: Annotated[bool, typer.Option("--strict-rate", help="Refuse people at several sampling rates")] = False,
     config: Annotated[Path | None, typer.Option(help="TOML file over the preset")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value over the file; repeatable")] = None,
     device: DeviceOption = None,
@@ -64,8 +65,9 @@ def align(
 
     with _output.progress("train align") as progress:
         task = prepare(
-            pairs, out, settings, encoder=encoder, targets=tuple(target or ("embedded",)), progress=progress, offline=offline
-        )
+            pairs, out, settings, encoder=encoder, targets=tuple(target or ("embedded",)), progress=progress, offline=offline,
+            strict_rate=strict_rate,
+        )  # fmt: skip
         result = fit(task, settings.loop, settings.optim, out, progress=progress)
     for line in task.remarks:
         _output.note(line)

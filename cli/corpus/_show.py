@@ -18,7 +18,7 @@ def finish(summary: Any, as_json: bool) -> int:
             {
                 "out": str(summary.out), "subjects": summary.subjects, "built": summary.built, "skipped": summary.skipped,
                 "recordings": summary.recordings, "windows": summary.windows, "quarantined": list(summary.quarantined),
-                "findings": findings, "exit_code": summary.exit_code,
+                "findings": findings, "remarks": list(summary.remarks), "exit_code": summary.exit_code,
             }
         )  # fmt: skip
     elif findings:
@@ -27,6 +27,8 @@ def finish(summary: Any, as_json: bool) -> int:
         for fix in list(dict.fromkeys(finding.fix for finding in summary.findings if finding.quarantines and finding.fix))[:5]:
             note(f"fix: {fix}")
     note(summary.text)
+    for remark in summary.remarks if not as_json else ():
+        note(remark)
     return int(summary.exit_code)
 
 

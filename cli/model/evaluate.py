@@ -53,6 +53,9 @@ def evaluate(
     images: Annotated[Path | None, typer.Option(help="Folder of the pairs' image files, if they have moved")] = None,
     device: DeviceOption = None,
     precision: PicturePrecision = None,
+    strict_rate: Annotated[
+        bool, typer.Option("--strict-rate", help="Refuse EEG of another sampling rate than the model's")
+    ] = False,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set n_way=40 (repeat)")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON")] = False,
@@ -82,7 +85,10 @@ def evaluate(
     if is_aligned(model):
         from ..alignment.retrieve import retrieve
 
-        retrieve(Path(model), pairs, out, split=split, seed=seed, config=config, set_=set_, device=device, json=json)
+        retrieve(
+            Path(model), pairs, out, split=split, seed=seed, config=config, set_=set_, device=device, strict_rate=strict_rate,
+            json=json,
+        )  # fmt: skip
         return
     from dreamdiff.evaluation.evaluate import evaluate as run
     from dreamdiff.evaluation.report import write_report
@@ -96,7 +102,7 @@ def evaluate(
     }  # fmt: skip
     settings = resolve(EvaluateConfig, file=config, assignments=set_ or (), options=options)
     with progress("evaluating") as report:
-        found = run(model, pairs, out, settings, images=images, progress=report)
+        found = run(model, pairs, out, settings, images=images, progress=report, strict_rate=strict_rate, say=note)
     write_report(found, out / "report.html")
     if json:
         emit_json(found.to_json())

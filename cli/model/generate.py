@@ -49,9 +49,14 @@ def generate(
     prior: Annotated[bool, typer.Option("--prior", help="Pull image vectors towards training pictures first")] = False,
     images: Annotated[Path | None, typer.Option(help="Folder of the pairs' image files, if they have moved")] = None,
     cap: Annotated[
-        Literal["name", "spline"],
-        typer.Option(help="Other electrodes than the model's: by name, or spline where some are missing"),
-    ] = "name",
+        Literal["auto", "name", "spline"],
+        typer.Option(
+            help="Other electrodes than the model's: by name; where some are missing, spline interpolates, name refuses"
+        ),
+    ] = "auto",
+    strict_rate: Annotated[
+        bool, typer.Option("--strict-rate", help="Refuse EEG of another sampling rate than the model's")
+    ] = False,
     preset: Annotated[
         str,
         typer.Option(
@@ -85,7 +90,8 @@ def generate(
 
     with progress("generating") as report:
         sheets = generate_to_folder(
-            model, eeg, out, settings, select=select, trials=_numbers(trials), images=images, cap=cap, say=note, progress=report
+            model, eeg, out, settings, select=select, trials=_numbers(trials), images=images, cap=cap, strict_rate=strict_rate, say=note,
+            progress=report,
         )  # fmt: skip
     if json:
         emit_json({"out": str(out), "contact_sheets": [str(sheet) for sheet in sheets]})

@@ -26,6 +26,9 @@ def probe(
     labels: Annotated[str | None, typer.Option(help="Labels to tell apart, separated by commas; default all")] = None,
     seed: Annotated[int, typer.Option(help="Of folds, resampling and the random encoder")] = 0,
     device: DeviceOption = None,
+    strict_rate: Annotated[
+        bool, typer.Option("--strict-rate", help="Refuse windows of another sampling rate than the encoder's")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the report as JSON")] = False,
 ) -> None:
     """Measure what labels a frozen encoder can tell apart.
@@ -37,7 +40,8 @@ def probe(
     wanted = labels.split(",") if labels else None
     with _output.progress("probe") as progress:
         report = probing.probe(
-            model, store, labels=wanted, hold_out=hold_out, seed=seed, device=device or "auto", progress=progress
+            model, store, labels=wanted, hold_out=hold_out, seed=seed, device=device or "auto", strict_rate=strict_rate,
+            progress=progress,
         )
     if json_:
         _output.emit_json(report.to_dict())

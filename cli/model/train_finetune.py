@@ -39,6 +39,9 @@ def finetune(
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set loop.epochs=10 (repeat)")] = None,
     device: DeviceOption = None,
     precision: TrainingPrecision = None,
+    strict_rate: Annotated[
+        bool, typer.Option("--strict-rate", help="Refuse trials of another sampling rate than the encoder's")
+    ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing")] = False,
     dry_run: Annotated[
         bool,
@@ -62,7 +65,9 @@ def finetune(
     from dreamdiff.finetuning.prepare import fit_task, prepare
 
     with progress("fine-tuning") as report:
-        task = prepare(pairs, encoder, sd, clip, out, settings, progress=report, offline=offline, dry_run=dry_run)
+        task = prepare(
+            pairs, encoder, sd, clip, out, settings, progress=report, offline=offline, dry_run=dry_run, strict_rate=strict_rate
+        )
         for line in task.remarks:
             note(line)
         if not json:

@@ -37,6 +37,7 @@ def msm(
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value over the file; repeatable")] = None,
     device: DeviceOption = None,
     precision: TrainingPrecision = None,
+    strict_rate: Annotated[bool, typer.Option("--strict-rate", help="Refuse a corpus of several sampling rates")] = False,
 ) -> None:
     """Pre-train an encoder by masked signal modelling. Run again to resume.
 
@@ -56,6 +57,8 @@ def msm(
     if preset not in POSITIONS_NAMES:
         known = {**PRETRAIN_PRESETS, **{name: {} for name in POSITIONS_NAMES}}  # a misspelt name is compared with all
         settings = resolve(PretrainConfig, presets=known, preset=preset, file=config, assignments=set_ or (), options=options)
+        from dreamdiff.pretraining.pretrain import split_corpus
+        from eegprep.corpus.rates import corpus_rates, several_rates
         from eegprep.corpus.reader import Corpus
 
         if is_pairs(store):
@@ -63,7 +66,13 @@ def msm(
 
             with _output.progress("train msm") as progress:
                 store, settings = windows_of_pairs(store, out, settings, progress=progress)
-        _output.note(run_size(settings, len(Corpus.open(str(store)))).line())
+        corpus = Corpus.open(str(store))
+        _output.note(run_size(settings, len(corpus)).line())
+        sentence = several_rates(str(store), corpus_rates(corpus))
+        if sentence:
+            kept = list(corpus_rates(corpus.take(split_corpus(corpus, settings.data)[0])))
+            listed = " and ".join(f"{rate:g}" for rate in kept)
+            _output.note(f"{sentence}; trained on {listed} Hz, the model's own rate is {kept[0]:g} Hz")
 
     from dreamdiff.pretraining.positions_task import POSITIONS_PRESETS, PositionsPretrainConfig, pretrain_positions
     from dreamdiff.pretraining.pretrain import against_guess, has_learned, pretrain
@@ -80,7 +89,7 @@ def msm(
             )
             result = pretrain_positions(store, out, shape, progress=progress)
         else:
-            result = pretrain(store, out, settings, progress=progress)
+            result = pretrain(store, out, settings, progress=progress, strict_rate=strict_rate)
     typer.echo(f"{out}: {_output.training_line(result)}")
     compared = against_guess(result.validation)
     if compared is not None and not has_learned(result.validation):

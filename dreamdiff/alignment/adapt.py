@@ -10,7 +10,7 @@ Shapes: N trials.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -18,7 +18,7 @@ from typing import cast
 import numpy as np
 
 from dreamdiff.alignment.config import ALIGN_PRESETS, AlignConfig
-from dreamdiff.alignment.data import check_pairs, person_covariance
+from dreamdiff.alignment.data import pairs_for, person_covariance
 from dreamdiff.alignment.model import AlignedEncoder
 from dreamdiff.alignment.prepare import align_data, identity_of, images_of, load_vectors
 from dreamdiff.alignment.task import AlignTask
@@ -49,6 +49,7 @@ class Adapted:
 def adapt(
     model: str | Path, pairs: str | Path | Pairs, out: str | Path, config: AlignConfig | None = None, *,
     minutes: float | None = None, unlabelled: int | None = None, progress: ProgressCallback | None = None, offline: bool = False,
+    strict_rate: bool = False, say: Callable[[str], None] | None = None,
 ) -> Adapted:  # fmt: skip
     """Write a model that knows the people of `pairs` as well; a run folder like that of `align`. Run again to continue.
 
@@ -56,6 +57,7 @@ def adapt(
         model: run of `align` or of `adapt`. pairs: trials of new people (or further trials of known ones).
         config: default the preset `adapt` with as many epochs as the number of trials asks for.
         minutes: use training trials of the first minutes of each person only. unlabelled: whiten from so many trials, and stop there.
+        strict_rate, say: see `data.pairs_for`.
 
     Raises:
         UsageError: minutes and unlabelled together. DataError: too few trials, or no times for minutes. ModelError: other trials than
@@ -63,9 +65,8 @@ def adapt(
     """
     if minutes is not None and unlabelled is not None:
         raise UsageError(f"--minutes {minutes:g} and --unlabelled {unlabelled} were both given", "give one of them")
-    store = pairs if isinstance(pairs, Pairs) else Pairs.open(pairs)
     aligned = AlignedEncoder.from_pretrained(model)
-    check_pairs(aligned.config.front, store)
+    store = pairs_for(aligned.config.front, pairs, strict_rate=strict_rate, say=say)
     config = config or resolve(AlignConfig, presets=ALIGN_PRESETS, preset="adapt")
     parts = store.parts(config.split)
     chosen = chosen_trials(store, parts["train"], minutes, unlabelled)

@@ -7,8 +7,9 @@ Shapes: N trials, M images, K classes, B batch, C channels, T samples as stored,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from dreamdiff.alignment.config import FrontChoice
 from dreamdiff.devices import send
+from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.frontend import FrontEnd, FrontEndConfig, trial_covariance
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ModelError
@@ -99,6 +101,25 @@ def front_config(pairs: Pairs, choice: FrontChoice, *, rate: float, patch: int) 
         names=tuple(names), unit=pairs.attributes[pairs.subjects[0]].get("unit", "uV"), channels=channels, samples=samples, sfreq=float(sfreq), t0=float(t0 or 0.0), rate=chosen, start=choice.start, window=window,
         align=choice.align, shrink=choice.shrink,
     )  # fmt: skip
+
+
+def pairs_for(
+    front: FrontEndConfig, pairs: str | Path | Pairs, *, strict_rate: bool = False, say: Callable[[str], None] | None = None
+) -> Pairs:
+    """Trials as an aligned model reads them: at its rate (`dreamdiff.rates`), and what it was aligned on in all other respects.
+
+    Args:
+        strict_rate: refuse another rate. say: is told what was done to the rate.
+
+    Raises:
+        ModelError: see `check_pairs` and `rates.plan_rate`.
+    """
+    store = pairs if isinstance(pairs, Pairs) else Pairs.open(pairs)
+    store, notes = store.at_model_rate(SignalConfig(sfreq=front.sfreq), front.samples, strict=strict_rate)
+    check_pairs(front, store)
+    for text in notes if say is not None else ():
+        say(text)  # type: ignore[misc]
+    return store
 
 
 def check_pairs(front: FrontEndConfig, pairs: Pairs) -> None:

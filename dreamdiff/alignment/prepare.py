@@ -19,9 +19,10 @@ from dreamdiff.alignment.targets import image_vectors, load_target
 from dreamdiff.alignment.task import AlignTask
 from dreamdiff.alignment.tuning import choose_what_trains
 from dreamdiff.devices import choose_device
+from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.encoder import encoder_preset
 from dreamdiff.encoders.kinds import KINDS, build_encoder, encoder_class, encoder_prefix
-from dreamdiff.encoders.weights import WEIGHTS_FILE, config_section, load_module, read_config, weights_folder
+from dreamdiff.encoders.weights import WEIGHTS_FILE, config_section, load_module, read_config, signal_section, weights_folder
 from dreamdiff.pairs.image_cache import default_cache
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.loop import fit
@@ -43,6 +44,7 @@ def align(
     targets: Sequence[str] = ("embedded",),
     progress: ProgressCallback | None = None,
     offline: bool = False,
+    strict_rate: bool = False,
 ) -> FitResult:
     """Align and write an `AlignedEncoder` into `out`; run again with the same arguments to continue.
 
@@ -51,15 +53,19 @@ def align(
         encoder: `conv`, `msm:RUN` (any folder with an encoder), `random:PRESET`, or an object with `encode(eeg)` -> vectors.
         targets: image encoders, see `alignment.targets`; the first one is what `encode` gives by default.
         offline: refuse to download.
+        strict_rate: refuse people at several sampling rates, who are brought to the most common one otherwise.
     """
     config = config or AlignConfig()
-    task = prepare(pairs, Path(out), config, encoder=encoder, targets=targets, progress=progress, offline=offline)
+    task = prepare(
+        pairs, Path(out), config, encoder=encoder, targets=targets, progress=progress, offline=offline, strict_rate=strict_rate
+    )
     return fit(task, config.loop, config.optim, Path(out), progress=progress)
 
 
 def prepare(
     pairs: str | Path | Pairs, out: Path, config: AlignConfig, *, encoder: str | VectorEncoder = "conv",
     targets: Sequence[str] = ("embedded",), progress: ProgressCallback | None = None, offline: bool = False,
+    strict_rate: bool = False,
 ) -> AlignTask:  # fmt: skip
     """Load, check and cache everything that training needs, cheapest checks first.
 
@@ -67,12 +73,14 @@ def prepare(
         ModelError, DataError, CheckpointError, StoreError, UsageError: what does not fit, before time is spent.
     """
     store = pairs if isinstance(pairs, Pairs) else Pairs.open(pairs)
+    store, compared = store.at_model_rate(SignalConfig(), strict=strict_rate)
     start = find_encoder(encoder)
     parts = store.parts(config.split, judged_by=None if config.select == "last" else config.select)
     front = front_config(store, config.front, rate=start.rate, patch=start.patch)
     section = start.section_for(front.channels, front.window)
     numbers, row = images_of(store, np.concatenate([parts["train"], parts["val"]]))
     spaces, vectors, remarks = load_vectors(store, numbers, targets, config, out, progress, offline)
+    remarks = [*compared, *remarks]
     people = tuple(name for number, name in enumerate(store.subjects) if (store.person[parts["train"]] == number).any())
     training = {
         "pairs": store.fingerprint, "pairs_content": store.content_sha256, "provenance": store.provenance, "licence": store.licence, "split": config.split,
@@ -249,7 +257,7 @@ def _folder_start(name: str, folder: Path) -> EncoderStart:
     section = dict(config_section(content, "encoder", source))
     if "scaling" in section:
         section["scaling"] = "none"  # the front end has brought everybody to a standard deviation of 1
-    rate = float(content.get("front", {}).get("rate") or content.get("signal", {}).get("rate") or DEFAULT_RATE)
+    rate = float(content.get("front", {}).get("rate") or signal_section(content).sfreq or DEFAULT_RATE)
     channels, patch = section.pop("channels", None), int(section.get("patch", 1))
     section.pop("window", None)
     return EncoderStart(name, sha256_file(source / WEIGHTS_FILE), section, rate, patch, source, channels)

@@ -14,10 +14,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.config import EncoderConfig, Scaling, encoder_preset
 from dreamdiff.encoders.kinds import read_encoder
 from dreamdiff.encoders.transformer import Block, PatchEmbed, init_weights, position_table, run_blocks, to_patches
-from dreamdiff.encoders.weights import Placed, save_folder
+from dreamdiff.encoders.weights import Placed, save_folder, with_signal
 from eegprep.errors import ModelError
 
 ROBUST_LIMIT = (
@@ -81,6 +82,7 @@ class EEGEncoder(Placed):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.signal = SignalConfig()  # of the EEG that it was trained on
         self.gradient_checkpointing = False
         self.patch_embed = PatchEmbed(config.channels, config.patch, config.width)
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.width))
@@ -110,7 +112,7 @@ class EEGEncoder(Placed):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors; each appears under its name only when complete."""
         content = {"architecture": "EEGEncoder", "version": 1, "encoder": self.config.model_dump()}
-        save_folder(Path(folder), content, self.state_dict())
+        save_folder(Path(folder), with_signal(content, self.signal), self.state_dict())
 
     @property
     def tokens(self) -> int:

@@ -14,10 +14,11 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.encoder import scale_input
 from dreamdiff.encoders.frontend import FrontEnd, FrontEndConfig
 from dreamdiff.encoders.kinds import build_encoder
-from dreamdiff.encoders.weights import save_folder
+from dreamdiff.encoders.weights import save_folder, with_signal
 from eegprep.settings import Settings
 
 
@@ -40,6 +41,8 @@ class FrontedEncoder(nn.Module):
     def __init__(self, config: FrontedConfig) -> None:
         super().__init__()
         self.config = config
+        # of the trials that it was aligned on; the front end brings them to the rate of the encoder behind it
+        self.signal = SignalConfig(sfreq=config.front.sfreq, t0=config.front.t0, unit=config.front.unit)
         self.front = FrontEnd(config.front)
         self.inner = build_encoder(config.encoder)
 
@@ -78,4 +81,4 @@ class FrontedEncoder(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors."""
         content = {"architecture": "FrontedEncoder", "version": 1, "encoder": self.config.model_dump(mode="json")}
-        save_folder(Path(folder), content, self.state_dict())
+        save_folder(Path(folder), with_signal(content, self.signal), self.state_dict())

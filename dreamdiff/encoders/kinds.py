@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from dreamdiff.encoders.weights import config_section, load_module, read_config, weights_folder
+from dreamdiff.encoders.weights import config_section, load_module, read_config, signal_section, weights_folder
 from eegprep import settings
 from eegprep.errors import CheckpointError
 
@@ -61,7 +61,10 @@ def read_encoder(folder: str | Path, changes: Mapping[str, Any] | None = None) -
     content = read_config(source)
     section = {**config_section(content, "encoder", source), **(changes or {})}
     derived = getattr(encoder_class(str(section.get("kind", "paper"))), "derived", ()) if changes else ()
-    return load_module(lambda: build_encoder(section), source, prefix=encoder_prefix(content), derived=derived)
+    encoder = load_module(lambda: build_encoder(section), source, prefix=encoder_prefix(content), derived=derived)
+    if "signal" in content:
+        encoder.signal = signal_section(content)
+    return encoder
 
 
 def encoder_prefix(content: Mapping[str, Any]) -> str:

@@ -23,7 +23,15 @@ from dreamdiff.encoders.config import (
 )
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.encoders.transformer import Block, from_patches, init_weights, position_table, run_blocks, take_rows, to_patches
-from dreamdiff.encoders.weights import config_section, load_module, read_config, save_folder, weights_folder
+from dreamdiff.encoders.weights import (
+    config_section,
+    load_module,
+    read_config,
+    save_folder,
+    signal_section,
+    weights_folder,
+    with_signal,
+)
 from eegprep import settings
 from eegprep.errors import ModelError, UsageError
 
@@ -90,7 +98,9 @@ class MaskedSignalModel(nn.Module):
         parts = {name: config_section(content, name, source) for name in ("encoder", "decoder")}
         config = settings.validated(MaskedSignalConfig, {**parts, "mask_ratio": content.get("mask_ratio", 0.75)})
         scaled = config.model_copy(update={"encoder": with_scaling(config.encoder, scaling)})
-        return load_module(lambda: cls(scaled), source)
+        model = load_module(lambda: cls(scaled), source)
+        model.encoder.signal = signal_section(content)
+        return model
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors."""
@@ -98,7 +108,8 @@ class MaskedSignalModel(nn.Module):
 
     def config_content(self) -> Mapping[str, Any]:
         """What config.json holds."""
-        return {"architecture": "MaskedSignalModel", "version": 1, **self.config.model_dump(mode="json")}
+        content = {"architecture": "MaskedSignalModel", "version": 1, **self.config.model_dump(mode="json")}
+        return with_signal(content, self.encoder.signal)
 
     def set_gradient_checkpointing(self, on: bool) -> None:
         """Trade time for memory in encoder and decoder."""

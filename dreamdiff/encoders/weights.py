@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.untrusted.tensors import load_tensors, read_metadata, save_tensors, tensor_shapes
-from eegprep import atomic
+from eegprep import atomic, settings
 from eegprep.errors import CheckpointError, missing_path
 from eegprep.provenance import fingerprint, sha256_file
 from eegprep.sealed import read_object
@@ -22,6 +23,17 @@ WEIGHTS_FILE = "model.safetensors"
 
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def with_signal(content: Mapping[str, Any], signal: SignalConfig) -> Mapping[str, Any]:
+    """config.json with the section `signal`: the EEG that a model was trained on. Models that saw none have no such section."""
+    return content if signal == SignalConfig() else {**content, "signal": signal.model_dump(mode="json")}
+
+
+def signal_section(content: Mapping[str, Any]) -> SignalConfig:
+    """The section `signal` of config.json; nothing known without one, as in folders of release 0.1."""
+    found = content.get("signal")
+    return settings.validated(SignalConfig, found) if isinstance(found, dict) else SignalConfig()
 
 
 class Placed(nn.Module):

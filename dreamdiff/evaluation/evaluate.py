@@ -6,7 +6,7 @@ Legend: N trials, S samples per trial, K classes of a classifier, C categories o
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ from eegprep.sealed import write_sealed
 
 def evaluate(
     model: str | Path, pairs: str | Path, out: Path, config: EvaluateConfig | None = None, *, images: Path | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | None = None, strict_rate: bool = False, say: Callable[[str], None] | None = None,
 ) -> Evaluation:  # fmt: skip
     """Generate for the trials of a part of a split, measure, control and audit. Images that are there already are kept.
 
@@ -50,22 +50,26 @@ def evaluate(
         model: run of `dreamdiff train finetune`, or a pipeline folder.
         pairs: store. images: folder of its image files, if they have moved.
         out: folder; generated images go to `images/`.
+        strict_rate: refuse another sampling rate than the model's. say: is told what is not as it was for training.
 
     Raises:
         DataError: the part holds no trials. ModelError, StoreError: what does not fit.
     """
     config = config or EvaluateConfig()
-    store = Pairs.open(pairs, images=images)
     making = GenerateConfig(
         steps=config.steps, samples=config.samples, seed=config.seed, scheduler=config.scheduler, guidance=config.guidance,
         batch_size=config.batch_size, device=config.device, precision=config.precision,
     )  # fmt: skip
     pipeline = load_pipeline(model, making)
+    store, _ = Pairs.open(pairs, images=images).at_model_rate(
+        pipeline.details.signal, pipeline.encoder.config.window, strict=strict_rate
+    )
     parts, chosen = choose_trials(store, config)
     networks = load_networks(config, clip_width(pipeline))
     generate_to_folder(
-        model, pairs, out / "images", making, trials=[int(i) for i in store.indices[chosen]], images=images, progress=progress
-    )
+        model, pairs, out / "images", making, trials=[int(i) for i in store.indices[chosen]], images=images, strict_rate=strict_rate, say=say,
+        progress=progress,
+    )  # fmt: skip
     size = pipeline.image_size
     made = read_images(out / "images", store.indices[chosen], making, size)
     scorer = make_scorer(store, parts["train"], chosen, size, networks, config)

@@ -8,14 +8,14 @@ Shapes: N trials, G gallery pictures, D width of a vector.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dreamdiff.alignment.data import check_pairs
+from dreamdiff.alignment.data import pairs_for
 from dreamdiff.alignment.model import AlignedEncoder
 from dreamdiff.alignment.prepare import learned_from
 from dreamdiff.alignment.targets import load_target
@@ -84,20 +84,20 @@ class Retrieval:
 
 def retrieve(
     model: str | Path, pairs: str | Path | Pairs, out: Path, config: RetrieveConfig | None = None, *,
-    progress: ProgressCallback | None = None, offline: bool = False,
+    progress: ProgressCallback | None = None, offline: bool = False, strict_rate: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Retrieval:  # fmt: skip
     """Encode the trials of a part of a split, judge the vectors, and write report.json with predictions.npz beside it.
 
     Args:
-        model: run of `dreamdiff train align` or `dreamdiff adapt`.
+        model: run of `dreamdiff train align` or `dreamdiff adapt`. strict_rate, say: see `alignment.data.pairs_for`.
 
     Raises:
         DataError: the part holds no trials. ModelError: trials, people or targets that do not fit the model.
     """
     config = config or RetrieveConfig()
-    store = pairs if isinstance(pairs, Pairs) else Pairs.open(pairs)
     aligned = AlignedEncoder.from_pretrained(model).to(choose_device(config.device))
-    check_pairs(aligned.config.front, store)
+    store = pairs_for(aligned.config.front, pairs, strict_rate=strict_rate, say=say)
     number = aligned.target_number(int(config.target) if config.target.isdigit() else config.target)
     train, test, split = part_of(store, config.split)
     train = learned_from(aligned, store, train)

@@ -14,6 +14,7 @@ import torch
 from dreamdiff.alignment.model import fronted_encoder, is_aligned
 from dreamdiff.diffusion.clip import ClipTarget, load_clip
 from dreamdiff.diffusion.stable_diffusion import StableDiffusion, load_stable_diffusion, vae_factor
+from dreamdiff.eeg_input import CapConfig, signal_of
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.encoders.weights import weights_folder
 from dreamdiff.finetuning.config import FinetuneConfig
@@ -41,14 +42,17 @@ def finetune(
     *,
     progress: ProgressCallback | None = None,
     offline: bool = False,
+    strict_rate: bool = False,
 ) -> FitResult:
     """Fine-tune and write `out/pipeline`; run again with the same arguments to continue.
 
     Args:
         pairs: store of EEG-image pairs. encoder: run of `dreamdiff train msm`, encoder folder, or `random:PRESET` for none.
         sd, clip: see `load_stable_diffusion` and `load_clip`. offline: refuse to download.
+        strict_rate: refuse trials of another sampling rate than the encoder's, see `dreamdiff.rates`.
     """
-    return fit_task(prepare(pairs, encoder, sd, clip, out, config, progress=progress, offline=offline), progress=progress)
+    task = prepare(pairs, encoder, sd, clip, out, config, progress=progress, offline=offline, strict_rate=strict_rate)
+    return fit_task(task, progress=progress)
 
 
 def fit_task(task: FinetuneTask, *, progress: ProgressCallback | None = None) -> FitResult:
@@ -67,18 +71,20 @@ def prepare(
     progress: ProgressCallback | None = None,
     offline: bool = False,
     dry_run: bool = False,
+    strict_rate: bool = False,
 ) -> FinetuneTask:
     """Load, check and cache everything that training needs, cheapest checks first.
 
     Args:
         dry_run: load and check only: no image is encoded and nothing is written; `task.plan` says what would be, and the task
             cannot be trained.
+        strict_rate: see `finetune`.
 
     Raises:
         ModelError, DataError, CheckpointError, StoreError: what does not fit, before time is spent.
     """
-    store = Pairs.open(pairs)
     eeg_encoder = load_encoder(encoder)
+    store, compared = compared_with_encoder(Pairs.open(pairs), eeg_encoder, strict_rate)
     check_eeg(store, eeg_encoder)
     select = config.validation.select
     parts = store.parts(config.data.split, judged_by=None if select == "last" else select)
@@ -86,7 +92,7 @@ def prepare(
     numbers = np.unique(store.image[np.concatenate([parts["train"], parts["val"]])])  # images of test trials are never read
     row = np.full(len(store.image_sha256), -1)
     row[numbers] = np.arange(len(numbers))
-    remarks: list[str] = []
+    remarks: list[str] = list(compared)
     clip_vectors, clip_key, texts = None, "none", None
     if wants_clip(config):
         target = load_clip(clip, offline=offline)
@@ -114,6 +120,32 @@ def prepare(
     if dry_run:
         task.plan = finetune_plan(task, [rows for rows in (clip_vectors, moments) if isinstance(rows, PlannedRows)])
     return task
+
+
+def compared_with_encoder(pairs: Pairs, encoder: EEGEncoder, strict_rate: bool = False) -> tuple[Pairs, tuple[str, ...]]:
+    """The trials at the rate that the encoder knows (`dreamdiff.rates`), and in words what differs from its pre-training.
+
+    Raises:
+        ModelError: trials that it cannot read at its rate; another rate under `strict_rate`.
+    """
+    known = encoder.signal
+    store, notes = pairs.at_model_rate(known, encoder.config.window, strict=strict_rate, trainable=True)
+    found = signal_of([store.attributes[name] for name in store.subjects], store.recipe.get("settings"))
+    differing = []
+    if known.band and found.band and known.band != found.band:
+        differing.append("a pass band of {:g}-{:g} Hz instead of {:g}-{:g} Hz".format(*found.band, *known.band))
+    if known.caps and found.caps and not {cap.shown for cap in found.caps} <= {cap.shown for cap in known.caps}:
+        most = max(_shared_rows(one, other) for one in found.caps for other in known.caps)
+        differing.append(f"{most} of {encoder.config.channels} rows show the same electrode as then")
+    if known.reference and found.reference and known.reference != found.reference:
+        differing.append(f"reference {found.reference!r} instead of {known.reference!r}")
+    if differing:
+        notes = (*notes, f"{pairs.path} differs from what the encoder was pre-trained on: {'; '.join(differing)}")
+    return store, notes
+
+
+def _shared_rows(one: CapConfig, other: CapConfig) -> int:
+    return sum(a is not None and a == b for a, b in zip(one.shown, other.shown, strict=False))
 
 
 def check_eeg(pairs: Pairs, encoder: EEGEncoder) -> None:

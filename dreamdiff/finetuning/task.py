@@ -23,17 +23,19 @@ from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig,
 from dreamdiff.diffusion.pipeline_folder import FOLDER
 from dreamdiff.diffusion.stable_diffusion import StableDiffusion
 from dreamdiff.diffusion.trainable import accept_time_branch, choose_trainable, merge_lora
-from dreamdiff.eeg_input import signal_of
+from dreamdiff.eeg_input import SignalConfig, signal_of
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.finetuning.data import PairStream, TrainingData, draw_latents
 from dreamdiff.finetuning.linear_start import Texts, clip_loss, contrastive_loss, linear_start
 from dreamdiff.finetuning.plan import FinetunePlan
 from dreamdiff.finetuning.trained import Trained, trainable_table
+from dreamdiff.rates import shares
 from dreamdiff.training.best import best_file, keep_if_best, load_trained
 from dreamdiff.training.optim import ParameterGroup
 from dreamdiff.training.task import Batch, Draw, Task, mix
 from eegprep import atomic
+from eegprep.corpus.rates import count_rates
 from eegprep.settings import current_form
 
 CONTEXT_TOKENS = 77  # what Stable Diffusion 1.x was trained with
@@ -290,15 +292,29 @@ class FinetuneTask(Task[Trained]):
             guidance=config.losses.guidance if config.losses.guidance_dropout else 1.0,
             guidance_trained=config.losses.guidance_dropout > 0,
             image_size=self.image_size,
-            signal=signal_of([pairs.attributes[name] for name in pairs.subjects], pairs.recipe.get("settings")),
+            signal=self.signal,
             classes=tuple(pairs.classes),
             training={"pairs": pairs.fingerprint, "pairs_content": pairs.content_sha256, "provenance": pairs.provenance,
                       "split": config.data.split, "trains": config.what.trains, "train_encoder": config.what.train_encoder, "sd": self.model.source, "select": config.validation.select},
         )  # fmt: skip
         scheduler = make_scheduler("dpm-solver++", cast(Any, self.model.scheduler).config)
+        trained.encoder.signal = details.signal  # it knows this EEG now
         return DreamDiffusionPipeline(
             cast(Any, trained.unet), self.model.vae, scheduler, trained.encoder, trained.conditioner, details
         )
+
+    @property
+    def signal(self) -> SignalConfig:
+        """The EEG that is trained on: of several rates, each with its training trials."""
+        pairs, train = self.data.pairs, self.data.parts["train"]
+        signal = signal_of([pairs.attributes[name] for name in pairs.subjects], pairs.recipe.get("settings"))
+        rates = [float(pairs.attributes[name].get("sfreq") or np.nan) for name in pairs.subjects]
+        trials = np.bincount(pairs.person[train], minlength=len(rates)).tolist()
+        found = shares(count_rates(zip(rates, trials, strict=True)))
+        if not found:
+            return signal
+        own = found[0].sfreq
+        return signal.model_copy(update={"sfreq": own, "rates": found, "window_ms": 1000 * pairs.eeg_shape[1] / own})
 
     def export(self, run_dir: Path) -> None:
         """Write `pipeline/`, with the weights that did best on the validation trials."""

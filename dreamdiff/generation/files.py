@@ -47,6 +47,7 @@ def generate_to_folder(
     trials: Sequence[int] | None = None,
     images: Path | None = None,
     cap: CapMatch = "name",
+    strict_rate: bool = False,
     say: Callable[[str], None] | None = None,
     progress: ProgressCallback | None = None,
 ) -> list[Path]:
@@ -55,13 +56,13 @@ def generate_to_folder(
     Args:
         model: run of `dreamdiff train finetune`, pipeline folder, or run of `dreamdiff train align`. eeg, select, images: see `open_trials`.
         trials: numbers of trials in the source; default all that `select` leaves.
-        cap: how other electrodes than the model's are taken, see `open_trials`. say: is told what is not as it was for training.
+        cap, strict_rate: how other electrodes and rates than the model's are taken, see `open_trials`. say: is told what is not as it was for training.
 
     Returns:
         The contact sheets.
     """
     pipeline = load_maker(model, config)
-    chosen = open_trials(eeg, pipeline, select, images, cap)
+    chosen = open_trials(eeg, pipeline, select, images, cap, strict_rate=strict_rate)
     for text in chosen.notes if say is not None else ():
         say(text)  # type: ignore[misc]
     if trials is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import zarr
 from dreamdiff.eeg_input import CapMatch, SignalConfig, inside, prepare_for, rows_for, starts_of
 from dreamdiff.pairs.format import FORMAT as PAIRS_FORMAT
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.rates import ModelWindows, plan_rate
 from eegprep.errors import DataError, ModelError, StoreError, require_path
 from eegprep.recording import Recording, positions_from_json
 from eegprep.signals.windows import ChannelPlan, Cut, make_windows
@@ -90,6 +90,8 @@ def open_trials(
     select: str | None = None,
     images: Path | None = None,
     cap: CapMatch = "name",
+    *,
+    strict_rate: bool = False,
 ) -> TrialSet:
     """Trials of a pairs store, windows of a corpus, or stretches after the events of an EEG file.
 
@@ -97,22 +99,24 @@ def open_trials(
         select: for pairs, a part of a split ("test", "block/val", ...) or None for all; for a corpus or a file, a label.
         images: folder of the image files of a pairs store, if they have moved.
         cap: how other electrodes than the model's are taken: by name, or by "spline" where some are missing.
+        strict_rate: refuse another sampling rate than the model's, to which EEG is resampled otherwise (`dreamdiff.rates`).
 
     Raises:
-        StoreError, DataError, ModelError: nothing there, or EEG of another shape, rate or unit than the model was trained with.
+        StoreError, DataError, ModelError: nothing there, or EEG of another shape or unit than the model was trained with, or too
+            short at its rate.
     """
     path = Path(source)
     require_path(path)
     kind = _store_format(path)
     if kind == PAIRS_FORMAT:
-        return _pairs_trials(str(source), path, pipeline, select, images, cap)
+        return _pairs_trials(str(source), path, pipeline, select, images, cap, strict_rate)
     if kind == "eegprep-corpus":
-        return _corpus_trials(str(source), path, pipeline, select, cap)
+        return _corpus_trials(str(source), path, pipeline, select, cap, strict_rate)
     if kind is not None or path.is_dir():
         raise StoreError(
             f"{source}: neither a pairs store nor a corpus (format {kind!r})", "give a pairs store, a corpus, or an EEG file"
         )
-    return _file_trials(str(source), path, pipeline, select, cap)
+    return _file_trials(str(source), path, pipeline, select, cap, strict_rate)
 
 
 def _store_format(path: Path) -> str | None:
@@ -123,13 +127,13 @@ def _store_format(path: Path) -> str | None:
 
 
 def _pairs_trials(
-    source: str, path: Path, pipeline: ReadsEEG, select: str | None, images: Path | None, cap: CapMatch
+    source: str, path: Path, pipeline: ReadsEEG, select: str | None, images: Path | None, cap: CapMatch, strict_rate: bool
 ) -> TrialSet:
-    store = Pairs.open(path, images=images)
+    signal, window = pipeline.details.signal, pipeline.encoder.config.window
+    store, rate_notes = Pairs.open(path, images=images).at_model_rate(signal, window, strict=strict_rate)
     check_shape(source, store.eeg_shape, pipeline)
     for subject in store.subjects:
-        found = store.attributes[subject]
-        check_signal(f"{source}, subject {subject}", found.get("sfreq"), found.get("unit", "uV"), pipeline)
+        check_unit(f"{source}, subject {subject}", store.attributes[subject].get("unit", "uV"), pipeline)
     chosen = store if select in (None, "all") else store.select(split=select)
     if len(chosen) == 0:
         raise DataError(f"{source}: --select {select} leaves no trial", "choose another part of the split")
@@ -139,7 +143,7 @@ def _pairs_trials(
     plans = [
         None if same else _row_plan(f"{source}, subject {name}", store.attributes[name], pipeline, cap) for name in store.subjects
     ]
-    notes = tuple(dict.fromkeys(plan.note for plan in plans if plan is not None and plan.note))
+    notes = (*rate_notes, *dict.fromkeys(plan.note for plan in plans if plan is not None and plan.note))
 
     def read(at: Sequence[int]) -> np.ndarray:
         eeg_NCT = chosen.eeg(list(at))
@@ -150,13 +154,13 @@ def _pairs_trials(
                     tuple(store.subjects[p] for p in chosen.person), notes)  # fmt: skip
 
 
-def _corpus_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None, cap: CapMatch) -> TrialSet:
+def _corpus_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None, cap: CapMatch, strict_rate: bool) -> TrialSet:
     from eegprep.corpus.reader import Corpus
 
     corpus = Corpus.open(path)
-    check_shape(source, (corpus.channels, corpus.samples), pipeline)
-    for sfreq in sorted({float(value) for value in corpus.recordings["sfreq"]}):
-        check_signal(source, sfreq, "uV", pipeline)
+    windows = ModelWindows(corpus, pipeline.details.signal, pipeline.encoder.config.window, strict=strict_rate)
+    check_shape(source, (corpus.channels, windows.samples), pipeline)
+    check_unit(source, "uV", pipeline)
     labels = [None if value in (None, "") else str(value) for value in corpus.labels]
     keep = _with_label(labels, select, source)
     names = tuple(f"window {number}" for number in keep)
@@ -170,11 +174,11 @@ def _corpus_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | No
         return plans[key]
 
     every = keep if len(keep) <= _LOOKED_AT else keep[np.linspace(0, len(keep) - 1, _LOOKED_AT).astype(int)]
-    notes = tuple(dict.fromkeys(note for note in (plan(int(number)).note for number in every) if note))
+    notes = (*windows.notes, *dict.fromkeys(note for note in (plan(int(number)).note for number in every) if note))
 
     def read(at: Sequence[int]) -> np.ndarray:
         numbers = keep[list(at)]
-        return _laid_out(corpus.read(numbers), [plan(int(number)) for number in numbers])
+        return _laid_out(windows.read(numbers), [plan(int(number)) for number in numbers])
 
     return TrialSet(source, "corpus", keep, names, tuple(labels[n] for n in keep), read, None, None, notes)
 
@@ -221,12 +225,11 @@ def _laid_out(eeg_NCT: np.ndarray, plans: Sequence[_RowPlan | None]) -> np.ndarr
     return out
 
 
-def _file_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None, cap: CapMatch) -> TrialSet:
+def _file_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None, cap: CapMatch, strict_rate: bool) -> TrialSet:
     from eegprep.sources.reading import read_file
 
-    trials = cut_events(
-        read_file(path), pipeline.details.signal, pipeline.encoder.config.channels, pipeline.encoder.config.window, cap
-    )
+    shape = pipeline.encoder.config.channels, pipeline.encoder.config.window
+    trials = cut_events(read_file(path), pipeline.details.signal, *shape, cap, strict_rate=strict_rate)
     keep = _with_label(trials.labels, select, source)
     return replace(trials.take(keep), source=source)
 
@@ -241,12 +244,14 @@ def _with_label(labels: Sequence[str | None], select: str | None, source: str) -
     return keep
 
 
-def cut_events(recording: Recording, signal: SignalConfig, channels: int, samples: int, cap: CapMatch = "name") -> TrialSet:
+def cut_events(
+    recording: Recording, signal: SignalConfig, channels: int, samples: int, cap: CapMatch = "name", *, strict_rate: bool = False
+) -> TrialSet:
     """A window after every event: gated, filtered, resampled, cut and laid out as the training pairs were.
 
     Args:
         recording: uV. signal: what the model was trained on. channels, samples: shape of a window.
-        cap: see `eeg_input.rows_for`.
+        cap: see `eeg_input.rows_for`. strict_rate: see `open_trials`.
 
     Returns:
         trials of (channels, samples) float32 uV; events whose window leaves the recording or crosses a seam are left out.
@@ -257,6 +262,8 @@ def cut_events(recording: Recording, signal: SignalConfig, channels: int, sample
             f"{recording.name}: has no events, so it is not known when an image was seen",
             "add annotations, or build a corpus and give that",
         )
+    # a recording is as long as it needs to be: it is resampled as a whole, so that nothing of a window is lost
+    rate = plan_rate(recording.name, recording.sfreq, 1 << 62, signal, samples, strict=strict_rate)
     made = prepare_for(recording, signal)
     plan, note = rows_for(made.channels, made.positions_C3, signal, channels, recording.name, cap)
     starts_N = starts_of((event.onset for event in stimuli), signal.t0 or 0.0, made.sfreq)
@@ -269,7 +276,7 @@ def cut_events(recording: Recording, signal: SignalConfig, channels: int, sample
     cut = Cut(starts_N[kept], np.full(len(kept), samples), (None,) * len(kept))
     eeg_NCT = make_windows(made.signal_CT, cut, plan, samples)
     events = [stimuli[index] for index in kept]
-    notes = [note] if note else []
+    notes = [text for text in (rate.note.partition(";")[0], note) if text]
     if len(kept) < len(stimuli):
         notes.append(f"{len(stimuli) - len(kept)} of {len(stimuli)} events have no whole window behind them and are left out")
     rows = np.array(plan.pad_map)
@@ -294,14 +301,9 @@ def check_shape(source: str, found: tuple[int, int], pipeline: ReadsEEG) -> None
         )
 
 
-def check_signal(source: str, sfreq: float | None, unit: str, pipeline: ReadsEEG) -> None:
-    """Raises ModelError when rate or unit are not those of the training pairs; unknown rates pass."""
+def check_unit(source: str, unit: str, pipeline: ReadsEEG) -> None:
+    """Raises ModelError when the unit is not that of the training pairs."""
     wanted = pipeline.details.signal
-    if sfreq is not None and wanted.sfreq is not None and not math.isclose(sfreq, wanted.sfreq, rel_tol=1e-3):
-        raise ModelError(
-            f"{source}: sampled at {sfreq:g} Hz, the model was trained at {wanted.sfreq:g} Hz",
-            f"resample to {wanted.sfreq:g} Hz first (eegprep filter --resample)",
-        )
     if unit != wanted.unit and pipeline.encoder.config.scaling != "robust":
         raise ModelError(
             f"{source}: in {unit!r}, the model was trained on {wanted.unit!r}", "convert the EEG, or train on this unit"

@@ -22,6 +22,7 @@ Shapes: N trials, C channels, T samples, H W pixels.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,15 +34,16 @@ import numpy as np
 import pandas as pd
 import zarr
 
+from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.pairs.audit import Audit, audit
-from dreamdiff.pairs.checks import check_image_names, checked_root, read_column, trial_checksums
-from dreamdiff.pairs.format import COLUMNS, SHARD, Provenance, plain_attributes
+from dreamdiff.pairs.checks import check_image_names, checked_root, read_column
+from dreamdiff.pairs.eeg import ResampledEEG, StoredEEG, TrialEEG, with_rate
+from dreamdiff.pairs.format import COLUMNS, Provenance, plain_attributes
 from dreamdiff.pairs.images import StoredImages, image_count
 from dreamdiff.pairs.splits import FACTORS, PARTS, Trials, split
-from dreamdiff.untrusted.tensors import sha256_once
-from eegprep.corpus.files import LocalFiles, Shard
-from eegprep.corpus.shards import Shards
-from eegprep.errors import DataError, StoreError, UsageError
+from dreamdiff.rates import plan_rate
+from eegprep.corpus.rates import count_rates
+from eegprep.errors import DataError, ModelError, StoreError, UsageError
 from eegprep.provenance import sha256_array, sha256_json
 from eegprep.settings import suggest
 from eegprep.store.commit import Commit
@@ -66,13 +68,13 @@ class Pairs:
         path: Path,
         root: zarr.Group,
         images: StoredImages,
-        shards: Shards,
+        eeg: TrialEEG,
         columns: Mapping[str, np.ndarray],
         indices: np.ndarray,
     ) -> None:
         """Use `Pairs.open`."""
         self.path, self.indices = path, indices
-        self._root, self._images, self._shards, self._all = root, images, shards, columns
+        self._root, self._images, self._eeg, self._all = root, images, eeg, columns
         attributes = plain_attributes(root)
         self.classes: list[str] = list(attributes["classes"])
         self.class_ids: list[str] | None = attributes.get("class_ids")
@@ -103,8 +105,8 @@ class Pairs:
             root = zarr.open_group(path, mode="r")
             columns = _read_columns(path, root, attributes, commit)
             check_image_names(path, plain_attributes(root["images"]))
-            shards = _find_shards(path, root, attributes["subjects"], commit)
-            return cls(path, root, StoredImages(path, root, images), shards, columns, np.arange(attributes["trials"]))
+            eeg = StoredEEG(path, root, attributes["subjects"], commit)
+            return cls(path, root, StoredImages(path, root, images), eeg, columns, np.arange(attributes["trials"]))
         except (
             KeyError,
             TypeError,
@@ -125,10 +127,7 @@ class Pairs:
 
         Results are keyed by it, so that a store that was made again with other content is not taken for the old one.
         """
-        eeg = {
-            name: [sha256_once(file) for file in sorted((self.path / name / "eeg" / "c").rglob("[!.]*")) if file.is_file()]
-            for name in self.subjects
-        }
+        eeg = self._eeg.digest()
         columns = {name: sha256_array(values) for name, values in self._all.items()}
         splits = {name: sha256_array(numbers) for name, numbers in sorted(self._stored_splits.items())}
         images = {"names": self.image_names, "sha256": self.image_sha256}
@@ -194,8 +193,50 @@ class Pairs:
     @property
     def eeg_shape(self) -> tuple[int, int]:
         """(channels, samples) of one trial."""
-        shape = self._root[f"{self.subjects[0]}/eeg"].shape  # type: ignore[union-attr]
-        return int(shape[1]), int(shape[2])
+        return self._eeg.shape
+
+    @property
+    def held(self) -> bool:
+        """Whether EEG that fits into memory may be kept there; a view streams from its corpus."""
+        return self._eeg.held
+
+    def at_model_rate(
+        self, signal: SignalConfig, window: int | None = None, *, strict: bool = False, trainable: bool = False
+    ) -> tuple[Pairs, tuple[str, ...]]:
+        """These trials as a model reads them (`dreamdiff.rates`), and a sentence for each rate that is not the model's.
+
+        Args:
+            signal: of the model; one without a rate takes the rate that most of these trials have.
+            window: samples that the model reads. strict, trainable: see `rates.plan_rate`.
+
+        Raises:
+            ModelError: a rate that the model does not read, with both numbers.
+        """
+        rates = [self.attributes[name].get("sfreq") for name in self.subjects]
+        if signal.sfreq is None:
+            windows = np.bincount(self.person, minlength=len(rates))
+            common = list(count_rates((float(rate), int(n)) for rate, n in zip(rates, windows, strict=True) if rate))
+            signal = signal.model_copy(update={"sfreq": common[0]}) if len(common) > 1 else signal
+        samples = self._eeg.shape[1] if window is None else window
+        told = str(self.path) if len(set(rates)) == 1 else f"{self.path}, subject {{}}"
+        changes = {
+            number: plan_rate(told.format(name), rate, self._eeg.shape[1], signal, samples, strict=strict, trainable=trainable)
+            for number, (name, rate) in enumerate(zip(self.subjects, rates, strict=True))
+        }
+        notes = tuple(dict.fromkeys(change.note for change in changes.values() if change.note))
+        if all(change.to is None for change in changes.values()):
+            return self, notes
+        for number, change in changes.items():
+            if change.samples != samples:
+                raise ModelError(
+                    f"{told.format(self.subjects[number])}: windows of {change.samples} samples, the model reads {samples}",
+                    "give all people windows of one length and rate",
+                )
+        other = copy.copy(self)
+        other._eeg = ResampledEEG(self._eeg, changes, self._all["person"], samples)
+        other.attributes = {name: with_rate(self.attributes[name], changes[n]) for n, name in enumerate(self.subjects)}
+        other.__dict__.pop("content_sha256", None)
+        return other, notes
 
     @property
     def splits(self) -> dict[str, np.ndarray]:
@@ -295,7 +336,9 @@ class Pairs:
         if indices is not None:
             wanted = self._positions(indices)
             positions = wanted[keep[wanted]]
-        return Pairs(self.path, self._root, self._images, self._shards, self._all, self.indices[positions])
+        other = copy.copy(self)
+        other.indices = self.indices[positions]
+        return other
 
     def eeg(self, indices: Sequence[int] | np.ndarray | int | None = None) -> np.ndarray:
         """(n, C, T) float32 of the trials at these positions, in this order; all when None.
@@ -303,14 +346,7 @@ class Pairs:
         Raises:
             StoreError: a trial is missing from the store or damaged.
         """
-        numbers = self.indices[self._positions(indices)]
-        out = np.empty((len(numbers), *self.eeg_shape), dtype=np.float32)
-        try:
-            if len(numbers):
-                self._shards.read(numbers, out, np.arange(len(numbers)))
-        except StoreError as error:
-            raise StoreError(f"{self.path}: {error.problem}", "make the store again") from error
-        return out
+        return self._eeg.read(self.indices[self._positions(indices)])
 
     def images(self, indices: Sequence[int] | np.ndarray | int | None = None, *, size: int | None = None) -> np.ndarray:
         """(n, h, w, 3) uint8 images of the trials at these positions.
@@ -377,25 +413,6 @@ class Pairs:
             worst = int(array.max() if array.max() >= len(self) else array.min())
             raise UsageError(f"{self.path}: trial {worst} is outside 0..{len(self) - 1}", "ask for trials that are there")
         return np.where(array < 0, array + len(self), array)
-
-
-def _find_shards(path: Path, root: zarr.Group, subjects: Sequence[str], commit: Commit | None) -> Shards:
-    """The files that hold the EEG of all subjects, in order, for the fast reader of the corpus."""
-    found = []
-    for name in subjects:
-        n = int(plain_attributes(root[name])["n"])
-        for number, first in enumerate(range(0, n, SHARD)):
-            relative = f"{name}/eeg/c/{number}/0/0"
-            try:
-                size = (path / relative).stat().st_size
-            except OSError:
-                raise StoreError(
-                    f"{path}: trials {first} and on of subject {name!r} are missing", "make the store again"
-                ) from None
-            size = size if commit is None else commit.file(relative, str(path)).size
-            checksums = trial_checksums(commit, name, n, first)
-            found.append(Shard(relative, min(SHARD, n - first), SHARD, size, "", checksums))
-    return Shards(found, LocalFiles(path))
 
 
 def _read_columns(path: Path, root: zarr.Group, attributes: Mapping[str, Any], commit: Commit | None) -> dict[str, np.ndarray]:

@@ -21,6 +21,7 @@ from dreamdiff.pretraining import reconstruction
 from dreamdiff.pretraining.config import Augmentation, PretrainConfig, PretrainData
 from dreamdiff.pretraining.order import held_out
 from dreamdiff.pretraining.reconstruction import Score
+from dreamdiff.pretraining.signal import signal_of_corpus
 from dreamdiff.pretraining.stream import WindowStream
 from dreamdiff.training.loop import fit
 from dreamdiff.training.task import Batch, Draw, FitResult, Stream, Task
@@ -36,7 +37,10 @@ SCALE_WINDOWS = 16  # ours: so many windows, evenly spread, measure the amplitud
 PICTURE_CHANNELS = 6
 
 
-def pretrain(store: str | Path, out: str | Path, config: PretrainConfig, progress: ProgressCallback | None = None) -> FitResult:
+def pretrain(
+    store: str | Path, out: str | Path, config: PretrainConfig, progress: ProgressCallback | None = None, *,
+    strict_rate: bool = False,
+) -> FitResult:  # fmt: skip
     """Pre-train on a corpus, or continue the run in `out`.
 
     Args:
@@ -44,11 +48,12 @@ def pretrain(store: str | Path, out: str | Path, config: PretrainConfig, progres
         out: run folder: config.json and model.safetensors at the end; checkpoints, history.jsonl, pictures on the way.
         config: see `PretrainConfig`.
         progress: called with (steps done, steps in all, message).
+        strict_rate: refuse a corpus of several sampling rates; the model keeps them all otherwise (`config.json`, `signal`).
     """
     with torch.random.fork_rng():
         torch.manual_seed(config.loop.seed)
         model = MaskedSignalModel(config.model)
-    task = Pretraining(model, Corpus.open(str(store)), config)
+    task = Pretraining(model, Corpus.open(str(store)), config, strict_rate=strict_rate)
     return fit(task, config.loop, config.optim, Path(out), progress=progress)
 
 
@@ -57,7 +62,7 @@ class Pretraining(Task[MaskedSignalModel]):
 
     name = "msm"
 
-    def __init__(self, model: MaskedSignalModel, corpus: Corpus, config: PretrainConfig) -> None:
+    def __init__(self, model: MaskedSignalModel, corpus: Corpus, config: PretrainConfig, *, strict_rate: bool = False) -> None:
         encoder = config.model.encoder
         if (corpus.channels, corpus.samples) != (encoder.channels, encoder.window):
             raise ModelError(
@@ -71,6 +76,7 @@ class Pretraining(Task[MaskedSignalModel]):
         model.set_gradient_checkpointing(config.gradient_checkpointing)
         train, self.held_out, self.split = split_corpus(corpus, config.data)
         self.train = corpus.take(train)
+        model.encoder.signal = signal_of_corpus(self.train, strict_rate)
         self.valid = (
             corpus.take(self.held_out[spread(len(self.held_out), config.data.validation_windows)]) if len(self.held_out) else None
         )

@@ -24,9 +24,11 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from torch import nn
 
 from dreamdiff.devices import choose_device
+from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.pretraining.pretrain import recording_names, recording_scales
 from dreamdiff.pretraining.reconstruction import BANDS, band_pass
+from dreamdiff.rates import ModelWindows
 from eegprep.corpus.reader import Corpus
 from eegprep.errors import DataError
 from eegprep.recording import ProgressCallback
@@ -88,6 +90,7 @@ def probe(
     hold_out: HoldOut = "person",
     seed: int = 0,
     device: str = "auto",
+    strict_rate: bool = False,
     progress: ProgressCallback | None = None,
 ) -> ProbeReport:
     """Judge a frozen encoder by the labels a corpus carries.
@@ -99,18 +102,20 @@ def probe(
         hold_out: what the test windows share with no training window: people, or recordings.
         seed: of the random encoder, the folds and the resampling.
         device: that the encoder runs on, see `choose_device`.
+        strict_rate: refuse windows of another sampling rate than the encoder's, which are resampled otherwise.
         progress: called with (done, total, message).
 
     Raises:
-        DataError: fewer than two labels, or fewer than two groups to hold out.
+        DataError: fewer than two labels, or fewer than two groups to hold out. ModelError: a rate that the encoder does not read.
     """
     corpus = store if isinstance(store, Corpus) else Corpus.open(str(store))
     encoder = model if isinstance(model, nn.Module) else EEGEncoder.from_pretrained(model)
     place = choose_device(device)
     corpus, label_N, group_N = _labelled(corpus, labels, hold_out)
+    windows = model_windows(encoder, corpus, strict_rate)
     kinds = {
-        "this encoder": lambda: encoder_features(encoder, corpus, place),
-        "random encoder": lambda: encoder_features(_untrained(encoder, seed), corpus, place),
+        "this encoder": lambda: encoder_features(encoder, windows, place),
+        "random encoder": lambda: encoder_features(_untrained(encoder, seed), windows, place),
         "band power": lambda: band_power(corpus),
     }
     rows: list[ProbeRow] = []
@@ -125,7 +130,14 @@ def probe(
             rows.append(ProbeRow(name, title, *_judge(label_N, guess_N, group_N, interval_over, rng)))
     names = tuple(sorted(set(label_N)))
     groups = len(set(group_N))
-    return ProbeReport(tuple(rows), names, len(label_N), groups, hold_out, interval_over, _shortages(label_N, group_N, seed))
+    notes = (*windows.notes, *_shortages(label_N, group_N, seed))
+    return ProbeReport(tuple(rows), names, len(label_N), groups, hold_out, interval_over, notes)
+
+
+def model_windows(encoder: nn.Module, corpus: Corpus, strict: bool = False) -> ModelWindows:
+    """The windows at the rate of the encoder, if it says one."""
+    config, signal = getattr(encoder, "config", None), getattr(encoder, "signal", SignalConfig())
+    return ModelWindows(corpus, signal, int(getattr(config, "window", corpus.samples)), strict=strict)
 
 
 def _shortages(label_N: np.ndarray, group_N: np.ndarray, seed: int) -> tuple[str, ...]:
@@ -147,15 +159,19 @@ def _shortages(label_N: np.ndarray, group_N: np.ndarray, seed: int) -> tuple[str
 
 
 @torch.no_grad()
-def encoder_features(encoder: nn.Module, corpus: Corpus, device: str | torch.device = "cpu", batch_size: int = 64) -> np.ndarray:
+def encoder_features(
+    encoder: nn.Module, windows: Corpus | ModelWindows, device: str | torch.device = "cpu", batch_size: int = 64
+) -> np.ndarray:
     """Mean and standard deviation over tokens of what the encoder says about each window: (N, 2 D)."""
+    windows = windows if isinstance(windows, ModelWindows) else model_windows(encoder, windows)
+    corpus = windows.corpus
     encoder = encoder.to(device).eval()
     robust = getattr(getattr(encoder, "config", None), "scaling", "none") == "robust"
     scale_N = recording_scales(corpus) if robust else None
     rows = []
     for first in range(0, len(corpus), batch_size):
         index_B = np.arange(first, min(first + batch_size, len(corpus)))
-        eeg_BCT = torch.from_numpy(corpus.read(index_B)).to(device)
+        eeg_BCT = torch.from_numpy(windows.read(index_B)).to(device)
         tokens_BLD = encoder(eeg_BCT) if scale_N is None else encoder(eeg_BCT, scale_B=scale_N[index_B].to(device))
         rows.append(torch.cat([tokens_BLD.mean(1), tokens_BLD.std(1, correction=0)], dim=1).float().cpu().numpy())
     return np.concatenate(rows)

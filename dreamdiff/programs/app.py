@@ -65,7 +65,8 @@ class Studio:
         self.pairs: Pairs | None = None
         self.shown: Shown | None = None
         if pairs is not None:
-            store = Pairs.open(pairs)
+            signal, window = self.pipeline.details.signal, self.pipeline.encoder.config.window
+            store, _ = Pairs.open(pairs).at_model_rate(signal, window)
             select = "test" if "test" in store.splits else None
             self.pairs = store.select(split=select) if select else store
             self.shown = Shown(open_trials(pairs, self.pipeline, select), self._montage)

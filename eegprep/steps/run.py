@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from eegprep.atomic import remove_whole
+from eegprep.corpus.rates import corpus_rates, rates_remark
+from eegprep.corpus.reader import Corpus
 from eegprep.locks import store_lock
 from eegprep.pool import Budget, run_jobs
 from eegprep.recording import ProgressCallback
@@ -12,7 +15,7 @@ from eegprep.steps.doubles import refuse_doubles
 from eegprep.steps.jobs import SubjectJob, done_before
 from eegprep.steps.origin import StoreOrigin
 from eegprep.steps.summary import Summary, no_usable_recording, summarise, without_recordings
-from eegprep.steps.target import Target
+from eegprep.steps.target import CorpusTarget, Target
 from eegprep.store import recordings as recordings_store
 from eegprep.store.commit import finished_files, read_root
 from eegprep.store.records import left_out_subjects
@@ -48,4 +51,8 @@ def run_step(
         target.finish(without_recordings(outcomes, before), bool(waiting))
     if origin is not None:
         origin.remember(out)
-    return summarise(outcomes, out)
+    summary = summarise(outcomes, out)
+    if not isinstance(target, CorpusTarget):
+        return summary
+    remark = rates_remark(str(out), corpus_rates(Corpus.open(out)))
+    return replace(summary, remarks=(remark,) if remark else ())

@@ -14,7 +14,7 @@ from eegprep.store.records import LeftOutSubject
 
 @dataclass(frozen=True)
 class Summary:
-    """What a step did. `exit_code` is 3 when recordings were quarantined."""
+    """What a step did. `exit_code` is 3 when recordings were quarantined. remarks: sentences about the store as a whole."""
 
     out: Path
     subjects: int
@@ -23,6 +23,7 @@ class Summary:
     windows: int
     findings: tuple[Finding, ...]
     quarantined: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def skipped(self) -> int:

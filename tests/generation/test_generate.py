@@ -235,7 +235,20 @@ def test_another_rate_is_named(parts, tmp_path):
     pipe = pipe_for(tmp_path, parts, signal=SignalConfig(sfreq=256.0))
 
     with pytest.raises(ModelError, match="sampled at 128 Hz, the model was trained at 256 Hz"):
+        gen_trials.open_trials(parts / "pairs.zarr", pipe, strict_rate=True)
+
+    trials = gen_trials.open_trials(parts / "pairs.zarr", pipe)
+    assert any("128 Hz" in note and "resampled to 256 Hz" in note for note in trials.notes)
+    assert trials.read([0]).shape[2] == SAMPLES
+
+
+def test_windows_that_are_too_short_at_the_rate_of_the_model_are_refused(parts, tmp_path):
+    """64 samples at 128 Hz are 500 ms; at 32 Hz the model reads 2,000 ms, and nothing is invented for the rest."""
+    pipe = pipe_for(tmp_path, parts, signal=SignalConfig(sfreq=32.0))
+
+    with pytest.raises(ModelError, match=r"64 samples \(500 ms\) are shorter than the model's 64 \(2000 ms\)") as raised:
         gen_trials.open_trials(parts / "pairs.zarr", pipe)
+    assert "at least 256 samples" in raised.value.fix
 
 
 def test_another_unit_is_named_when_the_scaling_has_one(parts, tmp_path):

@@ -71,7 +71,10 @@ def test_a_trial_is_the_same_from_the_recording_as_from_the_pairs(study):
     trials = cut_events(read_file(study.folder / "rec.edf"), study.signal, 128, 512)
 
     np.testing.assert_array_equal(trials.read(range(len(trials))), study.pairs.eeg())
-    assert trials.notes == () and trials.montage is not None and trials.montage.channels[:9] == (*NAMES[:8], NAMES[0])
+    assert trials.notes == (
+        f"{read_file(study.folder / 'rec.edf').name}: sampled at {RATE:g} Hz, the model was trained at 200 Hz: resampled to 200 Hz",
+    )
+    assert trials.montage is not None and trials.montage.channels[:9] == (*NAMES[:8], NAMES[0])
 
 
 def test_other_channels_in_another_order_go_to_their_rows_by_name(study, tmp_path):
@@ -95,6 +98,10 @@ def test_missing_electrodes_are_refused_or_interpolated_when_asked_for():
     with pytest.raises(ModelError, match=r"1 of the 20 electrodes .* missing \(Cz\)") as raised:
         rows_for(there, places_C3, wanted, 128, "rec")
     plan, note = rows_for(there, places_C3, wanted, 128, "rec", "spline")
+    of_itself, said = rows_for(there, places_C3, wanted, 128, "rec", "auto")
+    with pytest.raises(ModelError, match="missing"):
+        rows_for(there, np.full_like(places_C3, np.nan), wanted, 128, "rec", "auto")
+    assert said == note and np.array_equal(of_itself.weights, plan.weights)
 
     assert "--cap spline" in raised.value.fix and "1 of 20 electrodes" in note
     # a field that is linear in space is carried to the missing electrode nearly exactly
