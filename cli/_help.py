@@ -17,7 +17,7 @@ from ._defaults import DEFAULTS
 HEADINGS: dict[str, tuple[str, ...]] = {
     "Input": (
         *("subjects", "data_dir", "accept", "offline", "dataset", "licence", "bad", "sfreq", "unit", "channel_names", "scale"),
-        *("keep_private", "lock", "splits", "images"),
+        *("keep_private", "lock", "trials", "splits", "images"),
     ),
     "Filter": ("low", "high", "nyquist", "resample", "notch"),
     "Windows": (

@@ -19,6 +19,7 @@ from .._output import emit_json, note, progress
     examples="""
     dreamdiff ablate --quick --out tables
     dreamdiff ablate --rows 1,5,13 --out tables
+    dreamdiff ablate --quick --figure 5 --out tables
     """,
 )
 def ablate(
@@ -30,6 +31,10 @@ def ablate(
         ),
     ] = None,
     table: Annotated[int, typer.Option(min=1, max=2, help="2: the rows; 1: the full model beside Brain2Image")] = 2,
+    figure: Annotated[
+        int | None,
+        typer.Option(min=5, max=5, help="5: also draw the rows side by side as figure-5.html [default rows: full,1,5,12,13,14]"),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="The embedded model and simulated pairs, two cores, half an hour")
     ] = False,
@@ -52,6 +57,7 @@ def ablate(
 
     Prints each row beside what the paper reports.
     """
+    from dreamdiff.figures.ablation import OF_FIGURE_5, figure5
     from dreamdiff.programs.ablate_config import ABLATE_PRESETS, AblateConfig
     from dreamdiff.programs.ablations import ablate as run
     from dreamdiff.programs.ablations import table1
@@ -70,7 +76,10 @@ def ablate(
     }
     name = preset or ("quick" if quick else "default")
     settings = resolve(AblateConfig, presets=ABLATE_PRESETS, preset=name, file=config, assignments=set_ or (), options=options)
-    wanted = [part.strip() for part in rows.split(",")] if rows else list(TABLE2)
+    usual = list(TABLE2) if figure is None else list(OF_FIGURE_5)
+    wanted = [part.strip() for part in rows.split(",")] if rows else usual
+    if figure is not None and table != 2:
+        raise typer.BadParameter("--figure 5 shows rows of Table 2, leave --table out")
     with progress("ablation") as report:
         found = table1(out, settings, progress=report) if table == 1 else run(out, wanted, settings, progress=report)
     if json:
@@ -78,3 +87,5 @@ def ablate(
     else:
         typer.echo(table1_text(found) if table == 1 else table2_text(found))
     note(f"table: {out / f'table{table}.md'}")
+    if figure is not None:
+        note(f"page: {figure5(out, found, settings)}")

@@ -19,6 +19,7 @@ from .._output import emit_json, emit_table, note, progress
     examples="""
     dreamdiff evaluate --model run --pairs pairs.zarr --out evaluation
     dreamdiff evaluate --model run --pairs pairs.zarr --out evaluation --controls --baselines
+    dreamdiff evaluate --model run --pairs pairs.zarr --out figures --figure 3
     dreamdiff evaluate --check evaluation
     """,
 )
@@ -31,6 +32,12 @@ def evaluate(
     check: Annotated[
         Path | None,
         typer.Option(help="Verify a report instead: compute its accuracies again from its predictions and compare all hashes"),
+    ] = None,
+    figure: Annotated[
+        int | None,
+        typer.Option(
+            help="Draw a figure of the paper as a page instead: 3 (shown and samples), 4 (beside Brain2Image) or 6 (failures by shape and colour)"
+        ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Part of a split: test, val, or NAME/test")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Images per trial; numbers are their mean")] = None,
@@ -101,6 +108,13 @@ def evaluate(
         "device": device, "precision": precision,
     }  # fmt: skip
     settings = resolve(EvaluateConfig, file=config, assignments=set_ or (), options=options)
+    if figure is not None:
+        from dreamdiff.figures.samples import draw_figure
+
+        with progress(f"figure {figure}") as report:
+            page = draw_figure(figure, model, pairs, out, settings, images=images, say=note, progress=report)
+        note(f"page: {page}")
+        return
     with progress("evaluating") as report:
         found = run(model, pairs, out, settings, images=images, progress=report, strict_rate=strict_rate, say=note)
     write_report(found, out / "report.html")

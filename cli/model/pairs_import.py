@@ -13,18 +13,26 @@ from .._output import note, progress
 
 @pairs_app.command(
     "import",
-    inputs=("source", "images", "splits"),
+    inputs=("source", "images", "splits", "trials"),
     examples="""
     dreamdiff pairs import trials.csv --kind table --out pairs.zarr
     dreamdiff pairs import THINGS-EEG2 --kind things-eeg2 --images images --out things.zarr
+    dreamdiff pairs import corpus.zarr --kind corpus --trials trials.csv --out pairs.zarr
     """,
 )
 def pairs_import(
     source: Annotated[
-        Path, typer.Argument(help="eeg_5_95_std.pth or its folder; the folder of sub-01, ...; a CSV or Parquet table")
+        Path,
+        typer.Argument(help="eeg_5_95_std.pth or its folder; the folder of sub-01, ...; a CSV or Parquet table; a corpus"),
     ],
-    kind: Annotated[Literal["imagenet-eeg", "things-eeg2", "table"], typer.Option(help="What SOURCE is")],
+    kind: Annotated[Literal["imagenet-eeg", "things-eeg2", "table", "corpus"], typer.Option(help="What SOURCE is")],
     out: Annotated[Path, typer.Option(help="Pairs store to write, e.g. pairs.zarr")],
+    trials: Annotated[
+        Path | None,
+        typer.Option(
+            help="corpus: table of recording and onset (or window), image, label; EEG is not copied but read from the corpus"
+        ),
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images (ImageNet, THINGS, or what the table names)")] = None,
     splits: Annotated[Path | None, typer.Option(help="imagenet-eeg: block_splits_by_image_*.pth")] = None,
     subjects: Annotated[str | None, typer.Option(help="Only these, e.g. 4 or 01-03,07")] = None,
@@ -36,8 +44,8 @@ def pairs_import(
     high: Annotated[float, typer.Option(help="table: upper edge of the pass band, Hz")] = 95.0,
     nyquist: Annotated[Literal["clip", "highpass", "error"], typer.Option(help="table: when --high does not fit")] = "clip",
     resample: Annotated[float | None, typer.Option(help="table: common sampling rate, Hz")] = None,
-    offset: Annotated[float, typer.Option(help="table: start of a window after the onset, s, e.g. -0.2")] = 0.0,
-    licence: Annotated[str, typer.Option(help="table: licence of the data")] = "unknown",
+    offset: Annotated[float, typer.Option(help="table, corpus: start of a window after the onset, s, e.g. -0.2")] = 0.0,
+    licence: Annotated[str, typer.Option(help="table: licence of the data; corpus: of the images")] = "unknown",
     split_by: Annotated[str, typer.Option(help="Split where the source has none: stimulus, trial, person, concept")] = "stimulus",
     seed: Annotated[int, typer.Option(help="Seed of that split")] = 0,
 ) -> None:
@@ -50,7 +58,7 @@ def pairs_import(
     from eegprep.catalogue.subjects import parse_subjects
 
     config = ImportConfig(
-        kind=kind, images=str(images) if images else None, splits=str(splits) if splits else None,
+        kind=kind, trials=str(trials) if trials else None, images=str(images) if images else None, splits=str(splits) if splits else None,
         subjects=parse_subjects(subjects) if subjects else None, window=parse_window(window), repetitions=repetitions,
         low=low, high=high, nyquist=nyquist, resample=resample, offset=offset, licence=licence, split_by=split_by, seed=seed,
     )  # fmt: skip

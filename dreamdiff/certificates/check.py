@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from dreamdiff.certificates.records import REQUIRED, accuracy_of, path_row, read_predictions
+from dreamdiff.origin import found_again
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ToolkitError
 from eegprep.provenance import sha256_file, sha256_json
@@ -73,7 +74,7 @@ def _checked(file: Path, content: Mapping[str, Any], model: str | Path | None, p
     problems += list(_missing_rows(certificate))
     count, wrong = _certificate_figures(certificate, arrays)
     more, further = _other_figures(content, arrays)
-    hashes, changed = _inputs(content.get("identity") or {}, model, pairs, arrays)
+    hashes, changed = _inputs(content.get("identity") or {}, file.parent, model, pairs, arrays)
     problems += wrong + further + changed
     if not is_whole(content):
         problems.append(f"{file.name} is not as it was written (SHA-256 differs)")
@@ -145,12 +146,12 @@ def _other_figures(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray])
 
 
 def _inputs(
-    identity: Mapping[str, Any], model: str | Path | None, pairs: str | Path | None, arrays: Mapping[str, np.ndarray]
+    identity: Mapping[str, Any], here: Path, model: str | Path | None, pairs: str | Path | None, arrays: Mapping[str, np.ndarray]
 ) -> tuple[list[str], list[str]]:
-    """Names of inputs that are as they were, and what is not."""
+    """Names of inputs that are as they were, and what is not. here: the folder of the report, from which it names others."""
     known, problems = [], []
     stated = identity.get("model") or {}
-    folder = Path(model or stated.get("folder") or stated.get("path", ""))
+    folder = Path(model or found_again(stated.get("folder") or stated.get("path", ""), here))
     try:
         digest = model_digest(folder)
     except (ToolkitError, OSError) as error:
@@ -161,7 +162,7 @@ def _inputs(
         else:
             problems.append(f"the model at {folder} has other weights than the report states")
     stated = identity.get("pairs") or {}
-    where = Path(pairs or stated.get("folder") or stated.get("path", ""))
+    where = Path(pairs or found_again(stated.get("folder") or stated.get("path", ""), here))
     try:
         store = Pairs.open(where)
     except (ToolkitError, OSError) as error:

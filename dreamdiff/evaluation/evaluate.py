@@ -18,6 +18,7 @@ from dreamdiff.certificates.records import write_predictions
 from dreamdiff.devices import used
 from dreamdiff.diffusion.frozen_generator import FrozenGenerator
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
+from dreamdiff.diffusion.pipeline_folder import pipeline_folder
 from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
 from dreamdiff.evaluation.baselines import NAMES, run_baseline
 from dreamdiff.evaluation.certifying import certify_evaluation
@@ -32,6 +33,7 @@ from dreamdiff.generation.generate import generator_for, load_pipeline, render
 from dreamdiff.metrics import accuracy
 from dreamdiff.metrics import similarity as metrics
 from dreamdiff.metrics.measurement import Measurement
+from dreamdiff.origin import found_again, picture_origin, portable
 from dreamdiff.pairs.audit import Audit, audit
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ModelError, ToolkitError
@@ -87,7 +89,13 @@ def evaluate(
     if config.controls:
         decoding = run_decoding_controls(store, parts["train"], chosen, report, config.seed, progress)
         generation = tuple(run_generation_controls(pipeline, store, chosen, scorer, networks, making, config, progress))
-    beside = tuple(run_baselines(store, parts["train"], chosen, scorer, pipeline, config, progress)) if config.baselines else ()
+    beside = (
+        tuple(
+            run_baselines(store, parts["train"], chosen, scorer, pipeline, config, progress, folder=pipeline_folder(Path(model)))
+        )
+        if config.baselines
+        else ()
+    )
     some = evenly(chosen, store.labels, config.certificate_trials, config.seed)
     certificate = certify_evaluation(
         pipeline, store, parts["train"], chosen, some, scorer, making, seed=config.seed, progress=progress
@@ -107,7 +115,7 @@ def evaluate(
         scorer.image_N,
     )
     found = Evaluation(
-        identity(model, pipeline, store, parts, chosen, networks, config), tuple(measured), scorer.not_computed, report, decoding,
+        identity(model, pipeline, store, parts, chosen, networks, config, out), tuple(measured), scorer.not_computed, report, decoding,
         generation, material, None if judged is None else accuracy.confusion(judged, scorer.labels_N), beside,
         certificate, predictions,
     )  # fmt: skip
@@ -222,13 +230,18 @@ def run_generation_controls(
 
 def run_baselines(
     store: Pairs, train: Ints, chosen: Ints, scorer: ImageScorer, pipeline: DreamDiffusionPipeline, config: EvaluateConfig,
-    progress: ProgressCallback | None,
+    progress: ProgressCallback | None, *, folder: Path | None = None,
 ) -> list[BaselineResult]:  # fmt: skip
-    """Baselines on the same trials with the same scorer; those whose parts are not there are listed as not computed."""
+    """Baselines on the same trials with the same scorer; those whose parts are not there are listed as not computed.
+
+    folder: of the pipeline, from which it names its base model.
+    """
     names = NAMES if "all" in config.baselines else config.baselines
     problem = Problem(store, train, chosen, pipeline.image_size, samples=config.samples, seed=config.seed, steps=config.steps)
     clip, generator = scorer.networks.clip, None
     source = str(pipeline.details.training.get("sd", "")) if config.sd == "auto" else config.sd
+    if config.sd == "auto" and folder is not None:
+        source = found_again(source, folder)
     try:
         generator = (
             None
@@ -258,9 +271,9 @@ def run_baselines(
 
 def identity(
     model: str | Path, pipeline: DreamDiffusionPipeline, store: Pairs, parts: Mapping[str, Ints], chosen: Ints, networks: Networks,
-    config: EvaluateConfig,
+    config: EvaluateConfig, out: Path,
 ) -> dict[str, object]:  # fmt: skip
-    """What identifies the run: model, data, split, networks, settings, software."""
+    """What identifies the run: model, data, split, networks, settings, software; folders are named from `out`, where the report lies."""
     numbers = [int(i) for i in store.indices[chosen]]
     trained_on = pipeline.details.training
     warnings = []
@@ -276,20 +289,24 @@ def identity(
         )
     if store.provenance == "simulated":
         warnings.append("the EEG is simulated: these numbers say that the software works, and nothing about brains")
+    origin = picture_origin(
+        trained_on, model=Path(model).resolve().name, generator=None, eeg=store.provenance, licence=store.licence
+    )
     return {
         "model": {
-            "path": Path(model).name, "folder": str(model), "fingerprint": pipeline.fingerprint, "sha256": model_digest(Path(model)),
+            "path": Path(model).name, "folder": portable(model, out), "fingerprint": pipeline.fingerprint, "sha256": model_digest(Path(model)),
             "training": trained_on,
         },
         "pairs": {
             "path": store.path.name, "fingerprint": store.fingerprint, "content": store.content_sha256, "provenance": store.provenance, "licence": store.licence,
-            "people": len(store.subjects), "classes": len(store.classes), "folder": str(store.path),
+            "people": len(store.subjects), "classes": len(store.classes), "folder": portable(store.path, out),
             "images_sha256": images_digest(store, chosen),
         },
         "split": {
             "name": config.split, **{f"n_{name}": len(rows) for name, rows in parts.items()}, "n_evaluated": len(numbers),
             "trials_sha256": fingerprint({"trials": numbers}),
         },
+        "origin": {**origin.model_dump(mode="json"), "sentence": origin.sentence},
         "networks": networks.files,
         "config": config.model_dump(mode="json"),
         "warnings": warnings,

@@ -27,6 +27,7 @@ from dreamdiff.certificates.records import Certificate, write_predictions
 from dreamdiff.devices import Device, choose_device, used
 from dreamdiff.metrics.measurement import Measurement, mean_measurement
 from dreamdiff.metrics.similarity import retrieval
+from dreamdiff.origin import portable
 from dreamdiff.pairs.audit import Audit, audit
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.untrusted.arrays import load_npz
@@ -125,11 +126,12 @@ def retrieve(
     report = audit(store.trials, train, test, split=split.rpartition("/")[0] or "default")
     identity = {
         "model": {
-            "path": str(Path(model)), "sha256": model_digest(Path(model)), "encoder": aligned.config.training.get("encoder"),
+            "path": portable(model, out), "sha256": model_digest(Path(model)), "encoder": aligned.config.training.get("encoder"),
             "target": aligned.target_names[number], "training": aligned.config.training,
         },
         "pairs": {
-            "path": str(store.path), "fingerprint": store.fingerprint, "content": store.content_sha256, "provenance": store.provenance,
+            "path": portable(store.path, out), "fingerprint": store.fingerprint, "content": store.content_sha256,
+            "provenance": store.provenance, "licence": store.licence,
             "images_sha256": images_digest(store, test),
         },
         "split": {"name": split, "n_train": len(train), "n_evaluated": len(test)},

@@ -14,6 +14,8 @@ from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.shuffled import ShuffledBatches
 from dreamdiff.training.task import Batch
 
+PREFETCH = 4  # batches
+
 EEG_MEMORY = 1 << 30  # bytes; a pairs store up to here is held in memory
 
 
@@ -49,14 +51,17 @@ class TrainingData:
 
 
 class PairStream(ShuffledBatches):
-    """Shuffled batches of training trials; their EEG is held in memory where it fits."""
+    """Shuffled batches of training trials. Their EEG is held in memory where it fits; that of a view of a corpus, and what does not
+    fit, streams: read ahead by a thread, every window checked, and taken up again at the very next batch.
+    """
 
     def __init__(self, data: TrainingData, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         positions = data.parts["train"]
-        super().__init__(positions, self._batch, batch_size, seed, rank, world_size)
-        self.data = data
         bytes_wanted = len(positions) * int(np.prod(data.pairs.eeg_shape)) * 4
-        self._held = data.pairs.eeg(positions) if bytes_wanted <= EEG_MEMORY else None
+        held = data.pairs.held and bytes_wanted <= EEG_MEMORY
+        super().__init__(positions, self._batch, batch_size, seed, rank, world_size, prefetch=0 if held else PREFETCH)
+        self.data = data
+        self._held = data.pairs.eeg(positions) if held else None
 
     def _batch(self, rows: np.ndarray) -> Batch:
         return self.data.batch(self.positions[rows], None if self._held is None else self._held[rows])

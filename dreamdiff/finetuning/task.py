@@ -13,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from dreamdiff.devices import place_of, send
@@ -30,11 +29,11 @@ from dreamdiff.finetuning.data import PairStream, TrainingData, draw_latents
 from dreamdiff.finetuning.linear_start import Texts, clip_loss, contrastive_loss, linear_start
 from dreamdiff.finetuning.plan import FinetunePlan
 from dreamdiff.finetuning.trained import Trained, trainable_table
+from dreamdiff.origin import caption_strip, generator_licence, generator_name, picture_origin, portable, write_png
 from dreamdiff.rates import shares
 from dreamdiff.training.best import best_file, keep_if_best, load_trained
 from dreamdiff.training.optim import ParameterGroup
 from dreamdiff.training.task import Batch, Draw, Task, mix
-from eegprep import atomic
 from eegprep.corpus.rates import count_rates
 from eegprep.settings import current_form
 
@@ -282,8 +281,12 @@ class FinetuneTask(Task[Trained]):
         ).images
         seen = self.data.pairs.images(positions, size=self.image_size)
         rows = [np.concatenate([a, (b * 255).round().astype(np.uint8)], axis=1) for a, b in zip(seen, made, strict=True)]
-        with atomic.open_atomic(run_dir / "preview.png") as file:
-            Image.fromarray(np.concatenate(rows)).save(file, format="PNG")
+        pairs = self.data.pairs
+        origin = picture_origin(
+            pipe.details.training, model=run_dir.name, generator=self.model.source, eeg=pairs.provenance, licence=pairs.licence
+        )
+        sheet = np.concatenate([caption_strip(origin.sentence, rows[0].shape[1]), *rows])
+        write_png(run_dir / "preview.png", sheet, origin.notes())
 
     def pipeline(self) -> DreamDiffusionPipeline:
         """The current weights as a pipeline (sharing them)."""
@@ -295,7 +298,9 @@ class FinetuneTask(Task[Trained]):
             signal=self.signal,
             classes=tuple(pairs.classes),
             training={"pairs": pairs.fingerprint, "pairs_content": pairs.content_sha256, "provenance": pairs.provenance,
-                      "split": config.data.split, "trains": config.what.trains, "train_encoder": config.what.train_encoder, "sd": self.model.source, "select": config.validation.select},
+                      "split": config.data.split, "trains": config.what.trains, "train_encoder": config.what.train_encoder,
+                      "sd": portable(self.model.source, self.run_dir / FOLDER), "select": config.validation.select, "licence": pairs.licence,
+                      "generator_licence": generator_licence(generator_name(self.model.source))},
         )  # fmt: skip
         scheduler = make_scheduler("dpm-solver++", cast(Any, self.model.scheduler).config)
         trained.encoder.signal = details.signal  # it knows this EEG now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,14 +9,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, PngImagePlugin
+from PIL import Image, ImageDraw
 
 from dreamdiff.devices import choose_device
 from dreamdiff.eeg_input import CapMatch
 from dreamdiff.generation.aligned import AlignedPipeline
 from dreamdiff.generation.config import GenerateConfig
-from dreamdiff.generation.generate import GeneratedFrom, generate, generator_for, load_maker, render
+from dreamdiff.generation.generate import GeneratedFrom, Maker, generate, generator_for, load_maker, render
 from dreamdiff.generation.trials import TrialSet, open_trials
+from dreamdiff.origin import (
+    PictureOrigin,
+    caption_strip,
+    found_again,
+    generator_name,
+    picture_origin,
+    portable,
+    without_folders,
+    write_png,
+)
 from dreamdiff.pairs.decoding import decode_image
 from eegprep import atomic
 from eegprep.errors import CheckpointError, DataError, UsageError
@@ -32,6 +41,8 @@ SIDECAR_VERSION = 2  # since then with a digest of itself
 SHEET_ROWS = 40  # trials on one contact sheet
 
 SHEET_CELL = 128  # pixels
+
+FOLDERS = ("sd", "adapter")  # settings that may name a folder
 
 
 # ---------------------------------------------------------------------------------------------- on disk
@@ -65,6 +76,7 @@ def generate_to_folder(
     chosen = open_trials(eeg, pipeline, select, images, cap, strict_rate=strict_rate)
     for text in chosen.notes if say is not None else ():
         say(text)  # type: ignore[misc]
+    origin = origin_of(pipeline, model, chosen)
     if trials is not None:
         chosen = _numbered(chosen, trials)
     recipe = {"config": config.recipe(choose_device(config.device).type), "model": pipeline.fingerprint}
@@ -82,26 +94,44 @@ def generate_to_folder(
             "format": "dreamdiff-image", "version": SIDECAR_VERSION, "fingerprint": key, "trial": image.trial, "seed": image.seed,
             "name": image.name, "label": image.label, "image_sha256": sha256_array(image.image),
             "batch": {"size": config.batch_size, "row": image.row, "threads": torch.get_num_threads()},
-            "config": config.model_dump(mode="json"),
-            "model": {"path": str(model), "fingerprint": pipeline.fingerprint, "schedule": schedule},
-            "eeg": {"source": str(eeg), "kind": chosen.kind, "select": select, "sha256": image.eeg_sha256,
-                    **({} if cap == "name" else {"cap": cap}), **({"notes": list(chosen.notes)} if chosen.notes else {})},
+            "origin": {**origin.model_dump(mode="json"), "sentence": origin.sentence},
+            "config": config.model_dump(mode="json") | {n: portable(v, out) for n in FOLDERS if (v := getattr(config, n))},
+            "model": {"path": portable(model, out), "fingerprint": pipeline.fingerprint, "schedule": schedule},
+            "eeg": {"source": portable(eeg, out), "kind": chosen.kind, "select": select, "sha256": image.eeg_sha256,
+                    **({} if cap == "name" else {"cap": cap}),
+                    **({"notes": [without_folders(text) for text in chosen.notes]} if chosen.notes else {})},
             "software": installed("eeg-dreamdiff", "diffusers", "torch"),
         }  # fmt: skip
-        write_png(out / f"{image.stem}.png", image.image, {"dreamdiff": f"{image.stem}.json"})
+        write_png(out / f"{image.stem}.png", image.image, {"dreamdiff": f"{image.stem}.json", **origin.notes()})
         write_sealed(out / f"{image.stem}.json", content)  # last: an image counts when its sidecar is there
-    return contact_sheets(out, chosen, config)
+    return contact_sheets(out, chosen, config, origin)
+
+
+def origin_of(pipeline: Maker, model: str | Path, trials: TrialSet) -> PictureOrigin:
+    """What the pictures of these trials have to say of themselves."""
+    aligned = isinstance(pipeline, AlignedPipeline)
+    training = pipeline.aligned.config.training if aligned else pipeline.details.training
+    return picture_origin(
+        training, model=generator_name(Path(model).resolve() if Path(model).exists() else model),
+        generator=pipeline.generator.source if aligned else None, eeg=trials.provenance, licence=trials.licence,
+    )  # fmt: skip
 
 
 def is_current(out: Path, job: GeneratedFrom, key: str, schedule: str) -> bool:
     """Whether an image is there, made from this EEG by this model with these settings, and unchanged since.
 
+    An image of 0.1.0, whose sidecar does not say where its EEG came from, is made again.
     What counts is content, never a path: the digests of the EEG and of the pixels, which the sidecar holds, are compared with what is
     there now. So an image of other EEG at the same path, and one that was altered, exchanged, cut short or deleted, are made again.
     """
     stem = f"trial-{job.trial:06d}_seed-{job.seed}"
     content = _sidecar_or_none(out / f"{stem}.json")
-    if content is None or content.get("fingerprint") != key or content.get("eeg", {}).get("sha256") != job.eeg_sha256:
+    if (
+        content is None
+        or "origin" not in content
+        or content.get("fingerprint") != key
+        or content.get("eeg", {}).get("sha256") != job.eeg_sha256
+    ):
         return False
     stated = content.get("model", {}).get("schedule")
     if (content.get("name"), content.get("label")) != (job.name, job.label) or stated not in (None, schedule):
@@ -162,15 +192,22 @@ def _replay(
     sidecar: Path, content: Mapping[str, Any], out: Path | None, model: str | None, eeg: str | None, images: Path | None,
     device: str | None,
 ) -> tuple[Path, bool]:  # fmt: skip
-    config = validated(GenerateConfig, {**content["config"], **({} if device is None else {"device": device})})
-    pipeline = load_maker(model or content["model"]["path"], config)
+    here = sidecar.parent
+    folders = {name: found_again(value, here) for name in FOLDERS if (value := content["config"].get(name))}
+    own = {} if device is None else {"device": device}
+    config = validated(GenerateConfig, {**content["config"], **folders, **own})
+    pipeline = load_maker(model or found_again(content["model"]["path"], here), config)
     if pipeline.fingerprint != content["model"]["fingerprint"]:
         raise CheckpointError(
             f"{sidecar}: the image was made by model {content['model']['fingerprint'][:12]}, this is {pipeline.fingerprint[:12]}",
             "give the folder of that model with --model",
         )
     trials = open_trials(
-        eeg or content["eeg"]["source"], pipeline, content["eeg"]["select"], images, content["eeg"].get("cap", "name")
+        eeg or found_again(content["eeg"]["source"], here),
+        pipeline,
+        content["eeg"]["select"],
+        images,
+        content["eeg"].get("cap", "name"),
     )
     trials = _numbered(trials, [int(content["trial"])])
     eeg_NCT = trials.read([0])
@@ -185,8 +222,8 @@ def _replay(
     image = render(
         pipeline, np.repeat(eeg_NCT, size, axis=0), generators, config, [trials.people[0]] * size if trials.people else None
     )[int(content["batch"]["row"])]
-    target = (out or sidecar.parent) / f"{sidecar.stem}.replay.png"
-    write_png(target, image, {"dreamdiff": sidecar.name})
+    target = (out or here) / f"{sidecar.stem}.replay.png"
+    write_png(target, image, {"dreamdiff": sidecar.name, **origin_of(pipeline, content["model"]["path"], trials).notes()})
     return target, sha256_array(image) == content["image_sha256"]
 
 
@@ -201,23 +238,13 @@ def _sidecar_or_none(file: Path) -> Mapping[str, Any] | None:
     return content if known else None
 
 
-def write_png(file: Path, image_HWC: np.ndarray, notes: dict[str, str]) -> None:
-    """A PNG with text notes in it, whole or not at all."""
-    info = PngImagePlugin.PngInfo()
-    for name, text in notes.items():
-        info.add_text(name, text)
-    buffer = io.BytesIO()
-    Image.fromarray(image_HWC).save(buffer, format="PNG", pnginfo=info)
-    atomic.write_bytes(file, buffer.getvalue())
-
-
-def contact_sheets(out: Path, trials: TrialSet, config: GenerateConfig) -> list[Path]:
-    """One row per trial: the image that was seen, if known, then the generated ones, with the label above."""
+def contact_sheets(out: Path, trials: TrialSet, config: GenerateConfig, origin: PictureOrigin) -> list[Path]:
+    """One row per trial: the image that was seen, if known, then the generated ones, with the label above; over all, their origin."""
     sheets = []
     for number, start in enumerate(range(0, len(trials), SHEET_ROWS)):
         rows = [_sheet_row(out, trials, position, config) for position in range(start, min(start + SHEET_ROWS, len(trials)))]
         file = out / ("contact-sheet.png" if number == 0 else f"contact-sheet-{number + 1}.png")
-        write_png(file, np.concatenate(rows), {})
+        write_png(file, np.concatenate([caption_strip(origin.sentence, rows[0].shape[1]), *rows]), origin.notes())
         sheets.append(file)
     return sheets
 

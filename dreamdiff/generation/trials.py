@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 
 from dreamdiff.eeg_input import CapMatch, SignalConfig, inside, prepare_for, rows_for, starts_of
+from dreamdiff.origin import roll_up
 from dreamdiff.pairs.format import FORMAT as PAIRS_FORMAT
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.rates import ModelWindows, plan_rate
@@ -51,6 +52,7 @@ class TrialSet:
     read: positions in this set -> (n, C, T) float32 uV. seen: positions and size -> the images that were shown, if known.
     people: name of each trial's person, if known.
     notes: what is not as it was for training, a sentence each. montage: of a recording's rows.
+    provenance: "recorded", "simulated" or "unknown". licence: of the EEG.
     """
 
     source: str
@@ -63,6 +65,8 @@ class TrialSet:
     people: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     montage: Montage | None = None
+    provenance: str = "unknown"
+    licence: str = "unknown"
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -77,7 +81,7 @@ class TrialSet:
             lambda at: self.read([chosen[int(p)] for p in at]),
             None if seen is None else (lambda at, size: seen([chosen[int(p)] for p in at], size)),
             None if self.people is None else tuple(self.people[p] for p in chosen),
-            self.notes, self.montage,
+            self.notes, self.montage, self.provenance, self.licence,
         )  # fmt: skip
 
 
@@ -151,7 +155,7 @@ def _pairs_trials(
 
     return TrialSet(source, "pairs", np.asarray(chosen.indices), names, labels, read,
                     lambda at, size: chosen.images(list(at), size=size),
-                    tuple(store.subjects[p] for p in chosen.person), notes)  # fmt: skip
+                    tuple(store.subjects[p] for p in chosen.person), notes, None, store.provenance, store.licence)  # fmt: skip
 
 
 def _corpus_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None, cap: CapMatch, strict_rate: bool) -> TrialSet:
@@ -180,7 +184,13 @@ def _corpus_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | No
         numbers = keep[list(at)]
         return _laid_out(windows.read(numbers), [plan(int(number)) for number in numbers])
 
-    return TrialSet(source, "corpus", keep, names, tuple(labels[n] for n in keep), read, None, None, notes)
+    said = corpus.attributes.get("provenance")
+    files = any(record.get("sources") for key in corpus.keys for record in corpus.attributes_of(key)["recordings"])
+    licence = roll_up(corpus.recordings["licence"].tolist())
+    return TrialSet(
+        source, "corpus", keep, names, tuple(labels[n] for n in keep), read, None, None, notes, None,
+        str(said or ("recorded" if files else "unknown")), licence,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -287,7 +297,7 @@ def cut_events(
     return TrialSet(
         recording.name, "file", np.arange(len(kept)), tuple(f"{event.label} at {event.onset:.3f} s" for event in events),
         tuple(event.label or None for event in events), lambda at: eeg_NCT[[int(p) for p in at]], None, None, tuple(notes),
-        Montage(names, places_C3, made.sfreq, signal.t0 or 0.0),
+        Montage(names, places_C3, made.sfreq, signal.t0 or 0.0), "recorded", recording.licence or "unknown",
     )  # fmt: skip
 
 

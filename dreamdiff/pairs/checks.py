@@ -90,15 +90,15 @@ def _check_files(path: Path, commit: Commit) -> None:
             commit.read(path, name)
 
 
-def read_column(path: Path, root: zarr.Group, commit: Commit | None, name: str, n: int) -> np.ndarray:
-    """A column, `SUBJECT/COLUMN`, with one value a trial.
+def read_column(path: Path, root: zarr.Group, commit: Commit | None, name: str, n: int, stored: str | None = None) -> np.ndarray:
+    """A column, `SUBJECT/COLUMN`, with one value a trial. stored: its data type where it is none of the columns of every store.
 
     Raises:
         StoreError: its chunk is missing or damaged, or it has another length.
     """
     if commit is not None and n:
         content = commit.read(path, f"{name}/c/0")
-        data_type = np.dtype("<f8" if name.endswith("/onset") else "<i4")
+        data_type = np.dtype(stored or ("<f8" if name.endswith("/onset") else "<i4"))
         if len(content) != n * data_type.itemsize + 4:
             raise StoreError(f"{path / name}: {len(content)} bytes are not {n} trials", AGAIN)
         return np.frombuffer(content[:-4], data_type)

@@ -13,6 +13,9 @@ FORMAT, VERSION = "dreamdiff-pairs", 2
 
 COLUMNS = ("image", "label", "block", "session", "trial")
 
+# of a view: what stands in place of `eeg`, see `pairs.view`
+REFERENCES = {"window": "<i8", "offset": "<i4", "second": "<i8", "resume": "<i4"}
+
 SHARD = 256  # windows per file: 67 MB of float32 before compression
 
 _SUBJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -12,6 +12,8 @@ Layout (zarr format 3, readable with plain `zarr.open_group`):
                       attributes: sfreq Hz, t0 s (first sample, after image onset), channels, n_channels, pad_map, band Hz,
                       unit, blocks ("recorded", "documented", "unknown"), sources, key
 
+A view of a corpus has references in place of `eeg` and `crc32c`, see `view`.
+
 `splits` maps a name to a list of trial numbers; trials are counted through the subjects in order. "train", "val" and "test" are
 the default split, "NAME/train" and so on another one. `commit` names every file with its SHA-256, see `checks`.
 
@@ -41,6 +43,7 @@ from dreamdiff.pairs.eeg import ResampledEEG, StoredEEG, TrialEEG, with_rate
 from dreamdiff.pairs.format import COLUMNS, Provenance, plain_attributes
 from dreamdiff.pairs.images import StoredImages, image_count
 from dreamdiff.pairs.splits import FACTORS, PARTS, Trials, split
+from dreamdiff.pairs.view import CorpusEEG
 from dreamdiff.rates import plan_rate
 from eegprep.corpus.rates import count_rates
 from eegprep.errors import DataError, ModelError, StoreError, UsageError
@@ -105,7 +108,11 @@ class Pairs:
             root = zarr.open_group(path, mode="r")
             columns = _read_columns(path, root, attributes, commit)
             check_image_names(path, plain_attributes(root["images"]))
-            eeg = StoredEEG(path, root, attributes["subjects"], commit)
+            eeg: TrialEEG = (
+                CorpusEEG.open(path, root, attributes, commit)
+                if "corpus" in attributes
+                else StoredEEG(path, root, attributes["subjects"], commit)
+            )
             return cls(path, root, StoredImages(path, root, images), eeg, columns, np.arange(attributes["trials"]))
         except (
             KeyError,

@@ -17,20 +17,18 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.codecs import ZstdCodec
 
 from dreamdiff.pairs.checks import has_all_files, has_lost_its_root
 from dreamdiff.pairs.decoding import decode_noted
-from dreamdiff.pairs.format import _SUBJECT, COLUMNS, FORMAT, SHARD, VERSION, Provenance, group_attributes
+from dreamdiff.pairs.format import _SUBJECT, FORMAT, SHARD, VERSION, Provenance, group_attributes
 from dreamdiff.pairs.images import read_image_file
+from dreamdiff.pairs.subject import SubjectPairs, SubjectView
 from eegprep.atomic import partial_path, publish_folder, remove
-from eegprep.corpus.shards import stored_checksums
 from eegprep.errors import DataError, StoreError
 from eegprep.locks import OWNER, folder_lock
 from eegprep.provenance import fingerprint, installed, sha256_array
 from eegprep.store.commit import finish_root, group_node, write_node
-from eegprep.store.format import CHECKSUMS
-from eegprep.store.group import GroupFiles
 
 
 class PairsWriter:
@@ -43,6 +41,8 @@ class PairsWriter:
         provenance: "recorded", or "simulated" for pairs with a known answer.
         licence: of the EEG and the images, as text.
         class_ids: other names of the classes, for instance WordNet synsets.
+        channels, samples: of a trial.
+        corpus: of a view, see `pairs.view`; its subjects take references in place of EEG.
 
     `complete` is True when the store is already there, finished, from the same recipe: nothing needs to be done.
 
@@ -69,6 +69,7 @@ class PairsWriter:
         class_ids: Sequence[str] | None = None,
         channels: int = 128,
         samples: int = 512,
+        corpus: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
         self.partial = partial_path(self.path)
@@ -76,7 +77,9 @@ class PairsWriter:
         self._root: Mapping[str, Any] = {
             "classes": list(classes), "class_ids": None if class_ids is None else list(class_ids), "licence": licence,
             "provenance": provenance, "recipe": dict(recipe), "fingerprint": fingerprint(recipe),
+            **({} if corpus is None else {"corpus": dict(corpus)}),
         }  # fmt: skip
+        self._view = corpus is not None
         self._subjects: dict[str, int] = {}
         self._n_images = -1
         self._lock = ExitStack()
@@ -158,8 +161,8 @@ class PairsWriter:
         return True
 
     @contextmanager
-    def subject(self, subject: str, key: str, attributes: Mapping[str, Any]) -> Iterator[SubjectPairs]:
-        """Write one subject; it counts only when the block ends without an error.
+    def subject(self, subject: str, key: str, attributes: Mapping[str, Any]) -> Iterator[Any]:
+        """Write one subject (`SubjectPairs`, or `SubjectView` of a view); it counts only when the block ends without an error.
 
         Args:
             subject: name of the group.
@@ -174,8 +177,11 @@ class PairsWriter:
             raise StoreError(f"{self.path}: the images have to be written before subject {subject!r}", "call set_images first")
         parent = self._fresh(subject)
         folder = self.partial / f".{subject}.partial" / subject
-        target = SubjectPairs(
-            parent.create_group(subject), folder, self.channels, self.samples, self._n_images, len(self._root["classes"])
+        group, limits = parent.create_group(subject), (self._n_images, len(self._root["classes"]))
+        target: SubjectPairs | SubjectView = (
+            SubjectView(group, folder, *limits)
+            if self._view
+            else SubjectPairs(group, folder, self.channels, self.samples, *limits)
         )
         yield target
         target.close({"blocks": "unknown", "unit": "uV", **attributes, "key": key})
@@ -256,99 +262,6 @@ class PairsWriter:
                 f"{count} images have {len(names)} names, {len(set(names))} of them distinct",
                 "give every image a name of its own",
             )
-
-
-class SubjectPairs:
-    """The trials of one subject, added in batches of any size; whole shards are written as they fill."""
-
-    def __init__(self, group: zarr.Group, folder: Path, channels: int, samples: int, n_images: int, n_classes: int) -> None:
-        self.n = 0
-        self._group, self._shape = group, (channels, samples)
-        self._files = GroupFiles(folder)
-        self._limits = {"image": n_images, "label": n_classes}
-        self._eeg = group.create_array(
-            "eeg", shape=(0, channels, samples), dtype="float32", chunks=(1, channels, samples),
-            shards=(SHARD, channels, samples), compressors=[ZstdCodec(level=-1), Crc32cCodec()], fill_value=float("nan"),
-            dimension_names=("trial", "channel", "time"),
-        )  # fmt: skip
-        self._buffer = np.empty((SHARD, channels, samples), dtype=np.float32)
-        self._filled = 0
-        self._columns: dict[str, list[np.ndarray]] = {name: [] for name in (*COLUMNS, "onset")}
-
-    def add(
-        self,
-        eeg_NCT: np.ndarray,
-        *,
-        image: np.ndarray,
-        label: np.ndarray,
-        block: np.ndarray | None = None,
-        session: np.ndarray | None = None,
-        trial: np.ndarray | None = None,
-        onset: np.ndarray | None = None,
-    ) -> None:
-        """Append trials; what is None is unknown, but for `trial`, which then counts on.
-
-        Raises:
-            DataError: shapes that do not fit, values that are not finite, images or labels that are not there.
-        """
-        n = len(eeg_NCT)
-        if eeg_NCT.shape[1:] != self._shape:
-            raise DataError(
-                f"trials of shape {eeg_NCT.shape[1:]} do not fit a store of {self._shape} (channels, samples)",
-                "crop and pad them with eegprep first",
-            )
-        if not np.isfinite(eeg_NCT).all():
-            bad = int(np.flatnonzero(~np.isfinite(eeg_NCT).all(axis=(1, 2)))[0])
-            raise DataError(f"trial {self.n + bad} holds values that are not finite", "leave it out or repair it")
-        counted = np.arange(self.n, self.n + n) if trial is None else trial
-        columns = {"image": image, "label": label, "block": block, "session": session, "trial": counted}
-        for name, values in columns.items():
-            array = np.full(n, -1, dtype=np.int32) if values is None else np.asarray(values, dtype=np.int32)
-            self._check(name, array, n)
-            self._columns[name].append(array)
-        times = np.full(n, np.nan) if onset is None else np.asarray(onset, dtype=np.float64)
-        self._check("onset", times, n)
-        self._columns["onset"].append(times)
-        self._append(eeg_NCT)
-
-    def close(self, attributes: Mapping[str, Any]) -> None:
-        """Write what is still in memory, the columns, and the attributes last."""
-        self._flush()
-        for name, parts in self._columns.items():
-            dtype = "float64" if name == "onset" else "int32"
-            values = np.concatenate(parts) if parts else np.zeros(0, dtype=dtype)
-            self._files.write_column(name, values, "<f8" if name == "onset" else "<i4", "trial")
-        checksums = [stored_checksums(self._files.folder / "eeg/c" / str(k) / "0/0", SHARD) for k in range(-(-self.n // SHARD))]
-        self._files.write_column(CHECKSUMS, np.concatenate([np.empty(0, "<u4"), *checksums]), "<u4", "trial")
-        self._group.attrs.put({**attributes, "n": self.n})
-
-    def _check(self, name: str, values: np.ndarray, n: int) -> None:
-        if values.shape != (n,):
-            raise DataError(f"column {name!r} has shape {values.shape} for {n} trials", "give one value per trial")
-        limit = self._limits.get(name)
-        if limit is not None and n and (values.min() < 0 or values.max() >= limit):
-            worst = int(values.min() if values.min() < 0 else values.max())
-            raise DataError(
-                f"{name} {worst} is outside 0..{limit - 1}", f"every trial needs one of the {limit} {name}s of the store"
-            )
-
-    def _append(self, eeg_NCT: np.ndarray) -> None:
-        taken = 0
-        while taken < len(eeg_NCT):
-            step = min(SHARD - self._filled, len(eeg_NCT) - taken)
-            self._buffer[self._filled : self._filled + step] = eeg_NCT[taken : taken + step]
-            self._filled += step
-            taken += step
-            self.n += step
-            if self._filled == SHARD:
-                self._flush()
-
-    def _flush(self) -> None:
-        if self._filled:
-            start = self.n - self._filled
-            self._eeg.resize((self.n, *self._shape))
-            self._eeg[start : self.n] = self._buffer[: self._filled]
-            self._filled = 0
 
 
 def _whole(n: int) -> int:

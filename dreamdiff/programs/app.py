@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import re
 import shutil
 import socket
 import tempfile
@@ -24,6 +23,7 @@ from matplotlib.figure import Figure
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.generate import generator_for, load_pipeline, render
 from dreamdiff.generation.trials import Montage, TrialSet, open_trials
+from dreamdiff.origin import without_folders
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ToolkitError, UsageError
 from eegprep.inspection.pictures import head_map, traces
@@ -299,11 +299,6 @@ def _forget(path: Path) -> None:
     """Remove an uploaded file; a file of the person's own, given in a script, stays."""
     if any(part.startswith(UPLOADS) for part in path.parts):
         path.unlink(missing_ok=True)
-
-
-def without_folders(text: str) -> str:
-    """A message for somebody elsewhere: the names of files, not where they lie on the server."""
-    return re.sub(r"(?<![\w.:/])(?:~|[A-Za-z]:)?[\\/](?:[^\s:'\"\\/]+[\\/])+(?=[^\s\\/])", "", text)
 
 
 def _explain(studio: Studio) -> str:

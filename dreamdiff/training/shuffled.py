@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,14 +20,15 @@ class ShuffledBatches:
     Args:
         positions: what an epoch goes through. read: rows of `positions` -> a batch.
         seed: of the order; equal in all processes.
+        prefetch: batches that a thread reads ahead; 0 reads when asked. The order, and where the stream stands, are the same.
     """
 
     def __init__(
         self, positions: np.ndarray, read: Callable[[np.ndarray], Batch], batch_size: int, seed: int, rank: int = 0,
-        world_size: int = 1,
+        world_size: int = 1, prefetch: int = 0,
     ) -> None:  # fmt: skip
         self.positions, self.read, self.batch_size, self.seed = positions, read, batch_size, seed
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.prefetch = rank, world_size, prefetch
         self.share = len(positions) // world_size
         if self.share == 0:
             raise DataError(
@@ -38,11 +42,23 @@ class ShuffledBatches:
     def __iter__(self) -> Iterator[Batch]:
         order = np.random.default_rng(mix(self.seed, self.epoch, "pairs")).permutation(len(self.positions))
         mine = order[self.rank :: self.world_size][: self.share]
-        while self.done < len(self):
-            chosen = mine[self.done * self.batch_size : (self.done + 1) * self.batch_size]
+        left = [mine[number * self.batch_size : (number + 1) * self.batch_size] for number in range(self.done, len(self))]
+        for batch in self._read_ahead(left) if self.prefetch else map(self.read, left):
             self.done += 1
-            yield self.read(chosen)
+            yield batch
         self.epoch, self.done = self.epoch + 1, 0
+
+    def _read_ahead(self, left: Sequence[np.ndarray]) -> Iterator[Batch]:
+        """`prefetch` batches are in work while one is used; an error comes out where its batch would have."""
+        pool, jobs = ThreadPoolExecutor(1, thread_name_prefix="trials"), iter(left)
+        waiting = deque(pool.submit(self.read, rows) for rows in islice(jobs, self.prefetch))
+        try:
+            while waiting:
+                ready = waiting.popleft().result()
+                waiting.extend(pool.submit(self.read, rows) for rows in islice(jobs, 1))
+                yield ready
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def state_dict(self) -> Mapping[str, Any]:
         """Epoch and batches handed out in it."""

@@ -26,7 +26,8 @@ BATCH = 64  # trials converted at once: 17 MB
 class ImportConfig(Settings):
     """How pairs are read."""
 
-    kind: Literal["imagenet-eeg", "things-eeg2", "table"] = Field(description="What the source is")
+    kind: Literal["imagenet-eeg", "things-eeg2", "table", "corpus"] = Field(description="What the source is")
+    trials: str | None = Field(default=None, description="corpus: table of window (or recording, onset), image, label")
     images: str | None = Field(default=None, description="Folder with the images; beside the source when not given")
     splits: str | None = Field(default=None, description="imagenet-eeg: split file (block_splits_by_image_*.pth)")
     subjects: tuple[str, ...] | None = Field(default=None, description="Only these subjects")
@@ -48,15 +49,15 @@ class ImportConfig(Settings):
         default="clip", description="table: what to do when the upper edge does not fit the rate"
     )
     resample: float | None = Field(default=None, description="table: common sampling rate, Hz")
-    offset: float = Field(default=0.0, description="table: start of a window after the onset, s")
-    licence: str = Field(default="unknown", description="table: licence of the data")
+    offset: float = Field(default=0.0, description="table, corpus: start of a window after the onset, s")
+    licence: str = Field(default="unknown", description="table: licence of the data; corpus: of the images")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some trials: (N, C, T) float32 and the columns of the store."""
+    """Some trials: (N, C, T) float32, or the references of a view by name, and the columns of the store."""
 
-    eeg_NCT: np.ndarray
+    eeg_NCT: np.ndarray | Mapping[str, np.ndarray]
     columns: dict[str, np.ndarray]
 
 

@@ -5,6 +5,7 @@
 - `things-eeg2`: the preprocessed dictionaries of Gifford et al. 2022 (conditions, repetitions, channels, times).
 - `table`: a CSV or Parquet table of recording, onset, image, label; any recording that `eegprep` reads, 8 to 256 channels, through
   the same gates, filters and padding as a corpus.
+- `corpus`: windows of a corpus bound to images by such a table; a view, which copies no EEG.
 
 Pickles are read by machines that execute nothing (`safe_pickle`, `npy_dict`). A missing image is an error. What a data set does not
 say (blocks, sessions, times) is stored as unknown. Shapes: N trials, R repetitions, C channels, T samples.
@@ -13,8 +14,10 @@ say (blocks, sessions, times) is stored as unknown. Shapes: N trials, R repetiti
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from dreamdiff.pairs.importers.corpus import CorpusTrials
 from dreamdiff.pairs.importers.imagenet import ImageNetEEG
 from dreamdiff.pairs.importers.importer import ImportConfig, Reader
 from dreamdiff.pairs.importers.table import OwnTable
@@ -24,6 +27,10 @@ from dreamdiff.pairs.writer import PairsWriter
 from eegprep.errors import UsageError
 from eegprep.provenance import fingerprint
 from eegprep.recording import ProgressCallback
+
+READERS: Mapping[str, Callable[[Path, ImportConfig], Reader]] = {
+    "imagenet-eeg": ImageNetEEG, "things-eeg2": ThingsEEG2, "table": OwnTable, "corpus": CorpusTrials,
+}  # fmt: skip
 
 
 def import_pairs(
@@ -40,11 +47,15 @@ def import_pairs(
         DataError: parts that do not fit together, or a missing image.
         CheckpointError: a pickle that is damaged, or asks for more than plain data.
     """
-    reader = {"imagenet-eeg": ImageNetEEG, "things-eeg2": ThingsEEG2, "table": OwnTable}[config.kind](Path(source), config)
+    reader = READERS[config.kind](Path(source), config)
     recipe = {"kind": config.kind, "settings": _relevant(config), "sources": reader.sources}
+    view = reader.view_of(Path(out)) if isinstance(reader, CorpusTrials) else None
+    if view is not None:
+        recipe["corpus"] = view["identity"]
     with PairsWriter(
-        out, recipe=recipe, classes=reader.classes, class_ids=reader.class_ids, provenance="recorded", licence=reader.licence
-    ) as writer:
+        out, recipe=recipe, classes=reader.classes, class_ids=reader.class_ids, provenance="recorded", licence=reader.licence,
+        corpus=view,
+    ) as writer:  # fmt: skip
         if not writer.complete:
             splits = reader.splits()  # first, so that a list that does not fit costs no time
             writer.set_image_files(reader.image_folder, reader.image_names)
@@ -70,7 +81,7 @@ def _write_subject(
     attributes: dict[str, object] = {}
     with writer.subject(subject, key, attributes) as target:
         for batch in reader.batches(subject):
-            target.add(batch.eeg_NCT, **batch.columns)  # type: ignore[arg-type]
+            target.add(batch.eeg_NCT, **batch.columns)
             if progress is not None:
                 progress(target.n, reader.total(subject), f"subject {subject} ({place[0] + 1} of {place[1]})")
         attributes.update(reader.attributes(subject))
@@ -83,5 +94,6 @@ def _relevant(config: ImportConfig) -> dict[str, object]:
         "imagenet-eeg": {"window", "min_samples", "max_samples"},
         "things-eeg2": {"repetitions"},
         "table": {"low", "high", "nyquist", "resample", "offset", "licence"},
+        "corpus": {"offset", "licence"},
     }[config.kind]
     return config.model_dump(mode="json", include=common | own)

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from dreamdiff.eeg_input import inside, prepare, starts_of
-from dreamdiff.pairs.importers.importer import BATCH, SAMPLES, Batch, ImportConfig, Reader, chosen, hashed, split_by
-from dreamdiff.pairs.importers.table_file import numbers, read_table
-from dreamdiff.pairs.splits import PARTS
+from dreamdiff.pairs.importers.importer import BATCH, SAMPLES, Batch, ImportConfig, chosen, hashed
+from dreamdiff.pairs.importers.rows import TrialRows, check_columns, check_filled, onsets_of, row_number
+from dreamdiff.pairs.importers.table_file import read_table
 from eegprep.errors import DataError
 from eegprep.recording import Origin, Recording, positions_to_json
 from eegprep.signals.recipe import Recipe
@@ -21,13 +21,13 @@ from eegprep.signals.windows import Cut, make_windows, plan_channels
 from eegprep.sources.reading import read_file
 
 
-class OwnTable(Reader):
+class OwnTable(TrialRows):
     """Rows of recording, onset (s from the first sample), image, label; optional subject, session, block, trial, split."""
 
     _NEEDED = ("recording", "onset", "image", "label")
 
     def __init__(self, source: Path, config: ImportConfig) -> None:
-        self.config, self.source = config, source
+        self.config, self.source, self.table_file = config, source, source
         self.recipe = Recipe(low=config.low, high=config.high, nyquist=config.nyquist, resample=config.resample, min_channels=8)
         table = read_table(source, self._NEEDED)
         self._check(table)
@@ -54,31 +54,9 @@ class OwnTable(Reader):
         self._facts: dict[str, list[dict[str, Any]]] = {}
 
     def _check(self, table: pd.DataFrame) -> None:
-        missing = [name for name in self._NEEDED if name not in table]
-        if missing:
-            raise DataError(
-                f"{self.source.name}: there is no column {missing[0]!r} (found: {', '.join(map(str, table.columns)) or 'none'})",
-                f"give the columns {', '.join(self._NEEDED)}",
-            )
-        if len(table) == 0:
-            raise DataError(f"{self.source.name}: 0 rows (least 1)", "give one row per trial")
-        asked = [*self._NEEDED, *(name for name in ("subject", "split") if name in table)]
-        for row, cells in table[asked].iterrows():
-            empty = [name for name in asked if not cells[name]]
-            if empty:
-                raise DataError(
-                    f"{self.source.name}: row {_row(row)} has an empty cell in the column {empty[0]!r}",
-                    "fill it, or remove the row",
-                )
-        onset = numbers(table["onset"], decimal_comma=True)
-        wrong = onset.isna() | (onset < 0) | (onset == math.inf)
-        if wrong.any():
-            row = wrong.idxmax()
-            raise DataError(
-                f"{self.source.name}: row {_row(row)} has the onset {str(table['onset'].loc[row])!r}",
-                "give seconds from the first sample",
-            )
-        table["onset"] = onset.astype(float)
+        check_columns(table, self.source, self._NEEDED)
+        check_filled(table, self.source, [*self._NEEDED, *(name for name in ("subject", "split") if name in table)])
+        table["onset"] = onsets_of(table, self.source)
 
     def _check_twice(self, table: pd.DataFrame) -> None:
         """A trial that is counted twice, with one label or two, would be in training and in test."""
@@ -88,13 +66,10 @@ class OwnTable(Reader):
             second = again.idxmax()
             same = (table[key] == table.loc[second, key]).all(axis=1)
             raise DataError(
-                f"{self.source.name}: rows {_row(same.idxmax())} and {_row(second)} are the same trial "
+                f"{self.source.name}: rows {row_number(same.idxmax())} and {row_number(second)} are the same trial "
                 f"({table.loc[second, 'recording']} at {table.loc[second, 'onset']:g} s), and so are {int(again.sum())} in all",
                 "remove one of the two rows",
             )
-
-    def total(self, subject: str) -> int:
-        return int((self.table["subject"] == subject).sum())
 
     def batches(self, subject: str) -> Iterator[Batch]:
         mine = self.table[self.table["subject"] == subject]
@@ -108,29 +83,7 @@ class OwnTable(Reader):
                 part = rows.iloc[first : first + BATCH]
                 starts = starts_N[first : first + BATCH]
                 cut = Cut(starts, np.full(len(starts), SAMPLES), (None,) * len(starts))
-                yield Batch(make_windows(recording.signal_CT, cut, plan, SAMPLES), self._columns(part, session))
-
-    def _columns(self, rows: pd.DataFrame, session: int) -> dict[str, np.ndarray]:
-        columns = {
-            "image": np.array([self.image_names.index(str(name)) for name in rows["image"]]),
-            "label": np.array([self.classes.index(str(name)) for name in rows["label"]]),
-            "onset": rows["onset"].to_numpy(),
-            "session": np.full(len(rows), session),
-            "trial": rows.index.to_numpy(),
-        }
-        for name in ("session", "block", "trial"):
-            if name in rows:
-                columns[name] = self._numbered(name, rows)
-        return columns
-
-    def _numbered(self, name: str, rows: pd.DataFrame) -> np.ndarray:
-        """Numbers of a column of numbers or names, in sorted order over the whole table; -1 for empty cells."""
-        filled = [value for value in self.table[name].unique() if value]
-        parsed = numbers(pd.Series(filled, dtype=object), decimal_comma=True)
-        known = (
-            sorted(filled) if parsed.isna().any() else [filled[place] for place in np.argsort(parsed.to_numpy(), kind="stable")]
-        )
-        return np.array([known.index(value) if value else -1 for value in rows[name]], dtype=np.int64)
+                yield Batch(make_windows(recording.signal_CT, cut, plan, SAMPLES), self.columns(part, session))
 
     def _recording(self, name: str, subject: str) -> Recording:
         origin = Origin("table", subject, "0", Path(name).stem)
@@ -173,23 +126,6 @@ class OwnTable(Reader):
             "pad_map": facts[0]["pad_map"] if same else None, "positions": facts[0]["positions"] if same else None,
             "blocks": "recorded" if "block" in self.table else "unknown", "sources": self.sources,
         }  # fmt: skip
-
-    def splits(self) -> dict[str, np.ndarray]:
-        if "split" in self.table:
-            named = self.table["split"]
-            wrong = sorted(set(named) - set(PARTS))
-            if wrong:
-                raise DataError(f"{self.source.name}: {wrong[0]!r} in the column 'split'", f"use {', '.join(PARTS)}")
-            return {part: np.flatnonzero((named == part).to_numpy()) for part in PARTS}
-        label = np.array([self.classes.index(str(name)) for name in self.table["label"]])
-        image = np.array([self.image_names.index(str(name)) for name in self.table["image"]])
-        person = np.array([self.subjects.index(name) for name in self.table["subject"]])
-        return split_by(self.config, concept=label, stimulus=image, person=person)
-
-
-def _row(label: object) -> int:
-    """Number of a row below the header, counted from 1."""
-    return int(str(label)) + 1
 
 
 def _brief(recording: Recording) -> dict[str, object]:

@@ -1,0 +1,1 @@
+"""The figures of the paper as pages, each by one command."""
