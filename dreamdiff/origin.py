@@ -102,7 +102,7 @@ def picture_origin(training: Mapping[str, Any], *, model: str, generator: object
 def portable(path: str | Path, folder: Path) -> str:
     """How a file in `folder` names another file or folder: relative to itself; names of hubs and addresses stay."""
     text = str(path)
-    if "://" in text or not Path(text).exists():
+    if text == "embedded" or "://" in text or not Path(text).exists():
         return text if not Path(text).is_absolute() else Path(text).name
     return Path(os.path.relpath(Path(text).resolve(), folder.resolve())).as_posix()
 
@@ -111,6 +111,20 @@ def found_again(text: str, folder: Path) -> str:
     """The inverse of `portable`; what is not there is left as it is (sidecars of 0.1.0 count from where the command ran)."""
     candidate = folder / text
     return str(candidate) if "://" not in text and candidate.exists() else text
+
+
+def portable_settings(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Settings as a file in `folder` holds them: what names a place on this machine (`FOLDER`, `NAME:FILE`) is named from there."""
+
+    def moved(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        name, mark, file = value.partition(":")
+        if Path(value).is_absolute():
+            return portable(value, folder)
+        return f"{name}:{portable(file, folder)}" if mark and Path(file).is_absolute() else value
+
+    return {key: moved(value) for key, value in content.items()}
 
 
 def without_folders(text: str) -> str:

@@ -89,6 +89,13 @@ def evaluate(
         raise typer.BadParameter(f"missing {', '.join(missing)} (or --check REPORT)")
     from dreamdiff.alignment.model import is_aligned
 
+    if is_aligned(model) and figure is not None:
+        from eegprep.errors import UsageError
+
+        raise UsageError(
+            f"{model}: is an aligned encoder; the figures are those of `dreamdiff train finetune`",
+            f"dreamdiff generate --model {model} --eeg {pairs} --select test --samples 3 --out {out}",
+        )
     if is_aligned(model):
         from ..alignment.retrieve import retrieve
 

@@ -33,7 +33,7 @@ from dreamdiff.generation.generate import generator_for, load_pipeline, render
 from dreamdiff.metrics import accuracy
 from dreamdiff.metrics import similarity as metrics
 from dreamdiff.metrics.measurement import Measurement
-from dreamdiff.origin import found_again, picture_origin, portable
+from dreamdiff.origin import found_again, picture_origin, portable, portable_settings
 from dreamdiff.pairs.audit import Audit, audit
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ModelError, ToolkitError
@@ -308,7 +308,7 @@ def identity(
         },
         "origin": {**origin.model_dump(mode="json"), "sentence": origin.sentence},
         "networks": networks.files,
-        "config": config.model_dump(mode="json"),
+        "config": portable_settings(config.model_dump(mode="json"), out),
         "warnings": warnings,
         "software": {
             "python": platform.python_version(),

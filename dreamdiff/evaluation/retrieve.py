@@ -27,7 +27,7 @@ from dreamdiff.certificates.records import Certificate, write_predictions
 from dreamdiff.devices import Device, choose_device, used
 from dreamdiff.metrics.measurement import Measurement, mean_measurement
 from dreamdiff.metrics.similarity import retrieval
-from dreamdiff.origin import portable
+from dreamdiff.origin import portable, portable_settings
 from dreamdiff.pairs.audit import Audit, audit
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.untrusted.arrays import load_npz
@@ -135,8 +135,8 @@ def retrieve(
             "images_sha256": images_digest(store, test),
         },
         "split": {"name": split, "n_train": len(train), "n_evaluated": len(test)},
-        "person": person, "selection": selection, "config": config.model_dump(mode="json"), **used(choose_device(config.device), "fp32"),
-        "software": software_versions(),
+        "person": person, "selection": selection, "config": portable_settings(config.model_dump(mode="json"), out),
+        **used(choose_device(config.device), "fp32"), "software": software_versions(),
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     predictions = write_predictions(out, store.indices[test], certificate, found)

@@ -225,10 +225,11 @@ class Pairs:
             common = list(count_rates((float(rate), int(n)) for rate, n in zip(rates, windows, strict=True) if rate))
             signal = signal.model_copy(update={"sfreq": common[0]}) if len(common) > 1 else signal
         samples = self._eeg.shape[1] if window is None else window
-        told = str(self.path) if len(set(rates)) == 1 else f"{self.path}, subject {{}}"
+        one_rate = len(set(rates)) == 1
+        told = [str(self.path) if one_rate else f"{self.path}, subject {name}" for name in self.subjects]
         changes = {
-            number: plan_rate(told.format(name), rate, self._eeg.shape[1], signal, samples, strict=strict, trainable=trainable)
-            for number, (name, rate) in enumerate(zip(self.subjects, rates, strict=True))
+            number: plan_rate(told[number], rate, self._eeg.shape[1], signal, samples, strict=strict, trainable=trainable)
+            for number, rate in enumerate(rates)
         }
         notes = tuple(dict.fromkeys(change.note for change in changes.values() if change.note))
         if all(change.to is None for change in changes.values()):
@@ -236,7 +237,7 @@ class Pairs:
         for number, change in changes.items():
             if change.samples != samples:
                 raise ModelError(
-                    f"{told.format(self.subjects[number])}: windows of {change.samples} samples, the model reads {samples}",
+                    f"{told[number]}: windows of {change.samples} samples, the model reads {samples}",
                     "give all people windows of one length and rate",
                 )
         other = copy.copy(self)

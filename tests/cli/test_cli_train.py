@@ -60,6 +60,54 @@ def test_training_says_where_it_ended_and_the_same_command_again_is_harmless(sto
     assert "band power" in table.stdout and "chance 0.500" in table.stderr
 
 
+def test_an_option_of_train_leads_to_its_command(capsys) -> None:
+    """`dreamdiff train --store corpus.zarr` is how the first sentence about the project is read."""
+    code = run(dreamdiff_app, "dreamdiff", ["train", "--store", "c.zarr", "--out", "my run"])
+
+    said = capsys.readouterr().err
+    assert code == 2 and "was not told what to train (msm, align, finetune)" in said
+    assert "fix: dreamdiff train msm --store c.zarr --out 'my run', then dreamdiff train finetune --pairs" in said
+    assert run(dreamdiff_app, "dreamdiff", ["train", "--pairs", "p.zarr"]) == 2
+    assert "fix: dreamdiff train finetune --pairs p.zarr" in capsys.readouterr().err
+
+
+def test_a_corpus_of_several_rates_is_said_kept_and_refused_when_strict(store, tmp_path) -> None:
+    """The paper's corpus has many rates; the model keeps them, and its own is that of most windows."""
+    rng = np.random.default_rng(1)
+    more = [{"windows": rng.standard_normal((4, CHANNELS, SAMPLES)).astype(np.float32), "subject": "z"}]
+    eegprep.from_arrays(tmp_path / "d.zarr", more, sfreq=2 * RATE, pad_to=CHANNELS, dataset="other")
+    eegprep.merge([store, tmp_path / "d.zarr"], tmp_path / "both.zarr")
+    recordings = ("--set", "data.validation=none")
+
+    said = train(tmp_path / "both.zarr", tmp_path / "two", *recordings)
+    refused = CliRunner().invoke(
+        dreamdiff_app,
+        [
+            "train",
+            "msm",
+            "--store",
+            str(tmp_path / "both.zarr"),
+            "--out",
+            str(tmp_path / "no"),
+            "--preset",
+            "tiny",
+            "--strict-rate",
+            *recordings,
+            *[part for setting in SETTINGS for part in ("--set", setting)],
+        ],
+    )
+
+    assert said.exit_code == 0, said.output
+    assert "2 sampling rates: 64 Hz (36 windows), 128 Hz (4 windows)" in said.stderr and "own rate is 64 Hz" in said.stderr
+    signal = json.loads((tmp_path / "two" / "config.json").read_text())["signal"]
+    assert signal["sfreq"] == RATE and [(share["sfreq"], share["windows"]) for share in signal["rates"]] == [
+        (64.0, 36),
+        (128.0, 4),
+    ]
+    assert signal["window_ms"] == 1000.0
+    assert refused.exception is not None and "--strict-rate" in str(refused.exception)
+
+
 def test_a_mistyped_setting_costs_one_line_and_exit_code_2(store, tmp_path, capsys) -> None:
     """Before anything is written."""
     arguments = [

@@ -130,7 +130,14 @@ def test_identity_says_what_was_run(found, config):
     """Model, data, trials, networks and settings, so that the number can be made again."""
     identity = found[1].identity
 
-    assert len(identity["model"]["fingerprint"]) == 64 and identity["config"] == config.model_dump(mode="json")
+    paths = {"sd", "clip"}  # folders of this machine, which the report names from where it lies
+    assert len(identity["model"]["fingerprint"]) == 64
+    assert {k: v for k, v in identity["config"].items() if k not in paths} == config.model_dump(mode="json", exclude=paths)
+    assert str(found[0].parent) not in json.dumps(found[1].to_json()) and config.sd not in json.dumps(identity)
+    assert (
+        identity["origin"]["eeg"] == identity["origin"]["training"] == "simulated"
+        and "simulated EEG" in identity["origin"]["sentence"]
+    )
     assert identity["networks"]["classifier"]["name"] == "efficientnet-lite0"
     assert identity["split"]["n_evaluated"] == 8 and len(identity["split"]["trials_sha256"]) == 64
     assert any("simulated" in warning for warning in identity["warnings"])

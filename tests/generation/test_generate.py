@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from dreamdiff.generation import files as gen_files
 from dreamdiff.generation import generate as gen
 from dreamdiff.generation import trials as gen_trials
 from dreamdiff.generation.config import GENERATE_PRESETS, GenerateConfig
+from dreamdiff.origin import caption_strip
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import CheckpointError, DataError, ModelError, StoreError, UsageError
 from eegprep.recording import Event, Recording
@@ -147,7 +149,37 @@ def test_the_contact_sheet_shows_what_was_seen_beside_what_was_made(made):
     rows = len(list(made.glob("trial-*_seed-0.png")))
     height = gen_files.SHEET_CELL + 28 + 4
 
-    assert Image.open(made / "contact-sheet.png").size == (3 * (gen_files.SHEET_CELL + 4) + 4, rows * height)
+    width = 3 * (gen_files.SHEET_CELL + 4) + 4
+    words = caption_strip(json.loads(next(made.glob("trial-*.json")).read_text())["origin"]["sentence"], width)
+    assert Image.open(made / "contact-sheet.png").size == (width, len(words) + rows * height)
+    np.testing.assert_array_equal(pixels(made / "contact-sheet.png")[: len(words)], words)
+
+
+def test_pictures_say_where_they_come_from_and_name_no_folder_of_the_machine(parts, made):
+    """In the text of the PNG, in the sidecar, and over the sheet: these are the files that people pass on."""
+    sidecar = json.loads(next(made.glob("trial-*.json")).read_text())
+    text, sheet = Image.open(next(made.glob("trial-*.png"))).info, Image.open(made / "contact-sheet.png").info
+
+    assert sidecar["origin"]["eeg"] == "simulated" and sidecar["origin"]["training"] == "unknown"  # this model does not say
+    assert sidecar["origin"]["licences"]["EEG"] == "CC0-1.0" and "simulated EEG" in sidecar["origin"]["sentence"]
+    assert text["provenance"] == sheet["provenance"] == "simulated EEG; trained on unknown EEG"
+    assert {"generator", "model", "licence"} <= set(text) and "CC0-1.0" in text["licence"]
+    assert not Path(sidecar["model"]["path"]).is_absolute() and not Path(sidecar["eeg"]["source"]).is_absolute()
+    for file in made.glob("trial-*.json"):
+        assert str(parts) not in file.read_text() and str(made) not in file.read_text()
+
+
+def test_images_without_an_origin_are_made_again(parts, tmp_path):
+    """Images of 0.1.0 do not say whether their EEG was simulated."""
+    config = GenerateConfig(samples=1, **FAST)
+    gen_files.generate_to_folder(parts / "model", parts / "pairs.zarr", tmp_path, config, select="test")
+    (first, *_) = sorted(tmp_path.glob("trial-*.json"))
+    content = json.loads(first.read_text())
+    first.write_text(json.dumps({key: value for key, value in content.items() if key != "origin"}))
+
+    gen_files.generate_to_folder(parts / "model", parts / "pairs.zarr", tmp_path, config, select="test")
+
+    assert json.loads(first.read_text())["origin"] == content["origin"]
 
 
 # --- sources

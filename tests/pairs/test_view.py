@@ -111,6 +111,8 @@ def test_the_name_of_the_file_names_its_recording(study):
     """Where several are called so, the message says which there are."""
     with pytest.raises(DataError, match="2 recordings are called so"):
         trials_of(study, [("view.edf", 1.0, "cat.png", "cat")], "n.csv", "recording,onset,image,label", out="n.zarr")
+    person = rows_of(study)[1][4]
+    assert trials_of(study, [("view.edf", 1.0, "cat.png", "cat", person)], "n.csv", out="n.zarr").subjects == [person]
 
 
 @pytest.mark.parametrize(

@@ -141,8 +141,9 @@ class CorpusTrials(TrialRows):
         known = self._aliases()
         rows: list[tuple[int, int, int, int, int, int]] = []
         lost: list[str] = []
-        for row, (name, onset) in zip(table.index, zip(table["recording"], onset_N, strict=True), strict=True):
-            group, number = self._recording(str(name), known, row)
+        said_N = table["subject"] if "subject" in table else [""] * len(table)
+        for row, name, onset, said in zip(table.index, table["recording"], onset_N, said_N, strict=True):
+            group, number = self._recording(str(name), known, row, str(said))
             windows = self._windows(group, number)
             start = int(starts_of([onset], self.config.offset, float(self._record(group, number)["sfreq"]))[0])
             found = windows.find(start)
@@ -165,10 +166,7 @@ class CorpusTrials(TrialRows):
         """The subject of each row as the corpus has it; a table that says another is refused."""
         own = pd.Series([self._names[int(group)] for group in group_N], index=table.index, dtype=object)
         if "subject" in table:
-            keys = [str(self.corpus.keys[int(group)]) for group in group_N]
-            same = [
-                said in (name, key, key.rpartition("/")[2]) for said, name, key in zip(table["subject"], own, keys, strict=True)
-            ]
+            same = [self._is(int(group), said) for said, group in zip(table["subject"], group_N, strict=True)]
             if not all(same):
                 row = table.index[same.index(False)]
                 raise DataError(
@@ -177,15 +175,18 @@ class CorpusTrials(TrialRows):
                 )
         return table.assign(subject=own, group=group_N)
 
+    def _is(self, group: int, subject: str) -> bool:
+        """Whether a table's name of a person is that of a group."""
+        key = str(self.corpus.keys[group])
+        return subject in (self._names[group], key, key.rpartition("/")[2])
+
     def _aliases(self) -> dict[str, set[tuple[int, int]]]:
         """What a recording can be called: dataset/subject/session.run, its ends, and the names of its files."""
         known: dict[str, set[tuple[int, int]]] = {}
         for group, key in enumerate(self.corpus.keys):
             for number, record in enumerate(self.corpus.attributes_of(key)["recordings"]):
                 run = f"{record.get('session')}.{record.get('run')}"
-                files = [
-                    str(source[0] if isinstance(source, list) else source.get("name", "")) for source in record.get("sources", ())
-                ]
+                files = [str(source["name"]) for source in record.get("sources", ())]
                 for name in (
                     f"{key}/{run}",
                     f"{key.rpartition('/')[2]}/{run}",
@@ -196,8 +197,10 @@ class CorpusTrials(TrialRows):
                     known.setdefault(name, set()).add((group, number))
         return known
 
-    def _recording(self, name: str, known: Mapping[str, set[tuple[int, int]]], row: object) -> tuple[int, int]:
+    def _recording(self, name: str, known: Mapping[str, set[tuple[int, int]]], row: object, subject: str) -> tuple[int, int]:
         found = known.get(name) or known.get(Path(name).name) or known.get(Path(name).stem) or set()
+        if len(found) > 1 and subject:  # the same name in the folder of every person
+            found = {(group, number) for group, number in found if self._is(group, subject)} or found
         if len(found) == 1:
             return next(iter(found))
         if not found:
