@@ -34,7 +34,7 @@ def signal_of_corpus(corpus: Corpus, strict: bool = False) -> SignalConfig:
     records = [record for record in _records(corpus) if same_rate(float(record.get("sfreq") or 0), own)]
     bands = [record["band"] for record in records if record.get("band")]
     facts = [
-        {**record, "pad_map": [] if min(record.get("pad_map") or [-1]) < 0 else record["pad_map"]} for record in _records(corpus)
+        {**record, "pad_map": [] if max(record.get("pad_map") or [-1]) < 0 else record["pad_map"]} for record in _records(corpus)
     ]
     signal = signal_of([{"recordings": facts}])
     return signal.model_copy(

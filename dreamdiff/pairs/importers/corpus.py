@@ -77,6 +77,17 @@ class CorpusTrials(TrialRows):
             "channels": corpus.channels, "samples": corpus.samples, "recipe": corpus.attributes.get("fingerprint"),
         }  # fmt: skip
 
+    def filtered(self) -> dict[str, object]:
+        """How the recordings of the corpus were filtered, so that a model can treat another recording alike; nothing where it is not known."""
+        recipe = self.corpus.attributes.get("recipe")
+        if not isinstance(recipe, dict) or not {"low", "high"} <= set(recipe):
+            return {}
+        nyquist = recipe.get("nyquist", "clip")
+        return {
+            **{name: recipe.get(name) for name in ("low", "high", "resample")},
+            "nyquist": "error" if nyquist == "skip" else nyquist,
+        }
+
     def batches(self, subject: str) -> Iterator[Batch]:
         mine = self.table[self.table["subject"] == subject]
         if len(mine):

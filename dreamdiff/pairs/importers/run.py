@@ -48,10 +48,11 @@ def import_pairs(
         CheckpointError: a pickle that is damaged, or asks for more than plain data.
     """
     reader = READERS[config.kind](Path(source), config)
-    recipe = {"kind": config.kind, "settings": _relevant(config), "sources": reader.sources}
-    view = reader.view_of(Path(out)) if isinstance(reader, CorpusTrials) else None
-    if view is not None:
-        recipe["corpus"] = view["identity"]
+    recipe: dict[str, object] = {"kind": config.kind, "settings": _relevant(config), "sources": reader.sources}
+    view = None
+    if isinstance(reader, CorpusTrials):
+        view = reader.view_of(Path(out))
+        recipe |= {"settings": _relevant(config) | reader.filtered(), "corpus": view["identity"]}
     with PairsWriter(
         out, recipe=recipe, classes=reader.classes, class_ids=reader.class_ids, provenance="recorded", licence=reader.licence,
         corpus=view,
