@@ -63,7 +63,7 @@ def read_encoder(folder: str | Path, changes: Mapping[str, Any] | None = None) -
     derived = getattr(encoder_class(str(section.get("kind", "paper"))), "derived", ()) if changes else ()
     encoder = load_module(lambda: build_encoder(section), source, prefix=encoder_prefix(content), derived=derived)
     if "signal" in content:
-        encoder.signal = signal_section(content)
+        encoder.signal = signal_section(content)  # type: ignore[assignment]
     return encoder
 
 

@@ -53,6 +53,7 @@ class CorpusTrials(TrialRows):
         needed = ("window", "image", "label") if by_window else ("recording", "onset", "image", "label")
         check_columns(table, self.table_file, needed)
         check_filled(table, self.table_file, [*needed, *(name for name in ("subject", "split") if name in table)])
+        self._asked: tuple[str, ...] = ()
         self._found: dict[tuple[int, int], RecordingWindows] = {}
         self._names = person_names([str(key) for key in self.corpus.keys])
         table = self._by_window(table) if by_window else self._by_recording(table)
