@@ -112,7 +112,8 @@ def test_the_name_of_the_file_names_its_recording(study):
     with pytest.raises(DataError, match="2 recordings are called so"):
         trials_of(study, [("view.edf", 1.0, "cat.png", "cat")], "n.csv", "recording,onset,image,label", out="n.zarr")
     person = rows_of(study)[1][4]
-    assert trials_of(study, [("view.edf", 1.0, "cat.png", "cat", person)], "n.csv", out="n.zarr").subjects == [person]
+    rows = [("view.edf", onset, "cat.png", "cat", person) for onset in (1.0, 2.0, 3.0, 4.0)]
+    assert trials_of(study, rows, "n.csv", out="n.zarr").subjects == [person]
 
 
 @pytest.mark.parametrize(
