@@ -40,7 +40,13 @@ def probe(
     wanted = labels.split(",") if labels else None
     with _output.progress("probe") as progress:
         report = probing.probe(
-            model, store, labels=wanted, hold_out=hold_out, seed=seed, device=device or "auto", strict_rate=strict_rate,
+            model,
+            store,
+            labels=wanted,
+            hold_out=hold_out,
+            seed=seed,
+            device=device or "auto",
+            strict_rate=strict_rate,
             progress=progress,
         )
     if json_:

@@ -94,7 +94,7 @@ def _draw(
     """Generate for the trials of the page; of some classes where they are named."""
     making = GenerateConfig(
         steps=config.steps, samples=config.samples, seed=config.seed, scheduler=config.scheduler, guidance=config.guidance,
-        batch_size=config.batch_size,
+        batch_size=config.batch_size, device=config.device, precision=config.precision,
     )  # fmt: skip
     pipeline = load_pipeline(model, making)
     store, _ = Pairs.open(pairs, images=images).at_model_rate(pipeline.details.signal, pipeline.encoder.config.window)
