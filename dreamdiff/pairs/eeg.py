@@ -102,6 +102,11 @@ def with_rate(facts: Mapping[str, Any], change: RateChange) -> Mapping[str, Any]
     return {**facts, **more, "sfreq": change.to, "stored_sfreq": change.sfreq}
 
 
+def as_stored(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The attributes of a subject as its store has them, whatever `with_rate` made of them."""
+    return {**facts, "sfreq": facts["stored_sfreq"]} if "stored_sfreq" in facts else facts
+
+
 def _find_shards(path: Path, root: zarr.Group, subjects: Sequence[str], commit: Commit | None) -> Shards:
     """The files that hold the EEG of all subjects, in order."""
     found = []

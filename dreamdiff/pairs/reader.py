@@ -39,7 +39,7 @@ import zarr
 from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.pairs.audit import Audit, audit
 from dreamdiff.pairs.checks import check_image_names, checked_root, read_column
-from dreamdiff.pairs.eeg import ResampledEEG, StoredEEG, TrialEEG, with_rate
+from dreamdiff.pairs.eeg import ResampledEEG, StoredEEG, TrialEEG, as_stored, with_rate
 from dreamdiff.pairs.format import COLUMNS, Provenance, plain_attributes
 from dreamdiff.pairs.images import StoredImages, image_count
 from dreamdiff.pairs.splits import FACTORS, PARTS, Trials, split
@@ -140,7 +140,7 @@ class Pairs:
         images = {"names": self.image_names, "sha256": self.image_sha256}
         meaning = {
             name: {key: facts.get(key) for key in ("sfreq", "t0", "unit", "channels", "n_channels", "pad_map")}
-            for name, facts in self.attributes.items()
+            for name, facts in ((name, as_stored(facts)) for name, facts in self.attributes.items())
         }
         return sha256_json({
             "eeg": eeg, "meaning": meaning, "columns": columns, "splits": splits, "images": images, "classes": self.classes,
