@@ -28,7 +28,6 @@ from dreamdiff.origin import (
     write_png,
 )
 from dreamdiff.pairs.decoding import decode_image
-from eegprep import atomic
 from eegprep.errors import CheckpointError, DataError, UsageError
 from eegprep.folders import require_free
 from eegprep.provenance import fingerprint, installed, plain_json, sha256_array
