@@ -22,7 +22,7 @@ from .._output import emit_json, emit_table, note, progress
 def retrieve(
     model: Annotated[Path, typer.Option(help="Run of `dreamdiff train align` or `dreamdiff adapt`")],
     pairs: Annotated[Path, typer.Option(help="Store of EEG-image pairs")],
-    out: Annotated[Path, typer.Option(help="Folder for report.json and predictions.npz")],
+    out: Annotated[Path, typer.Option(help="Folder for report.json, report.html and predictions.npz")],
     gallery: Annotated[str | None, typer.Option(help="test, or an npz file with further `vectors` as wrong answers")] = None,
     repetitions: Annotated[
         str | None, typer.Option(help="How many trials of a picture are averaged [default: 1,2,4,all]")
@@ -63,4 +63,4 @@ def retrieve(
     emit_table("what carries it", rows, ["row", *found.certificate.truth])
     figures = [{**m.to_json(), "interval": m.between()} for m in found.measurements]
     emit_table("retrieval", figures, ["name", "value", "interval", "floor", "n"])
-    note(f"report: {out / 'report.json'}; verify it with `dreamdiff evaluate --check {out}`")
+    note(f"report: {out / 'report.html'}; verify it with `dreamdiff evaluate --check {out}`")

@@ -25,6 +25,7 @@ from dreamdiff.certificates.check import images_digest, model_digest
 from dreamdiff.certificates.judging import CATEGORY, VectorJudge
 from dreamdiff.certificates.records import Certificate, write_predictions
 from dreamdiff.devices import Device, choose_device, used
+from dreamdiff.evaluation.retrieve_page import Found, write_page
 from dreamdiff.metrics.measurement import Measurement, mean_measurement
 from dreamdiff.metrics.similarity import retrieval
 from dreamdiff.origin import portable, portable_settings
@@ -38,6 +39,7 @@ from eegprep.sealed import write_sealed
 from eegprep.settings import Settings
 
 FORMAT, VERSION = "dreamdiff-retrieval", 1
+PAGE = "report.html"
 
 
 class RetrieveConfig(Settings):
@@ -88,7 +90,7 @@ def retrieve(
     progress: ProgressCallback | None = None, offline: bool = False, strict_rate: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Retrieval:  # fmt: skip
-    """Encode the trials of a part of a split, judge the vectors, and write report.json with predictions.npz beside it.
+    """Encode the trials of a part of a split, judge the vectors, and write report.json, report.html, and predictions.npz beside them.
 
     Args:
         model: run of `dreamdiff train align` or `dreamdiff adapt`. strict_rate, say: see `alignment.data.pairs_for`.
@@ -114,6 +116,7 @@ def retrieve(
     left_out: dict[str, str] = {}
     found: list[Measurement] = []
     gallery_GD, gallery = gallery_of(config.gallery, pictures, judge)
+    last: list[Ints] = []
     for repetitions in config.repetitions:
         rows = groups_of(store, test, repetitions, config.seed)
         protocol = (
@@ -122,6 +125,7 @@ def retrieve(
         if not rows:
             left_out[f"retrieval/{protocol}"] = "no picture was shown that often to one person"
             continue
+        last = rows
         found += judged(protocol, rows, vectors_ND, gallery_GD, judge, pictures.picture_N, store.labels[test], config.seed)
     report = audit(store.trials, train, test, split=split.rpartition("/")[0] or "default")
     identity = {
@@ -142,7 +146,22 @@ def retrieve(
     predictions = write_predictions(out, store.indices[test], certificate, found)
     result = Retrieval(identity, tuple(found), certificate, report, left_out, predictions)
     write_sealed(out / "report.json", result.to_json())
+    write_page(
+        out / PAGE, first_line=result.first_line, identity=identity, measurements=found, certificate=certificate, audit=report,
+        store=store, gallery=pictures.gallery, found=nearest(last, vectors_ND, gallery_GD, judge, pictures.picture_N, test),
+    )  # fmt: skip
     return result
+
+
+def nearest(
+    rows: Sequence[Ints], vectors_ND: Array, gallery_GD: Array, judge: VectorJudge, picture_N: Ints, test: Ints
+) -> Found | None:
+    """What each group's mean vector lies nearest to; None without groups or without a choice."""
+    if not rows or len(gallery_GD) < 2:
+        return None
+    first = np.array([group[0] for group in rows])
+    mean_RD = judge.directions(np.stack([vectors_ND[group].mean(0) for group in rows]))
+    return Found.of(mean_RD, gallery_GD, picture_N[first], [len(group) for group in rows], test[first])
 
 
 def part_of(store: Pairs, name: str) -> tuple[Ints, Ints, str]:
