@@ -8,14 +8,15 @@ Shapes: N pictures, K captions, L text tokens, D width of an image vector, W wid
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from eegprep.errors import CheckpointError, ModelError
 from eegprep.provenance import sha256_file
@@ -111,8 +112,6 @@ class ImageAdapter:
         Raises:
             ModelError: another number of cross-attention layers, or another width.
         """
-        from diffusers.utils import logging
-
         width = int(unet.config.cross_attention_dim)
         rows = self.tensors["image_proj.proj.weight"].shape[0]
         layers = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
@@ -125,20 +124,96 @@ class ImageAdapter:
                     f"adapter {self.source} and this U-Net differ in {what}: {first} and {second}",
                     f"use an adapter that was trained for this generator: {_fitting(None, self.reads)}",
                 )
-        parts = {
-            part: {n.removeprefix(f"{part}."): t for n, t in self.tensors.items() if n.startswith(f"{part}.")}
-            for part in ("image_proj", "ip_adapter")
-        }
-        level = logging.get_verbosity()
-        logging.set_verbosity_error()  # diffusers warns about precisions that nobody asked for
-        try:
-            unet._load_ip_adapter_weights([parts])
-        finally:
-            logging.set_verbosity(level)
-        for processor in unet.attn_processors.values():
-            if hasattr(processor, "scale"):
-                processor.scale = [scale]
+        attach_tensors(unet, self.tensors, scale)
         unet.requires_grad_(False)
+
+
+def attach_tensors(unet: Any, tensors: Mapping[str, Tensor], scale: float = 1.0) -> None:
+    """Put the layers of an IP-Adapter that fits into a U-Net, in place, frozen."""
+    from diffusers.utils import logging
+
+    parts = {
+        part: {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
+        for part in ("image_proj", "ip_adapter")
+    }
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # diffusers warns about precisions that nobody asked for
+    try:
+        unet._load_ip_adapter_weights([parts])
+    finally:
+        logging.set_verbosity(level)
+    for processor in _adapted_processors(unet).values():
+        processor.scale = [scale]
+    freeze_adapter(unet)
+
+
+def has_adapter(unet: Any) -> bool:
+    """Whether an IP-Adapter is in a U-Net."""
+    return getattr(unet.config, "encoder_hid_dim_type", None) == "ip_image_proj"
+
+
+def freeze_adapter(unet: Any) -> None:
+    """The adapter stays as it is, whatever else of the U-Net trains."""
+    for processor in _adapted_processors(unet).values():
+        processor.requires_grad_(False)
+    if has_adapter(unet):
+        unet.encoder_hid_proj.requires_grad_(False)
+
+
+def _adapted_processors(unet: Any) -> dict[str, Any]:
+    return {name: processor for name, processor in unet.attn_processors.items() if hasattr(processor, "to_k_ip")}
+
+
+@contextlib.contextmanager
+def without_adapter(unet: Any) -> Iterator[None]:
+    """The U-Net as it was before an adapter was attached, to be saved: diffusers would write the adapter's tensors into its file and
+    drop them when it reads that file again."""
+    if not has_adapter(unet):
+        yield
+        return
+    from diffusers.models.attention_processor import AttnProcessor2_0
+
+    processors, projection = unet.attn_processors, unet.encoder_hid_proj
+    mine = _adapted_processors(unet)
+    unet.set_attn_processor({name: AttnProcessor2_0() if name in mine else found for name, found in processors.items()})
+    unet.encoder_hid_proj = None
+    unet.register_to_config(encoder_hid_dim_type=None)
+    try:
+        yield
+    finally:
+        unet.set_attn_processor(dict(processors))
+        unet.encoder_hid_proj = projection
+        unet.register_to_config(encoder_hid_dim_type="ip_image_proj")
+
+
+class AdapterTensors(nn.Module):
+    """An adapter inside another model's weights: saved with it, never trained, attached to the U-Net beside it."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__()
+        self.names = tuple(shapes)
+        for name, shape in shapes.items():
+            self.register_buffer(_flat(name), torch.zeros(shape))
+
+    @property
+    def width(self) -> int:
+        """Numbers of the vector that it reads."""
+        return int(self.tensors["image_proj.proj.weight"].shape[1])
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """`image_proj.*` and `ip_adapter.*`."""
+        return {name: self.get_buffer(_flat(name)) for name in self.names}
+
+    @torch.no_grad()
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the values of an adapter over."""
+        for name, value in self.tensors.items():
+            value.copy_(tensors[name])
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", "__")  # a buffer's name has no dots
 
 
 def check_space(what: str, reads: VectorSpace, target: VectorSpace) -> None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from dreamdiff.diffusion.adapters import AdapterTensors
 from dreamdiff.encoders.weights import Placed
 from eegprep.errors import ModelError
 from eegprep.settings import Settings
@@ -37,6 +38,9 @@ class ConditionerConfig(Settings):
     linear_channels: int = Field(default=0, ge=0, description="EEG channels that the linear path reads; 0: no linear path")
     linear_bins: int = Field(default=32, ge=1, description="Time bins that the linear path averages a window into")
     captions: int = Field(default=0, ge=0, description="Captions that the linear path's bridge holds")
+    adapter: dict[str, tuple[int, ...]] = Field(
+        default_factory=dict, description="Tensors of the image adapter that reads h(y), and their shapes; none: captions alone"
+    )
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,15 @@ class Context:
     """What one batch of EEG asks the generator for.
 
     tokens_BLD: tau(y), keys and values of cross-attention. clip_BD: h(.), not normalised, or None without a CLIP head.
-    time_BD: added to the time embedding, or None. logits_BK: classifier head, or None.
+    time_BD: added to the time embedding, or None. logits_BK: classifier head, or None. image_BD: what an image adapter in the U-Net
+    reads, zeros for nothing, or None without one.
     """
 
     tokens_BLD: Tensor
     clip_BD: Tensor | None = None
     time_BD: Tensor | None = None
     logits_BK: Tensor | None = None
+    image_BD: Tensor | None = None
 
 
 class Conditioner(Placed):
@@ -90,6 +96,7 @@ class Conditioner(Placed):
                 )
             self.linear = LinearPath(config.linear_channels, config.linear_bins, config.clip_width)
             self.bridge = Bridge(config.captions, config.clip_width, config.tokens_out, config.context_width)
+        self.adapter = AdapterTensors(config.adapter) if config.adapter else None
         if config.classes:
             if not config.clip_width:
                 raise ModelError(
@@ -114,13 +121,22 @@ class Conditioner(Placed):
         if self.linear is not None and self.bridge is not None and clip_BD is not None and eeg_BCT is not None:
             clip_BD = clip_BD + self.linear(eeg_BCT)
             tokens_BLD = tokens_BLD + self.bridge(clip_BD)
+            image_BD = self.bridge.direction(clip_BD)
+        else:
+            image_BD = None
         logits_BK = self.classifier(clip_BD) if self.classifier is not None and clip_BD is not None else None
-        return Context(tokens_BLD, clip_BD, self.time_vector(tokens_BLD), logits_BK)
+        return Context(tokens_BLD, clip_BD, self.time_vector(tokens_BLD), logits_BK, self._read(image_BD, len(tokens_BLD)))
+
+    def _read(self, image_BD: Tensor | None, batch: int) -> Tensor | None:
+        """What the adapter reads: the direction, or zeros, which is nothing; None without an adapter."""
+        if self.adapter is None:
+            return None
+        return self.null_LD.new_zeros(batch, self.adapter.width) if image_BD is None else image_BD
 
     def null(self, batch: int) -> Context:
         """The context of no EEG, for guidance."""
         tokens_BLD = self.null_LD.expand(batch, -1, -1)
-        return Context(tokens_BLD, time_BD=self.time_vector(tokens_BLD))
+        return Context(tokens_BLD, time_BD=self.time_vector(tokens_BLD), image_BD=self._read(None, batch))
 
     def time_vector(self, tokens_BLD: Tensor) -> Tensor | None:
         """(B, time_width) from tau(y), or None without the branch."""
@@ -134,7 +150,10 @@ class Conditioner(Placed):
         if time_BD is not None and null.time_BD is not None:
             time_BD = torch.where(chosen[:, 0], null.time_BD, time_BD)
         tokens_BLD = torch.where(chosen, null.tokens_BLD.to(context.tokens_BLD.dtype), context.tokens_BLD)
-        return Context(tokens_BLD, context.clip_BD, time_BD, context.logits_BK)
+        image_BD = context.image_BD
+        if image_BD is not None:
+            image_BD = torch.where(chosen[:, 0], 0.0, image_BD)
+        return Context(tokens_BLD, context.clip_BD, time_BD, context.logits_BK, image_BD)
 
     @torch.no_grad()
     def calibrate(self, latent_BLD: Tensor, mean: float, std: float) -> None:
@@ -181,10 +200,13 @@ class Bridge(nn.Module):
         self.states_KLD = nn.Parameter(torch.zeros(captions, tokens, width))
         self.register_buffer("clip_mean_D", torch.zeros(clip_width))
 
+    def direction(self, clip_BD: Tensor) -> Tensor:
+        """Where a vector points, seen from the mean of the training images; what an image adapter reads."""
+        return F.normalize(clip_BD - self.clip_mean_D, dim=-1)
+
     def forward(self, clip_BD: Tensor) -> Tensor:
         """(B, clip_width) -> (B, tokens, width)."""
-        direction_BD = F.normalize(clip_BD - self.clip_mean_D, dim=-1)
-        weight_BK = (self.SHARPNESS * direction_BD @ F.normalize(self.keys_KD, dim=-1).T).softmax(dim=-1)
+        weight_BK = (self.SHARPNESS * self.direction(clip_BD) @ F.normalize(self.keys_KD, dim=-1).T).softmax(dim=-1)
         return torch.einsum("bk,kld->bld", weight_BK, self.states_KLD)
 
 

@@ -168,17 +168,18 @@ class NoiseSchedule:
 
 def diffusion_loss(
     unet: Any, schedule: NoiseSchedule, clean_BCHW: Tensor, context_BLD: Tensor, noise_BCHW: Tensor, step_B: Tensor,
-    *, time_BD: Tensor | None = None, min_snr_gamma: float | None = None,
+    *, time_BD: Tensor | None = None, image_BD: Tensor | None = None, min_snr_gamma: float | None = None,
 ) -> Tensor:  # fmt: skip
     """L_SD = E || eps - eps_theta(z_t, t, tau(y)) ||^2  (paper, section 3.2), a scalar.
 
     Args:
         clean_BCHW: scaled latents z_0; noise_BCHW: eps; step_B: t; context_BLD: tau(y).
-        time_BD: added to the time embedding (the released model's second way in), or None.
+        time_BD: added to the time embedding (the released model's second way in), or None. image_BD: for an IP-Adapter in the U-Net.
         min_snr_gamma: weight of each step; None for the paper's plain mean.
     """
+    added = {} if image_BD is None else {"added_cond_kwargs": {"image_embeds": [image_BD[:, None]]}}
     predicted = unet(
-        schedule.noisy(clean_BCHW, noise_BCHW, step_B), step_B, encoder_hidden_states=context_BLD, class_labels=time_BD
+        schedule.noisy(clean_BCHW, noise_BCHW, step_B), step_B, encoder_hidden_states=context_BLD, class_labels=time_BD, **added
     ).sample
     error_B = (predicted.float() - schedule.target(clean_BCHW, noise_BCHW, step_B).float()).square().mean(dim=(1, 2, 3))
     return (schedule.weight(step_B, min_snr_gamma) * error_B).mean()

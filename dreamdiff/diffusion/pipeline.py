@@ -27,6 +27,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dreamdiff.devices import place_of, send
+from dreamdiff.diffusion.adapters import attach_tensors, has_adapter, without_adapter
 from dreamdiff.diffusion.conditioner import Conditioner, Context, condition
 from dreamdiff.diffusion.model_folders import load_part
 from dreamdiff.diffusion.noise import load_scheduler, make_scheduler
@@ -97,6 +98,8 @@ class DreamDiffusionPipeline(DiffusionPipeline):
     ) -> None:  # fmt: skip
         super().__init__()
         check_fit(unet, vae, encoder, conditioner)
+        if conditioner.adapter is not None and not has_adapter(unet):
+            attach_tensors(unet, conditioner.adapter.tensors)
         self.register_modules(unet=unet, vae=vae, scheduler=scheduler, encoder=encoder, conditioner=conditioner)
         self.details = settings.validated(PipelineConfig, details) if isinstance(details, dict) else details or PipelineConfig()
         self.files = files or {}
@@ -173,8 +176,9 @@ class DreamDiffusionPipeline(DiffusionPipeline):
         partial = atomic.partial_path(final)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        for part in ("unet", "vae"):
-            _save_part(getattr(self, part), partial / part, variant, options)
+        _save_part(self.vae, partial / "vae", variant, options)
+        with without_adapter(self.unet):  # the conditioner keeps it
+            _save_part(self.unet, partial / "unet", variant, options)
         self.scheduler.save_pretrained(partial / "scheduler")
         self.encoder.save_pretrained(partial / "encoder")
         save_conditioner(self.conditioner, partial / "conditioner")
@@ -328,7 +332,7 @@ def as_eeg(eeg_NCT: Any) -> Tensor:
 
 def _condition(context: Context) -> Condition:
     """What the U-Net reads of a context."""
-    return Condition(context.tokens_BLD, context.time_BD)
+    return Condition(context.tokens_BLD, context.time_BD, context.image_BD)
 
 
 def repeat(context: Context, times: int) -> Context:
@@ -340,7 +344,11 @@ def repeat(context: Context, times: int) -> Context:
         return None if value is None else value.repeat_interleave(times, dim=0)
 
     return Context(
-        context.tokens_BLD.repeat_interleave(times, dim=0), each(context.clip_BD), each(context.time_BD), each(context.logits_BK)
+        context.tokens_BLD.repeat_interleave(times, dim=0),
+        each(context.clip_BD),
+        each(context.time_BD),
+        each(context.logits_BK),
+        each(context.image_BD),
     )
 
 

@@ -88,6 +88,11 @@ class FinetuneStart(Settings):
     )
     linear_bins: int = Field(default=32, ge=1, description="Time bins that the linear map averages a window into")
     caption: str = Field(default="a photo of {a} {name}", description="How a class name becomes a text for the linear map")
+    adapter: str = Field(
+        default="own",
+        description="What reads the linear map's vector: `own`, the image adapter of `--sd embedded --clip embedded` (others have none: captions); "
+        "`captions`, attention over the captions of the classes, as in 0.1.0; or the folder of an adapter",
+    )
 
 
 class FinetuneValidation(Settings):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dreamdiff.devices import place_of, send
+from dreamdiff.diffusion.adapters import ImageAdapter, VectorSpace, Words, load_adapter
 from dreamdiff.diffusion.clip import ClipTarget
 from dreamdiff.finetuning.data import TrainingData
 from dreamdiff.finetuning.trained import Trained
@@ -61,14 +62,18 @@ class Texts:
 
 
 @torch.no_grad()
-def linear_start(module: Trained, data: TrainingData, texts: Texts, limit: int = 4000) -> list[str]:
+def linear_start(
+    module: Trained, data: TrainingData, texts: Texts, adapter: ImageAdapter | None = None, limit: int = 4000
+) -> list[str]:
     """Fit the linear path and the bridge in closed form on the training trials, and let tau and the CLIP head begin at zero.
 
     1. EEG -> CLIP: ridge regression of the image's vector on channels x time bins, after whitening over channels (the covariance is
        the training trials' own); the penalty is chosen by cross-validation among training images.
-    2. CLIP -> context: attention over the captions of the class names. The key of a caption is the mean direction of the training
-       images that CLIP finds nearest to it (its own direction, if there is none), its value are its text states. Labels of trials are
-       not used, but the names of the classes are, and for drawings the nearest caption is nearly always that of the label.
+    2. CLIP -> context: an image adapter, which was trained on vectors before this U-Net and is attached to it: four tokens of its own
+       attention, and text states that the vector chooses, where the adapter brings them. Without an adapter, attention over the captions
+       of the class names. The key of a caption is the mean direction of the training images that CLIP finds nearest to it (its own
+       direction, if there is none), its value are its text states. Labels of trials are not used, but the names of the classes are,
+       and for drawings the nearest caption is nearly always that of the label.
     3. "No EEG" is the state of the empty text, which is what the U-Net knows as no condition.
 
     Ours: with some thousand trials and minutes of time, gradient descent alone rarely finds what a linear fit finds immediately.
@@ -98,18 +103,56 @@ def linear_start(module: Trained, data: TrainingData, texts: Texts, limit: int =
     linear.map.bias.copy_(torch.from_numpy(fitted.offset_E))
     images = np.unique(data.pairs.image[train])
     image_MD = torch.from_numpy(data.clip_vectors.read(data.row[images]))
-    caption_M = (image_MD @ texts.vectors_KD.cpu().T).argmax(dim=1)
-    mean_D = image_MD.mean(dim=0)
-    direction_MD = F.normalize(image_MD - mean_D, dim=-1)
-    keys_KD = F.normalize(texts.vectors_KD.cpu() - texts.vectors_KD.cpu().mean(dim=0), dim=-1)
-    for caption in caption_M.unique():
-        keys_KD[caption] = direction_MD[caption_M == caption].mean(dim=0)
-    bridge.clip_mean_D.copy_(mean_D)
-    bridge.keys_KD.copy_(keys_KD)
-    bridge.states_KLD.copy_(texts.states_KLD)
+    bridge.clip_mean_D.copy_(image_MD.mean(dim=0))
+    if adapter is None:
+        bridge.keys_KD.copy_(caption_keys(image_MD, texts))
+        bridge.states_KLD.copy_(texts.states_KLD)
+    else:
+        words = words_of(adapter, texts)
+        bridge.keys_KD.copy_(words.keys_KD)
+        bridge.states_KLD.copy_(words.states_KLW)
+        assert conditioner.adapter is not None
+        conditioner.adapter.fill(adapter.tensors)
     conditioner.null_LD.copy_(texts.empty_LD)
     for layer in (conditioner.dim_mapper, cast(Any, conditioner.clip_head).fc):
         layer.weight.zero_()
         layer.bias.zero_()
     share = f"leaves {fitted.left_over:.0%} of the variance of the images' CLIP vectors, each image's trials predicted from those of others"
     return [f"linear start: ridge regression on {len(chosen)} training trials {share}"]
+
+
+def caption_keys(image_MD: Tensor, texts: Texts) -> Tensor:
+    """(K, D) where the captions lie among the training images, seen from their mean."""
+    vectors_KD = texts.vectors_KD.cpu()
+    caption_M = (image_MD @ vectors_KD.T).argmax(dim=1)
+    direction_MD = F.normalize(image_MD - image_MD.mean(dim=0), dim=-1)
+    keys_KD = F.normalize(vectors_KD - vectors_KD.mean(dim=0), dim=-1)
+    for caption in caption_M.unique():
+        keys_KD[caption] = direction_MD[caption_M == caption].mean(dim=0)
+    return keys_KD
+
+
+def words_of(adapter: ImageAdapter, texts: Texts) -> Words:
+    """The text states that an adapter was trained beside; the empty text for one that was trained alone."""
+    if adapter.words is not None:
+        return adapter.words
+    width = adapter.tensors["image_proj.proj.weight"].shape[1]
+    return Words(torch.zeros(1, width), texts.empty_LD[None], 1.0)
+
+
+def adapter_for(source: str, sd: str, clip: ClipTarget) -> ImageAdapter | None:
+    """The adapter that `start.adapter` names; None for captions.
+
+    Raises:
+        ModelError: it reads vectors of another CLIP, or vectors in their full length, which h(y) does not have.
+    """
+    if source == "captions" or (source == "own" and (sd != "embedded" or clip.name != "embedded")):
+        return None
+    adapter = load_adapter("embedded" if source == "own" else source)
+    adapter.check_target(VectorSpace(clip.name, clip.width))
+    if adapter.mean_D is None:
+        raise ModelError(
+            f"adapter {adapter.source} reads vectors as long as the image encoder makes them, h(y) has only their direction",
+            "set start.adapter=captions, or use `dreamdiff train align` and `dreamdiff generate --adapter`, which keep the length",
+        )
+    return adapter

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dreamdiff.diffusion.adapters import without_adapter
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.pairs.image_cache import PlannedRows
 from dreamdiff.pretraining.size import duration, speed
@@ -67,7 +68,8 @@ def finetune_plan(task: Planned, planned: Sequence[PlannedRows]) -> FinetunePlan
     side = next((rows.row_shape[-1] for rows in planned if rows.kind == "latents"), 8)
     rate, device = speed(config.loop.device)
     encode = sum(rows.new for rows in planned if rows.kind == "latents") * _vae_operations(vae, task.image_size) / rate / 60
-    per_trial, activations = _unet_operations(unet, side)
+    with without_adapter(unet):  # the copy is made from the configuration, which knows no adapter
+        per_trial, activations = _unet_operations(unet, side)
     batches = max(1, -(-len(data.parts["train"]) // config.data.batch_size))
     steps = max(1, round(batches * config.loop.epochs / config.loop.accumulation))
     if config.loop.max_steps is not None:

@@ -19,7 +19,7 @@ from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.encoders.weights import weights_folder
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.finetuning.data import TrainingData, image_moments
-from dreamdiff.finetuning.linear_start import Texts
+from dreamdiff.finetuning.linear_start import Texts, adapter_for
 from dreamdiff.finetuning.plan import finetune_plan
 from dreamdiff.finetuning.task import FinetuneTask, learned_settings
 from dreamdiff.pairs.image_cache import CachedRows, PlannedRows, cached_rows, default_cache, planned_rows, shared_cache
@@ -93,13 +93,14 @@ def prepare(
     row = np.full(len(store.image_sha256), -1)
     row[numbers] = np.arange(len(numbers))
     remarks: list[str] = list(compared)
-    clip_vectors, clip_key, texts = None, "none", None
+    clip_vectors, clip_key, texts, adapter = None, "none", None, None
     if wants_clip(config):
         target = load_clip(clip, offline=offline)
         remarks += target.remarks
         clip_vectors, clip_key = _clip_vectors(store, numbers, target, root, progress, dry_run), target.fingerprint
         if config.start.linear_start:
             texts = Texts.of(target, store.classes, config.start.caption, "zero" if sd == "embedded" else "end")
+            adapter = adapter_for(config.start.adapter, sd, target)
         del target
         gc.collect()  # the towers are not needed again; at full size they are 1.7 GB
     model = load_stable_diffusion(sd, offline=offline)
@@ -116,7 +117,7 @@ def prepare(
         "pairs": store.fingerprint, "pairs_content": store.content_sha256, "encoder": _encoder_identity(encoder), "sd": model.fingerprint, "clip": clip_key,
     }  # fmt: skip
     data = TrainingData(store, parts, row, moments, clip_vectors)
-    task = FinetuneTask(config, data, eeg_encoder, model, size, identity, out, remarks, texts, dry_run=dry_run)
+    task = FinetuneTask(config, data, eeg_encoder, model, size, identity, out, remarks, texts, adapter, dry_run=dry_run)
     if dry_run:
         task.plan = finetune_plan(task, [rows for rows in (clip_vectors, moments) if isinstance(rows, PlannedRows)])
     return task

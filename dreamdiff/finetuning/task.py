@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dreamdiff.devices import place_of, send
+from dreamdiff.diffusion.adapters import ImageAdapter, freeze_adapter
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig, condition
 from dreamdiff.diffusion.noise import NoiseSchedule, diffusion_loss, make_scheduler
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, check_fit
@@ -26,7 +27,7 @@ from dreamdiff.eeg_input import SignalConfig, signal_of
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.finetuning.data import PairStream, TrainingData, draw_latents
-from dreamdiff.finetuning.linear_start import Texts, clip_loss, contrastive_loss, linear_start
+from dreamdiff.finetuning.linear_start import Texts, clip_loss, contrastive_loss, linear_start, words_of
 from dreamdiff.finetuning.plan import FinetunePlan
 from dreamdiff.finetuning.trained import Trained, trainable_table
 from dreamdiff.origin import caption_strip, generator_licence, generator_name, picture_origin, portable, write_png
@@ -46,6 +47,7 @@ def learned_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
         "data": {"cache"},
         "validation": {"preview_trials"},
         "loop": {"checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "tracker"},
+        "start": set() if config.get("start", {}).get("linear_start") else {"adapter"},
     }
     return {
         section: {key: value for key, value in values.items() if key not in free.get(section, ())}
@@ -67,6 +69,7 @@ class FinetuneTask(Task[Trained]):
         run_dir: Path,
         remarks: Sequence[str] = (),
         texts: Texts | None = None,
+        adapter: ImageAdapter | None = None,
         *,
         dry_run: bool = False,
     ) -> None:
@@ -87,10 +90,13 @@ class FinetuneTask(Task[Trained]):
             classes=len(data.pairs.classes) if config.losses.w_class else 0,
             linear_channels=encoder.config.channels if texts is not None else 0,
             linear_bins=config.start.linear_bins,
-            captions=len(texts.vectors_KD) if texts is not None else 0,
+            captions=0 if texts is None else len(texts.vectors_KD) if adapter is None else len(words_of(adapter, texts).keys_KD),
+            adapter={} if adapter is None else {name: tuple(value.shape) for name, value in adapter.tensors.items()},
         )
         if config.what.time_branch:
             accept_time_branch(unet)
+        if adapter is not None:
+            adapter.attach(unet)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(config.loop.seed, "new layers"))
             self.module = Trained(encoder, Conditioner(wanted), unet)
@@ -99,7 +105,7 @@ class FinetuneTask(Task[Trained]):
         if config.start.context_std is not None and not dry_run:
             self._calibrate(config.start.context_std)
         if texts is not None and not dry_run:
-            self.remarks += linear_start(self.module, data, texts)
+            self.remarks += linear_start(self.module, data, texts, adapter)
         if config.what.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
             encoder.gradient_checkpointing = True
@@ -120,6 +126,7 @@ class FinetuneTask(Task[Trained]):
         trained.requires_grad_(False)
         cast(Any, self.model.vae).requires_grad_(False).eval()
         choose_trainable(trained.unet, config.what.trains, config.what.lora_rank)
+        freeze_adapter(trained.unet)
         if config.what.train_encoder:
             trained.encoder.requires_grad_(True)
             for name, parameter in trained.encoder.named_parameters():
@@ -162,6 +169,8 @@ class FinetuneTask(Task[Trained]):
     def current_identity(self, stored: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `Task`. In 0.1.0 the rates of the parts lay outside the optimiser's settings."""
         config = current_form(FinetuneConfig, stored.get("config", {}))
+        if "start" in config and "adapter" not in stored.get("config", {}).get("start", {}):
+            config["start"]["adapter"] = "captions"  # a run from before there were adapters
         rates = {key: config["optim"][key] for key in ("lr_encoder", "lr_conditioner")} if "optim" in config else {}
         return {**stored, "config": learned_settings(config), "optim": {**rates, **stored.get("optim", {})}}
 
@@ -190,7 +199,8 @@ class FinetuneTask(Task[Trained]):
             schedule = self._schedule(clean_BCHW.device)
             losses["sd"] = diffusion_loss(
                 trained.unet, schedule, clean_BCHW, context.tokens_BLD, draw.normal("noise", *shape),
-                draw.integers("step", len(schedule)), time_BD=context.time_BD, min_snr_gamma=config.losses.min_snr_gamma,
+                draw.integers("step", len(schedule)), time_BD=context.time_BD, image_BD=context.image_BD,
+                min_snr_gamma=config.losses.min_snr_gamma,
             )  # fmt: skip
         weights = {
             "sd": config.losses.w_sd,
