@@ -4,7 +4,8 @@ What a report of this release has to hold up to:
 
 1. a certificate with all rows of `records.REQUIRED` and one for each of its paths; a row without a figure must say why;
 2. `predictions.npz` beside it, with the digest that the report states;
-3. every accuracy and interval of the certificate, and every other share in the report, equal to what the predictions give;
+3. every accuracy and interval of the certificate, and every other share in the report (baselines and controls too), equal to what
+   the predictions give;
 4. the model's weights, the pairs and their pictures as they were.
 """
 
@@ -20,13 +21,15 @@ from typing import Any
 import numpy as np
 
 from dreamdiff.certificates.records import REQUIRED, accuracy_of, path_row, read_predictions
+from dreamdiff.metrics.measurement import mean_measurement
 from dreamdiff.origin import found_again
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ToolkitError
 from eegprep.provenance import sha256_file, sha256_json
-from eegprep.sealed import is_whole
+from eegprep.sealed import is_whole, read_object
 
 TOLERANCE = 1e-9
+TABLE1, TABLE2 = "table1.json", "table2.json"  # of `dreamdiff ablate`
 FIX = "make the report again with this release, and leave its files as they are written"
 
 
@@ -43,15 +46,17 @@ def check_report(report: str | Path, *, model: str | Path | None = None, pairs: 
     """Verify a report from its files.
 
     Args:
-        report: report.json, or its folder.
+        report: report.json, or its folder; or the folder of `dreamdiff ablate`, whose rows are then all verified.
         model, pairs: where they are now, if they have moved.
 
     Raises:
         DataError: what does not hold; all findings are counted and the first ones named.
     """
-    file = Path(report) / "report.json" if Path(report).is_dir() else Path(report)
+    folder = Path(report)
+    tables = folder.is_dir() and not (folder / "report.json").is_file() and (folder / TABLE2).is_file()
+    file = folder / TABLE2 if tables else folder / "report.json" if folder.is_dir() else folder
     try:
-        return _checked(file, _read(file), model, pairs)
+        return _check_tables(folder, pairs) if tables else _checked(file, _read(file), model, pairs)
     except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
         raise DataError(f"{file}: does not have the parts of a report ({type(error).__name__}: {error})", FIX) from None
 
@@ -82,6 +87,42 @@ def _checked(file: Path, content: Mapping[str, Any], model: str | Path | None, p
         rest = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise DataError(f"{file}: {len(problems)} findings: {'; '.join(problems[:3])}{rest}", FIX)
     return Checked(count + more, tuple(hashes), str(certificate.get("sentence", "")))
+
+
+def _check_tables(folder: Path, pairs: str | Path | None) -> Checked:
+    """Each row's report, and the tables against them: a figure that a table shows is the report's own, trial by trial."""
+    content = _json(folder / TABLE2)
+    count, sentences, problems = 0, [], []
+    hashes: set[str] = {"model", "pairs", "images"}
+    for row in content.get("rows", ()):
+        where = folder / "rows" / Path(str(row["row"])).name / "evaluation"
+        checked = check_report(where, pairs=pairs)
+        count, hashes = count + checked.accuracies, hashes & set(checked.hashes)
+        sentences.append(f"{row['row']}: {checked.sentence}")
+        stated = {m["name"]: m for m in _read(where / "report.json").get("measurements", ())}
+        for name, figure in row.get("measured", {}).items():
+            if stated.get(name) != figure:
+                problems.append(f"row {row['row']}, {name}: the table does not say what the report of the row says")
+    for system, trials in (_json(folder / TABLE1).get("trials", {}) if (folder / TABLE1).is_file() else {}).items():
+        for stated in _json(folder / TABLE1)["systems"][system]:
+            if stated.get("unit") == "share":
+                values = trials.get(stated["name"], {})
+                groups = values.get("groups")
+                name = f"{system}, {stated['name']}"
+                problems += share_problems(
+                    name, stated, np.asarray(values.get("values", ()), float), None if groups is None else np.asarray(groups)
+                )
+                count += 1
+    if problems:
+        raise DataError(f"{folder}: {len(problems)} findings: {'; '.join(problems[:3])}", FIX)
+    return Checked(count, tuple(name for name in ("model", "pairs", "images") if name in hashes), "\n".join(sentences))
+
+
+def _json(file: Path) -> dict[str, Any]:
+    content = read_object(file)
+    if content is None:
+        raise DataError(f"{file}: cannot be read", "run `dreamdiff ablate` again with the same --out")
+    return content
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -127,22 +168,47 @@ def _certificate_figures(certificate: Mapping[str, Any], arrays: Mapping[str, np
     return count, problems
 
 
+def stated_figures(content: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every accuracy of a report outside its certificate, under the name that its values of single trials are stored by."""
+    for stated in content.get("measurements") or ():
+        yield str(stated["name"]), stated
+    for section in ("baselines", "generation_controls"):
+        for system in content.get(section) or ():
+            for stated in system["measurements"]:
+                yield f"{section}/{system['name']}/{stated['name']}", stated
+    controls = content.get("controls") or {}
+    for decoder in controls.get("decoders", ()):
+        yield f"decoders/{decoder['name']}", decoder["measurement"]
+    for distance in controls.get("time_distance", ()):
+        yield f"time_distance/{distance['near']:g}-{distance['far']:g}", distance["measurement"]
+
+
 def _other_figures(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[int, list[str]]:
-    """Shares among the measurements: means of the stored values of single trials."""
+    """Shares: means of the stored values of single trials, with their intervals."""
     count, problems = 0, []
-    for stated in content.get("measurements", ()):
+    for name, stated in stated_figures(content):
         if stated.get("unit") != "share":
             continue
-        values = arrays.get(f"values/{stated['name']}")
+        values = arrays.get(f"values/{name}")
         if values is None:
-            problems.append(f"{stated['name']}: the predictions hold no values of single trials")
+            problems.append(f"{name}: the predictions hold no values of single trials")
             continue
-        if not _close(float(np.mean(values)), stated["value"]) or len(values) != stated["n"]:
-            problems.append(
-                f"{stated['name']}: {stated['value']} of {stated['n']}, the predictions give {np.mean(values):.6g} of {len(values)}"
-            )
+        problems += share_problems(name, stated, values, arrays.get(f"value-groups/{name}"))
         count += 1
     return count, problems
+
+
+def share_problems(name: str, stated: Mapping[str, Any], values_N: np.ndarray, groups_N: np.ndarray | None) -> Iterator[str]:
+    """Where a stated share, its interval or its number of trials is not what its values give."""
+    if len(values_N) == 0 or (groups_N is not None and len(groups_N) != len(values_N)):
+        yield f"{name}: {len(values_N)} values, {0 if groups_N is None else len(groups_N)} of them in groups"
+        return
+    found = mean_measurement(
+        "", "", np.asarray(values_N)[:, None], seed=int(stated["seed"]), floor=None, groups_N=groups_N
+    ).to_json()
+    for what in ("value", "low", "high", "n"):
+        if found[what] != stated.get(what) and not _close(found[what], stated.get(what)):
+            yield f"{name}: {what} is {stated.get(what)}, the predictions give {found[what]}"
 
 
 def _inputs(
@@ -197,5 +263,9 @@ def images_digest(store: Pairs, positions: np.ndarray) -> str:
     return sha256_json([store.image_sha256[number] for number in store.image[positions]])
 
 
-def _close(found: float, stated: Any) -> bool:
-    return isinstance(stated, int | float) and math.isclose(found, stated, rel_tol=0, abs_tol=TOLERANCE)
+def _close(found: Any, stated: Any) -> bool:
+    return (
+        isinstance(found, int | float)
+        and isinstance(stated, int | float)
+        and math.isclose(found, stated, rel_tol=0, abs_tol=TOLERANCE)
+    )

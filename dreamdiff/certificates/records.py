@@ -185,16 +185,21 @@ def paired_interval(difference_N: np.ndarray, groups_N: Ints, seed: int, resampl
 
 
 def write_predictions(
-    folder: Path, trials: Ints, certificate: Certificate, measurements: Sequence[Measurement] = ()
+    folder: Path, trials: Ints, certificate: Certificate, measurements: Mapping[str, Measurement] | Sequence[Measurement] = ()
 ) -> dict[str, str]:
     """Write `predictions.npz` and return what the report says about it.
 
     Args:
         trials: numbers of the trials in their store. measurements: further accuracies of the report; their values of single trials
-            are stored under `values/NAME`.
+            are stored under `values/NAME`, and which of them were resampled together under `value-groups/NAME`.
     """
+    named = measurements if isinstance(measurements, Mapping) else {m.name: m for m in measurements}
     arrays = {"trials": np.asarray(trials, np.int64), **certificate.arrays()}
-    arrays |= {f"values/{m.name}": np.asarray(m.values_N, float) for m in measurements if len(m.values_N)}
+    for name, m in named.items():
+        if len(m.values_N):
+            arrays[f"values/{name}"] = np.asarray(m.values_N, float)
+            if m.groups_N is not None:
+                arrays[f"value-groups/{name}"] = m.groups_N
     with atomic.open_atomic(folder / PREDICTIONS_FILE) as file:
         np.savez_compressed(file, **cast(Any, arrays))
     return {"file": PREDICTIONS_FILE, "sha256": sha256_file(folder / PREDICTIONS_FILE)}

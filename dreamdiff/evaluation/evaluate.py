@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,6 @@ def evaluate(
     certificate = certify_evaluation(
         pipeline, store, parts["train"], chosen, some, scorer, making, seed=config.seed, progress=progress
     )
-    predictions = write_predictions(out, store.indices[chosen], certificate, [m for m in measured if m.unit == "share"])
     judged = scorer.judge_scores(made) if scorer.judge is not None else None
     material = Material(
         scorer.truth_NHWC,
@@ -117,8 +117,9 @@ def evaluate(
     found = Evaluation(
         identity(model, pipeline, store, parts, chosen, networks, config, out), tuple(measured), scorer.not_computed, report, decoding,
         generation, material, None if judged is None else accuracy.confusion(judged, scorer.labels_N), beside,
-        certificate, predictions,
+        certificate,
     )  # fmt: skip
+    found = replace(found, predictions=write_predictions(out, store.indices[chosen], certificate, found.figures()))
     write_sealed(out / "report.json", found.to_json())
     return found
 

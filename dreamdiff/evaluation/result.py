@@ -102,6 +102,17 @@ class Evaluation:
                 return found
         raise KeyError(name)
 
+    def figures(self) -> dict[str, Measurement]:
+        """Every share outside the certificate, under the name that `certificates.check.stated_figures` gives it."""
+        named = {m.name: m for m in self.measurements}
+        for section, systems in (("baselines", self.baselines), ("generation_controls", self.generation)):
+            for system in systems:
+                named |= {f"{section}/{system.name}/{m.name}": m for m in system.measurements}
+        if self.controls is not None:
+            named |= {f"decoders/{control.name}": control.measurement for control in self.controls.controls}
+            named |= {f"time_distance/{part.near:g}-{part.far:g}": part.measurement for part in self.controls.distances}
+        return {name: m for name, m in named.items() if m.unit == "share"}
+
     def to_json(self) -> dict[str, object]:
         """The content of report.json; see templates/evaluate.schema.json."""
         return {

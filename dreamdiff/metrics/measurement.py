@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from dreamdiff.arrays import Array, Floats
+from dreamdiff.arrays import Array, Floats, Ints
 from eegprep.errors import DataError
 
 LEVEL = 0.95  # of every interval
@@ -26,7 +26,8 @@ class Measurement:
     value, low, high: point estimate and 95 % interval, in `unit`; low and high are NaN where there are too few trials for one.
     independent: trials, or groups of trials of one image, that the interval rests on; None where that is not what is counted.
     floor: what a guesser reaches who knows the class frequencies only; None where the metric has none.
-    values_N: the value of every trial, for differences and for the report; empty for distances between sets.
+    values_N: the value of every trial, for differences and for the report; empty for distances between sets. groups_N: trials with
+    equal numbers were resampled together; None where each trial was drawn by itself.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Measurement:
     note: str = ""
     values_N: Floats = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
     independent: int | None = None
+    groups_N: Ints | None = field(default=None, repr=False, compare=False)
 
     @property
     def above_floor(self) -> bool | None:
@@ -53,7 +55,7 @@ class Measurement:
 
     def to_json(self) -> dict[str, object]:
         """Plain JSON values, without the values of single trials."""
-        plain = {k: v for k, v in vars(self).items() if k not in ("values_N", "independent")}
+        plain = {k: v for k, v in vars(self).items() if k not in ("values_N", "groups_N", "independent")}
         ends = {k: plain[k] if np.isfinite(plain[k]) else None for k in ("low", "high")}
         return {**plain, **ends, "above_floor": self.above_floor}
 
@@ -117,6 +119,7 @@ def mean_measurement(
         note,
         values_N=values_N,
         independent=independent,
+        groups_N=None if groups_N is None else np.unique(np.asarray(groups_N), return_inverse=True)[1].astype(np.int64),
     )
 
 

@@ -27,6 +27,7 @@ from dreamdiff.evaluation.result import Evaluation
 from dreamdiff.evaluation.scorer import EvaluateConfig, load_networks
 from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
 from dreamdiff.finetuning.prepare import finetune
+from dreamdiff.metrics.measurement import Measurement
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
 from dreamdiff.pretraining.pretrain import pretrain
@@ -282,29 +283,38 @@ def table1(
     sd = load_stable_diffusion(config.sd, offline=True)
     size = sd.image_size
     systems: dict[str, Sequence[Mapping[str, Any]]] = {"DreamDiffusion": full["measurements"]}
+    trials: dict[str, Mapping[str, Any]] = {}
     scorer = None
     for kind in ("vae", "gan"):
         file = place.out / "baselines" / f"brain2image-{kind}.json"
         key = fingerprint({"kind": kind, "config": _shared(config), "pairs": store.content_sha256})
         kept = read_sealed(file) or {}
-        if kept.get("fingerprint") != key:
+        if kept.get("fingerprint") != key or "trials" not in kept:
             scorer = scorer or make_scorer(store, parts["train"], chosen, size, load_networks(judging, None), judging)
             problem = Problem(store, parts["train"], chosen, size, samples=config.samples, seed=config.seed)
             made = run_baseline(
                 f"brain2image-{kind}", problem, generator=None, clip=None, epochs=config.baseline_epochs,
                 device=choose_device(config.device), progress=progress,
             )  # fmt: skip
+            found = scorer.measure(made.images_NSHWC)
             kept = {
                 "fingerprint": key,
                 "told": made.told,
-                "measurements": [m.to_json() for m in scorer.measure(made.images_NSHWC)],
+                "measurements": [m.to_json() for m in found],
+                "trials": {m.name: trials_of(m) for m in found if m.unit == "share"},
             }
             write_sealed(file, kept)
         systems[f"Brain2Image-{kind.upper()}"] = kept["measurements"]
+        trials[f"Brain2Image-{kind.upper()}"] = kept.get("trials", {})
     table = table1_rows(systems)
-    atomic.write_json(place.out / "table1.json", {"rows": table, "systems": systems})
+    atomic.write_json(place.out / "table1.json", {"rows": table, "systems": systems, "trials": trials})
     atomic.write_text(place.out / "table1.md", table1_text(table))
     return table
+
+
+def trials_of(m: Measurement) -> dict[str, object]:
+    """Values of single trials of a share, and which of them are resampled together, so that `dreamdiff evaluate --check` can make it again."""
+    return {"values": m.values_N.tolist(), "groups": None if m.groups_N is None else m.groups_N.tolist()}
 
 
 # running

@@ -148,7 +148,7 @@ def _paper_route(folders: Folders, config: DemoConfig, pictures: DemoPictures, p
             folders.pairs, str(folders.pretrained), "embedded", "embedded", folders.finetuned, tuning, progress=progress, offline=True
         )
     )  # fmt: skip
-    return paper_route(Pairs.open(folders.pairs), folders.finetuned, pictures, config, progress=progress)
+    return paper_route(Pairs.open(folders.pairs), folders.finetuned, pictures, folders.paper, config, progress=progress)
 
 
 def _next(folders: Folders) -> tuple[str, ...]:

@@ -84,5 +84,10 @@ class Folders:
         return self.out / "pictures"
 
     @property
+    def paper(self) -> Path:
+        """The report of the paper's route."""
+        return self.out / "paper"
+
+    @property
     def page(self) -> Path:
         return self.out / "index.html"

@@ -61,8 +61,8 @@ def write_page(folders: Folders, config: DemoConfig, pictures: DemoPictures, pap
     page.heading("7. The same by hand")
     page.code(_commands(config))
     page.text(
-        f"Beside this page: {folders.retrieval.name}/report.json (retrieval and its certificate, checked by `dreamdiff evaluate --check`), "
-        f"{folders.pictures.name}/rows.json (every number of the tables above) and all pictures."
+        f"Every number above follows from stored predictions, and `dreamdiff evaluate --check FOLDER` computes it again: {folders.pictures.name} (parts 1 "
+        f"to 3, with all pictures), {folders.retrieval.name} (part 4, with a page of its own) and {folders.paper.name} (part 5)."
     )
     page.write(folders.page)
     return says
@@ -165,6 +165,12 @@ def _curve_part(page: Page, pairs: Pairs, pictures: DemoPictures, config: DemoCo
         "the pictures above, of fewer. The curve shows what each repetition adds."
     )
     page.figure(figure, "Share of right vectors against the number of averaged repetitions, with 95 % intervals.")
+    against = {name: "; ".join(str(gain) for gain in pictures.gains if gain.name == name) for name in (WHOLE, "paper")}
+    page.text(
+        "Is learning better than a formula? Ridge regression on whitened trials is the best linear map, fitted in closed form. The sources here answer "
+        f"to the pictures through a map that is not linear. Learned convolution against ridge, {against[WHOLE]}. The paper's encoder against ridge, "
+        f"{against['paper']}. In brackets: 95 % intervals of the paired difference; learning is shown to be better only where the interval lies above 0."
+    )
 
 
 def _retrieval_part(page: Page, retrieval: Retrieval) -> None:

@@ -6,7 +6,7 @@ Shapes: G groups (the repetitions of one picture in one person), C channels, T s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,31 @@ import numpy as np
 import torch
 
 from dreamdiff.arrays import Array, Ints
+from dreamdiff.certificates.pipeline import TaughtVectors, certify_pipeline
+from dreamdiff.certificates.records import WHOLE, ZEROED, Certificate
 from dreamdiff.devices import choose_device
+from dreamdiff.diffusion.clip import load_clip
+from dreamdiff.evaluation.evaluate import evenly
 from dreamdiff.evaluation.retrieve import groups_of
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.generate import generator_for, load_pipeline, render
 from dreamdiff.metrics.judges import CentroidJudge, ImageClassifier, load_classifier
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.programs.demo_config import DemoConfig
-from dreamdiff.programs.demo_pictures import BATCH, DemoPictures, Share, by_category
+from dreamdiff.programs.demo_pictures import BATCH, DemoPictures, Share, by_category, publish_report
 from eegprep.recording import ProgressCallback
+
+CERTIFIED_TRIALS = 160  # single trials, four of each category
 
 
 @dataclass(frozen=True)
 class PaperRoute:
-    """Pictures of averaged trials, and shares right: as it is, and with the encoder's output set to zero."""
+    """Pictures of averaged trials, shares right as it is and with the encoder's output set to zero, and the certificate of h(y)."""
 
     made: Array
     whole: Share
     zeroed: Share
+    certificate: Certificate
 
     @property
     def says(self) -> str:
@@ -40,9 +47,12 @@ class PaperRoute:
 
 
 def paper_route(
-    pairs: Pairs, model: Path, pictures: DemoPictures, config: DemoConfig, *, progress: ProgressCallback | None = None
+    pairs: Pairs, model: Path, pictures: DemoPictures, out: Path, config: DemoConfig, *, progress: ProgressCallback | None = None
 ) -> PaperRoute:
-    """Pictures of the groups that the page shows; the EEG of repetitions is averaged, since this route has no vector to average."""
+    """Pictures of the groups that the page shows; the EEG of repetitions is averaged, since this route has no vector to average.
+
+    `out` gets a report with the certificate of the vectors h(y) of single trials.
+    """
     making = GenerateConfig(steps=config.steps, batch_size=BATCH, device=config.device)
     pipeline = load_pipeline(model, making)
     test = pairs.splits["test"]
@@ -51,6 +61,7 @@ def paper_route(
     ]
     eeg = np.stack([pairs.eeg(test[group]).mean(0) for group in groups])
     numbers = [int(pairs.indices[test[group[0]]]) for group in groups]
+    certificate, judged_trials = _certify(pipeline, pairs, config)
     whole = _draw(pipeline, eeg, numbers, making)
     if progress is not None:
         progress(1, 2, "pictures of the paper's route")
@@ -65,7 +76,29 @@ def paper_route(
     def share(made: Array) -> Share:
         return Share.of(judge.scores(network.read(made).features_ND).argmax(1) == labels, images, config.seed)
 
-    return PaperRoute(whole, share(whole), share(zeroed))
+    found = PaperRoute(whole, share(whole), share(zeroed), certificate)
+    named = {f"{name}, pictures of averages": part.measured for name, part in ((WHOLE, found.whole), (ZEROED, found.zeroed))}
+    out.mkdir(parents=True, exist_ok=True)
+    publish_report(
+        out, pairs, judged_trials, model, certificate, {name: replace(m, name=name) for name, m in named.items()}
+    )  # fmt: skip
+    return found
+
+
+def _certify(pipeline: Any, pairs: Pairs, config: DemoConfig) -> tuple[Certificate, Ints]:
+    """What each part is worth to h(y), on single trials of all categories; pictures of every row would take minutes."""
+    train, test = pairs.splits["train"], evenly(pairs.splits["test"], pairs.labels, CERTIFIED_TRIALS, config.seed)
+    clip = load_clip("embedded", offline=True)
+    numbers = np.unique(pairs.image[np.concatenate([train, test])])
+    row = np.full(len(pairs.image_sha256), -1)
+    row[numbers] = np.arange(len(numbers))
+    encoded = np.asarray(clip.encode_images([pairs.load_images([number])[0] for number in numbers]))
+    taught, first = np.unique(pairs.image[train], return_index=True)
+    vectors = TaughtVectors(
+        encoded[row[taught]], pairs.labels[train][first], encoded[row[pairs.image[train]]], encoded[row[pairs.image[test]]],
+        "the space of the embedded CLIP",
+    )  # fmt: skip
+    return certify_pipeline(pipeline, pairs, train, test, test, pictures=None, vectors=vectors, seed=config.seed), test
 
 
 def _draw(pipeline: Any, eeg_GCT: Array, numbers: Sequence[int], making: GenerateConfig) -> Array:

@@ -9,7 +9,7 @@ Shapes: N test trials, G groups (the repetitions of one picture in one person), 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +19,38 @@ from dreamdiff.alignment.model import AlignedEncoder
 from dreamdiff.alignment.targets import load_target
 from dreamdiff.arrays import Array, Ints
 from dreamdiff.certificates.aligned import PictureVectors, encoder_rows
+from dreamdiff.certificates.check import images_digest, model_digest
 from dreamdiff.certificates.closed_form import ridge_vectors
 from dreamdiff.certificates.judging import CATEGORY, VectorJudge
-from dreamdiff.certificates.records import OTHERS, RANDOM, WHOLE, ZEROED
+from dreamdiff.certificates.records import (
+    GUESS,
+    ORACLE,
+    OTHERS,
+    RANDOM,
+    RIDGE,
+    WHITENED,
+    WHOLE,
+    ZEROED,
+    Certificate,
+    Part,
+    Row,
+    paired_interval,
+    path_row,
+    write_predictions,
+)
 from dreamdiff.devices import choose_device
 from dreamdiff.diffusion.prior import Prior
 from dreamdiff.diffusion.vector_generator import VectorGenerator, load_vector_generator
 from dreamdiff.evaluation.retrieve import groups_of
 from dreamdiff.generation.generate import generator_for
+from dreamdiff.metrics.accuracy import prior_floor
 from dreamdiff.metrics.judges import CentroidJudge, load_classifier
-from dreamdiff.metrics.measurement import mean_measurement
+from dreamdiff.metrics.measurement import Measurement, mean_measurement
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.programs.demo_config import DemoConfig
-from eegprep.atomic import open_atomic, write_json
+from eegprep.atomic import open_atomic
 from eegprep.recording import ProgressCallback
+from eegprep.sealed import write_sealed
 
 BATCH = 40
 
@@ -45,19 +63,20 @@ class Share:
     low: float
     high: float
     n: int
+    measured: Measurement
 
     @classmethod
     def of(cls, right_N: Array, picture_N: Array, seed: int = 0) -> Share:
         """Share of True, whole pictures resampled."""
         found = mean_measurement("share", "right", np.asarray(right_N, float)[:, None], seed=seed, floor=None, groups_N=picture_N)
-        return cls(found.value, found.low, found.high, found.n)
+        return cls(found.value, found.low, found.high, found.n, found)
 
     def __str__(self) -> str:
         return f"{100 * self.value:.0f} % [{100 * self.low:.0f}, {100 * self.high:.0f}] of {self.n}"
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One source of vectors. name: key. says: in words. vectors: share of vectors in the right category. pictures: of pictures."""
 
     name: str
@@ -78,15 +97,44 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class DemoPictures:
-    """Rows of the table, what is shown, and the curve: row name -> [(repetitions, share)]."""
+class Gain:
+    """A learned encoder against ridge regression on whitened trials, on the same averages: shares right, and the paired difference."""
 
-    rows: tuple[Row, ...]
+    name: str
+    repetitions: str
+    learned: float
+    ridge: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, source: Source, name: str, repetitions: str) -> Gain:
+        """The interval of the difference resamples whole pictures."""
+        groups = source.groups(repetitions)
+        hits = [source.right(row, groups).astype(float) for row in (name, "ridge whitened")]
+        low, high = paired_interval(hits[0] - hits[1], source.firsts(source.picture_N, groups), source.seed)
+        return cls(name, repetitions, float(hits[0].mean()), float(hits[1].mean()), low, high)
+
+    def __str__(self) -> str:
+        repetitions = {"1": "one repetition", "all": "all repetitions"}.get(self.repetitions, f"{self.repetitions} repetitions")
+        return (
+            f"{repetitions}: {100 * self.learned:.0f} % against {100 * self.ridge:.0f} % "
+            f"({100 * (self.learned - self.ridge):+.0f} points [{100 * self.low:+.0f}, {100 * self.high:+.0f}])"
+        )
+
+
+@dataclass(frozen=True)
+class DemoPictures:
+    """Rows of the table, what is shown, the curve (row name -> [(repetitions, share)]), and the certificate of what is averaged."""
+
+    rows: tuple[TableRow, ...]
     shown: tuple[Shown, ...]
     curve: Mapping[str, list[tuple[str, Share]]]
     repetitions: float
+    certificate: Certificate
+    gains: tuple[Gain, ...]
 
-    def row(self, name: str) -> Row:
+    def row(self, name: str) -> TableRow:
         return next(row for row in self.rows if row.name == name)
 
 
@@ -193,7 +241,7 @@ def make_pictures(
         done += len(of)
         if progress is not None:
             progress(done, total, "pictures")
-    right = _judge(pairs, source, made, place)
+    called = _judge(pairs, source, made, place)
     rows = []
     for name, says in SAYS.items():
         of_vectors: Share | None = None
@@ -205,8 +253,9 @@ def make_pictures(
         of_pictures: Share | None = None
         if name in made:
             of = plan[name][1]
-            of_pictures = Share.of(right(name, of), source.firsts(source.picture_N, of), config.seed)
-        rows.append(Row(name, says, of_vectors, of_pictures))
+            right = called(name) == source.firsts(source.label_N, of)
+            of_pictures = Share.of(right, source.firsts(source.picture_N, of), config.seed)
+        rows.append(TableRow(name, says, of_vectors, of_pictures))
     counts = [len(group) for group in groups]
     shown = [
         Shown(
@@ -218,9 +267,46 @@ def make_pictures(
         )
     ]  # fmt: skip
     curve = {name: _curve(source, name) for name in (WHOLE, "paper", "ridge whitened")}
-    found = DemoPictures(tuple(rows), tuple(shown), curve, float(np.mean(counts)))
-    _write(out, found, made)
+    gains = tuple(Gain.of(source, name, repetitions) for name in (WHOLE, "paper") for repetitions in ("1", "all"))
+    certificate = _certificate(source, groups, controlled, made, called, config.seed)
+    found = DemoPictures(tuple(rows), tuple(shown), curve, float(np.mean(counts)), certificate, gains)
+    _write(out, found, made, source, aligned)
     return found
+
+
+CERTIFIED = {
+    WHOLE: WHOLE, ZEROED: ZEROED, OTHERS: OTHERS, RANDOM: RANDOM, RIDGE: "ridge", WHITENED: "ridge whitened", ORACLE: "truth",
+    GUESS: "random vector", path_row("encoder"): WHOLE,
+}  # fmt: skip
+"""Row of a certificate -> row of the table; there is one path from EEG to picture."""
+PARTS: dict[str, Part] = {
+    WHOLE: "system", ZEROED: "control", OTHERS: "control", RANDOM: "control", RIDGE: "closed form", WHITENED: "closed form",
+    ORACLE: "limit", GUESS: "limit", path_row("encoder"): "path",
+}  # fmt: skip
+
+
+def _certificate(
+    source: Source, groups: Sequence[Ints], controlled: Sequence[Ints], made: Mapping[str, Array], called: Called, seed: int
+) -> Certificate:
+    """All rows on the same averages, and those with pictures on the same pictures."""
+    vectors, pictures = "category of the averaged vectors", "category of the pictures"
+    rows = []
+    for name, key in CERTIFIED.items():
+        predicted = {vectors: np.asarray(source.judge.predict(source.means(key, groups))[CATEGORY], np.int64)}
+        if key in made:
+            predicted[pictures] = called(key)[: len(controlled)]
+        rows.append(Row(name, PARTS[name], SAYS[key], predicted))
+    truth, members = {}, {}
+    for measure, of in ((vectors, groups), (pictures, controlled)):
+        truth[measure] = np.asarray(source.firsts(source.label_N, of), np.int64)
+        members[measure] = np.asarray(source.firsts(source.picture_N, of), np.int64)
+    classes = len(source.pairs.classes)
+    floors = {measure: prior_floor(values, classes) for measure, values in truth.items()}
+    protocols = {
+        vectors: f"{source.judge.protocols()[CATEGORY]}, repetitions in one person averaged",
+        pictures: f"{classes}-way: nearest centroid of training drawings in features of EfficientNet-Lite0",
+    }
+    return Certificate(tuple(rows), truth, floors, protocols, members, seed=seed)
 
 
 def _draw(
@@ -235,20 +321,17 @@ def _draw(
     return np.concatenate(parts)
 
 
-def _judge(
-    pairs: Pairs, source: Source, made: Mapping[str, Array], place: torch.device
-) -> Callable[[str, Sequence[Ints]], Array]:
-    """Which pictures of a row lie nearest to their own category's training drawings, in the features of EfficientNet-Lite0."""
+Called = Callable[[str], Ints]
+
+
+def _judge(pairs: Pairs, source: Source, made: Mapping[str, Array], place: torch.device) -> Called:
+    """Which category's training drawings the pictures of a row lie nearest to, in the features of EfficientNet-Lite0."""
     network = load_classifier().to(place)
     taught, first = np.unique(pairs.image[source.train], return_index=True)
     features = network.read(pairs.load_images(taught, size=64)).features_ND
     judge = CentroidJudge(features, pairs.labels[source.train][first], len(pairs.classes))
-
-    def right(name: str, groups: Sequence[Ints]) -> Array:
-        predicted = judge.scores(network.read(made[name]).features_ND).argmax(1)
-        return np.asarray(predicted == source.firsts(source.label_N, groups))
-
-    return right
+    known = {name: judge.scores(network.read(pictures).features_ND).argmax(1).astype(np.int64) for name, pictures in made.items()}
+    return known.__getitem__
 
 
 def _curve(source: Source, name: str) -> list[tuple[str, Share]]:
@@ -263,20 +346,45 @@ def _curve(source: Source, name: str) -> list[tuple[str, Share]]:
     return found
 
 
-def _write(out: Path, found: DemoPictures, made: Mapping[str, Array]) -> None:
+def figures(found: DemoPictures) -> dict[str, Measurement]:
+    """Every share of the tables and of the curve, by name."""
+    named = {f"{row.name}, vectors": row.vectors for row in found.rows} | {
+        f"{row.name}, pictures": row.pictures for row in found.rows
+    }
+    for name, points in found.curve.items():
+        named |= {f"{name}, vectors, repetitions={size}": share for size, share in points}
+    return {name: replace(share.measured, name=name) for name, share in named.items() if share is not None}
+
+
+def _write(out: Path, found: DemoPictures, made: Mapping[str, Array], source: Source, model: Path) -> None:
+    """report.json with predictions.npz, which `dreamdiff evaluate --check` verifies, and a sheet of pictures for each row."""
     from PIL import Image
 
     out.mkdir(parents=True, exist_ok=True)
-
-    def plain(share: Share | None) -> dict[str, object] | None:
-        return None if share is None else vars(share)
-
-    rows = [{"row": r.name, "says": r.says, "vectors": plain(r.vectors), "pictures": plain(r.pictures)} for r in found.rows]
-    curve = {name: [{"repetitions": size, **vars(share)} for size, share in points] for name, points in found.curve.items()}
-    write_json(out / "rows.json", {"format": "dreamdiff-demo-rows", "version": 1, "rows": rows, "curve": curve})
     for name, pictures in made.items():
         with open_atomic(out / f"{name.replace(' ', '-')}.png") as file:
             Image.fromarray(_sheet(pictures)).save(file, "PNG")
+    publish_report(out, source.pairs, source.test, model, found.certificate, figures(found))
+
+
+def publish_report(
+    out: Path, pairs: Pairs, test: Ints, model: Path, certificate: Certificate, measured: Mapping[str, Measurement]
+) -> None:
+    """A report of the demo: every number of the page with its certificate."""
+    content = {
+        "format": "dreamdiff-demo", "version": 2, "first_line": certificate.sentence,
+        "identity": {
+            "model": {"path": str(model), "sha256": model_digest(model)},
+            "pairs": {
+                "path": str(pairs.path), "fingerprint": pairs.fingerprint, "provenance": pairs.provenance,
+                "images_sha256": images_digest(pairs, test),
+            },
+        },
+        "measurements": [m.to_json() for m in measured.values()],
+        "certificate": certificate.to_json(),
+        "predictions": write_predictions(out, pairs.indices[test], certificate, measured),
+    }  # fmt: skip
+    write_sealed(out / "report.json", content)
 
 
 def _sheet(pictures_GHWC: Array, columns: int = 8) -> Array:

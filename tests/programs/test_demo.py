@@ -7,11 +7,12 @@ import json
 import numpy as np
 import pytest
 
+from dreamdiff.certificates.check import check_report
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.programs.demo import MARKER, run
 from dreamdiff.programs.demo_config import DemoConfig, Folders
 from dreamdiff.programs.demo_pictures import SAYS, by_category
-from eegprep.errors import StoreError
+from eegprep.errors import DataError, StoreError
 
 SMALL = DemoConfig(
     people=1, trials=6, test_share=0.4, pretrain=("loop.max_steps=2", "loop.tracker=none"), align=("loop.max_steps=2",),
@@ -43,17 +44,28 @@ def test_the_page_opens_with_the_result_and_says_simulated(demo):
 
 
 @pytest.mark.slow
-def test_every_row_of_the_certificate_stands_on_the_page_and_in_a_file(demo):
-    """A number without its controls is what this project is against."""
+def test_every_number_of_the_page_has_a_certificate_that_can_be_checked(demo):
+    """A number without its controls is what this project is against: pictures, retrieval and the paper's route each have a report."""
     out, _, _ = demo
-    rows = json.loads((out / "pictures" / "rows.json").read_text())["rows"]
+    folders = Folders(out)
     page = (out / "index.html").read_text()
+    assert all(says.split(",")[0] in page for says in SAYS.values() if "'" not in says)
+    for folder in (folders.pictures, folders.retrieval, folders.paper):
+        assert folder.name in page
+        checked = check_report(folder)
+        assert checked.hashes == ("model", "pairs", "images") and checked.accuracies > 10
+    report = json.loads((folders.pictures / "report.json").read_text())
+    stated = {m["name"]: m for m in report["measurements"]}
+    row = report["certificate"]["rows"][0]
+    assert row["accuracy"]["category of the averaged vectors"]["value"] == stated["as it is, vectors"]["value"]
+    zeroed = stated["encoder zeroed, pictures"]
+    assert f"{100 * zeroed['value']:.0f} % [{100 * zeroed['low']:.0f}, {100 * zeroed['high']:.0f}] of {zeroed['n']}" in page
 
-    assert {row["row"] for row in rows} == set(SAYS)
-    assert all(row["says"].split(",")[0] in page for row in rows if "'" not in row["says"])
-    for row in rows:
-        for share in (row["vectors"], row["pictures"]):
-            assert share is None or 0 <= share["low"] <= share["value"] <= share["high"] <= 1
+    report["measurements"][1]["low"] = 0.0
+    (folders.pictures / "touched.json").write_text(json.dumps(report))
+    with pytest.raises(DataError, match="low is 0"):
+        check_report(folders.pictures / "touched.json")
+    (folders.pictures / "touched.json").unlink()
 
 
 @pytest.mark.slow
