@@ -24,7 +24,10 @@ def align(
     pairs: Annotated[Path, typer.Option(help="Store of EEG-image pairs")],
     out: Annotated[Path, typer.Option(help="Run folder; training resumes where it stood when the folder holds this run")],
     encoder: Annotated[
-        str, typer.Option(help="conv, msm:RUN (or any folder with an encoder), or random:PRESET for an untrained one")
+        str,
+        typer.Option(
+            help="conv, msm:RUN (or any folder with an encoder), random:PRESET for an untrained one, or braindecode:NAME, a network of braindecode"
+        ),
     ] = "conv",
     target: Annotated[
         list[str] | None,

@@ -21,7 +21,9 @@ from dreamdiff.alignment.tuning import choose_what_trains
 from dreamdiff.devices import choose_device
 from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.encoder import encoder_preset
-from dreamdiff.encoders.kinds import KINDS, build_encoder, encoder_class, encoder_prefix
+from dreamdiff.encoders.frontend import FrontEndConfig
+from dreamdiff.encoders.kinds import build_encoder, encoder_class, encoder_prefix
+from dreamdiff.encoders.library import network_class
 from dreamdiff.encoders.weights import WEIGHTS_FILE, config_section, load_module, read_config, signal_section, weights_folder
 from dreamdiff.pairs.image_cache import default_cache
 from dreamdiff.pairs.reader import Pairs
@@ -32,6 +34,7 @@ from eegprep.provenance import sha256_file
 from eegprep.recording import ProgressCallback
 from eegprep.settings import suggest
 
+OWN = ("conv", "positions")  # kinds of encoders that `--encoder` names by themselves
 DEFAULT_RATE = 128.0  # Hz, where the encoder names none: responses to pictures have little above 40 Hz
 
 
@@ -50,7 +53,7 @@ def align(
 
     Args:
         pairs: store of EEG-image pairs.
-        encoder: `conv`, `msm:RUN` (any folder with an encoder), `random:PRESET`, or an object with `encode(eeg)` -> vectors.
+        encoder: `conv`, `msm:RUN` (any folder with an encoder), `random:PRESET`, `braindecode:NAME`, or an object with `encode(eeg)` -> vectors.
         targets: image encoders, see `alignment.targets`; the first one is what `encode` gives by default.
         offline: refuse to download.
         strict_rate: refuse people at several sampling rates, who are brought to the most common one otherwise.
@@ -72,12 +75,12 @@ def prepare(
     Raises:
         ModelError, DataError, CheckpointError, StoreError, UsageError: what does not fit, before time is spent.
     """
+    start = find_encoder(encoder)
     store = pairs if isinstance(pairs, Pairs) else Pairs.open(pairs)
     store, compared = store.at_model_rate(SignalConfig(), strict=strict_rate)
-    start = find_encoder(encoder)
     parts = store.parts(config.split, judged_by=None if config.select == "last" else config.select)
     front = front_config(store, config.front, rate=start.rate, patch=start.patch)
-    section = start.section_for(front.channels, front.window)
+    section = start.section_for(front)
     numbers, row = images_of(store, np.concatenate([parts["train"], parts["val"]]))
     spaces, vectors, remarks = load_vectors(store, numbers, targets, config, out, progress, offline)
     remarks = [*compared, *remarks]
@@ -203,18 +206,21 @@ class EncoderStart:
     channels: int | None = None
     external: VectorEncoder | None = None
 
-    def section_for(self, channels: int, window: int) -> dict[str, object]:
-        """The configuration for trials of this shape.
+    def section_for(self, front: FrontEndConfig) -> dict[str, object]:
+        """The configuration for what the front end gives.
 
         Raises:
             ModelError: the weights need another number of channels.
         """
-        if self.channels not in (None, channels):
+        if self.external is not None:
+            return {"kind": "external"}
+        if self.channels not in (None, front.channels):
             raise ModelError(
-                f"--encoder {self.name} reads {self.channels} channels, the trials have {channels}",
+                f"--encoder {self.name} reads {self.channels} channels, the trials have {front.channels}",
                 "pre-train on windows of that many channels, or use --encoder conv",
             )
-        return {**self.section, "channels": channels, "window": window} if self.external is None else {"kind": "external"}
+        rate = {"sfreq": front.rate} if self.section.get("kind") == "braindecode" else {}
+        return {**self.section, "channels": front.channels, "window": front.window, **rate}
 
     def build(self, section: Mapping[str, Any], channels: int, window: int) -> nn.Module:
         """The encoder with its weights: pre-trained ones if there are any, else fresh ones."""
@@ -238,16 +244,18 @@ def find_encoder(source: str | VectorEncoder) -> EncoderStart:
     if kind == "random" and rest:
         shape = encoder_preset(rest, "none").model_dump()
         return EncoderStart(source, source, shape, patch=shape["patch"])
-    if source in KINDS and source not in ("paper", "fronted"):
+    if kind == "braindecode" and rest:
+        network_class(rest)
+        return EncoderStart(source, source, {"kind": "braindecode", "model": rest})
+    if source in OWN:
         return EncoderStart(source, source, encoder_class(source).Config().model_dump(exclude={"channels", "window"}))
     if kind == "msm" and rest:
         return _folder_start(source, Path(rest).expanduser())
     if Path(source).expanduser().is_dir():
         return _folder_start(source, Path(source).expanduser())
-    known = [name for name in KINDS if name not in ("paper", "fronted")]
     raise UsageError(
-        f"there is no encoder {source!r}{suggest(source, known)}",
-        f"use one of: {', '.join(known)}, msm:RUN, random:PRESET, or a folder with an encoder",
+        f"there is no encoder {source!r}{suggest(source, OWN)}",
+        f"use one of: {', '.join(OWN)}, msm:RUN, random:PRESET, braindecode:NAME, or a folder with an encoder",
     )
 
 

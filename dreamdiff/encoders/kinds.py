@@ -24,6 +24,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "conv": ("dreamdiff.encoders.conv", "ConvEncoder"),
     "fronted": ("dreamdiff.encoders.fronted", "FrontedEncoder"),
     "positions": ("dreamdiff.encoders.positions", "PositionsEncoder"),
+    "braindecode": ("dreamdiff.encoders.library", "LibraryEncoder"),
 }
 
 

@@ -1,99 +1,108 @@
-"""Encoders that braindecode ships, behind the interface of `EEGEncoder`: (B, C, T) uV -> (B, L, D).
+"""Networks of braindecode as encoders of aligned models: `dreamdiff train align --encoder braindecode:EEGNet`.
 
-Needs `pip install 'eeg-dreamdiff[encoders]'`. Pre-trained weights come from braindecode (`weights` names a file or a hub id) and keep
-their own licences; without `weights` the architecture is randomly initialised.
+Needs `pip install 'eeg-dreamdiff[encoders]'`, to train and to read such a run. The architecture is braindecode's, the weights are trained
+here: its output of `width` numbers is one token, which the head of the aligned model reads.
 
-Shapes: B batch, C channels, T samples, L tokens, D width.
+Shapes: B batch, C channels, T samples, D width.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import inspect
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
+from dreamdiff.encoders.weights import Placed, save_folder
 from eegprep.errors import ModelError, UsageError
-from eegprep.settings import suggest
+from eegprep.settings import Settings, suggest
+
+NEEDED = {"n_chans", "n_times", "n_outputs"}  # what a network that can be built for any windows takes
+INSTALL = "pip install 'eeg-dreamdiff[encoders]'"
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What an architecture expects: its class in braindecode, sampling rate (Hz), samples per patch, and uV per input unit."""
+class LibraryConfig(Settings):
+    """A network of braindecode for windows of one shape. sfreq: Hz of what it reads. width: numbers that it gives."""
 
-    name: str
-    rate: float
-    patch: int
-    unit: float
-    wants_names: bool = False
-
-
-KINDS = {
-    "cbramod": Kind("CBraMod", 200.0, 200, 100.0),
-    "labram": Kind("Labram", 200.0, 200, 100.0, wants_names=True),
-    "eegpt": Kind("EEGPT", 256.0, 64, 1.0),
-    "reve": Kind("REVE", 200.0, 200, 1.0),  # downloads its table of positions on first use
-}
+    kind: Literal["braindecode"] = "braindecode"
+    model: str
+    channels: int = Field(default=128, ge=1)
+    window: int = Field(default=76, ge=1)  # samples
+    sfreq: float = Field(default=128.0, gt=0)
+    width: int = Field(default=256, ge=1)
 
 
-class LibraryEncoder(nn.Module):
-    """One of braindecode's encoders on windows of a corpus.
+class LibraryEncoder(Placed):
+    """(B, C, T) -> (B, 1, D). Reads what the front end gives: whitened EEG.
 
-    Args:
-        kind: cbramod, labram, eegpt or reve.
-        channels: names of the real channels of a window, first to last. Repeated ones that fill a corpus up to 128 are left out.
-        sfreq: of the windows, Hz; they are brought to the rate the architecture was made for.
-        window: samples of a window.
-        weights: file or hub id for braindecode's `from_pretrained`; None for random weights.
+    Raises:
+        UsageError: braindecode is not installed, or has no such network. ModelError: the network cannot read such windows.
     """
 
-    def __init__(self, kind: str, channels: Sequence[str], sfreq: float, window: int = 512, weights: str | None = None) -> None:
+    Config = LibraryConfig
+    gradient_checkpointing = False
+
+    def __init__(self, config: LibraryConfig) -> None:
         super().__init__()
-        if kind not in KINDS:
-            raise UsageError(f"there is no encoder {kind!r}{suggest(kind, KINDS)}", f"choose one of: {', '.join(KINDS)}")
+        self.config = config
+        kind = network_class(config.model)
         try:
-            models = importlib.import_module("braindecode.models")
-        except ImportError:
-            raise UsageError("braindecode is not installed", "pip install 'eeg-dreamdiff[encoders]'") from None
-        self.kind, self.channels, self.window = KINDS[kind], tuple(channels), window
-        self.samples = round(window / sfreq * self.kind.rate) // self.kind.patch * self.kind.patch
-        self.used = round(self.samples * sfreq / self.kind.rate)  # samples of a window that fill whole patches
-        if self.samples == 0:
-            needed = self.kind.patch / self.kind.rate
-            raise ModelError(
-                f"{kind} needs {needed:g} s for one patch, a window has {window / sfreq:g} s",
-                "build the corpus with longer windows",
+            self.network: nn.Module = kind(
+                n_chans=config.channels, n_times=config.window, n_outputs=config.width, sfreq=config.sfreq
             )
-        maker = getattr(models, self.kind.name)
-        shape = {"n_chans": len(channels), "n_times": self.samples, "n_outputs": 2, "sfreq": self.kind.rate}
-        self.model = maker.from_pretrained(weights, **shape) if weights else maker(**shape)
-        self._extra = {"ch_names": [name.upper() for name in channels]} if self.kind.wants_names else {}
-        self.model.eval()
-        with torch.no_grad():
-            self._example = self(torch.zeros(1, len(channels), window)).shape
-        self.model.train()
+            self.network.eval()
+            with torch.no_grad():
+                self._width = int(self(torch.zeros(1, config.channels, config.window)).shape[2])
+        except Exception as error:  # each network checks its input in its own way
+            reason = str(error).strip().splitlines()
+            raise ModelError(
+                f"{config.model} of braindecode cannot read {config.channels} channels and {config.window} samples at "
+                f"{config.sfreq:g} Hz ({reason[0][:160] if reason else type(error).__name__})",
+                "set front.seconds (and front.start) to a longer stretch, or use --encoder conv",
+            ) from None
+        self.network.train()
 
     @property
     def tokens(self) -> int:
-        """Tokens that `forward` returns."""
-        return int(self._example[1])
+        """One: the network's output."""
+        return 1
 
     @property
     def width(self) -> int:
-        """Size of each token."""
-        return int(self._example[2])
+        """Size of it."""
+        return self._width
 
     def forward(self, eeg_BCT: Tensor, scale_B: Tensor | None = None) -> Tensor:
-        """(B, C, T) uV -> (B, L, D); channels beyond the named ones are ignored, and so is `scale_B`."""
-        if eeg_BCT.ndim != 3 or eeg_BCT.shape[1] < len(self.channels) or eeg_BCT.shape[2] != self.window:
-            raise ModelError(
-                f"EEG of shape {tuple(eeg_BCT.shape)} does not fit {len(self.channels)} channels and {self.window} samples",
-                "give windows of the length and montage this encoder was made for",
-            )
-        signal_BCT = eeg_BCT[:, : len(self.channels), : self.used] / self.kind.unit
-        signal_BCT = F.interpolate(signal_BCT, size=self.samples, mode="linear", align_corners=False)
-        features = self.model(signal_BCT, return_features=True, **self._extra)["features"]
-        return features.reshape(features.shape[0], -1, features.shape[-1])
+        """(B, C, T) -> (B, 1, D)."""
+        return self.network(eeg_BCT).flatten(1)[:, None]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors."""
+        content = {"architecture": "LibraryEncoder", "version": 1, "encoder": self.config.model_dump()}
+        save_folder(Path(folder), content, self.state_dict())
+
+
+def network_class(name: str) -> Any:
+    """A class of `braindecode.models`.
+
+    Raises:
+        UsageError: braindecode is not installed, or has no network of that name that can be built for any windows.
+    """
+    try:
+        models = importlib.import_module("braindecode.models")
+    except ImportError:
+        raise UsageError(f"--encoder braindecode:{name}: braindecode is not installed", INSTALL) from None
+    known = {
+        key: value for key, value in vars(models).items()
+        if inspect.isclass(value) and issubclass(value, nn.Module) and set(inspect.signature(value).parameters) >= NEEDED
+    }  # fmt: skip
+    if name not in known:
+        raise UsageError(
+            f"braindecode has no network {name!r} for windows of any shape{suggest(name, known)}",
+            f"use one of: {', '.join(sorted(known))}",
+        )
+    return known[name]

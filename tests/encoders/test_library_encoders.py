@@ -1,57 +1,98 @@
-"""Other people's encoders behind our interface."""
+"""braindecode's networks as encoders of aligned models. The wiring is tested on a stand-in; the last test needs braindecode itself."""
 
 from __future__ import annotations
 
 import importlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
-pytest.importorskip("braindecode")
+sys.path.insert(0, str(Path(__file__).parents[1] / "alignment"))
+from tiny_alignment import make_pairs, small_config
 
-from dreamdiff.encoders.library import LibraryEncoder
+from dreamdiff.alignment.model import AlignedEncoder
+from dreamdiff.alignment.prepare import align
+from dreamdiff.encoders.library import LibraryConfig, LibraryEncoder
+from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import ModelError, UsageError
 
-NAMES = ["Fz", "Cz", "Pz", "Oz"]
+
+class Plain(nn.Module):
+    """A network with braindecode's signature, which wants at least 20 samples."""
+
+    def __init__(self, n_chans=None, n_times=None, n_outputs=None, sfreq=None, drop=0.0):
+        super().__init__()
+        if n_times < 20:
+            raise ValueError(f"n_times={n_times} is too short\nfor four pools")
+        self.rate = sfreq
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(n_chans * n_times, n_outputs))
+
+    def forward(self, x):
+        return self.net(x)
 
 
-def test_cbramod_takes_corpus_windows_and_gives_tokens() -> None:
-    """512 samples at 160 Hz are 3.2 s: three patches of a second, for each real channel; repeated channels are left out."""
-    encoder = LibraryEncoder("cbramod", NAMES, sfreq=160.0).eval()
-    eeg_BCT = torch.randn(2, 4, 512).repeat(1, 32, 1)
+class Fixed(nn.Module):
+    """One that is built for windows of its own."""
 
-    tokens_BLD = encoder(eeg_BCT)
-
-    assert tokens_BLD.shape == (2, encoder.tokens, encoder.width) == (2, 4 * 3, 200)
-    other_BCT = eeg_BCT.clone()
-    other_BCT[:, 4:] += 100
-    torch.testing.assert_close(encoder(other_BCT), tokens_BLD, atol=0, rtol=0)
+    def __init__(self, montage):
+        super().__init__()
 
 
-def test_resampling_keeps_the_time_scale() -> None:
-    """A 10 Hz rhythm must reach the model as 10 Hz at 200 Hz sampling."""
-    encoder = LibraryEncoder("cbramod", NAMES, sfreq=160.0)
-    seen = []
-    encoder.model.forward = lambda x, return_features: (seen.append(x), {"features": x})[1]
-
-    encoder(torch.sin(2 * torch.pi * 10 * torch.arange(512) / 160).repeat(1, 4, 1))
-
-    spectrum = torch.fft.rfft(seen[0][0, 0]).abs()
-    assert int(spectrum.argmax()) == 10 * 600 // 200
+@pytest.fixture
+def stand_in(monkeypatch):
+    right = importlib.import_module
+    models = SimpleNamespace(Plain=Plain, Fixed=Fixed)
+    monkeypatch.setattr(importlib, "import_module", lambda name: models if name == "braindecode.models" else right(name))
 
 
-def test_what_does_not_fit_is_refused(monkeypatch) -> None:
-    """Unknown name, too short a window, another shape, braindecode missing."""
-    with pytest.raises(UsageError, match="no encoder 'cbramud'; did you mean 'cbramod'"):
-        LibraryEncoder("cbramud", NAMES, 160.0)
-    with pytest.raises(ModelError, match=r"needs 1 s for one patch, a window has 0.512 s"):
-        LibraryEncoder("cbramod", NAMES, 1000.0)
-    with pytest.raises(ModelError, match=r"\(2, 3, 512\) does not fit 4 channels and 512 samples"):
-        LibraryEncoder("cbramod", NAMES, 160.0)(torch.zeros(2, 3, 512))
+def test_a_run_learns_and_reads_back_as_it_was(stand_in, tmp_path):
+    """Its configuration says network, shape and rate, so that the folder is enough."""
+    pairs, target = make_pairs(tmp_path)
+    config = small_config("loop.epochs=6")
 
+    align(pairs, tmp_path / "run", config, encoder="braindecode:Plain", targets=[target])
+
+    model = AlignedEncoder.from_pretrained(tmp_path / "run")
+    assert model.config.encoder["model"] == "Plain" and model.encoder.network.rate == model.config.front.rate
+    store = Pairs.open(pairs)
+    test = store.split()["test"]
+    vectors = model.encode(store.eeg(test), [store.subjects[p] for p in store.person[test]])
+    away = torch.cdist(vectors, vectors) + 1e9 * torch.eye(len(test))
+    same = torch.from_numpy(store.labels[test])[away.argmin(1)] == torch.from_numpy(store.labels[test])
+    assert same.float().mean() > 0.6  # of four classes: vectors of a class lie together
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_read(stand_in, tmp_path):
+    with pytest.raises(UsageError, match=r"no network 'Plane' .*did you mean 'Plain'"):
+        align("nowhere", tmp_path, encoder="braindecode:Plane")
+    with pytest.raises(UsageError, match="no network 'Fixed'"):
+        align("nowhere", tmp_path, encoder="braindecode:Fixed")
+    with pytest.raises(ModelError, match=r"Plain of braindecode cannot read 4 channels and 10 samples at 64 Hz \(n_times=10"):
+        LibraryEncoder(LibraryConfig(model="Plain", channels=4, window=10, sfreq=64))
+
+
+def test_without_braindecode_the_cure_is_named(monkeypatch, tmp_path):
     def missing(name: str):
         raise ImportError(name)
 
-    monkeypatch.setattr(importlib, "import_module", missing)
-    with pytest.raises(UsageError, match="braindecode is not installed"):
-        LibraryEncoder("cbramod", NAMES, 160.0)
+    monkeypatch.setattr("dreamdiff.encoders.library.importlib.import_module", missing)
+    with pytest.raises(UsageError, match="braindecode is not installed") as refused:
+        align("nowhere", tmp_path, encoder="braindecode:EEGNet")
+    assert refused.value.fix == "pip install 'eeg-dreamdiff[encoders]'"
+
+
+@pytest.mark.parametrize("name", ["EEGNet", "ShallowFBCSPNet"])
+def test_braindecodes_own_networks_read_what_the_front_end_gives(name):
+    """0.6 s at 128 Hz of 128 channels; a network in evaluation gives the same for a trial in any batch."""
+    pytest.importorskip("braindecode")
+    encoder = LibraryEncoder(LibraryConfig(model=name, width=32)).eval()
+    eeg_BCT = torch.randn(3, 128, 76)
+
+    tokens_BLD = encoder(eeg_BCT)
+
+    assert tokens_BLD.shape == (3, encoder.tokens, encoder.width) == (3, 1, 32)
+    torch.testing.assert_close(encoder(eeg_BCT[1:2]), tokens_BLD[1:2], atol=1e-5, rtol=1e-5)
