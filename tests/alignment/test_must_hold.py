@@ -12,6 +12,7 @@ from dreamdiff.alignment.prepare import align
 from dreamdiff.alignment.unlabelled import pretrain_on_pairs
 from dreamdiff.certificates.records import Certificate, paired_interval
 from dreamdiff.evaluation.retrieve import RetrieveConfig, retrieve
+from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
 from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.simulate import simulate
 from eegprep.settings import resolve
@@ -46,21 +47,35 @@ def test_single_trials_reach_nine_tenths_of_whitened_ridge(parts, tmp_path, kind
     assert found.difference("as it is", "encoder zeroed")[0] > 0
 
 
-@pytest.mark.slow
-def test_pre_training_helps_where_there_are_two_labels_a_category(parts, tmp_path):
-    """Two draws of labels, paired over test trials, whole pictures resampled."""
-    pairs, msm = parts
+def gain_of_pre_training(pairs: Path, msm: Path, folder: Path) -> tuple[float, float]:
+    """95 % interval of pre-trained minus from scratch at two labels a category: two draws of labels, paired over test trials, whole
+    pictures resampled."""
     differences, groups = [], []
     for seed in (0, 1):
         few = ("labels=2", f"labels_seed={seed}")
         hits = []
         for encoder in (f"msm:{msm}", "random:tiny"):
-            run = tmp_path / f"{encoder[:3]}{seed}"
+            run = folder / f"{encoder[:3]}{seed}"
             found = certified(pairs, run, encoder, *few, preset="few-labels")
             hits.append((found["as it is"].predicted["category"] == found.truth["category"]).astype(float))
         differences.append(hits[0] - hits[1])
         groups.append(found.groups["category"])
+    return paired_interval(np.concatenate(differences), np.concatenate(groups), 0)
 
-    low, _ = paired_interval(np.concatenate(differences), np.concatenate(groups), 0)
 
+@pytest.mark.slow
+def test_pre_training_helps_where_there_are_two_labels_a_category(parts, tmp_path):
+    low, _ = gain_of_pre_training(*parts, tmp_path)
     assert low > 0
+
+
+@pytest.mark.slow
+def test_the_gain_is_gone_when_pre_training_learns_nothing(parts, tmp_path):
+    """The mutation of the claim above: the same run, stopped after its first step."""
+    pairs, _ = parts
+    stopped = resolve(PretrainConfig, presets=PRETRAIN_PRESETS, preset="trials", assignments=["loop.max_steps=1"])
+    pretrain_on_pairs(pairs, tmp_path / "stopped", stopped)
+
+    low, _ = gain_of_pre_training(pairs, tmp_path / "stopped", tmp_path)
+
+    assert low <= 0
