@@ -1,7 +1,9 @@
-"""Alignment on simulated pairs: seconds and memory to 0.9 of the final accuracy, and what few labels give with and without pre-training.
+"""Alignment on simulated pairs: seconds and memory to 0.9 of the final accuracy.
 
-    python benchmarks/align.py                    both parts; pairs and pre-trained encoder are made in a temporary folder
-    python benchmarks/align.py speed labels --pairs PAIRS --msm RUN --seeds 3 --json FILE
+    python benchmarks/align.py                    pairs and pre-trained encoder are made in a temporary folder
+    python benchmarks/align.py --pairs PAIRS --msm RUN --json FILE
+
+`few_labels.py` beside it measures what few labels give with and without pre-training.
 
 Pairs are those of `pairs simulate --sources linear --snr -6 --people 2 --trials 20` (the 0.1 kind) unless given. Accuracy: 40-way, nearest mean
 direction of a category's training pictures, test trials only; test trials take no part in anything else. Seconds are from opened
@@ -28,13 +30,12 @@ from torch import nn
 
 from dreamdiff.alignment.config import ALIGN_PRESETS, AlignConfig, FrontChoice
 from dreamdiff.alignment.data import front_config, front_end_of, person_numbers
-from dreamdiff.alignment.prepare import few_labels, prepare
+from dreamdiff.alignment.prepare import prepare
 from dreamdiff.alignment.targets import load_target
 from dreamdiff.alignment.unlabelled import pretrain_on_pairs
 from dreamdiff.certificates.aligned import PictureVectors
 from dreamdiff.certificates.closed_form import ridge_vectors
 from dreamdiff.certificates.judging import CATEGORY, VectorJudge
-from dreamdiff.certificates.records import paired_interval
 from dreamdiff.encoders.frontend import FrontEnd, trial_covariance
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.simulation.config import SimulateConfig
@@ -48,8 +49,8 @@ SYSTEMS = ("ridge", "ridge, whitened", "conv", "scratch", "msm", "plain PyTorch"
 class Bench:
     """Pairs, their picture vectors, and the judge."""
 
-    def __init__(self, pairs: str, target: str = "embedded") -> None:
-        self.store = Pairs.open(pairs)
+    def __init__(self, pairs: str | Pairs, target: str = "embedded") -> None:
+        self.store = pairs if isinstance(pairs, Pairs) else Pairs.open(pairs)
         parts = self.store.split()
         self.train, self.test = parts["train"], parts["test"]
         self.pictures = PictureVectors.of(self.store, load_target(target), self.train, self.test)
@@ -62,7 +63,7 @@ class Bench:
 
 
 def learned(
-    bench: Bench, encoder: str, msm: str, *assignments: str, preset: str = "default"
+    bench: Bench, encoder: str, msm: str, *assignments: str, preset: str = "default", curve_too: bool = True
 ) -> tuple[np.ndarray, list[tuple[float, float]], float]:
     """Hits at the end, (seconds, accuracy) after each epoch, and seconds in all; judging takes no part in the seconds."""
     source = {"conv": "conv", "scratch": "random:tiny", "msm": f"msm:{msm}"}[encoder]
@@ -86,7 +87,7 @@ def learned(
             judged += time.perf_counter() - at
             return {}
 
-        task.validate = validate  # type: ignore[method-assign]
+        task.validate = validate if curve_too else lambda device: {}  # type: ignore[method-assign]
         fit(task, config.loop, config.optim, Path(folder) / "run")
         seconds = time.perf_counter() - began - judged
         hits = bench.hits(task.model.encode(bench.store.eeg(bench.test), names).numpy())
@@ -197,40 +198,11 @@ def speed(pairs: str, msm: str) -> list[dict[str, Any]]:
     return rows
 
 
-def labels(pairs: str, msm: str, seeds: int, counts: tuple[int, ...]) -> list[dict[str, Any]]:
-    """n labelled trials a category and person: ridge, from scratch, pre-trained, convolution; difference of pre-trained to scratch, paired."""
-    bench = Bench(pairs)
-    rows = []
-    groups = np.tile(bench.store.image[bench.test], seeds)
-    print(f"{'n':>3s}  ridge, whitened  scratch  msm    conv   msm - scratch [95 % over pictures, {seeds} seeds]")
-    for n in counts:
-        found: dict[str, list[np.ndarray]] = {name: [] for name in ("ridge, whitened", "scratch", "msm", "conv")}
-        for seed in range(seeds):
-            chosen = few_labels(bench.store, bench.train, n, seed)
-            found["ridge, whitened"].append(closed_form(bench, True, chosen)[0])
-            for name in ("scratch", "msm", "conv"):
-                # as many steps for few labels as for some more: fewer than 10 trials a category are seen 20 times, others 12
-                options = (f"labels={n}", f"labels_seed={seed}", f"loop.seed={2022 + seed}")
-                found[name].append(learned(bench, name, msm, *options, preset="few-labels" if n < 10 else "default")[0])
-        mean = {name: float(np.mean(values)) for name, values in found.items()}
-        difference = np.concatenate(found["msm"]).astype(float) - np.concatenate(found["scratch"]).astype(float)
-        low, high = paired_interval(difference, groups, 0)
-        rows.append({"n": n, "seeds": seeds, **mean, "difference": float(difference.mean()), "low": low, "high": high})
-        print(
-            f"{n:3d}  {mean['ridge, whitened']:15.1%} {mean['scratch']:8.1%} {mean['msm']:6.1%} {mean['conv']:6.1%}"
-            f"   {difference.mean():+.1%} [{low:+.1%}, {high:+.1%}]", flush=True,
-        )  # fmt: skip
-    return rows
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="speed, labels; both when left out")
     parser.add_argument("--pairs")
     parser.add_argument("--msm")
     parser.add_argument("--one", choices=SYSTEMS)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--counts", default="1,2,5,10")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.one:
@@ -246,11 +218,7 @@ def main() -> None:
             pretrain_on_pairs(pairs, msm)
             print(f"masked pre-training on the training trials, without labels: {time.perf_counter() - began:.0f} s")
         print(f"{pairs}; {os.cpu_count()} processors, {torch.get_num_threads()} threads")
-        found: dict[str, Any] = {}
-        if "speed" in args.parts or not args.parts:
-            found["speed"] = speed(pairs, msm)
-        if "labels" in args.parts or not args.parts:
-            found["labels"] = labels(pairs, msm, args.seeds, tuple(int(n) for n in args.counts.split(",")))
+        found = {"speed": speed(pairs, msm)}
         if args.json:
             args.json.write_text(json.dumps(found, indent=1))
 
