@@ -223,7 +223,36 @@ def test_the_report_has_a_certificate_that_can_be_verified(found):
     assert set(certificate.truth) <= {IMAGES, VECTORS}
     checked = check_report(out)
     assert checked.hashes == ("model", "pairs", "images")
-    assert checked.accuracies > len(REQUIRED)
+    in_certificate = sum(len(row.predicted) for row in certificate.rows)
+    assert checked.accuracies == in_certificate + len(report.figures())
+    assert {name.split("/")[0] for name in report.figures()} >= {"baselines", "generation_controls", "decoders"}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("baselines", 0, "measurements", 0),
+        ("controls", "decoders", 0, "measurement"),
+        ("generation_controls", 0, "measurements", 0),
+    ],
+)
+def test_an_accuracy_beside_the_model_cannot_be_changed_either(found, tmp_path, place):
+    """A baseline made worse or a control made better says as much as a result made better."""
+    from dreamdiff.certificates.check import check_report
+
+    out, _ = found
+    content = json.loads((out / "report.json").read_text())
+    stated = content
+    for key in place:
+        stated = stated[key]
+    assert stated["unit"] == "share"
+    stated["high"] = 1.5
+    for name in ("report.json", "predictions.npz"):
+        (tmp_path / name).write_bytes((out / name).read_bytes())
+    (tmp_path / "report.json").write_text(json.dumps(content))
+
+    with pytest.raises(DataError, match=r"high is 1\.5, the predictions give"):
+        check_report(tmp_path)
 
 
 def test_another_split_than_in_training_is_warned_of(tmp_path):

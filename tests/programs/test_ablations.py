@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tiny_evaluation import tiny_pairs, tiny_parts
 
+from dreamdiff.certificates.check import check_report
 from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder, parameter_count
 from dreamdiff.finetuning.config import FinetuneConfig
@@ -18,7 +19,7 @@ from dreamdiff.programs import ablations as a
 from dreamdiff.programs import tables as a_tables
 from dreamdiff.programs.ablate_config import ABLATE_PRESETS
 from dreamdiff.programs.label_input import label_pairs
-from eegprep.errors import UsageError
+from eegprep.errors import DataError, UsageError
 from eegprep.settings import resolve
 
 # facts of the paper, Table 2: row, pre-training, CLIP, mask ratio, tuned, parameters, accuracy
@@ -125,6 +126,16 @@ def test_rows_run_resume_and_are_tabled(tmp_path, monkeypatch):
     text = (tmp_path / "table2.md").read_text()
     assert "| 2 | no | no | - | E + A | 18.3 M | " in text and " 3.7 | " in text and "Floor of 50-way-top-1" in text
     assert json.loads((tmp_path / "table2.json").read_text())["rows"] == table
+    checked = check_report(tmp_path)
+    assert checked.hashes == ("model", "pairs", "images")
+    assert [line.split(":")[0] for line in checked.sentence.splitlines()] == ["2", "14"]
+    whole = (tmp_path / "table2.json").read_text()
+    content = json.loads(whole)
+    content["rows"][0]["measured"][a_tables.ACCURACY]["value"] = 0.9
+    (tmp_path / "table2.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"row 2, .*: the table does not say what the report of the row says"):
+        check_report(tmp_path)
+    (tmp_path / "table2.json").write_text(whole)
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a finished row was run again")
@@ -177,6 +188,14 @@ def test_table1_runs_both_forms_of_brain2image_on_the_same_trials(tmp_path):
     psnr = next(row for row in table if row["metric"] == "PSNR")
     assert {psnr[s]["n"] for s in ("DreamDiffusion", "Brain2Image-VAE", "Brain2Image-GAN")} == {4}
     assert re.search(r"\| IS \| 5.06 \| 28.54 \| \S", (tmp_path / "table1.md").read_text())
+    before = check_report(tmp_path).accuracies
+    content = json.loads((tmp_path / "table1.json").read_text())
+    shares = [m for m in content["systems"]["Brain2Image-VAE"] if m["unit"] == "share"]
+    assert shares and before > 2 * len(shares)
+    shares[0]["value"] += 0.1
+    (tmp_path / "table1.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"Brain2Image-VAE, .*: value is"):
+        check_report(tmp_path)
 
 
 def touch(out: str, name: str, plain: dict) -> None:
