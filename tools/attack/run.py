@@ -136,7 +136,7 @@ def _all(work: Path, given: argparse.Namespace, jobs: list[Job], end: float, boo
             wait()
         left = sum(FILE_WEIGHT if "files" in of else len(of) for _, of in jobs[number:])
         seconds = (end - time.monotonic()) * given.workers / left
-        if seconds <= 0:
+        if seconds <= 0 and not given.quick:  # which makes one attack at least on everything that it has chosen
             failed.append(f"{item.name}: the time was over")
             continue
         print(f"{datetime.now(UTC):%H:%M:%S} {', '.join(counts)}: {item.name}", file=sys.stderr, flush=True)
