@@ -41,6 +41,7 @@ QUICK = {
     "targets_eegprep": {"kills": 8, "errors": 16, "flips": 20},
     "targets_dreamdiff": {"kills": 4, "errors": 8, "flips": 20},
 }
+LEAST = {"kills": 500, "errors": 200, "flips": 500, "files": 200}  # of a full campaign; a kill is a signal that was sent
 FILE_WEIGHT = 0.05  # time of one hostile file, relative to all attacks of a kind on one target
 BEGIN, END = "<!-- outcomes: written by tools/attack/run.py -->", "<!-- end of outcomes -->"
 
@@ -172,11 +173,16 @@ def _write(path: Path, entries: list[journal.Entry], seed: int) -> None:
     text = path.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    signals = sum(entry.signals for entry in entries)
+    counts = {"kills": sum(entry.signals for entry in entries)}
+    counts |= {kind: journal.total(entries, kind) for kind in ("errors", "flips", "files")}
     sums = (
-        f"{signals} kills and interrupts in {journal.total(entries, 'kills')} rounds, {journal.total(entries, 'errors')} injected errors, "
-        f"{journal.total(entries, 'flips')} flipped bits and damaged files, {journal.total(entries, 'files')} hostile files"
+        f"{counts['kills']} kills and interrupts in {journal.total(entries, 'kills')} tries, {counts['errors']} injected errors, "
+        f"{counts['flips']} flipped bits and damaged files, {counts['files']} hostile files"
     )
+    if any(counts[kind] < least for kind, least in LEAST.items()):
+        sums += ". This campaign was stopped before its end: a full one makes at least " + ", ".join(
+            f"{least} {kind}" for kind, least in LEAST.items()
+        )
     day = datetime.now(UTC).date().isoformat()
     path.write_text(f"{before}{BEGIN}\n{day}, seed {seed}: {sums}.\n\n{journal.table(entries)}\n{END}{after}", encoding="utf-8")
 
