@@ -118,12 +118,11 @@ class Conditioner(Placed):
             )
         tokens_BLD = self.dim_mapper(self.channel_mapper(latent_BLD))
         clip_BD = self.clip_head(latent_BLD if self.config.clip_from == "latent" else tokens_BLD) if self.clip_head else None
+        image_BD: Tensor | None = None
         if self.linear is not None and self.bridge is not None and clip_BD is not None and eeg_BCT is not None:
             clip_BD = clip_BD + self.linear(eeg_BCT)
             tokens_BLD = tokens_BLD + self.bridge(clip_BD)
             image_BD = self.bridge.direction(clip_BD)
-        else:
-            image_BD = None
         logits_BK = self.classifier(clip_BD) if self.classifier is not None and clip_BD is not None else None
         return Context(tokens_BLD, clip_BD, self.time_vector(tokens_BLD), logits_BK, self._read(image_BD, len(tokens_BLD)))
 

@@ -105,11 +105,12 @@ class Evaluation:
     def figures(self) -> dict[str, Measurement]:
         """Every share outside the certificate, under the name that `certificates.check.stated_figures` gives it."""
         named = {m.name: m for m in self.measurements}
-        for section, systems in (("baselines", self.baselines), ("generation_controls", self.generation)):
-            for system in systems:
-                named |= {f"{section}/{system.name}/{m.name}": m for m in system.measurements}
+        for baseline in self.baselines:
+            named |= {f"baselines/{baseline.name}/{m.name}": m for m in baseline.measurements}
+        for control in self.generation:
+            named |= {f"generation_controls/{control.name}/{m.name}": m for m in control.measurements}
         if self.controls is not None:
-            named |= {f"decoders/{control.name}": control.measurement for control in self.controls.controls}
+            named |= {f"decoders/{decoder.name}": decoder.measurement for decoder in self.controls.controls}
             named |= {f"time_distance/{part.near:g}-{part.far:g}": part.measurement for part in self.controls.distances}
         return {name: m for name, m in named.items() if m.unit == "share"}
 
