@@ -41,7 +41,7 @@ embedded-model: .venv/.test-ready
 	$(BIN)/python -m tools.embedded_model.train
 
 benchmarks: .venv/.bench-ready
-	for script in $(filter-out benchmarks/motor_imagery%.py benchmarks/%_stores.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/motor_imagery%.py benchmarks/%_stores.py benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
 clean:
 	rm -rf build dist demo site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -100,10 +100,11 @@ def progress(title: str) -> Iterator[Progress]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[message]}"), console=Console(stderr=True),
     ) as bar:  # fmt: skip
-        task = bar.add_task(title, total=None, message="")
+        task, pace = bar.add_task(title, total=None, message=""), Pace()
 
         def update(done: int, total: int, message: str) -> None:
-            bar.update(task, completed=done, total=total or None, message=message)
+            rate, _ = pace(done, total)
+            bar.update(task, completed=done, total=total or None, message=f"{message} {rate}".strip())
 
         yield update
 
@@ -112,10 +113,33 @@ class _PlainProgress:
     """At most a line every two seconds, and always the last."""
 
     def __init__(self, title: str) -> None:
-        self.title, self.last = title, 0.0
+        self.title, self.last, self.pace = title, 0.0, Pace()
 
     def __call__(self, done: int, total: int, message: str) -> None:
-        now = time.monotonic()
+        now, (rate, left) = time.monotonic(), self.pace(done, total)
         if now - self.last >= 2.0 or done == total:
             self.last = now
-            note(f"{self.title}: {done}/{total} {message}".rstrip())
+            facts = ", ".join(part for part in (rate, left) if part)
+            note(f"{self.title}: {done}/{total} {message}{f' ({facts})' if facts else ''}".rstrip())
+
+
+class Pace:
+    """How many a second are done, and how long the rest takes; of the present piece of work, which a smaller `done` or another `total` ends."""
+
+    def __init__(self) -> None:
+        self.total, self.first, self.done, self.began = 0, 0, -1, 0.0
+
+    def __call__(self, done: int, total: int) -> tuple[str, str]:
+        """("3.2/s", "about 4 min left"); empty while that is not known."""
+        now = time.monotonic()
+        if total != self.total or done < self.done:
+            self.total, self.first, self.began = total, done, now
+        self.done = done
+        spent, made = now - self.began, done - self.first
+        if spent < 1.0 or made < 1:
+            return "", ""
+        rate = made / spent
+        left = (total - done) / rate
+        text = f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate >= 0.1 else f"{1 / rate:.0f} s each"
+        unit = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min" if left < 5400 else f"{left / 3600:.1f} h"
+        return text, f"about {unit} left" if 0 < done < total else ""

@@ -101,8 +101,10 @@ def place_of(module: torch.nn.Module) -> tuple[torch.device, torch.dtype]:
 
 def send(values: torch.Tensor, device: torch.device, dtype: torch.dtype | None = None) -> torch.Tensor:
     """`values` on `device`; a copy to a GPU goes through pinned memory and does not wait."""
-    if device.type == "cuda" and values.device.type == "cpu":
-        values = values.pin_memory() if not values.is_pinned() else values
+    import torch
+
+    if device.type == "cuda" and values.device.type == "cpu" and torch.cuda.is_available():
+        values = values if values.is_pinned() else values.pin_memory()
         return values.to(device, dtype, non_blocking=True)
     return values.to(device, dtype)
 

@@ -38,6 +38,9 @@ def msm(
     device: DeviceOption = None,
     precision: TrainingPrecision = None,
     strict_rate: Annotated[bool, typer.Option("--strict-rate", help="Refuse a corpus of several sampling rates")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the run would take (memory, time), then stop; nothing is written")
+    ] = False,
 ) -> None:
     """Pre-train an encoder by masked signal modelling. Run again to resume.
 
@@ -61,6 +64,8 @@ def msm(
         from eegprep.corpus.rates import corpus_rates, several_rates
         from eegprep.corpus.reader import Corpus
 
+        if is_pairs(store) and dry_run:
+            raise typer.BadParameter("--dry-run plans runs on a corpus; pairs are cut into one first")
         if is_pairs(store):
             from dreamdiff.alignment.unlabelled import windows_of_pairs
 
@@ -73,6 +78,13 @@ def msm(
             kept = list(corpus_rates(corpus.take(split_corpus(corpus, settings.data)[0])))
             listed = " and ".join(f"{rate:g}" for rate in kept)
             _output.note(f"{sentence}; trained on {listed} Hz, the model's own rate is {kept[0]:g} Hz")
+        if dry_run:
+            from dreamdiff.pretraining.memory import needs
+
+            typer.echo(f"memory: {needs(settings)}")
+            return
+    elif dry_run:
+        raise typer.BadParameter(f"--dry-run is not offered for --preset {preset}")
 
     from dreamdiff.pretraining.positions_task import POSITIONS_PRESETS, PositionsPretrainConfig, pretrain_positions
     from dreamdiff.pretraining.pretrain import against_guess, has_learned, pretrain

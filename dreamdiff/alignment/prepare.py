@@ -18,7 +18,7 @@ from dreamdiff.alignment.model import AlignedConfig, AlignedEncoder, ExternalTok
 from dreamdiff.alignment.targets import image_vectors, load_target
 from dreamdiff.alignment.task import AlignTask
 from dreamdiff.alignment.tuning import choose_what_trains
-from dreamdiff.devices import choose_device
+from dreamdiff.devices import choose_device, resolved_precision
 from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.encoder import encoder_preset
 from dreamdiff.encoders.frontend import FrontEndConfig
@@ -97,6 +97,7 @@ def prepare(
         torch.manual_seed(mix(config.loop.seed, "new layers"))
         model = AlignedEncoder(shape, start.build(section, front.channels, front.window))
         choose_what_trains(model, "frozen" if start.external is not None else config.tune, config.lora_rank)
+    model.to(choose_device(config.loop.device))
     fit_front(model.front, store, parts["train"])
     if config.labels is not None:
         parts = {**parts, "train": few_labels(store, parts["train"], config.labels, config.labels_seed)}
@@ -126,9 +127,11 @@ def load_vectors(
     if not targets or len(set(targets)) < len(targets):
         raise UsageError(f"--target is given as {list(targets)}", "name at least one target, each of them once")
     root = Path(config.cache) if config.cache else default_cache(pairs.path, out)
+    device = choose_device(config.loop.device)
+    precision = resolved_precision(config.loop.precision, device)
     spaces, vectors, remarks = [], [], []
     for name in targets:
-        target = load_target(name, device=choose_device(config.loop.device), offline=offline)
+        target = load_target(name, device=device, precision=precision, offline=offline)
         found = image_vectors(pairs, numbers, target, root, progress)
         spaces.append(target.space(found.shape[1]))
         vectors.append(torch.from_numpy(found))

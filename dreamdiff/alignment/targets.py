@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ import torch
 from PIL import Image
 
 from dreamdiff.alignment.model import TargetSpace
-from dreamdiff.diffusion.clip import load_clip
+from dreamdiff.devices import fitting_batch, mixed
+from dreamdiff.diffusion.clip import BYTES_OF_IMAGE, load_clip
 from dreamdiff.metrics.judges import load_classifier
-from dreamdiff.pairs.image_cache import cached_rows, shared_cache
+from dreamdiff.pairs.encoding import read_each, shared_rows
+from dreamdiff.pairs.image_cache import shared_cache
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.untrusted.arrays import load_npz
 from eegprep.errors import CheckpointError, DataError, ModelError
@@ -42,7 +44,8 @@ class ImageTarget:
     """A frozen image encoder.
 
     compute: images (uint8 RGB, any sizes) and their hashes -> (M, D) float32. fingerprint: weights and preprocessing; two that are
-    equal give equal vectors. cached: whether computing is worth keeping.
+    equal give equal vectors. cached: whether computing is worth keeping. batch: images at a time, as the device
+    allows. cache_key: of kept vectors, where they are not computed in fp32.
     """
 
     name: str
@@ -50,18 +53,32 @@ class ImageTarget:
     compute: Callable[[Images, Sequence[str]], np.ndarray]
     remarks: tuple[str, ...] = ()
     cached: bool = True
+    batch: int = 16
+    cache_key: str = ""
 
     def space(self, width: int) -> TargetSpace:
         """What a model stores about it."""
         return TargetSpace(name=self.name, fingerprint=self.fingerprint, width=width)
 
 
-def load_target(name: str, *, device: torch.device | str = "cpu", offline: bool = False) -> ImageTarget:
-    """Load a target by name, on a device.
+def load_target(name: str, *, device: torch.device | str = "cpu", precision: str = "fp32", offline: bool = False) -> ImageTarget:
+    """Load a target by name, on a device; vectors of another precision than fp32 are kept apart in caches.
 
     Raises:
         ModelError: an unknown name, missing weights, or a download that `offline` forbids.
     """
+    found = _load(name, device, offline)
+    if precision == "fp32" or not found.cached:
+        return found
+
+    def compute(images: Images, digests: Sequence[str]) -> np.ndarray:
+        with mixed(precision, torch.device(device)):
+            return found.compute(images, digests)
+
+    return replace(found, compute=compute, cache_key=f"{found.fingerprint}/{precision}")
+
+
+def _load(name: str, device: torch.device | str, offline: bool) -> ImageTarget:
     kind, _, rest = name.partition(":")
     if name == "embedded" or kind == "clip":
         return _clip(name, rest or "embedded", device, offline)
@@ -84,11 +101,14 @@ def image_vectors(
 
     def compute(chosen: Sequence[int]) -> np.ndarray:
         rows = [int(row) for row in chosen]
-        return target.compute([pairs.load_images([numbers[row]])[0] for row in rows], [digests[row] for row in rows])
+        return target.compute(read_each(pairs, [numbers[row] for row in rows]), [digests[row] for row in rows])
 
     if not target.cached:
         return target.compute([], digests)
-    rows = cached_rows(root, "vectors", target.fingerprint, digests, compute, progress=progress, also=shared_cache(pairs.path))
+    key = hashlib.sha256(target.cache_key.encode()).hexdigest() if target.cache_key else target.fingerprint
+    rows = shared_rows(
+        root, "vectors", key, digests, compute, batch=target.batch, progress=progress, also=shared_cache(pairs.path)
+    )
     return rows.read(np.arange(len(numbers)))
 
 
@@ -97,8 +117,9 @@ def _clip(name: str, source: str, device: torch.device | str, offline: bool) -> 
     clip.model.to(device)
     fingerprint = hashlib.sha256(f"{clip.fingerprint}/unnormalised".encode()).hexdigest()
     return ImageTarget(
-        name, fingerprint, lambda images, _: clip.encode_images(images, normalise=False).numpy(), tuple(clip.remarks)
-    )
+        name, fingerprint, lambda images, _: clip.encode_images(images, normalise=False).numpy(), tuple(clip.remarks),
+        batch=_batch(device),
+    )  # fmt: skip
 
 
 def _lite0(name: str, device: torch.device | str) -> ImageTarget:
@@ -107,7 +128,13 @@ def _lite0(name: str, device: torch.device | str) -> ImageTarget:
     network.head.to(device)
     files = tuple(f"{file}: SHA-256 {digest}" for file, digest in network.files.items())
     fingerprint = _digest({"kind": name, "files": sorted(network.files.values())})
-    return ImageTarget(name, fingerprint, lambda images, _: _each_size(images, lambda x: network.read(x).features_ND), files)
+    return ImageTarget(
+        name,
+        fingerprint,
+        lambda images, _: _each_size(images, lambda x: network.read(x).features_ND),
+        files,
+        batch=_batch(device),
+    )
 
 
 def _timm(name: str, rest: str, device: torch.device | str, offline: bool) -> ImageTarget:
@@ -139,7 +166,7 @@ def _timm(name: str, rest: str, device: torch.device | str, offline: bool) -> Im
         pixels = torch.stack([transform(Image.fromarray(image)) for image in images])
         return network(pixels.to(device)).flatten(1).float().cpu().numpy()
 
-    return ImageTarget(name, _digest({"timm": architecture, "weights": weights, "data": plain}), compute)
+    return ImageTarget(name, _digest({"timm": architecture, "weights": weights, "data": plain}), compute, batch=_batch(device))
 
 
 def _folder(name: str, folder: Path, device: torch.device | str) -> ImageTarget:
@@ -175,7 +202,9 @@ def _folder(name: str, folder: Path, device: torch.device | str) -> ImageTarget:
         return out.last_hidden_state[:, 0].float().cpu().numpy()
 
     content = json.loads(json.dumps(preprocessing, default=str))
-    return ImageTarget(name, _digest({"model": config.model_type, "weights": weights, "preprocess": content}), compute)
+    return ImageTarget(
+        name, _digest({"model": config.model_type, "weights": weights, "preprocess": content}), compute, batch=_batch(device)
+    )
 
 
 def _vectors(name: str, file: Path) -> ImageTarget:
@@ -205,6 +234,10 @@ def _vectors(name: str, file: Path) -> ImageTarget:
         return vectors[[row[digest] for digest in wanted]]
 
     return ImageTarget(name, sha256_file(file), compute, cached=False)
+
+
+def _batch(device: torch.device | str) -> int:
+    return fitting_batch(torch.device(device), BYTES_OF_IMAGE, least=16, most=512)
 
 
 def _each_size(images: Images, read: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

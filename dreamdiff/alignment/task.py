@@ -23,6 +23,7 @@ from dreamdiff.alignment.losses import contrastive_loss, cosine_loss, error_loss
 from dreamdiff.alignment.model import AlignedEncoder, Head
 from dreamdiff.alignment.tuning import merge_lora
 from dreamdiff.encoders.weights import CONFIG_FILE
+from dreamdiff.pretraining.pretrain import rolled
 from dreamdiff.training.best import best_file, keep_if_best, load_trained
 from dreamdiff.training.optim import ParameterGroup
 from dreamdiff.training.shuffled import ShuffledBatches
@@ -158,10 +159,7 @@ def shifted(eeg_BCW: Tensor, most: int, draw: Draw) -> Tensor:
     """Each trial moved in time by up to `most` samples, round the ends; the trials themselves when `most` is 0."""
     if not most:
         return eeg_BCW
-    shift_B = draw.integers("shift", 2 * most + 1).to(eeg_BCW.device) - most
-    samples = eeg_BCW.shape[2]
-    index_BW = (torch.arange(samples, device=eeg_BCW.device)[None] - shift_B[:, None]) % samples
-    return eeg_BCW.gather(2, index_BW[:, None].expand_as(eeg_BCW))
+    return rolled(eeg_BCW, draw.integers("shift", 2 * most + 1) - most)
 
 
 def _restored_cosine(head: Head, z_BD: Tensor, vector_BD: Tensor) -> Tensor:

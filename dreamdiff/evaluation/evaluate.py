@@ -175,11 +175,11 @@ def read_images(folder: Path, numbers: Array, making: GenerateConfig, size: int)
     return out
 
 
-def eeg_vectors(pipeline: DreamDiffusionPipeline, store: Pairs, chosen: Ints, batch: int = 32) -> Array | None:
+def eeg_vectors(pipeline: DreamDiffusionPipeline, store: Pairs, chosen: Ints) -> Array | None:
     """(N, D): h(y) of the trials, or None without a CLIP head."""
     if clip_width(pipeline) is None:
         return None
-    parts = []
+    parts, batch = [], 32 if pipeline.device.type == "cpu" else 256
     for start in range(0, len(chosen), batch):
         vectors = pipeline.encode(store.eeg(chosen[start : start + batch])).clip_BD
         assert vectors is not None

@@ -146,7 +146,14 @@ FINETUNE_PRESETS: dict[str, Mapping[str, Any]] = {
     "encoder-only": {"what": {"trains": "none"}},
     "no-clip": {"losses": {"w_clip": 0.0}},
     "attention-only": {"what": {"train_encoder": False}, "losses": {"w_clip": 0.0}},
-    # for one graphics card of 24 GB: adapters, half precision, activations made again
+    # one card of 24 GB: `paper` with activations made again. One of 12 GB: keys and values only, the same 25 trials a step in five batches
+    "24gb": {"what": {"gradient_checkpointing": True}},
+    "12gb": {
+        "data": {"batch_size": 5},
+        "what": {"trains": "kv", "gradient_checkpointing": True},
+        "loop": {"accumulation": 5},
+    },
+    # adapters
     "lora": {"what": {"trains": "lora", "gradient_checkpointing": True}, "optim": {"lr": 1e-4}},
     "kv": {"what": {"trains": "kv"}},
     # ours: minutes on two cores with the embedded model. The linear start does most of the decoding, so that the little training

@@ -10,8 +10,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dreamdiff.devices import choose_device, resolved_precision
 from dreamdiff.diffusion.adapters import without_adapter
 from dreamdiff.finetuning.config import FinetuneConfig
+from dreamdiff.finetuning.step import Shapes, finetune_memory
+from dreamdiff.memory import OVERHEAD, sentence
 from dreamdiff.pairs.image_cache import PlannedRows
 from dreamdiff.pretraining.size import duration, speed
 
@@ -34,7 +37,8 @@ class Planned(Protocol):
 @dataclass(frozen=True)
 class FinetunePlan:
     """images: to encode. cached: encoded by an earlier run. cache_bytes, run_bytes: on disk. memory_bytes: of weights, gradients,
-    optimiser and one batch of activations. encode_minutes, train_minutes: on `device`, estimated from operations."""
+    optimiser and one batch of activations, counted on fake tensors; gpu_bytes: the same on a GPU in bf16. needs: both in words.
+    encode_minutes, train_minutes: on `device`, estimated from operations."""
 
     images: int
     cached: int
@@ -45,13 +49,16 @@ class FinetunePlan:
     encode_minutes: float
     train_minutes: float
     device: str
+    gpu_bytes: int = 0
+    needs: str = ""
 
     def lines(self) -> list[str]:
         """For people."""
         work = f" ({_size(self.cache_bytes)} to write, about {duration(60 * self.encode_minutes)})" if self.images else ""
         return [
             f"images to encode: {self.images} new, {self.cached} cached{work}",
-            f"training: {self.steps:,} steps, about {duration(60 * self.train_minutes)} on {self.device}; needs about {_size(self.memory_bytes)} of memory",
+            f"training: {self.steps:,} steps, about {duration(60 * self.train_minutes)} on {self.device}",
+            f"memory: {self.needs}",
             f"run folder: about {_size(self.run_bytes)}",
         ]
 
@@ -69,7 +76,7 @@ def finetune_plan(task: Planned, planned: Sequence[PlannedRows]) -> FinetunePlan
     rate, device = speed(config.loop.device)
     encode = sum(rows.new for rows in planned if rows.kind == "latents") * _vae_operations(vae, task.image_size) / rate / 60
     with without_adapter(unet):  # the copy is made from the configuration, which knows no adapter
-        per_trial, activations = _unet_operations(unet, side)
+        per_trial = _unet_operations(unet, side)
     batches = max(1, -(-len(data.parts["train"]) // config.data.batch_size))
     steps = max(1, round(batches * config.loop.epochs / config.loop.accumulation))
     if config.loop.max_steps is not None:
@@ -79,18 +86,41 @@ def finetune_plan(task: Planned, planned: Sequence[PlannedRows]) -> FinetunePlan
         if config.losses.w_sd
         else 0.0
     )
-    kept = activations * (0.2 if config.what.gradient_checkpointing else 1.0) * config.data.batch_size
+    here = choose_device(config.loop.device)
+    shapes = _shapes(task, side)
+    with without_adapter(unet):
+        memory = finetune_memory(config, shapes, resolved_precision(config.loop.precision, here), device=here.type)
+        on_gpu = memory if here.type == "cuda" else finetune_memory(config, shapes, "bf16")
+    needs = sentence(memory.total, here)
+    if here.type != "cuda":
+        needs += f" (on a GPU in bf16 about {(on_gpu.total + OVERHEAD) / 1e9:.1f} GB)"
     return FinetunePlan(
         images=max((rows.new for rows in planned), default=0),
         cached=min((rows.cached for rows in planned), default=0),
         cache_bytes=sum(rows.bytes_new for rows in planned),
         run_bytes=int(weights + 3 * 3 * 4 * trained),
-        memory_bytes=int(weights + 3 * 4 * trained + kept),
+        memory_bytes=int(memory.total),
         steps=steps,
         encode_minutes=encode,
         train_minutes=train,
         device=device,
+        gpu_bytes=int(on_gpu.total),
+        needs=needs,
     )
+
+
+def _shapes(task: Planned, side: int) -> Shapes:
+    """The parts of the task without their weights."""
+    trained, data = task.module, task.data
+    conditioner = trained.conditioner.config
+    return Shapes(
+        lambda: type(trained.encoder)(trained.encoder.config), lambda: _from_config(trained.unet), data.pairs.eeg_shape, side,
+        conditioner.clip_width, conditioner.classes, conditioner.captions,
+    )  # fmt: skip
+
+
+def _from_config(network: nn.Module) -> nn.Module:
+    return cast(nn.Module, cast(Any, type(network)).from_config(cast(Any, network).config))
 
 
 def _vae_operations(vae: nn.Module, pixels: int) -> float:
@@ -100,32 +130,21 @@ def _vae_operations(vae: nn.Module, pixels: int) -> float:
     return float(counter.get_total_flops())
 
 
-def _unet_operations(unet: nn.Module, side: int) -> tuple[float, float]:
-    """Operations of one forward pass of one image, and bytes of the activations that a backward pass needs."""
+def _unet_operations(unet: nn.Module, side: int) -> float:
+    """Operations of one forward pass of one image."""
     copy = _without_memory(unet)
     config = cast(Any, unet).config
-    held = 0
-
-    def count(module: nn.Module, inputs: object, output: object) -> None:
-        nonlocal held
-        if isinstance(output, torch.Tensor) and not list(module.children()):
-            held += output.numel() * 4
-
-    hooks = [module.register_forward_hook(count) for module in copy.modules()]
     state = torch.empty(1, int(config.in_channels), side, side, device="meta")
     text = torch.empty(1, 77, int(config.cross_attention_dim), device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         cast(Any, copy)(state, torch.zeros(1, dtype=torch.long, device="meta"), encoder_hidden_states=text)
-    for hook in hooks:
-        hook.remove()
-    return float(counter.get_total_flops()), float(held)
+    return float(counter.get_total_flops())
 
 
 def _without_memory(module: nn.Module) -> nn.Module:
     """The same network from its configuration, on the meta device: shapes without values."""
     with torch.device("meta"):
-        kind = cast(Any, type(module))
-        return cast(nn.Module, kind.from_config(cast(Any, module).config))
+        return _from_config(module)
 
 
 def _size(count: int) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from dreamdiff.alignment.model import fronted_encoder, is_aligned
-from dreamdiff.diffusion.clip import ClipTarget, load_clip
+from dreamdiff.devices import choose_device, fitting_batch, mixed, place_of, resolved_precision
+from dreamdiff.diffusion.clip import BYTES_OF_IMAGE, ClipTarget, load_clip
 from dreamdiff.diffusion.stable_diffusion import StableDiffusion, load_stable_diffusion, vae_factor
 from dreamdiff.eeg_input import CapConfig, signal_of
 from dreamdiff.encoders.encoder import EEGEncoder
@@ -22,7 +23,8 @@ from dreamdiff.finetuning.data import TrainingData, image_moments
 from dreamdiff.finetuning.linear_start import Texts, adapter_for
 from dreamdiff.finetuning.plan import finetune_plan
 from dreamdiff.finetuning.task import FinetuneTask, learned_settings
-from dreamdiff.pairs.image_cache import CachedRows, PlannedRows, cached_rows, default_cache, planned_rows, shared_cache
+from dreamdiff.pairs.encoding import read_each, shared_rows
+from dreamdiff.pairs.image_cache import CachedRows, PlannedRows, default_cache, planned_rows, shared_cache
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.loop import fit
 from dreamdiff.training.task import FitResult
@@ -30,6 +32,8 @@ from eegprep.errors import ModelError
 from eegprep.folders import require_free
 from eegprep.provenance import sha256_file
 from eegprep.recording import ProgressCallback
+
+VAE_BYTES_OF_PIXEL = 3000  # activations of Stable Diffusion's encoder in fp32, with room
 
 
 def finetune(
@@ -94,8 +98,10 @@ def prepare(
     row[numbers] = np.arange(len(numbers))
     remarks: list[str] = list(compared)
     clip_vectors, clip_key, texts, adapter = None, "none", None, None
+    device = choose_device(config.loop.device)
+    precision = resolved_precision(config.loop.precision, device)
     if wants_clip(config):
-        target = load_clip(clip, offline=offline)
+        target = load_clip(clip, offline=offline).to(device, precision)
         remarks += target.remarks
         clip_vectors, clip_key = _clip_vectors(store, numbers, target, root, progress, dry_run), target.fingerprint
         if config.start.linear_start:
@@ -111,7 +117,7 @@ def prepare(
         raise ModelError(
             f"images of {size} pixels do not fit a VAE that divides by {vae_factor(model.vae)}", "set image_size to a multiple"
         )
-    moments = _moments(store, numbers, model, size, root, progress, dry_run)
+    moments = _moments(store, numbers, model, size, root, progress, dry_run, device, precision)
     identity = {
         "config": learned_settings(config.model_dump(mode="json")),
         "pairs": store.fingerprint, "pairs_content": store.content_sha256, "encoder": _encoder_identity(encoder), "sd": model.fingerprint, "clip": clip_key,
@@ -209,36 +215,39 @@ def _clip_vectors(
     pairs: Pairs, numbers: np.ndarray, clip: ClipTarget, root: Path, progress: ProgressCallback | None, dry_run: bool
 ) -> CachedRows | PlannedRows:
     def compute(chosen: Sequence[int]) -> np.ndarray:
-        return clip.encode_images([pairs.load_images([numbers[row]])[0] for row in chosen]).numpy()
+        return clip.encode_images(read_each(pairs, [numbers[row] for row in chosen])).numpy()
 
     digests = [pairs.image_sha256[number] for number in numbers]
     if dry_run:
         return planned_rows(root, "clip", clip.fingerprint, digests, (clip.width,))
-    return cached_rows(root, "clip", clip.fingerprint, digests, compute, progress=progress, also=shared_cache(pairs.path))
+    batch = fitting_batch(place_of(clip.model)[0], BYTES_OF_IMAGE, least=16, most=512)
+    also = shared_cache(pairs.path)
+    return shared_rows(root, "clip", clip.fingerprint, digests, compute, batch=batch, progress=progress, also=also)
 
 
 def _moments(
     pairs: Pairs, numbers: np.ndarray, model: StableDiffusion, size: int, root: Path, progress: ProgressCallback | None,
-    dry_run: bool,
+    dry_run: bool, device: torch.device, precision: str,
 ) -> CachedRows | PlannedRows:  # fmt: skip
+    precision = "fp32" if precision == "fp16" else precision  # the VAE of Stable Diffusion overflows in fp16
+
     @torch.no_grad()
     def compute(chosen: Sequence[int]) -> np.ndarray:
-        return image_moments(model.vae, pairs.load_images(numbers[np.asarray(chosen)], size=size)).numpy()
+        with mixed(precision, device):
+            return image_moments(model.vae, pairs.load_images(numbers[np.asarray(chosen)], size=size)).numpy()
 
     vae_files = {name: digest for name, digest in model.files.items() if name.startswith("vae/")} or model.files
-    key = f"{'-'.join(digest[:12] for digest in vae_files.values())}-{size}"
+    key = f"{'-'.join(digest[:12] for digest in vae_files.values())}-{size}" + ("" if precision == "fp32" else f"-{precision}")
     digests = [pairs.image_sha256[number] for number in numbers]
     if dry_run:
         side = size // vae_factor(model.vae)
         shape = (2 * int(model.vae.config.latent_channels), side, side)
         return planned_rows(root, "latents", hashlib.sha256(key.encode()).hexdigest(), digests, shape)
-    return cached_rows(
-        root,
-        "latents",
-        hashlib.sha256(key.encode()).hexdigest(),
-        digests,
-        compute,
-        batch=4,
-        progress=progress,
+    model.vae.to(device)
+    batch = fitting_batch(device, VAE_BYTES_OF_PIXEL * size**2, least=4, most=64)
+    rows = shared_rows(
+        root, "latents", hashlib.sha256(key.encode()).hexdigest(), digests, compute, batch=batch, progress=progress,
         also=shared_cache(pairs.path),
-    )
+    )  # fmt: skip
+    model.vae.to("cpu")  # training needs the latents only
+    return rows

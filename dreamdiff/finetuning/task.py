@@ -15,30 +15,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dreamdiff.devices import place_of, send
-from dreamdiff.diffusion.adapters import ImageAdapter, freeze_adapter
-from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig, condition
-from dreamdiff.diffusion.noise import NoiseSchedule, diffusion_loss, make_scheduler
+from dreamdiff.devices import choose_device, mixed, place_of, send
+from dreamdiff.diffusion.adapters import ImageAdapter
+from dreamdiff.diffusion.conditioner import Conditioner, condition
+from dreamdiff.diffusion.noise import NoiseSchedule, make_scheduler
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, check_fit
 from dreamdiff.diffusion.pipeline_folder import FOLDER
 from dreamdiff.diffusion.stable_diffusion import StableDiffusion
-from dreamdiff.diffusion.trainable import accept_time_branch, choose_trainable, merge_lora
+from dreamdiff.diffusion.trainable import accept_time_branch, merge_lora
 from dreamdiff.eeg_input import SignalConfig, signal_of
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.finetuning.config import FinetuneConfig
-from dreamdiff.finetuning.data import PairStream, TrainingData, draw_latents
-from dreamdiff.finetuning.linear_start import Texts, clip_loss, contrastive_loss, linear_start, words_of
+from dreamdiff.finetuning.data import PairStream, TrainingData
+from dreamdiff.finetuning.linear_start import Texts, linear_start, words_of
 from dreamdiff.finetuning.plan import FinetunePlan
-from dreamdiff.finetuning.trained import Trained, trainable_table
+from dreamdiff.finetuning.step import choose_what_trains, conditioner_config, losses_of
+from dreamdiff.finetuning.trained import FrozenHalf, Trained, trainable_table
 from dreamdiff.origin import caption_strip, generator_licence, generator_name, picture_origin, portable, write_png
 from dreamdiff.rates import shares
 from dreamdiff.training.best import best_file, keep_if_best, load_trained
+from dreamdiff.training.machine import precision_for
 from dreamdiff.training.optim import ParameterGroup
 from dreamdiff.training.task import Batch, Draw, Task, mix
 from eegprep.corpus.rates import count_rates
 from eegprep.settings import current_form
-
-CONTEXT_TOKENS = 77  # what Stable Diffusion 1.x was trained with
 
 
 def learned_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -46,7 +46,7 @@ def learned_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
     free = {
         "data": {"cache"},
         "validation": {"preview_trials"},
-        "loop": {"checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "tracker"},
+        "loop": {"checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "tracker", "device", "shard_optimizer"},
         "start": set() if config.get("start", {}).get("linear_start") else {"adapter"},
     }
     return {
@@ -79,20 +79,12 @@ class FinetuneTask(Task[Trained]):
         self.run_dir, self._identity = run_dir, identity
         self.schedule = NoiseSchedule.of(model.scheduler)
         unet = cast(Any, model.unet)
-        wanted = ConditionerConfig(
-            tokens_in=encoder.tokens,
-            width_in=encoder.width,
-            tokens_out=CONTEXT_TOKENS,
-            context_width=model.context_width,
-            clip_width=data.clip_vectors.row_shape[0] if data.clip_vectors is not None else 0,
-            clip_from=config.what.clip_from,
-            time_width=int(unet.config.block_out_channels[0]) * 4 if config.what.time_branch else 0,
-            classes=len(data.pairs.classes) if config.losses.w_class else 0,
-            linear_channels=encoder.config.channels if texts is not None else 0,
-            linear_bins=config.start.linear_bins,
+        wanted = conditioner_config(
+            config, encoder, unet, clip_width=data.clip_vectors.row_shape[0] if data.clip_vectors is not None else 0,
+            classes=len(data.pairs.classes),
             captions=0 if texts is None else len(texts.vectors_KD) if adapter is None else len(words_of(adapter, texts).keys_KD),
             adapter={} if adapter is None else {name: tuple(value.shape) for name, value in adapter.tensors.items()},
-        )
+        )  # fmt: skip
         if config.what.time_branch:
             accept_time_branch(unet)
         if adapter is not None:
@@ -100,7 +92,12 @@ class FinetuneTask(Task[Trained]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(config.loop.seed, "new layers"))
             self.module = Trained(encoder, Conditioner(wanted), unet)
-            self._freeze()
+            choose_what_trains(self.module, config)
+            cast(Any, model.vae).requires_grad_(False).eval()
+        self.frozen = FrozenHalf()
+        if not dry_run:
+            self.module.to(choose_device(config.loop.device))
+            self.frozen.halve(unet, precision_for(config.loop))
         check_fit(unet, model.vae, encoder, self.module.conditioner)
         if config.start.context_std is not None and not dry_run:
             self._calibrate(config.start.context_std)
@@ -110,30 +107,21 @@ class FinetuneTask(Task[Trained]):
             unet.enable_gradient_checkpointing()
             encoder.gradient_checkpointing = True
 
+    @property
+    def scaling_factor(self) -> float:
+        """Of the VAE's latents."""
+        return float(self.model.vae.config.scaling_factor)
+
     def compile(self) -> None:
         trained = self.module
+        if place_of(trained.encoder)[0].type == "cuda":
+            self._losses = torch.compile(self._losses)  # type: ignore[method-assign]  # one graph, see tests/finetuning/test_devices.py
+            return
         for block in trained.encoder.blocks:
             block.compile()
         cast(
             Any, trained.unet
         ).compile_repeated_blocks()  # its transformer blocks: compiling the layers around them saves almost nothing
-
-    # --- what trains
-
-    def _freeze(self) -> None:
-        """Everything first, then what is chosen."""
-        trained, config = self.module, self.config
-        trained.requires_grad_(False)
-        cast(Any, self.model.vae).requires_grad_(False).eval()
-        choose_trainable(trained.unet, config.what.trains, config.what.lora_rank)
-        freeze_adapter(trained.unet)
-        if config.what.train_encoder:
-            trained.encoder.requires_grad_(True)
-            for name, parameter in trained.encoder.named_parameters():
-                if name.rpartition(".")[2] == "cls_token":
-                    parameter.requires_grad_(False)  # not used outside pre-training
-        trained.conditioner.requires_grad_(True)
-        trained.conditioner.null_LD.requires_grad_(config.losses.guidance_dropout > 0)
 
     def _calibrate(self, std: float) -> None:
         trained = self.module
@@ -180,36 +168,22 @@ class FinetuneTask(Task[Trained]):
 
     def step(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
         """All losses of one batch; noise, time step and dropped EEG are functions of the trial and the epoch."""
-        config, trained = self.config, self.module
-        context = condition(trained.encoder, trained.conditioner, batch["eeg"])
-        losses: dict[str, Tensor] = {}
-        if context.clip_BD is not None and "clip" in batch:
-            losses["clip"] = clip_loss(context.clip_BD, batch["clip"])
-            if config.losses.w_contrastive:
-                losses["contrastive"] = contrastive_loss(context.clip_BD, batch["clip"], batch["image"])
-        if context.logits_BK is not None:
-            losses["class"] = F.cross_entropy(context.logits_BK.float(), batch["label"])
-        if config.losses.w_sd:
-            if config.losses.guidance_dropout:
-                context = trained.conditioner.drop(context, draw.uniform("guidance") < config.losses.guidance_dropout)
+        return self._losses({name: value for name, value in batch.items() if name != "index"}, self._random(batch, draw))
+
+    def _random(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
+        """All random numbers of a step, drawn outside of what is compiled."""
+        config, random = self.config.losses, {}
+        if config.w_sd:
             shape = (batch["moments"].shape[1] // 2, *batch["moments"].shape[2:])
-            clean_BCHW = draw_latents(
-                batch["moments"], draw.normal("latent", *shape), float(self.model.vae.config.scaling_factor)
-            )
-            schedule = self._schedule(clean_BCHW.device)
-            losses["sd"] = diffusion_loss(
-                trained.unet, schedule, clean_BCHW, context.tokens_BLD, draw.normal("noise", *shape),
-                draw.integers("step", len(schedule)), time_BD=context.time_BD, image_BD=context.image_BD,
-                min_snr_gamma=config.losses.min_snr_gamma,
-            )  # fmt: skip
-        weights = {
-            "sd": config.losses.w_sd,
-            "clip": config.losses.w_clip,
-            "contrastive": config.losses.w_contrastive,
-            "class": config.losses.w_class,
-        }
-        total = sum((weights[name] * value for name, value in losses.items()), torch.zeros((), device=batch["eeg"].device))
-        return {"loss": total, **losses}
+            random = {"latent": draw.normal("latent", *shape), "noise": draw.normal("noise", *shape),
+                      "step": draw.integers("step", len(self.schedule))}  # fmt: skip
+            if config.guidance_dropout:
+                random["dropped"] = draw.uniform("guidance") < config.guidance_dropout
+        return random
+
+    def _losses(self, batch: Batch, random: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        schedule = self._schedule(batch["eeg"].device)
+        return losses_of(self.module, self.config, schedule, self.scaling_factor, batch, random)
 
     def _schedule(self, device: torch.device) -> NoiseSchedule:
         if self.schedule.alpha_bar_S.device != device:
@@ -229,7 +203,7 @@ class FinetuneTask(Task[Trained]):
         hits = 0.0
         for start in range(0, len(positions), self.config.data.batch_size):
             chosen = positions[start : start + self.config.data.batch_size]
-            batch = {name: value.to(device) for name, value in self.data.batch(chosen).items()}
+            batch = {name: send(value, device) for name, value in self.data.batch(chosen).items()}
             losses = self.step(batch, Draw(self.config.loop.seed, -1, batch["index"], device))
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(chosen)
@@ -281,14 +255,22 @@ class FinetuneTask(Task[Trained]):
         pipe = self.pipeline()
         pipe.set_progress_bar_config(disable=True)
         vae = cast(Any, self.model.vae)
+        home = place_of(vae)[0]
         vae.to(device)
         generators = [torch.Generator().manual_seed(int(p)) for p in positions]
-        made = cast(
-            Any,
-            pipe(
-                self.data.pairs.eeg(positions), num_inference_steps=10, guidance_scale=1.0, generator=generators, output_type="np"
-            ),
-        ).images
+        precision = precision_for(self.config.loop)
+        with mixed("bf16" if precision == "bf16" else "fp32", device):
+            made = cast(
+                Any,
+                pipe(
+                    self.data.pairs.eeg(positions),
+                    num_inference_steps=10,
+                    guidance_scale=1.0,
+                    generator=generators,
+                    output_type="np",
+                ),
+            ).images
+        vae.to(home)  # training needs no VAE, and its room on the card
         seen = self.data.pairs.images(positions, size=self.image_size)
         rows = [np.concatenate([a, (b * 255).round().astype(np.uint8)], axis=1) for a, b in zip(seen, made, strict=True)]
         pairs = self.data.pairs
@@ -336,6 +318,7 @@ class FinetuneTask(Task[Trained]):
         best = best_file(run_dir)
         if self.config.validation.select != "last" and best.is_file():
             load_trained(self.module, best)
+        self.frozen.restore(self.module.unet)
         pipe = self.pipeline()
         if self.config.what.trains == "lora":
             pipe.unet = copy.deepcopy(pipe.unet)  # the run may go on; its adapters stay apart

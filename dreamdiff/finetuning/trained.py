@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from dreamdiff.diffusion.conditioner import Conditioner
 from dreamdiff.encoders.encoder import EEGEncoder
@@ -16,6 +17,33 @@ class Trained(nn.Module):
     def __init__(self, encoder: EEGEncoder, conditioner: Conditioner, unet: nn.Module) -> None:
         super().__init__()
         self.encoder, self.conditioner, self.unet = encoder, conditioner, unet
+
+
+class FrozenHalf:
+    """The frozen matrices of a network in half precision while it trains: half the memory, and what autocast would make of them anyway.
+
+    What they were stays on the CPU, and is what a finished model is saved with.
+    """
+
+    def __init__(self) -> None:
+        self._whole: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def halve(self, module: nn.Module, precision: str) -> None:
+        """Frozen parameters of two and more dimensions to `precision` (bf16 or fp16; nothing under another)."""
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        for name, parameter in module.named_parameters() if dtype is not None else ():
+            if not parameter.requires_grad and parameter.ndim > 1 and parameter.dtype == torch.float32:
+                self._whole[name] = parameter.detach().cpu()
+                parameter.data = parameter.data.to(dtype)
+
+    @torch.no_grad()
+    def restore(self, module: nn.Module) -> None:
+        """Back to what they were."""
+        for name, parameter in module.named_parameters() if self._whole else ():
+            if name in self._whole:
+                parameter.data = self._whole[name].to(parameter.device)
+        self._whole.clear()
 
 
 def trainable_table(module: nn.Module) -> list[dict[str, object]]:

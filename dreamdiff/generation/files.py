@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from dreamdiff.devices import choose_device
+from dreamdiff.devices import choose_device, used
 from dreamdiff.eeg_input import CapMatch
 from dreamdiff.generation.aligned import AlignedPipeline
 from dreamdiff.generation.config import GenerateConfig
-from dreamdiff.generation.generate import GeneratedFrom, Maker, generate, generator_for, load_maker, render
+from dreamdiff.generation.generate import GeneratedFrom, GeneratedImage, Maker, generate, generator_for, load_maker, render
 from dreamdiff.generation.trials import TrialSet, open_trials
 from dreamdiff.origin import (
     PictureOrigin,
@@ -36,6 +38,8 @@ from eegprep.sealed import is_whole, write_sealed
 from eegprep.settings import validated
 
 SIDECAR_VERSION = 2  # since then with a digest of itself
+
+WRITERS = 2  # threads
 
 SHEET_ROWS = 40  # trials on one contact sheet
 
@@ -88,11 +92,14 @@ def generate_to_folder(
     def there(job: GeneratedFrom) -> bool:
         return is_current(out, job, key, schedule)
 
-    for image in generate(pipeline, chosen, config, skip=there, progress=progress):
+    facts = used(choose_device(config.device), config.precision)
+
+    def write(image: GeneratedImage) -> None:
         content = {
             "format": "dreamdiff-image", "version": SIDECAR_VERSION, "fingerprint": key, "trial": image.trial, "seed": image.seed,
             "name": image.name, "label": image.label, "image_sha256": sha256_array(image.image),
             "batch": {"size": config.batch_size, "row": image.row, "threads": torch.get_num_threads()},
+            "computed": facts,
             "origin": {**origin.model_dump(mode="json"), "sentence": origin.sentence},
             "config": config.model_dump(mode="json") | {n: portable(v, out) for n in FOLDERS if (v := getattr(config, n))},
             "model": {"path": portable(model, out), "fingerprint": pipeline.fingerprint, "schedule": schedule},
@@ -103,6 +110,17 @@ def generate_to_folder(
         }  # fmt: skip
         write_png(out / f"{image.stem}.png", image.image, {"dreamdiff": f"{image.stem}.json", **origin.notes()})
         write_sealed(out / f"{image.stem}.json", content)  # last: an image counts when its sidecar is there
+
+    with ThreadPoolExecutor(
+        WRITERS, thread_name_prefix="images"
+    ) as pool:  # PNGs are packed and synced while the next batch is made
+        waiting: deque[Future[None]] = deque()
+        for image in generate(pipeline, chosen, config, skip=there, progress=progress):
+            waiting.append(pool.submit(write, image))
+            while len(waiting) > 4 * config.batch_size or (waiting and waiting[0].done()):
+                waiting.popleft().result()
+        for written in waiting:
+            written.result()
     return contact_sheets(out, chosen, config, origin)
 
 

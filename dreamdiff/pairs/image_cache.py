@@ -161,13 +161,14 @@ def planned_rows(root: Path, kind: str, key: str, digests: Sequence[str], row_sh
 
 def cached_rows(
     root: Path, kind: str, key: str, digests: Sequence[str], compute: Compute,
-    *, batch: int = 16, progress: ProgressCallback | None = None, also: Path | None = None,
+    *, batch: int = 16, progress: ProgressCallback | None = None, also: Path | None = None, part: str = "",
 ) -> CachedRows:  # fmt: skip
     """Rows for the images with these digests; what is missing is computed, `batch` rows (one file) at a time, and added.
 
     Args:
         root: the store; made when absent. also: another one that is only read, such as one beside pairs that cannot be written. kind: for instance "latents". key: digest of weights and preprocessing.
         digests: SHA-256 of each image, repeats allowed. compute: indices into `digests` -> rows (n, ...) float32.
+        part: name of this share of the work, where several processes add to the group at once; each share has a lock of its own.
 
     Raises:
         StoreError: no space for the rows, or something else is at `root`.
@@ -180,7 +181,9 @@ def cached_rows(
     if all(digest in others[1] for digest in digests):
         return CachedRows(others[0], [others[1][digest] for digest in digests])
     group.mkdir(parents=True, exist_ok=True)
-    with folder_lock(group, wait=-1, refused=StoreError):
+    locked = group / f".{part}" if part else group
+    locked.mkdir(exist_ok=True)
+    with folder_lock(locked, wait=-1, refused=StoreError):
         segments, where = _index(group)
         first: dict[str, int] = {}
         for index, digest in enumerate(digests):

@@ -16,7 +16,7 @@ from dreamdiff.encoders.positions import positions_preset
 from dreamdiff.encoders.weights import CONFIG_FILE
 from dreamdiff.pretraining.config import POSITIONS_NAMES, PretrainData
 from dreamdiff.pretraining.electrodes import Whitened
-from dreamdiff.pretraining.pretrain import split_corpus
+from dreamdiff.pretraining.pretrain import rolled, split_corpus
 from dreamdiff.pretraining.stream import WindowStream
 from dreamdiff.training.config import LoopConfig, OptimConfig
 from dreamdiff.training.loop import fit
@@ -91,16 +91,15 @@ class PositionsPretraining(Task):
             prefetch=data.prefetch,
         )  # fmt: skip
 
+    def host(self, batch: Batch) -> Batch:
+        """The windows whitened, with the places of their electrodes."""
+        return {"index": batch["index"], **self.windows.batch(batch["index"].numpy(), batch["eeg"])}
+
     def step(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
-        device = batch["eeg"].device
-        index_B = batch["index"].cpu().numpy()
-        made = {name: value.to(device) for name, value in self.windows.batch(index_B, batch["eeg"].cpu()).items()}
+        eeg_BCT = batch["eeg"]
         if self.config.shift:
-            shift_B = draw.integers("shift", made["eeg"].shape[-1])
-            made["eeg"] = torch.stack([window.roll(int(n), dims=-1) for window, n in zip(made["eeg"], shift_B, strict=True)])
-        output = self.model(
-            made["eeg"], made["positions"], self._noise(draw, made["eeg"]), made["channel_mask"], made["length"]
-        )  # fmt: skip
+            eeg_BCT = rolled(eeg_BCT, draw.integers("shift", eeg_BCT.shape[-1]))
+        output = self.model(eeg_BCT, batch["positions"], self._noise(draw, eeg_BCT), batch["channel_mask"], batch["length"])
         self.model.follow()
         return {"loss": output.loss, "error_hidden": output.error_hidden}
 

@@ -114,11 +114,13 @@ class Pretraining(Task[MaskedSignalModel]):
             prefetch=data.prefetch,
         )
 
+    def host(self, batch: Batch) -> Batch:
+        return batch if self.scale_train is None else {**batch, "scale": self.scale_train[batch["index"]]}
+
     def step(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
         eeg_BCT = augment(batch["eeg"], self.config.augment, draw)
         noise_BL = draw.uniform("mask", self.model.config.encoder.tokens)
-        scale_B = None if self.scale_train is None else self.scale_train[batch["index"].cpu()].to(eeg_BCT.device)
-        return {"loss": self._loss(eeg_BCT, noise=noise_BL, scale_B=scale_B)}
+        return {"loss": self._loss(eeg_BCT, noise=noise_BL, scale_B=batch.get("scale"))}
 
     def validate(self, device: torch.device) -> dict[str, float]:
         if self.valid is None:
@@ -185,11 +187,18 @@ def recording_scales(corpus: Corpus) -> Tensor:
     return scales_N
 
 
+def rolled(eeg_BCT: Tensor, shift_B: Tensor) -> Tensor:
+    """Each window moved in time by its own number of samples, round the ends; the numbers stay on the device."""
+    samples = eeg_BCT.shape[-1]
+    index_BT = (torch.arange(samples, device=eeg_BCT.device) - shift_B[:, None]) % samples
+    return eeg_BCT.gather(-1, index_BT[:, None].expand_as(eeg_BCT))
+
+
 def augment(eeg_BCT: Tensor, config: Augmentation, draw: Draw) -> Tensor:
     """Shift, reverse and amplify windows as configured; the windows themselves when all is off."""
     if config.shift:
         shift_B = draw.integers("shift", 2 * config.shift + 1) - config.shift
-        eeg_BCT = torch.stack([window.roll(int(n), dims=-1) for window, n in zip(eeg_BCT, shift_B, strict=True)])
+        eeg_BCT = rolled(eeg_BCT, shift_B)
     if config.reverse:
         back_B = draw.uniform("reverse") < config.reverse
         eeg_BCT = torch.where(back_B[:, None, None], eeg_BCT.flip(-1), eeg_BCT)

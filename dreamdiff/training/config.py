@@ -24,6 +24,9 @@ class OptimConfig(Settings):
     )
     warmup_epochs: float = Field(default=40.0, ge=0, description="Length of the rise, epochs")
     clip: float = Field(default=0.8, ge=0, description="Largest gradient norm; 0 turns clipping off")
+    eight_bit: bool = Field(
+        default=False, description="Keep AdamW's moments in 8 bits (extra `8bit`, GPU only): 6 bytes less for each trained number"
+    )
     fused: bool = Field(default=True, description="One kernel for all parameters, where PyTorch has it")
 
 
@@ -47,6 +50,11 @@ class LoopConfig(Settings):
         default="auto", description="`auto` takes a GPU where there is one; `cuda`, `cuda:1` or `mps` demands that one"
     )
     compile: bool = Field(default=False, description="Compile the model with torch.compile before the first step")
+    shard_optimizer: bool = Field(
+        default=False,
+        description="Several processes: each keeps AdamW's moments of its share of the parameters only (ZeRO, stage 1), 8 bytes less per "
+        "number and card; it does not change what is learned",
+    )
     ema: float = Field(
         default=0.0,
         ge=0,

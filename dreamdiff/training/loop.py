@@ -29,7 +29,6 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +39,29 @@ from torch import Tensor, nn
 from dreamdiff.training import checkpoint
 from dreamdiff.training import history as plots
 from dreamdiff.training.config import LoopConfig, OptimConfig
+from dreamdiff.training.feed import Clock, Feed
 from dreamdiff.training.history import HISTORY_FILE, flush_to_disk, read_history
-from dreamdiff.training.machine import StopSignal, check_compiler, make_accelerator, only_one_process, to_device
-from dreamdiff.training.optim import MovingAverage, adamw, learning_rate, set_learning_rate
-from dreamdiff.training.task import Batch, Draw, FitResult, Stream, Task, mix
+from dreamdiff.training.machine import StopSignal, check_compiler, make_accelerator, only_one_process
+from dreamdiff.training.optim import MovingAverage, adamw, learning_rate, own_part, set_learning_rate, sharded_adamw
+from dreamdiff.training.task import Batch, Draw, FitResult, Task, mix
 from eegprep import atomic
-from eegprep.errors import CheckpointError, DataError, ModelError, UsageError
+from eegprep.errors import CheckpointError, ModelError, UsageError
 from eegprep.recording import ProgressCallback
 from eegprep.settings import current_form
 
-FREE_SETTINGS = {"checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "validate_steps", "tracker", "device"}
+FREE_SETTINGS = {
+    "checkpoint_minutes",
+    "checkpoint_steps",
+    "keep_checkpoints",
+    "validate_steps",
+    "tracker",
+    "device",
+    "shard_optimizer",
+}
 
 """Settings that may change when a run is continued: none of them changes what is learned."""
+
+SKIPPED = 24  # times that fp16 may halve the scale of the loss for one step; the first scale is 2^16
 
 
 def fit(
@@ -77,35 +87,13 @@ def fit(
         ModelError: the loss is not a finite number.
     """
     accelerator = make_accelerator(config, run_dir, task.unused_parameters)
-    with only_one_process(run_dir, accelerator), StopSignal(accelerator) as stop:
+    with only_one_process(run_dir, accelerator), StopSignal() as stop:
         run = _Run(task, config, optim, run_dir, accelerator, progress or _quiet)
         try:
             return run.train(stop)
         finally:
             accelerator.end_training()
             accelerator.free_memory()
-
-
-@dataclass
-class _Clock:
-    """Where the time goes: waiting for data, and all of it, s, since the last report."""
-
-    started: float = field(default_factory=time.perf_counter)
-    waited: float = 0.0
-    samples: int = 0
-    answer: tuple[float, float] = (0.0, 0.0)
-
-    def report(self) -> tuple[float, float]:
-        """(samples per s, share of time spent waiting) over the last second or more."""
-        elapsed = time.perf_counter() - self.started
-        if elapsed > 1.0 or self.answer == (0.0, 0.0):
-            self.answer = self.samples / max(elapsed, 1e-9), self.waited / max(elapsed, 1e-9)
-            self.restart()
-        return self.answer
-
-    def restart(self) -> None:
-        """Leave out what was not training: validation, checkpoints."""
-        self.started, self.waited, self.samples = time.perf_counter(), 0.0, 0
 
 
 class _Stepper(nn.Module):
@@ -118,24 +106,6 @@ class _Stepper(nn.Module):
 
     def forward(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
         return self._step(batch, draw)
-
-
-class _Source:
-    """Batches without end. Which epoch a batch belongs to follows from how many came before it, not from the stream's state."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream, self.length = stream, max(len(stream), 1)
-        self._iterator: Iterator[Batch] | None = None
-
-    def next(self) -> Batch:
-        for _ in range(2):  # a continued run may stand at the very end of an epoch
-            if self._iterator is None:
-                self._iterator = iter(self.stream)
-            batch = next(self._iterator, None)
-            if batch is not None:
-                return batch
-            self._iterator = None
-        raise DataError("the training data gives no batch", "add data, or make data.batch_size smaller")
 
 
 class _Run:
@@ -153,9 +123,9 @@ class _Run:
         self.task, self.config, self.optim, self.run_dir = task, config, optim, run_dir
         self.accelerator, self.progress = accelerator, progress
         self.device, self.main = accelerator.device, accelerator.is_main_process
-        self.source = _Source(task.stream(accelerator.process_index, accelerator.num_processes))
+        self.feed = Feed(task.stream(accelerator.process_index, accelerator.num_processes), self.device, task.host)
         self.steps_per_epoch = math.ceil(
-            self.source.length / config.accumulation
+            self.feed.length / config.accumulation
         )  # the last step of an epoch may have fewer batches
         self.total_steps = max(1, math.ceil(config.epochs * self.steps_per_epoch))
         if config.max_steps is not None:
@@ -170,9 +140,9 @@ class _Run:
     def train(self, stop: StopSignal) -> FitResult:
         """Steps until the end, or until `stop` is asked for."""
         self._track()
-        clock, saved_at, saved_step = _Clock(), time.monotonic(), self.step
+        clock, saved_at, saved_step = Clock(), time.monotonic(), self.step
         every = self.config.validate_steps or max(math.ceil(self.steps_per_epoch), self.total_steps // 20)
-        while self.step < self.total_steps and not stop.wanted:
+        while self.step < self.total_steps and not self._agreed(stop.wanted):
             self._one_step(clock)
             last = self.step == self.total_steps
             if last or self.device.type == "cpu" or len(self.pending) >= 20:
@@ -208,11 +178,14 @@ class _Run:
             check_compiler(self.device)
             self.task.compile()
         self.average = MovingAverage(self.task.module, self.config.ema) if self.config.ema else None
-        optimizer = adamw(groups, self.optim, self.device)
-        self.stepper, self.optimizer = self.accelerator.prepare(_Stepper(self.task), optimizer)
+        self.sharded = self.config.shard_optimizer and self.accelerator.num_processes > 1
+        optimizer = sharded_adamw(groups, self.optim) if self.sharded else adamw(groups, self.optim, self.device)
+        self.stepper, self.optimizer = self.accelerator.prepare(
+            _Stepper(self.task), optimizer, device_placement=[True, not self.sharded]
+        )
         self.task.module.train()
 
-    def _one_step(self, clock: _Clock) -> None:
+    def _one_step(self, clock: Clock) -> None:
         """One optimiser step over `accumulation` batches of one epoch, or what is left of it: the step of one batch of them all.
 
         Contrastive losses are the exception: they compare the samples of a batch, and of a larger one there are more to compare.
@@ -220,15 +193,35 @@ class _Run:
         epoch = self.step / self.steps_per_epoch
         lr = learning_rate(epoch, self.total_steps / self.steps_per_epoch, self.optim)
         set_learning_rate(self.optimizer, lr)
-        logged: dict[str, Tensor] = {}
         waiting = time.perf_counter()
         first = self.step % self.steps_per_epoch * self.config.accumulation
-        batches = [self.source.next() for _ in range(min(self.config.accumulation, self.source.length - first))]
+        batches = [self.feed.next() for _ in range(min(self.config.accumulation, self.feed.length - first))]
         clock.waited += time.perf_counter() - waiting
+        clock.samples += sum(len(batch["index"]) for batch in batches) * self.accelerator.num_processes
+        for _ in range(SKIPPED):
+            logged = self._gradients(batches)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            if not self.accelerator.optimizer_step_was_skipped:
+                break  # else fp16 overflowed, the scale of the loss has been halved, and the same batch is tried again
+        else:
+            raise ModelError(
+                f"step {self.step + 1}: the gradients are not finite in fp16 at any scale of the loss ({SKIPPED} tried)",
+                "use --precision bf16 or fp32, or lower optim.lr",
+            )
+        if self.average:
+            self.average.update(self.task.module)
+        self.step += 1
+        self.pending.append((self.step, lr, logged))
+        waiting = time.perf_counter()
+        self.feed.fetch_ahead()
+        clock.waited += time.perf_counter() - waiting  # on a GPU an upper bound: it still computes the step before
+
+    def _gradients(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """Forward and backward pass of all batches of a step; the losses to log, on the device."""
+        logged: dict[str, Tensor] = {}
         samples = sum(len(batch["index"]) for batch in batches)
-        clock.samples += samples * self.accelerator.num_processes
-        for part, content in enumerate(batches):
-            batch = {name: to_device(value, self.device) for name, value in content.items()}
+        for part, batch in enumerate(batches):
             share = len(batch["index"]) / samples  # the mean over all samples of the step, as if they had come in one batch
             torch.manual_seed(mix(self.config.seed, self.step, part, self.accelerator.process_index))
             draw = Draw(self.config.seed, self.step // self.steps_per_epoch, batch["index"], self.device)
@@ -239,14 +232,9 @@ class _Run:
             for name, value in losses.items():
                 logged[name] = logged.get(name, 0) + value.detach().float() * share
         logged["gradient_norm"] = self.accelerator.clip_grad_norm_(self.parameters, self.optim.clip or math.inf)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.average:
-            self.average.update(self.task.module)
-        self.step += 1
-        self.pending.append((self.step, lr, logged))
+        return logged
 
-    def _report(self, clock: _Clock) -> None:
+    def _report(self, clock: Clock) -> None:
         """Write pending steps to the history, and tell the person."""
         if not self.pending:
             return
@@ -284,7 +272,8 @@ class _Run:
         if self.main:
             self.task.module.eval()
             with self._averaged(), torch.no_grad():
-                self.validation = self.task.validate(self.device)
+                with self.accelerator.autocast():
+                    self.validation = self.task.validate(self.device)
                 self.task.pictures(self.run_dir, self.device)
             self.task.module.train()
             if self.validation:
@@ -293,18 +282,19 @@ class _Run:
             plots.loss_curve(read_history(self.run_dir), self.run_dir / "loss.png")
         self.accelerator.wait_for_everyone()
 
-    def _save(self, clock: _Clock) -> None:
+    def _save(self, clock: Clock) -> None:
         self._report(clock)
+        moments = self._moments()
         if self.main:
             scaler = self.accelerator.scaler
             tensors = {
                 "model": checkpoint.trained_state(self.task.module),
-                "optimizer": checkpoint.optimizer_tensors(self.optimizer.optimizer, self.task.module),
+                "optimizer": moments,
             }
             if self.average:
                 tensors["average"] = self.average.state_dict()
             state = {
-                "stream": self.source.stream.state_dict(),
+                "stream": self.feed.state,
                 "scaler": scaler.state_dict() if scaler is not None else {},
                 "validation": self.validation,
                 "loss": self.loss,
@@ -314,6 +304,15 @@ class _Run:
                 self.run_dir, self.step, tensors, state, keep=self.config.keep_checkpoints, describe=self.task.describe
             )  # fmt: skip
         self.accelerator.wait_for_everyone()
+
+    def _moments(self) -> dict[str, Tensor]:
+        """The optimiser's state for a checkpoint; of sharded ones, that of all processes, on the first."""
+        own = checkpoint.optimizer_tensors(own_part(self.optimizer.optimizer), self.task.module)
+        if not self.sharded:
+            return own
+        parts: list[Any] | None = [None] * self.accelerator.num_processes if self.main else None
+        torch.distributed.gather_object({name: tensor.cpu() for name, tensor in own.items()}, parts)
+        return {name: tensor for part in parts or () for name, tensor in part.items()}
 
     def _continue(self) -> None:
         """Pick up the newest good checkpoint, or write down what this run is."""
@@ -384,13 +383,13 @@ class _Run:
         state = checkpoint.read_state(folder)
         checkpoint.load_trained_state(self.task.module, checkpoint.read_tensors(folder, "model"), folder.name)
         checkpoint.load_optimizer_tensors(
-            self.optimizer.optimizer, self.task.module, checkpoint.read_tensors(folder, "optimizer")
+            own_part(self.optimizer.optimizer), self.task.module, checkpoint.read_tensors(folder, "optimizer")
         )  # fmt: skip
         if self.average:
             self.average.load_state_dict(checkpoint.read_tensors(folder, "average"))
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.source.stream.load_state_dict(state["stream"])
+        self.feed.load_state_dict(state["stream"])
         self.step = self.resumed_from = state["step"]
         self.validation, self.loss = state["validation"], state["loss"]
 
@@ -404,11 +403,15 @@ class _Run:
     def _overdue(self, saved_at: float) -> bool:
         """Whether it's time for a checkpoint; the first process decides for all."""
         overdue = time.monotonic() - saved_at > 60 * self.config.checkpoint_minutes
+        return self._agreed(overdue and self.main)
+
+    def _agreed(self, wish: bool) -> bool:
+        """Whether any process wishes it; several ask each other every tenth step, because a GPU halts for the answer."""
         if self.accelerator.num_processes == 1:
-            return overdue
+            return wish
         if self.step % 10:
             return False
-        flag = torch.tensor([float(overdue and self.main)], device=self.device)
+        flag = torch.tensor([float(wish)], device=self.device)
         return bool(self.accelerator.reduce(flag, "sum").item())
 
     def _averaged(self) -> contextlib.AbstractContextManager[None]:

@@ -10,13 +10,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import accelerate
 import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
-from torch import Tensor
 
 from dreamdiff.devices import choose_device, resolved_precision
 from dreamdiff.training.config import LoopConfig
@@ -25,11 +23,11 @@ from eegprep.locks import folder_lock
 
 
 class StopSignal:
-    """Turns SIGTERM into a wish that the loop fulfils at the next step (one process only: several must agree)."""
+    """Turns SIGTERM into a wish that the loop fulfils at the next step; several processes agree on it every tenth step."""
 
-    def __init__(self, accelerator: accelerate.Accelerator) -> None:
+    def __init__(self) -> None:
         self.wanted = False
-        self._listen = accelerator.num_processes == 1 and threading.current_thread() is threading.main_thread()
+        self._listen = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> StopSignal:
         if self._listen:
@@ -85,11 +83,17 @@ def only_one_process(run_dir: Path, accelerator: accelerate.Accelerator) -> Iter
 
 
 def check_compiler(device: torch.device) -> None:
+    """Before the first step: what torch.compile would miss at it."""
+    if device.type == "cuda":
+        if importlib.util.find_spec("triton") is None:
+            raise UsageError(
+                "loop.compile needs Triton on a GPU, and it is not installed", "pip install triton, or set loop.compile=false"
+            )
+        if not any(shutil.which(name) for name in (os.environ.get("CC", "gcc"), "gcc", "clang", "cc")):
+            raise UsageError(
+                "loop.compile needs a C compiler on a GPU, and there is none", "install gcc, or set loop.compile=false"
+            )
     if device.type == "cpu" and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++")):
         raise UsageError(
             "loop.compile needs a C++ compiler on a CPU, and there is none", "install g++, or set loop.compile=false"
         )
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value

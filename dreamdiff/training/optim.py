@@ -8,8 +8,10 @@ from typing import Any, Required, TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from dreamdiff.training.config import OptimConfig
+from eegprep.errors import UsageError
 
 
 class ParameterGroup(TypedDict, total=False):
@@ -35,9 +37,38 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[ParameterGr
 
 def adamw(groups: Sequence[ParameterGroup], config: OptimConfig, device: torch.device) -> torch.optim.AdamW:
     """AdamW over `groups`; fused (one pass over memory per parameter) on devices that have it."""
+    if config.eight_bit:
+        return _eight_bit(groups, config, device)
     fused = config.fused and device.type in {"cpu", "cuda", "xpu", "mps"}
     used: list[Any] = [{"lr_scale": 1.0, **group} for group in groups if group["params"]]
     return torch.optim.AdamW(used, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
+
+
+def _eight_bit(groups: Sequence[ParameterGroup], config: OptimConfig, device: torch.device) -> torch.optim.AdamW:
+    """AdamW of bitsandbytes (Dettmers et al. 2022), whose moments are quantised block by block."""
+    if device.type != "cuda":
+        raise UsageError("optim.eight_bit needs a GPU, and the networks train on the CPU", "set optim.eight_bit=false")
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise UsageError(
+            "optim.eight_bit needs bitsandbytes, which is not installed", "pip install 'eeg-dreamdiff[8bit]', or set it to false"
+        ) from None
+    used = [{"lr_scale": 1.0, **group} for group in groups if group["params"]]
+    return AdamW8bit(used, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
+
+
+def sharded_adamw(groups: Sequence[ParameterGroup], config: OptimConfig) -> ZeroRedundancyOptimizer:
+    """AdamW whose moments are spread over the processes (Rajbhandari et al. 2020, stage 1): each updates its share and sends it round."""
+    used = [{"lr_scale": 1.0, **group} for group in groups if group["params"]]
+    return ZeroRedundancyOptimizer(
+        used, optimizer_class=torch.optim.AdamW, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
+    )
+
+
+def own_part(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimiser that holds moments in this process."""
+    return optimizer.optim if isinstance(optimizer, ZeroRedundancyOptimizer) else optimizer
 
 
 def learning_rate(epoch: float, epochs: float, config: OptimConfig) -> float:

@@ -9,6 +9,8 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from dreamdiff.training.task import Batch, mix
 from eegprep.errors import DataError
@@ -43,7 +45,7 @@ class ShuffledBatches:
         order = np.random.default_rng(mix(self.seed, self.epoch, "pairs")).permutation(len(self.positions))
         mine = order[self.rank :: self.world_size][: self.share]
         left = [mine[number * self.batch_size : (number + 1) * self.batch_size] for number in range(self.done, len(self))]
-        for batch in self._read_ahead(left) if self.prefetch else map(self.read, left):
+        for batch in self._read_ahead(left) if self.prefetch else map(self._pinned, left):
             self.done += 1
             yield batch
         self.epoch, self.done = self.epoch + 1, 0
@@ -51,14 +53,21 @@ class ShuffledBatches:
     def _read_ahead(self, left: Sequence[np.ndarray]) -> Iterator[Batch]:
         """`prefetch` batches are in work while one is used; an error comes out where its batch would have."""
         pool, jobs = ThreadPoolExecutor(1, thread_name_prefix="trials"), iter(left)
-        waiting = deque(pool.submit(self.read, rows) for rows in islice(jobs, self.prefetch))
+        waiting = deque(pool.submit(self._pinned, rows) for rows in islice(jobs, self.prefetch))
         try:
             while waiting:
                 ready = waiting.popleft().result()
-                waiting.extend(pool.submit(self.read, rows) for rows in islice(jobs, 1))
+                waiting.extend(pool.submit(self._pinned, rows) for rows in islice(jobs, 1))
                 yield ready
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _pinned(self, chosen: np.ndarray) -> Batch:
+        """A batch in memory that a GPU copies from without a halt."""
+        batch = self.read(chosen)
+        if not torch.cuda.is_available():
+            return batch
+        return {name: value.pin_memory() if isinstance(value, Tensor) else value for name, value in batch.items()}
 
     def state_dict(self) -> Mapping[str, Any]:
         """Epoch and batches handed out in it."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -34,32 +35,56 @@ class Stream(Protocol):
 class Draw:
     """Random numbers of one batch: a row per sample, from (seed, epoch, sample index, purpose) and nothing else.
 
-    The same sample gets the same numbers in any batch, on any process, before and after a restart.
+    The same sample gets the same numbers in any batch, on any process and device, before and after a restart. Number k of a row is
+    SplitMix64 (Steele et al. 2014) of the row's key and k, computed where the batch is: nothing is copied, and no device waits. Bits,
+    uniform numbers and integers are equal on all devices, normal ones but for the rounding of logarithm and cosine.
+
+    Args:
+        index_B: numbers of the samples. device: where the numbers are wanted; a copy of `index_B` that is there already is best.
     """
 
-    def __init__(self, seed: int, epoch: int, index_B: Tensor, device: torch.device | str = "cpu") -> None:
-        self.seed, self.epoch, self.device = seed, epoch, device
-        self.indices = [int(i) for i in index_B]
-        self.generator = torch.Generator()
+    def __init__(self, seed: int, epoch: int, index_B: Tensor | Sequence[int], device: torch.device | str = "cpu") -> None:
+        self.seed, self.epoch = seed, epoch
+        given = index_B if isinstance(index_B, Tensor) else torch.tensor(index_B, device=device)
+        self.index_B = given.to(device, torch.int64)
 
     def uniform(self, purpose: str, *shape: int) -> Tensor:
-        """(B, *shape) in [0, 1)."""
-        return self._rows(purpose, lambda: torch.rand(shape, generator=self.generator))
+        """(B, *shape) in [0, 1), multiples of 2^-24."""
+        return self._shaped((self._words(purpose, shape) >> 8).float() * 2.0**-24, shape)
 
     def normal(self, purpose: str, *shape: int) -> Tensor:
-        """(B, *shape), mean 0 and variance 1."""
-        return self._rows(purpose, lambda: torch.randn(shape, generator=self.generator))
+        """(B, *shape), mean 0 and variance 1 (Box and Muller 1958)."""
+        first, second = self._words(purpose, shape).chunk(2, dim=1)
+        radius = ((first.float() + 1) * 2.0**-32).log().mul(-2).sqrt()
+        angle = (second >> 8).float() * (2.0**-24 * 2 * math.pi)
+        return self._shaped(torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1), shape)
 
     def integers(self, purpose: str, high: int, *shape: int) -> Tensor:
-        """(B, *shape) int64 in [0, high)."""
-        return self._rows(purpose, lambda: torch.randint(high, shape, generator=self.generator))
+        """(B, *shape) int64 in [0, high), high below 2^31."""
+        return self._shaped((self._words(purpose, shape) * high) >> 32, shape)
 
-    def _rows(self, purpose: str, make: Any) -> Tensor:
-        rows = []
-        for index in self.indices:
-            self.generator.manual_seed(mix(self.seed, self.epoch, index, purpose))
-            rows.append(make())
-        return torch.stack(rows).to(self.device)
+    def _words(self, purpose: str, shape: Sequence[int]) -> Tensor:
+        """(B, 2 m) int64 in [0, 2^32), at least as many as `shape` has numbers."""
+        many = -(-math.prod(shape) // 2)
+        key_B = _scrambled(self.index_B * _GOLDEN + mix(self.seed, self.epoch, purpose))
+        count_M = torch.arange(1, many + 1, device=self.index_B.device)
+        bits_BM = _scrambled(key_B[:, None] + count_M * _GOLDEN)
+        return torch.cat([(bits_BM >> 32) & _LOW, bits_BM & _LOW], dim=1)
+
+    def _shaped(self, values: Tensor, shape: Sequence[int]) -> Tensor:
+        return values[:, : math.prod(shape)].reshape(len(values), *shape)
+
+
+_LOW = (1 << 32) - 1
+# SplitMix64's constants as signed numbers
+_GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15 - (1 << 64), 0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64)
+
+
+def _scrambled(z: Tensor) -> Tensor:
+    """SplitMix64's finalizer, int64 to int64; shifts are those of unsigned numbers."""
+    z = (z ^ ((z >> 30) & ((1 << 34) - 1))) * _FIRST
+    z = (z ^ ((z >> 27) & ((1 << 37) - 1))) * _SECOND
+    return z ^ ((z >> 31) & ((1 << 33) - 1))
 
 
 def mix(*parts: int | str) -> int:
@@ -99,6 +124,10 @@ class Task(Generic[ModuleT]):
         """Compile what is worth it, in place, before the first step (`loop.compile`)."""
         raise UsageError(f"stage {self.name!r} has nothing to compile", "set loop.compile=false")
 
+    def host(self, batch: Batch) -> Batch:
+        """What is added to a batch on the host, before it goes to the device; `index` is still there to look things up with."""
+        return batch
+
     def step(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
         """Losses of one batch, whose tensors are already on the device. `loss` is minimised, all are logged.
 
@@ -111,7 +140,8 @@ class Task(Generic[ModuleT]):
         return parameter_groups(self.module, weight_decay)
 
     def validate(self, device: torch.device) -> dict[str, float]:
-        """Numbers on held-out data: on the first process, in eval mode, without gradients, with the averaged weights if any."""
+        """Numbers on held-out data: on the first process, in eval mode, without gradients, with the averaged weights if any, in the
+        precision of training."""
         return {}
 
     def describe(self, folder: Path) -> None:

@@ -254,7 +254,7 @@ def test_precision_follows_the_device(monkeypatch) -> None:
 
 def test_what_this_machine_cannot_do_is_said_at_once(tmp_path, monkeypatch) -> None:
     """Not after an hour of loading."""
-    with pytest.raises(UsageError, match="fp16 training needs a GPU"):
+    with pytest.raises(UsageError, match="fp16 needs a GPU"):
         train(tmp_path / "a", precision="fp16")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="wandb is not installed"):
