@@ -19,7 +19,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from dreamdiff.estimators.classifier import EEGClassifier
 from dreamdiff.estimators.features import EEGFeatures
 from dreamdiff.estimators.steps import CSP, IMAGERY_BANDS, LogPower, Mirror, PersonAlignment
-from dreamdiff.whitening import riemannian_mean
+from dreamdiff.whitening import covariances, inverse_root, riemannian_mean, tangent_vectors
 from eegprep import atomic
 from eegprep.signals.channels import canonical_name
 
@@ -85,8 +85,11 @@ class Trials:
         return sorted(set(self.person_N))
 
 
-def read(folder: Path) -> Trials:
-    """All people who have the three imagery runs; read once, then from a copy beside the results."""
+CODES = {"T1": 0, "T2": 1}  # annotation -> label
+
+
+def read(folder: Path, codes: Mapping[str, int] = CODES) -> Trials:
+    """All people who have the three imagery runs; trials of the annotations in `codes`."""
     import mne
     from scipy.signal import butter, resample_poly, sosfiltfilt
 
@@ -104,7 +107,7 @@ def read(folder: Path) -> Trials:
             x = sosfiltfilt(butter(4, (4, 38), "bandpass", fs=rate, output="sos"), x - x.mean(0), axis=1)
             x = resample_poly(x, 1, 2, axis=1) if rate == 160 else resample_poly(x, 5, 8, axis=1)
             for note in raw.annotations:
-                code = {"T1": 0, "T2": 1}.get(str(note["description"]))
+                code = codes.get(str(note["description"]))
                 start = round((float(note["onset"]) + FIRST) * RATE)
                 if code is None or start < 0 or start + round((LAST - FIRST) * RATE) > x.shape[1]:
                     continue
@@ -137,16 +140,10 @@ def tangent_space(recentre: bool) -> Callable[[Trials], Callable[[np.ndarray], n
     """Logarithm of each trial's covariance, about the person's own Riemannian mean when `recentre`."""
 
     def of(trials: Trials) -> Callable[[np.ndarray], np.ndarray]:
-        from dreamdiff.whitening import covariances, inverse_root
-
         def features(x_NCT: np.ndarray) -> np.ndarray:
             cov = covariances(x_NCT)
             cov = cov + 0.05 * np.trace(cov, axis1=1, axis2=2)[:, None, None] / cov.shape[1] * np.eye(cov.shape[1])
-            root = inverse_root(riemannian_mean(cov) if recentre else np.eye(cov.shape[1]), 0.0)
-            values, vectors = np.linalg.eigh(root @ cov @ root)
-            logs = np.einsum("nij,nj,nkj->nik", vectors, np.log(np.maximum(values, 1e-12)), vectors)
-            upper = np.triu_indices(cov.shape[1])
-            return logs[:, upper[0], upper[1]] * np.where(upper[0] == upper[1], 1.0, np.sqrt(2.0))
+            return tangent_vectors(cov, inverse_root(riemannian_mean(cov) if recentre else np.eye(cov.shape[1]), 0.0))
 
         return features
 
@@ -422,6 +419,18 @@ def main() -> None:
                     cells.cells[f"{name}labels of {people} people, {kind}, tuned"] for kind in ("pre-trained", "scratch")
                 )
                 print(f"    tuned against scratch, labels of {people}: {summary(tuned, scratch)}")
+    if wanted("tried"):
+        from motor_imagery_tried import tried
+
+        tried(
+            args.folder,
+            args.out,
+            whole,
+            cells,
+            100 if args.quick else args.steps,
+            seeds,
+            1 if args.quick or len(seeds) == 1 else 3,
+        )
 
 
 if __name__ == "__main__":

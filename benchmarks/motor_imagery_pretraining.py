@@ -21,6 +21,7 @@ from motor_imagery import (
     per_person,
 )
 
+import eegprep
 from dreamdiff.estimators.classifier import EEGClassifier
 from dreamdiff.estimators.steps import IMAGERY_BANDS, LogPower
 
@@ -29,20 +30,15 @@ def pretraining(folder: Path, out: Path, trials: Trials, cells: Cells, steps: in
     """Two halves of the people: pre-trained without labels on one, probed and fine-tuned on the other, then the other way round."""
     import torch
 
-    import eegprep
     from dreamdiff.encoders.positions import PositionsConfig, PositionsEncoder
 
-    store = out / "corpus.zarr"
-    eegprep.build(
-        f"files:{folder}/*/*.edf", store, low=4, high=38, resample=RATE, window=240, stride=240, channels=len(trials.channels)
-    )
+    corpus = corpus_of(folder, out, len(trials.channels))
     rows = electrode_rows(trials, "central")
     central = trials.cut(STANDARD, rows)
     halves = [trials.people[::2], trials.people[1::2]]
-    corpus = eegprep.Corpus.open(store)
     for seed in seeds:
         runs = [
-            _pretrained(corpus.select(subjects=half), out / f"pretrained-{seed}-{n}-{steps}", central, steps, seed)
+            pretrained(corpus.select(subjects=half), out / f"pretrained-{seed}-{n}-{steps}", central, steps, seed)
             for n, half in enumerate(halves)
         ]
         with torch.random.fork_rng():
@@ -53,32 +49,41 @@ def pretraining(folder: Path, out: Path, trials: Trials, cells: Cells, steps: in
         kinds = {"frozen pre-trained, positions": runs[::-1], "frozen random, positions": [random, random]}
         for kind, encoders in kinds.items():
             pair = [Method(encoder_features(encoder), lambda t: logistic()) for encoder in encoders]
-            cells.get(f"halves, seed {seed}: {kind}", lambda pair=pair: _halves(central, halves, pair))
+            cells.get(f"halves, seed {seed}: {kind}", lambda pair=pair: by_halves(central, halves, pair))
         cells.get(
-            f"halves, seed {seed}: log power of the same electrodes", lambda power=power: _halves(central, halves, [power, power])
+            f"halves, seed {seed}: log power of the same electrodes",
+            lambda power=power: by_halves(central, halves, [power, power]),
         )
         for people in (2, 5, 99):
             for kind in ("pre-trained", "scratch"):
                 starts = runs if kind == "pre-trained" else ["scratch", "scratch"]
                 cells.get(
                     f"halves, seed {seed}: labels of {people if people < 99 else 'all'} people, {kind}, tuned",
-                    lambda starts=starts, people=people, seed=seed: _tuned(central, halves, starts, people, draws, seed),
+                    lambda starts=starts, people=people, seed=seed: tuned(central, halves, starts, people, draws, seed),
                 )
 
 
-def _pretrained(corpus: object, run: Path, trials: Trials, steps: int, seed: int) -> Path:
+def corpus_of(folder: Path, out: Path, channels: int) -> eegprep.Corpus:
+    """All recordings of the folder in windows of 3 s, 4-38 Hz, for training without labels."""
+    store = out / "corpus.zarr"
+    eegprep.build(f"files:{folder}/*/*.edf", store, low=4, high=38, resample=RATE, window=240, stride=240, channels=channels)
+    return eegprep.Corpus.open(store)
+
+
+def pretrained(corpus: object, run: Path, trials: Trials, steps: int, seed: int, settings: Sequence[str] = ()) -> Path:
+    """A run of `train msm --preset positions` on these electrodes, with other settings where given."""
     from dreamdiff.pretraining.positions_task import POSITIONS_PRESETS, PositionsPretrainConfig, pretrain_positions
     from eegprep.settings import resolve
 
     config = resolve(
         PositionsPretrainConfig, presets=POSITIONS_PRESETS, preset="positions", base={"electrodes": list(trials.channels)},
-        assignments=[f"loop.max_steps={steps}", f"loop.seed={seed}", "data.validation=none", "loop.validate_steps=100000"],
+        assignments=[f"loop.max_steps={steps}", f"loop.seed={seed}", "data.validation=none", "loop.validate_steps=100000", *settings],
     )  # fmt: skip
     pretrain_positions(corpus, run, config)
     return run
 
 
-def _tuned(
+def tuned(
     trials: Trials, halves: Sequence[Sequence[str]], starts: Sequence[object], people: int, draws: int, seed: int
 ) -> dict[str, float]:
     """Labels of `people` of the pre-training half, tested on everybody of the other half."""
@@ -105,7 +110,7 @@ def _tuned(
     return {person: float(np.mean(values)) for person, values in scores.items()}
 
 
-def _halves(trials: Trials, halves: Sequence[Sequence[str]], methods_of_half: Sequence[Method]) -> dict[str, float]:
+def by_halves(trials: Trials, halves: Sequence[Sequence[str]], methods_of_half: Sequence[Method]) -> dict[str, float]:
     """Each half by 4 folds of its own people, with the method that belongs to it."""
     scores: dict[str, float] = {}
     for half, method in zip(halves, methods_of_half, strict=True):

@@ -106,6 +106,18 @@ def riemannian_mean(covariance_NCC: np.ndarray, tolerance: float = 1e-8, most: i
     return np.asarray(mean)
 
 
+def tangent_vectors(covariance_NCC: np.ndarray, root_CC: np.ndarray) -> Floats:
+    """(N, C (C + 1) / 2): logarithms of R C R about the identity, upper triangles with the norm of the matrix (Barachant et al. 2012).
+
+    Args:
+        root_CC: R, the inverse root of the point where the tangent space touches; the identity for plain logarithms.
+    """
+    values, vectors = np.linalg.eigh(root_CC @ covariance_NCC @ root_CC)
+    logs_NCC = np.einsum("nij,nj,nkj->nik", vectors, np.log(np.maximum(values, 1e-12)), vectors, optimize=True)
+    upper = np.triu_indices(logs_NCC.shape[-1])
+    return np.asarray(logs_NCC[:, upper[0], upper[1]] * np.where(upper[0] == upper[1], 1.0, np.sqrt(2.0)))
+
+
 def whitener(windows_NCT: np.ndarray, align: Align, shrinkage: float = 0.01) -> Floats:
     """The matrix (C, C) that whitens a person's windows; for `none` one over the mean standard deviation, times the identity."""
     covariance_NCC = covariances(windows_NCT)

@@ -63,4 +63,8 @@ def retrieve(
     emit_table("what carries it", rows, ["row", *found.certificate.truth])
     figures = [{**m.to_json(), "interval": m.between()} for m in found.measurements]
     emit_table("retrieval", figures, ["name", "value", "interval", "floor", "n"])
+    if found.carriers is not None:
+        emit_table("which part carries it (light decoder, balanced accuracy)", found.carriers.table())
+        for warning in found.carriers.warnings:
+            note(f"warning: {warning}")
     note(f"report: {out / 'report.html'}; verify it with `dreamdiff evaluate --check {out}`")

@@ -44,5 +44,7 @@ def inspect(
     emit_table(str(store), facts["rows"])
     if facts["quarantined"]:
         emit_table("quarantined", facts["quarantined"])
+    for sentence in facts.get("doubles", ()):
+        note(f"the same recording twice: {sentence}")
     shown = ("kind", "subjects", "people", "recordings", "windows", "hours")
     note(", ".join(f"{name} {facts[name]}" for name in shown if name in facts))

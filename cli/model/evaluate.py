@@ -132,4 +132,6 @@ def evaluate(
     note(found.second_line)
     rows = [{**m.to_json(), "interval": m.between()} for m in found.measurements]
     emit_table("measurements", rows, ["name", "value", "interval", "floor", "n", "unit", "protocol"])
+    for warning in () if found.carriers is None else found.carriers.warnings:
+        note(f"warning: {warning}")
     note(f"report: {out / 'report.html'}")

@@ -57,3 +57,5 @@ def probe(
     title = f"balanced accuracy, {report.windows} windows, {report.groups} x {report.hold_out}, chance {report.chance:.3f}"
     _output.note(f"{title}; intervals 95 % over {report.interval_over}; labels: {', '.join(report.labels)}")
     _output.emit_table(title, [vars(row) for row in report.rows])
+    if report.carriers is not None:
+        _output.emit_table("which part carries it (light decoder, balanced accuracy)", report.carriers.table())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -31,6 +31,7 @@ from dreamdiff.estimators.features import (
 from dreamdiff.training.config import LoopConfig, OptimConfig
 from dreamdiff.training.loop import fit as train
 from dreamdiff.training.optim import ParameterGroup
+from dreamdiff.training.shuffled import EpochBatches
 from dreamdiff.training.task import Batch, Draw, Task
 from dreamdiff.whitening import Align
 from eegprep.errors import DataError, UsageError
@@ -178,8 +179,13 @@ class _FineTuning(Task):
         count = max(1, round(len(order) / self.settings.batch_size))
         return [part for part in np.array_split(order, count) if len(part)]
 
-    def stream(self, rank: int, world_size: int) -> _InMemory:
-        return _InMemory(self)
+    def stream(self, rank: int, world_size: int) -> EpochBatches:
+        return EpochBatches(self.batches, self.read)
+
+    def read(self, rows: np.ndarray) -> Batch:
+        """Windows held in memory."""
+        index = torch.from_numpy(rows)
+        return {"eeg": self.eeg_NCT[index], "code": self.code_N[index], "index": index}
 
     def step(self, batch: Batch, draw: Draw) -> dict[str, Tensor]:
         eeg, code = batch["eeg"], batch["code"]
@@ -192,27 +198,3 @@ class _FineTuning(Task):
             eeg = torch.where(flip_B[:, None, None], eeg[:, self.mirror_C.to(eeg.device)], eeg)
             code = torch.where(flip_B, 1 - code, code)
         return {"loss": F.cross_entropy(self.network(eeg), code)}
-
-
-class _InMemory:
-    """Batches of one epoch after another, resumable like every stream."""
-
-    def __init__(self, task: _FineTuning) -> None:
-        self.task, self.epoch, self.position = task, 0, 0
-
-    def __len__(self) -> int:
-        return len(self.task.batches(0))
-
-    def __iter__(self) -> Iterator[Batch]:
-        batches = self.task.batches(self.epoch)
-        for number in range(self.position, len(batches)):
-            self.position = number + 1
-            index = torch.from_numpy(batches[number])
-            yield {"eeg": self.task.eeg_NCT[index], "code": self.task.code_N[index], "index": index}
-        self.epoch, self.position = self.epoch + 1, 0
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return {"epoch": self.epoch, "position": self.position}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.epoch, self.position = int(state["epoch"]), int(state["position"])

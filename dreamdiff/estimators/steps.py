@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from dreamdiff.estimators.checks import check_groups, check_windows, mirror_map
-from dreamdiff.whitening import Align, band_passed, covariances, whiten_each
+from dreamdiff.whitening import Align, band_passed, covariances, inverse_root, riemannian_mean, tangent_vectors, whiten_each
 from eegprep.errors import DataError, UsageError
 
 IMAGERY_BANDS = ((8.0, 13.0), (13.0, 20.0), (20.0, 32.0))  # Hz
@@ -46,14 +46,18 @@ class PersonAlignment(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: Any, groups: Any = None) -> np.ndarray:
-        """(N, C, T), whitened."""
-        check_is_fitted(self)
-        x_NCT = check_windows(X, self.n_channels_)
+        """(N, C, T), whitened; `fit` need not have been called (MOABB's `postprocess_pipeline` never does)."""
+        x_NCT = check_windows(X, getattr(self, "n_channels_", None))
         return whiten_each(x_NCT, check_groups(groups, len(x_NCT)), self.align, self.shrinkage)
 
     def fit_transform(self, X: Any, y: Any = None, groups: Any = None) -> np.ndarray:
         """Fit and transform the same windows, with the same people."""
         return self.fit(X, y, groups).transform(X, groups)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
 
 
 class LogPower(TransformerMixin, BaseEstimator):
@@ -166,6 +170,47 @@ class CSP(TransformerMixin, BaseEstimator):
         x_NCT = check_windows(X, len(self.filters_CF_))
         power = np.square(np.einsum("cf,nct->nft", self.filters_CF_, x_NCT, optimize=True)).mean(-1)
         return np.log(np.maximum(power, 1e-12))
+
+
+class EventCovariances(TransformerMixin, BaseEstimator):
+    """Tangent vectors of each window's covariance with the classes' mean responses: for responses locked to an event.
+
+    The mean window of every class is stacked under each window, so that the covariance holds how alike they are (Barachant and
+    Congedo 2014), then its logarithm is taken about the Riemannian mean of the training windows. A strong choice for few electrodes.
+
+    Args:
+        shrinkage: share of the mean variance added to the diagonal of each covariance.
+
+    Example:
+        make_pipeline(EventCovariances(), LogisticRegression())
+    """
+
+    def __init__(self, shrinkage: float = 0.01) -> None:
+        self.shrinkage = shrinkage
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Take the mean response of each class, and the Riemannian mean."""
+        x_NCT, y_N = check_windows(X), np.asarray(y)
+        self.classes_ = np.unique(y_N)
+        if len(self.classes_) < 2:
+            raise DataError(f"{len(self.classes_)} class in the labels (at least 2)", "give windows of two classes or more")
+        self.responses_RT_ = np.concatenate([x_NCT[y_N == label].mean(0) for label in self.classes_])
+        self.shape_ = x_NCT.shape[1:]
+        self.root_ = inverse_root(riemannian_mean(self._stacked(x_NCT), tolerance=1e-6), 0.0)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """(N, M (M + 1) / 2), where M is the number of channels times one more than the number of classes."""
+        check_is_fitted(self)
+        return tangent_vectors(self._stacked(check_windows(X, *self.shape_)), self.root_)
+
+    def _stacked(self, x_NCT: np.ndarray) -> np.ndarray:
+        both = np.concatenate([np.broadcast_to(self.responses_RT_, (len(x_NCT), *self.responses_RT_.shape)), x_NCT], axis=1)
+        both = both - both.mean(-1, keepdims=True)
+        found = covariances(both)
+        size = found.shape[-1]
+        ridge_N = self.shrinkage * np.trace(found, axis1=1, axis2=2) / size
+        return np.asarray(found + np.maximum(ridge_N, 1e-12)[:, None, None] * np.eye(size))
 
 
 def centred(features_ND: np.ndarray, group_N: np.ndarray) -> np.ndarray:

@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 
 from dreamdiff.arrays import Array, Floats, Ints
+from dreamdiff.estimators.light import decode
 from dreamdiff.evaluation.features import Features, mean_of, neighbours
-from dreamdiff.linear import RidgeDecoder
 from dreamdiff.metrics.measurement import Measurement, mean_measurement
 from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.splits import Trials
@@ -213,7 +213,7 @@ def decoding_controls(
     for number, (name, kind, told, values, wanted) in enumerate(jobs):
         if progress is not None:
             progress(number, len(jobs), f"control: {name}")
-        predicted = _decode(values, wanted, trials.person, train, test)
+        predicted = decode([values], wanted, trials.person, train, test)
         truth = labels[test] if name == "labels shuffled by trial" else wanted[test]
         predictions[name] = predicted
         controls.append(Control(name, kind, told, *_judge(name, predicted, truth, trials.stimulus[test], seed)))
@@ -260,20 +260,6 @@ def nearest_training(trials: Trials, train: Array, test: Array) -> Floats:
         left = np.maximum(right - 1, 0)
         out[here] = np.minimum(np.abs(times[right] - moments), np.abs(times[left] - moments))
     return np.where(np.isnan(out), np.inf, out)
-
-
-def _decode(values_ND: Array, labels_N: Ints, person_N: Array, train: Array, test: Array) -> Ints:
-    out = np.full(len(test), -1, np.int64)
-    shared = None
-    for person in np.unique(person_N[test]):
-        mine, here = train[person_N[train] == person], person_N[test] == person
-        own = len(mine) >= 2 * len(np.unique(labels_N[train]))
-        if not own and shared is None:
-            shared = RidgeDecoder().fit(values_ND[train], labels_N[train])
-        decoder = RidgeDecoder().fit(values_ND[mine], labels_N[mine]) if own else shared
-        assert decoder is not None
-        out[here] = decoder.predict(values_ND[test[here]])
-    return out
 
 
 def _judge(name: str, predicted_N: Ints, truth_N: Ints, image_N: Array, seed: int) -> tuple[Measurement, float]:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from dreamdiff.arrays import Array, Ints
+from dreamdiff.certificates.carriers import carriers_of
 from dreamdiff.certificates.check import images_digest, model_digest
 from dreamdiff.certificates.records import write_predictions
 from dreamdiff.devices import used
@@ -21,6 +22,7 @@ from dreamdiff.diffusion.frozen_generator import FrozenGenerator
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
 from dreamdiff.diffusion.pipeline_folder import pipeline_folder
 from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
+from dreamdiff.estimators.carriers import Carriers
 from dreamdiff.evaluation.baselines import NAMES, run_baseline
 from dreamdiff.evaluation.certifying import certify_evaluation
 from dreamdiff.evaluation.decoding_controls import DecodingControls, decoding_controls
@@ -87,7 +89,13 @@ def evaluate(
     report = audit(store.trials, parts["train"], chosen, split=split_name(config.split)[0])
     decoding: DecodingControls | None = None
     generation: tuple[GenerationControl, ...] = ()
+    carried: Carriers | None = None
     if config.controls:
+        asked = carriers_of(store, parts["train"], chosen, seed=config.seed, progress=progress)
+        if isinstance(asked, str):
+            scorer.not_computed["which part carries it"] = asked
+        else:
+            carried = asked
         decoding = run_decoding_controls(store, parts["train"], chosen, report, config.seed, progress)
         generation = tuple(run_generation_controls(pipeline, store, chosen, scorer, networks, making, config, progress))
     beside = (
@@ -117,7 +125,7 @@ def evaluate(
     found = Evaluation(
         identity(model, pipeline, store, parts, chosen, networks, config, out), tuple(measured), scorer.not_computed, report, decoding,
         generation, material, None if judged is None else accuracy.confusion(judged, scorer.labels_N), beside,
-        certificate,
+        certificate, None, carried,
     )  # fmt: skip
     found = replace(found, predictions=write_predictions(out, store.indices[chosen], certificate, found.figures()))
     write_sealed(out / "report.json", found.to_json())

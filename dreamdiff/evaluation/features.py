@@ -9,6 +9,7 @@ import numpy as np
 from scipy.fft import irfft, rfft, rfftfreq
 
 from dreamdiff.arrays import Array, Ints
+from dreamdiff.estimators.light import band_power, time_course
 from dreamdiff.linear import whitener
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pairs.splits import Trials
@@ -55,15 +56,6 @@ class Problem:
         ).sets["eeg"]  # fmt: skip
         return found[: len(self.train)], found[len(self.train) :]
 
-
-BANDS_HZ = (
-    (1.0, 4.0),
-    (4.0, 8.0),
-    (8.0, 13.0),
-    (13.0, 31.0),
-    (31.0, 70.0),
-    (70.0, 120.0),
-)  # delta ... gamma, as the paper names them
 
 SLOW_HZ = 5.0  # the paper's lower edge; below is drift
 
@@ -135,25 +127,6 @@ def _whitening(read: Callable[[Ints], Array], person_N: Array, train: Array, cha
         eeg = np.asarray(read(chosen), np.float32)[:, :channels]
         found[int(person)] = whitener(eeg, floor=1e-3).astype(np.float32)
     return found
-
-
-def time_course(eeg_NCT: Array, bins: int = 64) -> Array:
-    """(N, C * bins): mean of each channel in equal stretches of time, uV."""
-    n, c, t = eeg_NCT.shape
-    bins = min(bins, t)
-    edges = np.linspace(0, t, bins + 1).astype(int)
-    return np.asarray(np.add.reduceat(eeg_NCT, edges[:-1], axis=2) / np.diff(edges)).reshape(n, c * bins)
-
-
-def band_power(eeg_NCT: Array, sfreq: float) -> Array:
-    """(N, C * bands): log power of each channel in the classical bands; bands that a window cannot resolve are left out."""
-    t = eeg_NCT.shape[2]
-    hann = np.hanning(t).astype(np.float32)
-    power = np.abs(rfft((eeg_NCT - eeg_NCT.mean(2, keepdims=True)) * hann, axis=2)) ** 2
-    freqs = rfftfreq(t, 1 / sfreq)
-    inside = [(freqs >= low) & (freqs < high) for low, high in BANDS_HZ]
-    found = [np.log(power[:, :, band].mean(2) + 1e-6) for band in inside if band.any()]
-    return np.concatenate(found, axis=1)
 
 
 def channel_means(eeg_NCT: Array) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 
 from dreamdiff.arrays import Array, Ints
 from dreamdiff.certificates.records import Certificate
+from dreamdiff.estimators.carriers import Carriers
 from dreamdiff.evaluation.decoding_controls import DecodingControls
 from dreamdiff.evaluation.generation_controls import GenerationControl
 from dreamdiff.metrics.measurement import Measurement
@@ -67,6 +68,7 @@ class Evaluation:
     baselines: tuple[BaselineResult, ...] = ()
     certificate: Certificate | None = None
     predictions: dict[str, str] | None = None
+    carriers: Carriers | None = None
 
     @property
     def first_line(self) -> str:
@@ -130,6 +132,7 @@ class Evaluation:
             "baselines": [b.to_json() for b in self.baselines],
             "certificate": None if self.certificate is None else self.certificate.to_json(),
             "predictions": self.predictions,
+            "carriers": None if self.carriers is None else self.carriers.to_json(),
             "confusion": None
             if self.confusion is None
             else {"classes": self.material.classes, "rows": np.round(self.confusion, 6).tolist()},

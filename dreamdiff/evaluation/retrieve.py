@@ -21,10 +21,12 @@ from dreamdiff.alignment.prepare import learned_from
 from dreamdiff.alignment.targets import load_target
 from dreamdiff.arrays import Array, Ints
 from dreamdiff.certificates.aligned import PictureVectors, certify_aligned, check_target
+from dreamdiff.certificates.carriers import carriers_of
 from dreamdiff.certificates.check import images_digest, model_digest
 from dreamdiff.certificates.judging import CATEGORY, VectorJudge
 from dreamdiff.certificates.records import Certificate, write_predictions
 from dreamdiff.devices import Device, choose_device, used
+from dreamdiff.estimators.carriers import Carriers
 from dreamdiff.evaluation.retrieve_page import Found, write_page
 from dreamdiff.metrics.measurement import Measurement, mean_measurement
 from dreamdiff.metrics.similarity import retrieval
@@ -60,7 +62,7 @@ class RetrieveConfig(Settings):
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What was found: numbers, the certificate, and the audit of the split."""
+    """What was found: numbers, the certificate, the audit of the split, and which seconds and electrodes carry the category."""
 
     identity: dict[str, Any]
     measurements: tuple[Measurement, ...]
@@ -68,6 +70,7 @@ class Retrieval:
     audit: Audit
     left_out: dict[str, str]
     predictions: dict[str, str]
+    carriers: Carriers | None = None
 
     @property
     def first_line(self) -> str:
@@ -82,6 +85,7 @@ class Retrieval:
             "format": FORMAT, "version": VERSION, "first_line": self.first_line, "identity": self.identity,
             "measurements": [m.to_json() for m in self.measurements], "certificate": self.certificate.to_json(),
             "not_computed": self.left_out, "audit": self.audit.to_dict(), "predictions": self.predictions,
+            "carriers": None if self.carriers is None else self.carriers.to_json(),
         }  # fmt: skip
 
 
@@ -128,6 +132,9 @@ def retrieve(
         last = rows
         found += judged(protocol, rows, vectors_ND, gallery_GD, judge, pictures.picture_N, store.labels[test], config.seed)
     report = audit(store.trials, train, test, split=split.rpartition("/")[0] or "default")
+    carried = carriers_of(store, train, test, seed=config.seed, progress=progress)
+    if isinstance(carried, str):
+        left_out["which part carries it"] = carried
     identity = {
         "model": {
             "path": portable(model, out), "sha256": model_digest(Path(model)), "encoder": aligned.config.training.get("encoder"),
@@ -144,7 +151,9 @@ def retrieve(
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     predictions = write_predictions(out, store.indices[test], certificate, found)
-    result = Retrieval(identity, tuple(found), certificate, report, left_out, predictions)
+    result = Retrieval(
+        identity, tuple(found), certificate, report, left_out, predictions, None if isinstance(carried, str) else carried
+    )
     write_sealed(out / "report.json", result.to_json())
     write_page(
         out / PAGE, first_line=result.first_line, identity=identity, measurements=found, certificate=certificate, audit=report,

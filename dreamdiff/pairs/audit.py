@@ -123,8 +123,8 @@ def audit(
         split: its name; factors named in it ("person", "person+stimulus", ...) must not be shared, else it leaks.
         seed: of the permutations.
 
-    A split leaks when (a) a factor that it promises to hold apart is shared, (b) test images were seen in training, or
-    (c) the block, session or moment of a test trial predicts its class.
+    A split leaks when (a) a factor that it promises to hold apart is shared, (b) test images were seen in training,
+    (c) the block, session or moment of a test trial predicts its class, or (d) the EEG of a test trial is in training, too.
 
     Raises:
         DataError: no training or no test trials, or indices outside the table.
@@ -135,11 +135,25 @@ def audit(
     shortcuts = tuple(_shortcuts(trials, train, test, np.random.default_rng(seed)))
     design, blocks_per_class, unrepairable = _design(trials)
     leaks, unknown, notes = _judge(split, trials, {s.factor: s for s in shared}, shortcuts, design)
+    leaks = (*_copies(trials, train, test), *leaks)
     return Audit(
         split=split, n_train=len(train), n_test=len(test), n_classes=len(np.unique(trials.concept[trials.concept >= 0])),
         shared=shared, shortcuts=shortcuts, block_design=design, blocks_per_class=blocks_per_class,
         leaks=leaks, unknown=unknown, unrepairable=unrepairable, notes=notes, per_trial=flags,
     )  # fmt: skip
+
+
+def _copies(trials: Trials, train: np.ndarray, test: np.ndarray) -> tuple[str, ...]:
+    """Test trials whose EEG training holds as well: a recording that lies in two folders, whatever its names say."""
+    if trials.content is None:
+        return ()
+    copied = np.isin(trials.content[test], trials.content[train])
+    if not copied.any():
+        return ()
+    return (
+        f"the EEG of {int(copied.sum())} of {len(test)} test trials is in training, sample for sample: "
+        "one recording lies under two names",
+    )
 
 
 def _checked(trials: Trials, indices: Indices, name: str) -> np.ndarray:

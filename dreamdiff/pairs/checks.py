@@ -6,8 +6,9 @@ a digest of itself; `crc32c` of each subject binds a trial's EEG to its place. F
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,24 @@ def trial_checksums(commit: Commit | None, subject: str, n: int, first: int) -> 
         return None
     path = f"{subject}/{CHECKSUMS}/c/0"
     return Checksums(path, commit.file(path, subject), n, first)
+
+
+def same_trials(sums_N: np.ndarray, read: Callable[[int], np.ndarray]) -> np.ndarray:
+    """(N,) a number for each trial, equal where the EEG is, sample for sample.
+
+    Args:
+        sums_N: checksums; only trials that share one are read. read: number of a trial -> (C, T).
+
+    A trial without any signal is like no other.
+    """
+    number_N = np.arange(len(sums_N))
+    _, member_N, count = np.unique(sums_N, return_inverse=True, return_counts=True)
+    seen: dict[bytes, int] = {}
+    for number in np.flatnonzero(count[member_N] > 1).tolist():
+        eeg_CT = read(number)
+        if eeg_CT.std() > 0:
+            number_N[number] = seen.setdefault(hashlib.sha256(eeg_CT.tobytes()).digest(), number)
+    return number_N
 
 
 def check_image_names(path: Path, attributes: Mapping[str, Any]) -> None:

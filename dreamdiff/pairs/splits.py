@@ -21,7 +21,8 @@ Indices = Sequence[int] | np.ndarray
 class Trials:
     """What is known about each of N trials. Integers are identities, -1 is unknown; `time` is s in the session, NaN is unknown.
 
-    A block number counts within its person and session, a session number within its person.
+    A block number counts within its person and session, a session number within its person. `content`: trials with equal numbers
+    hold the same EEG, sample for sample; None when nobody looked.
     """
 
     person: np.ndarray
@@ -30,6 +31,7 @@ class Trials:
     stimulus: np.ndarray
     concept: np.ndarray
     time: np.ndarray
+    content: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: len(getattr(self, name)) for name in ("person", "session", "block", "stimulus", "concept", "time")}
@@ -56,7 +58,8 @@ class Trials:
 
     def take(self, indices: np.ndarray) -> Trials:
         """The table of some trials."""
-        return Trials(**{name: np.asarray(getattr(self, name))[indices] for name in self.__dataclass_fields__})
+        columns = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return Trials(**{name: None if values is None else np.asarray(values)[indices] for name, values in columns.items()})
 
 
 def joint_codes(*columns: np.ndarray) -> np.ndarray:

@@ -26,11 +26,15 @@ from torch import nn
 from dreamdiff.devices import choose_device
 from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.encoder import EEGEncoder
+from dreamdiff.estimators.carriers import Carriers, carriers
+from dreamdiff.estimators.scores import judge
 from dreamdiff.pretraining.pretrain import recording_names, recording_scales
 from dreamdiff.pretraining.reconstruction import BANDS, band_pass
 from dreamdiff.rates import ModelWindows
+from eegprep.corpus.doubles import same_recordings
 from eegprep.corpus.reader import Corpus
-from eegprep.errors import DataError
+from eegprep.corpus.views import source_rows
+from eegprep.errors import DataError, UsageError
 from eegprep.recording import ProgressCallback
 
 HoldOut = Literal["person", "recording"]
@@ -38,10 +42,6 @@ HoldOut = Literal["person", "recording"]
 FOLDS = 5
 
 NEIGHBOURS = 15
-
-RESAMPLES = 500
-
-INTERVAL = (2.5, 97.5)  # percent: 95 % intervals throughout
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,10 @@ class ProbeRow:
 
 @dataclass(frozen=True)
 class ProbeReport:
-    """All rows, what they were measured on, and where it was too little for what a row is called."""
+    """All rows, what they were measured on, and where it was too little for what a row is called.
+
+    carriers: which stretch of the windows and which electrodes carry what a light decoder finds.
+    """
 
     rows: tuple[ProbeRow, ...]
     labels: tuple[str, ...]
@@ -72,6 +75,7 @@ class ProbeReport:
     hold_out: HoldOut
     interval_over: str
     notes: tuple[str, ...] = ()
+    carriers: Carriers | None = None
 
     @property
     def chance(self) -> float:
@@ -79,7 +83,8 @@ class ProbeReport:
         return 1.0 / len(self.labels)
 
     def to_dict(self) -> dict[str, object]:
-        return {**asdict(self), "chance": self.chance}
+        content = {name: value for name, value in asdict(self).items() if name != "carriers"}
+        return {**content, "chance": self.chance, "carriers": None if self.carriers is None else self.carriers.to_json()}
 
 
 def probe(
@@ -112,6 +117,7 @@ def probe(
     encoder = model if isinstance(model, nn.Module) else EEGEncoder.from_pretrained(model)
     place = choose_device(device)
     corpus, label_N, group_N = _labelled(corpus, labels, hold_out)
+    group_N, doubles = _together(corpus, group_N)
     windows = model_windows(encoder, corpus, strict_rate)
     kinds = {
         "this encoder": lambda: encoder_features(encoder, windows, place),
@@ -127,17 +133,63 @@ def probe(
                 progress(len(rows), 2 * len(kinds), f"{name}, {title}")
             guess_N = held_out_guesses(classifier, features_ND, label_N, group_N, seed)
             rng = np.random.default_rng([seed, number])
-            rows.append(ProbeRow(name, title, *_judge(label_N, guess_N, group_N, interval_over, rng)))
+            rows.append(ProbeRow(name, title, *judge(label_N, guess_N, group_N, interval_over, rng)))
     names = tuple(sorted(set(label_N)))
-    groups = len(set(group_N))
-    notes = (*windows.notes, *_shortages(label_N, group_N, seed))
-    return ProbeReport(tuple(rows), names, len(label_N), groups, hold_out, interval_over, notes)
+    carried, why = _carried(corpus, label_N, group_N, seed, progress)
+    notes = (*windows.notes, *doubles, *_shortages(label_N, group_N, seed), *why, *(carried.warnings if carried else ()))
+    return ProbeReport(tuple(rows), names, len(label_N), len(set(group_N)), hold_out, interval_over, notes, carried)
 
 
 def model_windows(encoder: nn.Module, corpus: Corpus, strict: bool = False) -> ModelWindows:
     """The windows at the rate of the encoder, if it says one."""
     config, signal = getattr(encoder, "config", None), getattr(encoder, "signal", SignalConfig())
     return ModelWindows(corpus, signal, int(getattr(config, "window", corpus.samples)), strict=strict)
+
+
+def _together(corpus: Corpus, group_N: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Groups that hold the same recording under two names become one group, which is held out whole."""
+    name_N, group_N, notes = recording_names(corpus).astype(str), np.array(group_N, object), []
+    for double in same_recordings(corpus):
+        groups = sorted({str(group) for group in group_N[np.isin(name_N, double.recordings)]})
+        if len(groups) > 1:
+            notes.append(f"{double.sentence}; {' and '.join(groups)} are held out together")
+            group_N[np.isin(group_N, groups)] = groups[0]
+    if len(set(group_N)) < 2:
+        raise DataError(f"{corpus.url}: all groups hold the same recording; nothing is left to hold out", "add data")
+    return group_N.astype(str), tuple(notes)
+
+
+def _carried(
+    corpus: Corpus, label_N: np.ndarray, group_N: np.ndarray, seed: int, progress: ProgressCallback | None
+) -> tuple[Carriers | None, tuple[str, ...]]:
+    """Which part of the windows carries the labels; windows of trials begin at their event. Or None, and why."""
+    table = corpus.recordings
+    rates = sorted(set(table["sfreq"]))
+    if len(rates) > 1:
+        return None, (f"which seconds carry it was not looked at: windows at {', '.join(f'{r:g}' for r in rates)} Hz",)
+    folds = [(train, test) for train, test in _folds(label_N, group_N, seed) if len(set(label_N[train])) > 1 and len(train) > 2]
+    if not folds:
+        return None, ("which seconds carry it was not looked at: no fold trains on two labels",)
+    rows, channels = _own_channels(corpus)
+    x_NCT = np.concatenate(
+        [corpus.read(part)[:, rows] for part in np.array_split(np.arange(len(corpus)), -(-len(corpus) // 256))]
+    )
+    person_N = np.array(corpus.keys, object)[corpus.group_of(np.arange(len(corpus)))].astype(str)
+    first = 0.0 if corpus.attributes["recipe"].get("windows") == "trials" else None
+    found = carriers(
+        x_NCT, label_N, person_N, folds, sfreq=rates[0], first=first, channels=channels, unit_N=group_N, seed=seed, progress=progress
+    )  # fmt: skip
+    return found, ()
+
+
+def _own_channels(corpus: Corpus) -> tuple[np.ndarray, list[str] | None]:
+    """Rows of a window that hold the recordings' own channels, and their names; all rows without names where caps differ."""
+    try:
+        named = len(corpus.channel_names)
+    except UsageError:
+        return np.arange(corpus.channels), None
+    rows, names = source_rows(corpus.record(0), corpus.channels)
+    return rows, names if len(names) == named else None
 
 
 def _shortages(label_N: np.ndarray, group_N: np.ndarray, seed: int) -> tuple[str, ...]:
@@ -206,31 +258,6 @@ def _folds(label_N: np.ndarray, group_N: np.ndarray, seed: int) -> list[tuple[np
     """(training windows, test windows) of each fold; a group is in one of them only."""
     folds = GroupKFold(n_splits=min(FOLDS, len(set(group_N))), shuffle=True, random_state=seed)
     return list(folds.split(np.zeros((len(label_N), 1)), label_N, group_N))
-
-
-def balanced_accuracy(label_N: np.ndarray, guess_N: np.ndarray) -> float:
-    """Mean over labels of the share of its windows that were recognised."""
-    return float(np.mean([np.mean(guess_N[label_N == label] == label) for label in np.unique(label_N)]))
-
-
-def _judge(
-    label_N: np.ndarray, guess_N: np.ndarray, group_N: np.ndarray, over: str, rng: np.random.Generator
-) -> tuple[float, float, float, float, float]:
-    units = [np.flatnonzero(group_N == group) for group in np.unique(group_N)]
-    resampled, shuffled = [], []
-    for _ in range(RESAMPLES):
-        if over == "groups":
-            chosen = np.concatenate([units[i] for i in rng.integers(0, len(units), len(units))])
-        else:
-            chosen = rng.integers(0, len(label_N), len(label_N))
-        resampled.append(balanced_accuracy(label_N[chosen], guess_N[chosen]))
-        permuted_N = label_N.copy()
-        for members in units:
-            permuted_N[members] = rng.permutation(label_N[members])
-        shuffled.append(balanced_accuracy(permuted_N, guess_N))
-    low, high = np.percentile(resampled, INTERVAL)
-    chance_low, chance_high = np.percentile(shuffled, INTERVAL)
-    return balanced_accuracy(label_N, guess_N), float(low), float(high), float(chance_low), float(chance_high)
 
 
 def _classifiers() -> dict[str, object]:

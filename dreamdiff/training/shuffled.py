@@ -16,35 +16,26 @@ from dreamdiff.training.task import Batch, mix
 from eegprep.errors import DataError
 
 
-class ShuffledBatches:
-    """Shuffled batches of `positions`.
+class EpochBatches:
+    """Batches of one epoch after another, resumable at any of them.
 
     Args:
-        positions: what an epoch goes through. read: rows of `positions` -> a batch.
-        seed: of the order; equal in all processes.
-        prefetch: batches that a thread reads ahead; 0 reads when asked. The order, and where the stream stands, are the same.
+        batches: number of an epoch -> rows of each of its batches; as many in every epoch.
+        read: rows -> a batch.
+        prefetch: batches that are read ahead in a thread; 0 reads when asked.
     """
 
     def __init__(
-        self, positions: np.ndarray, read: Callable[[np.ndarray], Batch], batch_size: int, seed: int, rank: int = 0,
-        world_size: int = 1, prefetch: int = 0,
-    ) -> None:  # fmt: skip
-        self.positions, self.read, self.batch_size, self.seed = positions, read, batch_size, seed
-        self.rank, self.world_size, self.prefetch = rank, world_size, prefetch
-        self.share = len(positions) // world_size
-        if self.share == 0:
-            raise DataError(
-                f"{len(positions)} training trials for {world_size} processes", "use fewer processes, or another split"
-            )
+        self, batches: Callable[[int], Sequence[np.ndarray]], read: Callable[[np.ndarray], Batch], prefetch: int = 0
+    ) -> None:
+        self.batches, self.read, self.prefetch = batches, read, prefetch
         self.epoch, self.done = 0, 0
 
     def __len__(self) -> int:
-        return (self.share + self.batch_size - 1) // self.batch_size
+        return len(self.batches(0))
 
     def __iter__(self) -> Iterator[Batch]:
-        order = np.random.default_rng(mix(self.seed, self.epoch, "pairs")).permutation(len(self.positions))
-        mine = order[self.rank :: self.world_size][: self.share]
-        left = [mine[number * self.batch_size : (number + 1) * self.batch_size] for number in range(self.done, len(self))]
+        left = self.batches(self.epoch)[self.done :]
         for batch in self._read_ahead(left) if self.prefetch else map(self._pinned, left):
             self.done += 1
             yield batch
@@ -76,3 +67,35 @@ class ShuffledBatches:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with the very next batch."""
         self.epoch, self.done = int(state["epoch"]), int(state["done"])
+
+
+class ShuffledBatches(EpochBatches):
+    """Shuffled batches of `positions`.
+
+    Args:
+        positions: what an epoch goes through. read: rows of `positions` -> a batch.
+        seed: of the order; equal in all processes.
+        prefetch: batches that a thread reads ahead; 0 reads when asked. The order, and where the stream stands, are the same.
+    """
+
+    def __init__(
+        self, positions: np.ndarray, read: Callable[[np.ndarray], Batch], batch_size: int, seed: int, rank: int = 0,
+        world_size: int = 1, prefetch: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(self.batches_of, read, prefetch)
+        self.positions, self.batch_size, self.seed = positions, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.share = len(positions) // world_size
+        if self.share == 0:
+            raise DataError(
+                f"{len(positions)} training trials for {world_size} processes", "use fewer processes, or another split"
+            )
+
+    def __len__(self) -> int:
+        return (self.share + self.batch_size - 1) // self.batch_size
+
+    def batches_of(self, epoch: int) -> list[np.ndarray]:
+        """This process's share of an epoch's permutation, in batches."""
+        order = np.random.default_rng(mix(self.seed, epoch, "pairs")).permutation(len(self.positions))
+        mine = order[self.rank :: self.world_size][: self.share]
+        return [mine[first : first + self.batch_size] for first in range(0, len(mine), self.batch_size)]

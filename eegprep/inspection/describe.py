@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eegprep.corpus.doubles import same_recordings
 from eegprep.corpus.reader import Corpus
 from eegprep.errors import UsageError
 from eegprep.inspection.store_facts import Listed, gather
@@ -80,6 +81,7 @@ def describe(path: str | Path, key: str | None = None) -> dict[str, object]:
             "windows": sum(row.windows or 0 for row in chosen),
             "licences": node["licences"],
             "fingerprint": node["fingerprint"],
+            "doubles": [double.sentence for double in same_recordings(Corpus.open(path))],
         }
     else:
         general["stage"] = node["stage"]

@@ -47,6 +47,17 @@ def test_the_learned_encoder_earns_it_and_nothing_does_without_it(report):
     assert {row.name for row in certificate.rows} == {*REQUIRED, path_row("encoder")}
 
 
+def test_the_report_says_which_part_of_the_trial_carries_the_category(report):
+    """The tiny pairs hold the class from the first sample to the last; their channels have no names that say where they are."""
+    folder, found = report
+    content = json.loads((folder / "report" / "report.json").read_text())["carriers"]
+
+    assert content["rows"][0]["name"] == "everything" and found.carriers["everything"].above_chance
+    assert found.carriers.left_out["before the event"] == "there are 0 samples before the event (8 are needed)"
+    assert found.carriers.left_out["frontal electrodes"].startswith("0 of ")
+    assert content["trials"] == 48
+
+
 def test_every_number_names_its_protocol(report):
     _, found = report
     names = [m.name for m in found.measurements]

@@ -10,6 +10,7 @@ import pytest
 from pairs.test_splits import random_trials
 
 from dreamdiff.pairs.audit import audit
+from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pairs.splits import Trials, split
 from eegprep.errors import DataError
 
@@ -32,7 +33,7 @@ def class_block_trials(
         }  # fmt: skip
         for name, array in values.items():
             columns[name].append(array)
-    return Trials(**{name: np.concatenate(parts) for name, parts in columns.items()})
+    return Trials(**{name: np.concatenate(parts) for name, parts in columns.items() if parts})
 
 
 def run(trials: Trials, name: str, seed: int = 0):
@@ -228,3 +229,28 @@ def test_parts_that_do_not_fit_are_refused():
         audit(trials, [360], [0], split="x")
     with pytest.raises(DataError, match="the test part names trial -1"):
         audit(trials, [1], [-1], split="x")
+
+
+def test_the_same_recording_under_two_names_is_a_leak(tmp_path):
+    """Two folders of a public set hold one recording: a split by person must not call it clean."""
+    from dreamdiff.pairs.writer import PairsWriter
+
+    rng = np.random.default_rng(0)
+    eeg = 10 * rng.standard_normal((3, 16, 4, 64)).astype(np.float32)
+    writer = PairsWriter(
+        tmp_path / "p.zarr", recipe={}, classes=["a", "b"], provenance="recorded", licence="CC0-1.0", channels=4, samples=64
+    )
+    writer.set_images(rng.integers(0, 255, (32, 8, 8, 3), dtype=np.uint8), [f"i{k}" for k in range(32)])
+    for number, (name, recorded) in enumerate((("s1", 0), ("s3", 1), ("s7", 1), ("s9", 2))):
+        with writer.subject(name, "key", {"sfreq": 64.0, "t0": 0.0}) as target:
+            label = rng.permutation(np.repeat([0, 1], 8))
+            target.add(eeg[recorded], image=(number % 2) * 16 + np.arange(16), label=label)
+    writer.finish({"train": np.arange(32), "val": np.array([], int), "test": np.arange(32, 64)})
+
+    store = Pairs.open(tmp_path / "p.zarr")
+    found = audit(store.trials, np.arange(32), np.arange(32, 64), split="person")
+
+    assert found.leaks[0].startswith("the EEG of 16 of 32 test trials is in training, sample for sample")
+    clean = audit(store.trials, np.arange(16), np.arange(48, 64), split="person")
+    assert not any("sample for sample" in text for text in clean.leaks)
+    assert (store.select(subjects=["s7"]).trials.content == store.select(subjects=["s3"]).trials.content).all()

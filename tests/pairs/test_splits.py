@@ -28,7 +28,7 @@ def random_trials(
         }  # fmt: skip
         for name, array in values.items():
             columns[name].append(array)
-    return Trials(**{name: np.concatenate(parts) for name, parts in columns.items()})
+    return Trials(**{name: np.concatenate(parts) for name, parts in columns.items() if parts})
 
 
 @pytest.mark.parametrize("factor", FACTORS)

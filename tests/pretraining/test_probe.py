@@ -11,7 +11,8 @@ import torch
 import eegprep
 from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder
-from dreamdiff.pretraining.probe import balanced_accuracy, band_power, held_out_guesses, probe
+from dreamdiff.estimators.scores import balanced_accuracy
+from dreamdiff.pretraining.probe import band_power, held_out_guesses, probe
 from eegprep.errors import DataError
 
 PEOPLE, WINDOWS, CHANNELS, SAMPLES, RATE = 6, 16, 4, 128, 128.0
@@ -42,7 +43,10 @@ def test_labels_that_are_in_the_signal_are_found_in_people_never_seen(tmp_path) 
     assert band.balanced_accuracy > 0.9
     assert band.low > band.chance_high
     assert (report.chance, report.windows, report.groups, report.interval_over) == (0.5, PEOPLE * WINDOWS, PEOPLE, "groups")
-    json.dumps(report.to_dict())
+    everything = report.carriers["everything"]  # the light decoder finds the rhythm, in every fifth of the window
+    assert everything.above_chance and all(row.above_chance for row in report.carriers.rows if row.kind == "window")
+    assert report.carriers.left_out["before the event"] == "the windows do not say when the event was"
+    assert json.loads(json.dumps(report.to_dict()))["carriers"]["rows"][0]["name"] == "everything"
 
 
 def test_labels_that_are_not_in_the_signal_are_not_found(tmp_path) -> None:
@@ -129,3 +133,19 @@ def test_few_windows_give_a_report_that_says_so(tmp_path, counts, labels) -> Non
         f"fewer than 15 windows (the smallest on {min(sum(counts) - count for count in counts)})" in note for note in report.notes
     )
     assert labels == 2 or any("one label only" in note for note in report.notes)
+
+
+def test_a_recording_under_two_names_is_held_out_whole(tmp_path) -> None:
+    """Otherwise the probe would be tested on what it was trained on; the report says which people are one."""
+    rng = np.random.default_rng(3)
+    windows = [10 * rng.standard_normal((8, CHANNELS, SAMPLES)).astype(np.float32) for _ in range(3)]
+    labels = ["a", "b"] * 4
+    entries = [
+        {"windows": windows[k], "labels": labels, "subject": name} for k, name in ((0, "s1"), (1, "s3"), (2, "s5"), (1, "s7"))
+    ]
+    corpus = eegprep.from_arrays(tmp_path / "c.zarr", entries, sfreq=RATE, pad_to=CHANNELS)
+
+    report = probe(EEGEncoder(ENCODER), corpus)
+
+    assert report.groups == 3
+    assert "arrays/s3 and arrays/s7 are held out together" in report.notes[0]
