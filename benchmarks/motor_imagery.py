@@ -179,34 +179,6 @@ def methods() -> dict[str, Method]:
     }
 
 
-def library_methods() -> dict[str, Method]:
-    """ShallowConvNet and EEGNet of braindecode, on aligned windows; empty where braindecode is not installed."""
-    try:
-        import torch
-        from braindecode import EEGClassifier as Trainer
-        from braindecode.models import EEGNet, ShallowFBCSPNet
-    except ImportError:
-        return {}
-
-    def trainer(network: type) -> Callable[[Trials], object]:
-        def make(trials: Trials) -> object:
-            torch.manual_seed(0)
-            _, channels, samples = trials.x_NCT.shape
-            module = network(n_chans=channels, n_outputs=2, n_times=samples)
-            return Trainer(
-                module, optimizer=torch.optim.AdamW, optimizer__lr=1e-3, batch_size=64, max_epochs=20, train_split=None, verbose=0,
-                iterator_train__shuffle=True, classes=[0, 1],
-            )  # fmt: skip
-
-        return make
-
-    prepare = lambda t: lambda x: PersonAlignment().fit_transform(narrow(x)).astype(np.float32)  # noqa: E731
-    return {
-        "aligned, ShallowConvNet": Method(prepare, trainer(ShallowFBCSPNet)),
-        "aligned, EEGNet": Method(prepare, trainer(EEGNet)),
-    }
-
-
 def features(trials: Trials, method: Method) -> np.ndarray:
     """What the method makes of every person's windows without labels: each person alone."""
     make = method.without_labels(trials)
@@ -341,7 +313,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("motor-imagery"))
     parser.add_argument("--quick", action="store_true", help="one fold seed, closed forms and one short pre-training")
     parser.add_argument("--only", nargs="*", default=[], help="sections to run")
-    parser.add_argument("--encoder", help="run of `dreamdiff train msm --preset positions`, pre-trained on other people")
+    parser.add_argument(
+        "--encoder",
+        help="run of `dreamdiff train msm --preset positions`, pre-trained on other people, or braindecode:NAME[:WEIGHTS]",
+    )
     parser.add_argument("--steps", type=int, default=1200, help="steps of pre-training")
     parser.add_argument("--seeds", type=int, nargs="*", help="seeds of folds and pre-training (0 1 2)")
     args = parser.parse_args()
@@ -356,9 +331,14 @@ def main() -> None:
     def wanted(section: str) -> bool:
         return not args.only or section in args.only
 
-    known = {**methods(), **library_methods()}
+    from motor_imagery_library import frozen, networks
+
+    known = {**methods(), **networks()}
     if args.encoder:
-        known["frozen encoder"] = Method(encoder_features(args.encoder), lambda t: logistic())
+        kind, _, rest = args.encoder.partition(":")
+        known[f"frozen {args.encoder}"] = (
+            frozen(rest) if kind == "braindecode" else Method(encoder_features(args.encoder), lambda t: logistic())
+        )
     if wanted("across"):
         table = {n: cells.get(f"across, 0.5-3.5 s: {n}", lambda m=m: across(trials, m, seeds)) for n, m in known.items()}
         rng = np.random.default_rng(0)

@@ -219,7 +219,8 @@ def ssvep(folder: Path) -> dict[str, object]:
     for person, (recording,) in kept.items():
         signal_CT = eegprep.band_pass(recording.signal_CT, recording.sfreq, 5.0, 45.0)
         rows = {}
-        for title, (start, stop) in {"0.5 to 4.5 s of the flicker": (0.5, 4.5), "4 s before it": (-4.0, 0.0)}.items():
+        # the stretch before a trial holds what is left of the flicker before it; where no frequency follows itself, that is below chance
+        for title, (start, stop) in {"0.5 to 4.5 s of the flicker": (0.5, 4.5), "1.5 s before the trial": (-1.5, 0.0)}.items():
             hits, count = 0, 0
             for sample, code in events[recording.run]:
                 first, last = (sample + round(s * recording.sfreq) for s in (start, stop))

@@ -20,7 +20,7 @@ ORDER = [
     "eegprep", "eegprep.signals", "eegprep.readers", "eegprep.catalogue", "eegprep.download", "eegprep.sources",
     "eegprep.store", "eegprep.corpus", "eegprep.steps", "eegprep.inspection",
     "dreamdiff", "dreamdiff.embedded", "dreamdiff.untrusted", "dreamdiff.encoders", "dreamdiff.diffusion", "dreamdiff.metrics",
-    "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.estimators", "dreamdiff.pretraining",
+    "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.estimators", "dreamdiff.yardsticks", "dreamdiff.pretraining",
     "dreamdiff.alignment", "dreamdiff.finetuning", "dreamdiff.generation", "dreamdiff.certificates",
     "dreamdiff.evaluation", "dreamdiff.programs", "dreamdiff.figures",
     "cli", "cli.corpus", "cli.alignment", "cli.model",

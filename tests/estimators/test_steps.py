@@ -6,14 +6,15 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy.linalg import eigvalsh
 from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from dreamdiff.estimators.checks import mirror_map
-from dreamdiff.estimators.steps import CSP, LogPower, Mirror, PersonAlignment
-from dreamdiff.whitening import WhiteningConfig, covariances, inverse_root, riemannian_mean, to_rate_and_band
+from dreamdiff.estimators.steps import CSP, EventCovariances, LogPower, Mirror, PersonAlignment
+from dreamdiff.whitening import WhiteningConfig, covariances, inverse_root, riemannian_mean, tangent_vectors, to_rate_and_band
 from eegprep.errors import DataError, SignalError, UsageError
 
 NAMES = ["F3", "F4", "C3", "Cz", "C4", "P3", "P4"]
@@ -161,3 +162,37 @@ def test_resampling_keeps_a_sine_in_the_band():
 
     assert out.shape == (1, 1, 800)
     assert np.allclose(out[0, 0, 200:600], x[0, 0, ::2][200:600], atol=0.05)
+
+
+def test_tangent_vectors_have_the_riemannian_distance_as_their_length():
+    """Barachant et al. 2012: the length of a tangent vector is the distance to the point of contact (second implementation: scipy)."""
+    rng = np.random.default_rng(0)
+    a, b = (m @ m.T + np.eye(5) for m in rng.standard_normal((2, 5, 5)))
+
+    vector = tangent_vectors(b[None], inverse_root(a, 0.0))[0]
+
+    assert vector.shape == (15,)
+    assert np.linalg.norm(vector) == pytest.approx(np.sqrt(np.square(np.log(eigvalsh(b, a))).sum()))
+
+
+def test_event_covariances_read_the_shape_of_a_response_and_not_its_power():
+    """Two classes with responses of opposite sign have equal power: a map of power is at chance, the stacked covariance is not."""
+    rng = np.random.default_rng(0)
+    y = np.arange(80) % 2
+    bump = np.exp(-((np.linspace(-2, 2, 60)) ** 2))
+    x = (rng.standard_normal((80, 4, 60)) + np.where(y == 1, 1.0, -1.0)[:, None, None] * bump).astype(np.float32)
+    model = make_pipeline(EventCovariances(), LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
+
+    assert np.mean(clone(model).fit(x[:50], y[:50]).predict(x[50:]) == y[50:]) > 0.9
+    power = np.log(np.square(x).mean(-1))
+    blind = LinearDiscriminantAnalysis().fit(power[:50], y[:50])
+    assert abs(np.mean(blind.predict(power[50:]) == y[50:]) - 0.5) < 0.3
+    with pytest.raises(DataError, match="1 class in the labels"):
+        EventCovariances().fit(x, np.zeros(80))
+
+
+def test_alignment_needs_no_fit():
+    """MOABB applies a `postprocess_pipeline` without ever fitting it."""
+    x, _ = rhythms(10)
+
+    assert np.array_equal(PersonAlignment().transform(x), PersonAlignment().fit_transform(x))

@@ -1,0 +1,67 @@
+"""What braindecode brings to benchmarks/motor_imagery.py: networks trained from scratch, and encoders as frozen features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from motor_imagery import RATE, Method, Trials, logistic, narrow
+
+from dreamdiff.encoders.library import LibraryEncoder
+from dreamdiff.estimators.steps import PersonAlignment, centred
+
+EPOCHS = 20
+
+
+def networks() -> dict[str, Method]:
+    """ShallowConvNet and EEGNet on aligned windows; empty where braindecode is not installed."""
+    try:
+        import torch
+        from braindecode import EEGClassifier as Trainer
+        from braindecode.models import EEGNet, ShallowFBCSPNet
+    except ImportError:
+        return {}
+
+    def trainer(network: type) -> Callable[[Trials], object]:
+        def make(trials: Trials) -> object:
+            torch.manual_seed(0)
+            _, channels, samples = trials.x_NCT.shape
+            module = network(n_chans=channels, n_outputs=2, n_times=samples)
+            return Trainer(
+                module, optimizer=torch.optim.AdamW, optimizer__lr=1e-3, batch_size=64, max_epochs=EPOCHS, train_split=None, verbose=0,
+                iterator_train__shuffle=True, classes=[0, 1],
+            )  # fmt: skip
+
+        return make
+
+    prepare = lambda t: lambda x: PersonAlignment().fit_transform(narrow(x)).astype(np.float32)  # noqa: E731
+    return {
+        "aligned, ShallowConvNet": Method(prepare, trainer(ShallowFBCSPNet)),
+        "aligned, EEGNet": Method(prepare, trainer(EEGNet)),
+    }
+
+
+def frozen(name: str) -> Method:
+    """Mean and standard deviation over the tokens of one of braindecode's encoders, centred per person, with a linear classifier.
+
+    Args:
+        name: as in `braindecode:NAME` or `braindecode:NAME:WEIGHTS`; random weights where none are named.
+    """
+    import torch
+
+    kind, _, weights = name.partition(":")
+
+    def of(trials: Trials) -> Callable[[np.ndarray], np.ndarray]:
+        torch.manual_seed(0)
+        encoder = LibraryEncoder(kind, trials.channels, RATE, trials.x_NCT.shape[2], weights or None).eval()
+
+        @torch.no_grad()
+        def features(x_NCT: np.ndarray) -> np.ndarray:
+            parts = [encoder(torch.from_numpy(part).float()) for part in np.array_split(x_NCT, -(-len(x_NCT) // 32))]
+            tokens = torch.cat(parts)
+            both = torch.cat([tokens.mean(1), tokens.std(1, correction=0)], 1).double().numpy()
+            return centred(both, np.zeros(len(both)))
+
+        return features
+
+    return Method(of, lambda t: logistic())
