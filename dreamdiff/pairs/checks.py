@@ -6,11 +6,12 @@ a digest of itself; `crc32c` of each subject binds a trial's EEG to its place. F
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import zarr
@@ -117,6 +118,32 @@ def trial_checksums(commit: Commit | None, subject: str, n: int, first: int) -> 
         return None
     path = f"{subject}/{CHECKSUMS}/c/0"
     return Checksums(path, commit.file(path, subject), n, first)
+
+
+class Store(Protocol):
+    """What `trial_contents` needs of `Pairs`."""
+
+    indices: np.ndarray
+    looked_up: dict[str, np.ndarray | None]
+    subjects: list[str]
+    _root: zarr.Group
+
+    def eeg(self, indices: Any = None) -> np.ndarray: ...
+
+
+def trial_contents(pairs: Store) -> np.ndarray | None:
+    """(n,) of the trials of `pairs`: equal numbers for equal EEG; None where trials have no checksums (format 1, views of a corpus)."""
+    if "content" not in pairs.looked_up:
+        columns = [f"{name}/{CHECKSUMS}" for name in pairs.subjects]
+        found = None
+        if all(column in pairs._root for column in columns):
+            sums_N = np.concatenate([np.asarray(pairs._root[column]) for column in columns])
+            whole = copy.copy(pairs)
+            whole.indices = np.arange(len(sums_N))
+            found = same_trials(sums_N, lambda number: whole.eeg([number])[0])
+        pairs.looked_up["content"] = found
+    everything = pairs.looked_up["content"]
+    return None if everything is None else everything[pairs.indices]
 
 
 def same_trials(sums_N: np.ndarray, read: Callable[[int], np.ndarray]) -> np.ndarray:

@@ -38,7 +38,7 @@ import zarr
 
 from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.pairs.audit import Audit, audit
-from dreamdiff.pairs.checks import check_image_names, checked_root, read_column, same_trials
+from dreamdiff.pairs.checks import check_image_names, checked_root, read_column, trial_contents
 from dreamdiff.pairs.eeg import ResampledEEG, StoredEEG, TrialEEG, as_stored, with_rate
 from dreamdiff.pairs.format import COLUMNS, Provenance, plain_attributes
 from dreamdiff.pairs.images import StoredImages, image_count
@@ -50,7 +50,6 @@ from eegprep.errors import DataError, ModelError, StoreError, UsageError
 from eegprep.provenance import sha256_array, sha256_json
 from eegprep.settings import suggest
 from eegprep.store.commit import Commit
-from eegprep.store.format import CHECKSUMS
 
 
 class Pairs:
@@ -79,7 +78,7 @@ class Pairs:
         """Use `Pairs.open`."""
         self.path, self.indices = path, indices
         self._root, self._images, self._eeg, self._all = root, images, eeg, columns
-        self._looked_up: dict[str, np.ndarray] = {}  # shared by the views of a store
+        self.looked_up: dict[str, np.ndarray | None] = {}  # shared by the views of a store
         attributes = plain_attributes(root)
         self.classes: list[str] = list(attributes["classes"])
         self.class_ids: list[str] | None = attributes.get("class_ids")
@@ -186,7 +185,7 @@ class Pairs:
     @property
     def trials(self) -> Trials:
         """What `eegprep.splits` needs to know."""
-        return Trials(self.person, self.session, self.block, self.image, self.labels, self.onset, self._content())
+        return Trials(self.person, self.session, self.block, self.image, self.labels, self.onset, trial_contents(self))
 
     @property
     def table(self) -> pd.DataFrame:
@@ -395,17 +394,6 @@ class Pairs:
     def image_paths(self) -> list[Path] | None:
         """File of every image, by image number; None when the store holds the pixels."""
         return self._images.paths
-
-    def _content(self) -> np.ndarray | None:
-        """(n,) trials of the store with equal numbers hold the same EEG; None where trials have no checksums."""
-        if not all(f"{name}/{CHECKSUMS}" in self._root for name in self.subjects):
-            return None
-        if "content" not in self._looked_up:
-            sums_N = np.concatenate([np.asarray(self._root[f"{name}/{CHECKSUMS}"]) for name in self.subjects])
-            whole = copy.copy(self)
-            whole.indices = np.arange(len(sums_N))
-            self._looked_up["content"] = same_trials(sums_N, lambda number: whole.eeg([number])[0])
-        return self._looked_up["content"][self.indices]
 
     def _member(self, name: str) -> np.ndarray:
         stored = self.splits
