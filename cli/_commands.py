@@ -37,6 +37,8 @@ MODEL = (
 
 ALIGNMENT = ("adapt", "retrieve", "train_align")
 
-for _room, _names in (("corpus", CORPUS), ("model", MODEL), ("alignment", ALIGNMENT)):
+PAIRS = ("table",)
+
+for _room, _names in (("corpus", CORPUS), ("model", MODEL), ("alignment", ALIGNMENT), ("pairs", PAIRS)):
     for _name in _names:
         import_module(f"{__package__}.{_room}.{_name}")

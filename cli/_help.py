@@ -16,7 +16,21 @@ from ._defaults import DEFAULTS
 # The heading of an option, by the name of its parameter: one table, because the same option belongs to several commands
 HEADINGS: dict[str, tuple[str, ...]] = {
     "Input": (
-        *("subjects", "data_dir", "accept", "offline", "dataset", "licence", "bad", "sfreq", "unit", "channel_names", "scale"),
+        *(
+            "subjects",
+            "data_dir",
+            "accept",
+            "offline",
+            "dataset",
+            "subject_pattern",
+            "session_pattern",
+            "licence",
+            "bad",
+            "sfreq",
+            "unit",
+            "channel_names",
+            "scale",
+        ),
         *("keep_private", "lock", "trials", "splits", "images"),
     ),
     "Filter": ("low", "high", "nyquist", "resample", "notch"),
@@ -28,7 +42,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "Sampling": ("samples", "steps", "guidance", "batch_size"),
     "Judges": ("classifier", "inception", "lpips", "controls", "baselines"),
     "Settings": ("preset", "config", "set_", "create_config"),
-    "Running": ("workers", "scheduler", "max_memory", "device", "precision", "strict_rate", "dry_run", "timeout"),
+    "Running": ("workers", "scheduler", "max_memory", "rebuild", "device", "precision", "strict_rate", "dry_run", "timeout"),
     "Output": ("as_json", "json", "json_", "wide", "quiet", "verbose", "help", "plot", "manifest", "notes"),
 }
 # Options that mean something else in one command: the scheduler of `dreamdiff generate` is a noise schedule, not a Dask address

@@ -7,6 +7,7 @@ same file never meet; `partial_path`, which every run finds again, is only for w
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import glob
 import hashlib
@@ -80,11 +81,20 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def exchange(new: Path, old: Path) -> bool:
+    """Let two paths of one file system trade places in one step, so that no moment shows neither; False where the system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)  # Linux; glibc 2.28 or newer
+    if rename is None:
+        return False
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(new), here, os.fsencode(old), swap) == 0)
+
+
 def publish_folder(partial: Path, final: Path) -> None:
     """Give a finished folder its name: every file and folder in it reaches the disk before the rename.
 
-    An older `final` is moved aside first and removed last, so that a kill in between never leaves half of each. A link at
-    `final` is replaced, and what it points to is left alone.
+    An older `final` trades places with the new one and is removed afterwards; where the system cannot do that, it is moved
+    aside first. A kill never leaves half of each. A link at `final` is replaced, and what it points to is left alone.
     """
     inside = [Path(folder) / name for folder, _, files in os.walk(partial) for name in ("", *files)]
     # one after the other, each waits for the disk; together they share its queue
@@ -95,6 +105,10 @@ def publish_folder(partial: Path, final: Path) -> None:
     while True:
         if final.is_symlink() or final.exists():
             old = private_path(final.with_name(f"{final.name}.old"))
+            if exchange(partial, final):
+                fsync_folder(final.parent)
+                partial.rename(old)
+                break
             final.rename(old)
         try:
             partial.rename(final)

@@ -36,11 +36,27 @@ def search(pattern: str, text: str) -> dict[str, str | None] | None:
     Raises:
         UsageError: see `compiled`; or the search takes longer than a second, because the pattern needs exponential time.
     """
+    found = _search(pattern, text)
+    return None if found is None else found.groupdict()
+
+
+def first_group(pattern: str, text: str) -> str | None:
+    """What the first group matches (of the whole match, where there is no group); "" for a group that took no part, None for no match.
+
+    Raises:
+        UsageError: as in `search`.
+    """
+    found = _search(pattern, text)
+    if found is None:
+        return None
+    return str(found[0] if not found.re.groups else found[1] or "")
+
+
+def _search(pattern: str, text: str) -> regex.Match[str] | None:
     try:
-        found = compiled(pattern).search(text, timeout=LIMIT_S)
+        return compiled(pattern).search(text, timeout=LIMIT_S)
     except TimeoutError:
         raise UsageError(
             f"pattern {pattern!r}: no answer within {LIMIT_S:g} s for the name {text[:80]!r}",
             "write it without a repetition inside a repetition, such as (a+)+",
         ) from None
-    return None if found is None else found.groupdict()

@@ -6,6 +6,7 @@ Used by `eegprep` (recipes) and by `dreamdiff` (training, generation, evaluation
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -168,6 +169,30 @@ def _nearest_keys(schema: type[BaseModel], path: Sequence[Any], renamed: Mapping
     found = [key for key in keys if names[key] == near[0]]
     here = [key for key in found if key.rpartition(".")[0] == ".".join(sections)]
     return here or found[:3]
+
+
+def differences(there: Any, here: Any, key: str = "", *, options: bool = False) -> list[str]:
+    """`key: old there, new here` for every leaf that differs.
+
+    Args:
+        there, here: JSON values, as they are stored and as they are wanted now.
+        options: write keys as options of the command line, `--max-channels`.
+    """
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        return [
+            line
+            for name in sorted(there.keys() | here.keys())
+            for line in differences(there.get(name), here.get(name), f"{key}.{name}" if key else name, options=options)
+        ]
+    if there == here:
+        return []
+    name = f"--{key.replace('_', '-')}" if options else f"{key}:"
+    return [f"{name} {_short(there)} there, {_short(here)} here"]
+
+
+def _short(value: Any) -> str:
+    text = "not given" if value is None else f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def read_toml(file: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ ORDER = [
     "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.estimators", "dreamdiff.yardsticks", "dreamdiff.pretraining",
     "dreamdiff.alignment", "dreamdiff.finetuning", "dreamdiff.generation", "dreamdiff.certificates",
     "dreamdiff.evaluation", "dreamdiff.programs", "dreamdiff.figures",
-    "cli", "cli.corpus", "cli.alignment", "cli.model",
+    "cli", "cli.corpus", "cli.alignment", "cli.model", "cli.pairs",
 ]  # fmt: skip
 FACES = {"eegprep", "dreamdiff"}  # their `__init__` names what is public, found on first use
 LONGEST_FILE, FULLEST_ROOM = 450, 14

@@ -35,6 +35,13 @@ ChannelNames = Annotated[
         help="Names of channels, for files that have none; or which channels are EEG, where their names do not say",
     ),
 ]
+SubjectPattern = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RE", help="Regular expression for names of files: its first group, or all that it matches, is the person"
+    ),
+]
+SessionPattern = Annotated[str | None, typer.Option(metavar="RE", help="The same for the session")]
 DataDir = Annotated[Path | None, typer.Option(help="Where MOABB's data sets lie [default: MNE_DATA]")]
 Accept = Annotated[list[str] | None, typer.Option(help="Licence to accept; may be given several times")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only files that are already here; never connect to the network")]
@@ -43,6 +50,10 @@ KeepPrivate = Annotated[bool, typer.Option("--keep-private", help="Keep dates an
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout")]
 Workers = Annotated[int, typer.Option(min=1, help="Number of worker processes")]
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler to use instead, e.g. tcp://host:8786")]
+Rebuild = Annotated[
+    bool,
+    typer.Option("--rebuild", help="Where the store was made with other settings, make it again; the old one stays until then"),
+]
 Lock = Annotated[Path | None, typer.Option(help="Write a lock file here, which `eegprep build` repeats")]
 MaxMemory = Annotated[str | None, typer.Option(help="For all workers together, e.g. 4GB")]
 Low = Annotated[float | None, typer.Option(help=_recipe("low"))]

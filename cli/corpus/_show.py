@@ -18,7 +18,7 @@ def finish(summary: Any, as_json: bool) -> int:
             {
                 "out": str(summary.out), "subjects": summary.subjects, "built": summary.built, "skipped": summary.skipped,
                 "recordings": summary.recordings, "windows": summary.windows, "quarantined": list(summary.quarantined),
-                "findings": findings, "remarks": list(summary.remarks), "exit_code": summary.exit_code,
+                "findings": findings, "names": list(summary.names), "remarks": list(summary.remarks), "exit_code": summary.exit_code,
             }
         )  # fmt: skip
     elif findings:
@@ -26,6 +26,8 @@ def finish(summary: Any, as_json: bool) -> int:
     if not as_json:
         for fix in list(dict.fromkeys(finding.fix for finding in summary.findings if finding.quarantines and finding.fix))[:5]:
             note(f"fix: {fix}")
+    for line in summary.names:
+        note(line)
     note(summary.text)
     for remark in summary.remarks if not as_json else ():
         note(remark)
@@ -34,11 +36,14 @@ def finish(summary: Any, as_json: bool) -> int:
 
 def show_plan(rows: list[Any], totals: Mapping[str, Any], as_json: bool) -> int:
     """Print what a command would do."""
-    lines = [vars(row) for row in rows]
+    lines = [dict(vars(row)) for row in rows]
     if as_json:
         emit_json({"plan": lines, "totals": totals})
         return 0
+    names = [line for row in lines for line in row.pop("names", ())]
     emit_table("plan", lines)
+    for line in names:
+        note(line)
     shown = [f"{totals['subjects']} subjects ({totals['done']} are there already)"]
     if "windows" in totals:
         shown += [

@@ -27,6 +27,8 @@ def build(
     sfreq: o.Sfreq = None,
     unit: o.Unit = None,
     channel_names: o.ChannelNames = None,
+    subject_pattern: o.SubjectPattern = None,
+    session_pattern: o.SessionPattern = None,
     data_dir: o.DataDir = None,
     accept: o.Accept = None,
     offline: o.Offline = False,
@@ -54,6 +56,7 @@ def build(
     max_uv: o.MaxUv = None,
     keep_private: o.KeepPrivate = False,
     lock: o.Lock = None,
+    rebuild: o.Rebuild = False,
     dry_run: o.DryRun = False,
     as_json: o.Json = False,
 ) -> int:
@@ -73,7 +76,7 @@ def build(
     with progress("build") as bar:
         summary = eegprep.build(
             sources, out, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers, scheduler=scheduler,
-            max_memory=max_memory, keep_private=keep_private, lock=lock, progress=bar, **chosen, **settings,
+            max_memory=max_memory, keep_private=keep_private, lock=lock, rebuild=rebuild, progress=bar, **chosen, **settings,
         )  # fmt: skip
     return finish(summary, as_json)
 
@@ -96,6 +99,8 @@ def index(
     sfreq: o.Sfreq = None,
     unit: o.Unit = None,
     channel_names: o.ChannelNames = None,
+    subject_pattern: o.SubjectPattern = None,
+    session_pattern: o.SessionPattern = None,
     data_dir: o.DataDir = None,
     accept: o.Accept = None,
     offline: o.Offline = False,
@@ -120,6 +125,7 @@ def index(
     select_channels: o.SelectChannels = None,
     min_uv: o.MinUv = None,
     max_uv: o.MaxUv = None,
+    rebuild: o.Rebuild = False,
     as_json: o.Json = False,
 ) -> int:
     """A view of recordings that reads like a corpus: windows are cut and filtered when they are read. The recordings must stay."""
@@ -132,7 +138,7 @@ def index(
     with progress("index") as bar:
         summary = eegprep.index(
             sources, out, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers, max_memory=max_memory,
-            progress=bar, **chosen, **settings,
+            rebuild=rebuild, progress=bar, **chosen, **settings,
         )  # fmt: skip
     return finish(summary, as_json)
 
@@ -150,5 +156,5 @@ def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _chosen(given: Mapping[str, Any]) -> dict[str, Any]:
     """What is chosen for all sources."""
-    names = ("subjects", "dataset", "scale", "bad", "sfreq", "unit")
+    names = ("subjects", "dataset", "scale", "bad", "sfreq", "unit", "subject_pattern", "session_pattern")
     return {**{name: given[name] for name in names}, "channel_names": o.names_of(given["channel_names"])}

@@ -22,6 +22,8 @@ def fetch(
     sfreq: o.Sfreq = None,
     unit: o.Unit = None,
     channel_names: o.ChannelNames = None,
+    subject_pattern: o.SubjectPattern = None,
+    session_pattern: o.SessionPattern = None,
     data_dir: o.DataDir = None,
     accept: o.Accept = None,
     offline: o.Offline = False,
@@ -29,6 +31,7 @@ def fetch(
     scheduler: o.Scheduler = None,
     max_memory: o.MaxMemory = None,
     keep_private: o.KeepPrivate = False,
+    rebuild: o.Rebuild = False,
     dry_run: o.DryRun = False,
     as_json: o.Json = False,
 ) -> int:
@@ -46,7 +49,7 @@ def fetch(
     with progress("fetch") as bar:
         summary = step(
             sources, out, subjects=subjects, dataset=dataset, scale=scale, bad=bad, sfreq=sfreq, unit=unit,
-            channel_names=o.names_of(channel_names), data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,
-            scheduler=scheduler, max_memory=max_memory, keep_private=keep_private, progress=bar,
+            channel_names=o.names_of(channel_names), subject_pattern=subject_pattern, session_pattern=session_pattern, data_dir=data_dir, accept=accept or (), offline=offline, workers=workers,
+            scheduler=scheduler, max_memory=max_memory, keep_private=keep_private, rebuild=rebuild, progress=bar,
         )  # fmt: skip
     return finish(summary, as_json)

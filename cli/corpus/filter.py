@@ -37,6 +37,7 @@ def filter_(
     workers: o.Workers = 1,
     scheduler: o.Scheduler = None,
     max_memory: o.MaxMemory = None,
+    rebuild: o.Rebuild = False,
     as_json: o.Json = False,
 ) -> int:
     """Band-pass every recording without phase shift.
@@ -55,6 +56,13 @@ def filter_(
     )  # fmt: skip
     with progress("filter") as bar:
         summary = step(
-            recordings, filtered, recipe=recipe, workers=workers, scheduler=scheduler, max_memory=max_memory, progress=bar
+            recordings,
+            filtered,
+            recipe=recipe,
+            workers=workers,
+            scheduler=scheduler,
+            max_memory=max_memory,
+            rebuild=rebuild,
+            progress=bar,
         )
     return finish(summary, as_json)

@@ -33,6 +33,7 @@ def pad(
     workers: o.Workers = 1,
     scheduler: o.Scheduler = None,
     max_memory: o.MaxMemory = None,
+    rebuild: o.Rebuild = False,
     as_json: o.Json = False,
 ) -> int:
     """Crop and pad filtered recordings into a corpus. Run again to resume."""
@@ -47,5 +48,14 @@ def pad(
         channel_order=channel_order, max_per_subject=max_per_subject, seed=seed,
     )  # fmt: skip
     with progress("pad") as bar:
-        summary = step(filtered, corpus, recipe=recipe, workers=workers, scheduler=scheduler, max_memory=max_memory, progress=bar)
+        summary = step(
+            filtered,
+            corpus,
+            recipe=recipe,
+            workers=workers,
+            scheduler=scheduler,
+            max_memory=max_memory,
+            rebuild=rebuild,
+            progress=bar,
+        )
     return finish(summary, as_json)

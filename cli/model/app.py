@@ -9,6 +9,7 @@ import typer
 
 from .._app import dreamdiff_app
 from .._described import DeviceOption, PicturePrecision
+from .._env import has_screen, require_package
 from .._output import note, progress
 
 
@@ -30,16 +31,29 @@ def app(
     ] = None,
     device: DeviceOption = None,
     precision: PicturePrecision = None,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser")] = False,
+    open_browser: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Open the page in a browser [default: where there is a screen]")
+    ] = None,
 ) -> None:
-    """Open a web page to try a model on trials or uploads."""
+    """Open a web page to try a model on trials or uploads.
+
+    Without --model it takes the demo's: that of ./demo where `dreamdiff demo` has run, else one that is trained on the first call.
+    """
+    require_package("gradio", "the page", "app")
+    if model is None and (Path("demo") / "index.html").is_file() and (Path("demo") / "finetuned").is_dir():
+        model, pairs = Path("demo") / "finetuned", pairs or Path("demo") / "pairs.zarr"
+        note(f"the model of the demo: {model}, trials of {pairs}")
     from dreamdiff.programs import demo
-    from dreamdiff.programs.app import Studio, launch
+    from dreamdiff.programs.app import Studio
+    from dreamdiff.programs.app_page import launch
 
     if model is None:
         with progress("preparing the demo's model") as bar:
             model, demo_pairs = demo.model_and_pairs(device=device or "auto", progress=bar)
         pairs = pairs or demo_pairs
     studio = Studio(model, pairs, device=device or "auto", precision=precision or "fp32")
-    note("serving; stop with Ctrl-C")
-    launch(studio, host=host, port=port, open_browser=open_browser, allowed_hosts=allow_host or ())
+    shown = has_screen() if open_browser is None else open_browser
+    launch(
+        studio, host=host, port=port, open_browser=shown, allowed_hosts=allow_host or (),
+        tell=lambda address: note(f"open {address} (Ctrl-C stops)"),
+    )  # fmt: skip

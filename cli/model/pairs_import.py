@@ -9,6 +9,7 @@ import typer
 
 from .._app import pairs_app
 from .._output import note, progress
+from ..corpus import _options as o
 
 
 @pairs_app.command(
@@ -45,25 +46,46 @@ def pairs_import(
     nyquist: Annotated[Literal["clip", "highpass", "error"], typer.Option(help="table: when --high does not fit")] = "clip",
     resample: Annotated[float | None, typer.Option(help="table: common sampling rate, Hz")] = None,
     offset: Annotated[float, typer.Option(help="table, corpus: start of a window after the onset, s, e.g. -0.2")] = 0.0,
+    columns: Annotated[
+        str | None, typer.Option(metavar="NAME=COLUMN,...", help="table: what it calls recording, onset, image, label or subject")
+    ] = None,
+    subject_pattern: o.SubjectPattern = None,
+    session_pattern: o.SessionPattern = None,
+    sfreq: o.Sfreq = None,
+    unit: o.Unit = None,
+    channel_names: o.ChannelNames = None,
+    scale: o.Scale = None,
     licence: Annotated[str, typer.Option(help="table: licence of the data; corpus: of the images")] = "unknown",
     split_by: Annotated[str, typer.Option(help="Split where the source has none: stimulus, trial, person, concept")] = "stimulus",
     seed: Annotated[int, typer.Option(help="Seed of that split")] = 0,
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild", help="Where the store was made with other settings, make it again; the old one stays until then"
+        ),
+    ] = False,
 ) -> None:
     """Import EEG-image pairs into a pairs store. Run again to resume.
 
     Images stay where they are and are checked whenever they are read.
     """
+    from dreamdiff.pairs.design import describe_design
     from dreamdiff.pairs.importers.importer import ImportConfig
     from dreamdiff.pairs.importers.run import import_pairs, parse_window
+    from dreamdiff.pairs.importers.trial_log import parse_columns
     from eegprep.catalogue.subjects import parse_subjects
 
     config = ImportConfig(
         kind=kind, trials=str(trials) if trials else None, images=str(images) if images else None, splits=str(splits) if splits else None,
         subjects=parse_subjects(subjects) if subjects else None, window=parse_window(window), repetitions=repetitions,
         low=low, high=high, nyquist=nyquist, resample=resample, offset=offset, licence=licence, split_by=split_by, seed=seed,
+        columns=parse_columns(columns), subject_pattern=subject_pattern or "", session_pattern=session_pattern or "", sfreq=sfreq,
+        unit=unit or "", channel_names=o.names_of(channel_names) or (), scale=scale,
     )  # fmt: skip
     with progress("import") as update:
-        pairs = import_pairs(source, out, config, progress=update)
+        pairs = import_pairs(source, out, config, rebuild=rebuild, progress=update, tell=note)
     parts = ", ".join(f"{len(indices)} {name}" for name, indices in pairs.splits.items())
     note(f"{out}: {len(pairs)} trials of {len(pairs.subjects)} people, {len(pairs.image_names)} images ({parts})")
+    for line in describe_design(pairs):
+        note(line)
     note("next: dreamdiff pairs audit, which says what this split can and cannot show")

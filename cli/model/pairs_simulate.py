@@ -47,6 +47,12 @@ def pairs_simulate(
         float | None, typer.Option(help="Spread of the sources' places over people, mm", show_default="6; linear: 3")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random")] = 0,
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild", help="Where the store was made with other settings, make it again; the old one stays until then"
+        ),
+    ] = False,
 ) -> None:
     """Simulate EEG-image pairs with a known answer. Run again to resume."""
     from dreamdiff.simulation.config import SimulateConfig
@@ -63,6 +69,6 @@ def pairs_simulate(
     }  # fmt: skip
     config = validated(SimulateConfig, {**given, **{name: value for name, value in dials.items() if value is not None}})
     with progress("simulate") as update:
-        pairs = simulate(out, config, progress=update)
+        pairs = simulate(out, config, rebuild=rebuild, progress=update)
     parts = ", ".join(f"{len(indices)} {name}" for name, indices in pairs.splits.items())
     note(f"{out}: {len(pairs)} simulated trials of {len(pairs.subjects)} people and {len(pairs.classes)} categories ({parts})")

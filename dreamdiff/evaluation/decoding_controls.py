@@ -307,6 +307,8 @@ def _verdict(controls: Sequence[Control], audit: Audit | None) -> tuple[Literal[
     guilty = [c for c in above if c.kind == "no stimulus" or tied]
     result = controls[0].measurement
     beside = f"the decoder that sees the EEG after image onset reaches {_share(result)}"
+    counted = f"{len(asked) - len(above)} of {len(asked)} controls are at chance"
+    named = " and ".join(c.name for c in above)
     if guilty:
         worst = max(guilty, key=lambda c: (c.kind == "no stimulus", c.measurement.value))
         return "leaks", (
@@ -317,15 +319,9 @@ def _verdict(controls: Sequence[Control], audit: Audit | None) -> tuple[Literal[
         return "leaks", f"NOT EVIDENCE OF DECODING: {audit.leaks[0]}; {beside}"
     if audit is None or audit.verdict == "unknown" or audit.block_design == "unknown":
         why = audit.unknown[0] if audit is not None and audit.unknown else "the block structure is not recorded"
-        return "unknown", f"UNKNOWN whether this is decoding: {why}; controls that could be run are at chance; {beside}"
-    remark = ""
-    if above:
-        remark = f"; {' and '.join(c.name for c in above)} above chance, but here the class does not follow from the time"
-    calm = len(asked) - len(above)
-    return (
-        "clean",
-        f"no leak found: the audit is clean and {calm} of {len(asked)} controls are at chance{remark}; {beside}",
-    )
+        return "unknown", f"UNKNOWN whether this is decoding: {why}; {counted}{f'; {named} above' if above else ''}; {beside}"
+    remark = f"; {named} above chance, but here the class does not follow from the time" if above else ""
+    return "clean", f"no leak found: the audit is clean and {counted}{remark}; {beside}"
 
 
 def _share(found: Measurement) -> str:

@@ -27,6 +27,15 @@ def image_count(root: zarr.Group) -> int:
     return len(plain_attributes(root["images"])["names"])
 
 
+def middle_square(pixels_HWC: np.ndarray, size: int) -> np.ndarray:
+    """(size, size, 3) uint8: the middle square of an image, as CLIP's preprocessing takes it, so that a circle stays one."""
+    height, width = pixels_HWC.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = Image.fromarray(pixels_HWC[top : top + side, left : left + side])
+    return np.asarray(square.resize((size, size), Image.Resampling.BICUBIC))
+
+
 class StoredImages:
     """The images of a store, checked against their SHA-256 when they are read."""
 
@@ -61,7 +70,7 @@ class StoredImages:
             pixels = decode_image(content, name)
         if size is None or pixels.shape[:2] == (size, size):
             return pixels
-        return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
+        return middle_square(pixels, size)
 
     def _compare(self, name: str, found: str, wanted: str) -> None:
         if found != wanted:

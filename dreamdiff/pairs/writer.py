@@ -27,7 +27,8 @@ from dreamdiff.pairs.subject import SubjectPairs, SubjectView
 from eegprep.atomic import partial_path, publish_folder, remove
 from eegprep.errors import DataError, StoreError
 from eegprep.locks import OWNER, folder_lock
-from eegprep.provenance import fingerprint, installed, sha256_array
+from eegprep.provenance import fingerprint, installed, plain_json, sha256_array
+from eegprep.settings import differences
 from eegprep.store.commit import finish_root, group_node, write_node
 
 
@@ -36,7 +37,8 @@ class PairsWriter:
 
     Args:
         path: final name of the store.
-        recipe: plain JSON values that say what is written; a store of the same recipe is taken up again, another is an error.
+        recipe: plain JSON values that say what is written; a store of the same recipe is taken up again, another is an error,
+            unless `rebuild` is given: the store is then made again, and the old one stays until the new one is whole.
         classes: names of the labels 0, 1, ...
         provenance: "recorded", or "simulated" for pairs with a known answer.
         licence: of the EEG and the images, as text.
@@ -70,6 +72,7 @@ class PairsWriter:
         channels: int = 128,
         samples: int = 512,
         corpus: Mapping[str, Any] | None = None,
+        rebuild: bool = False,
     ) -> None:
         self.path = Path(path)
         self.partial = partial_path(self.path)
@@ -84,10 +87,10 @@ class PairsWriter:
         self._n_images = -1
         self._lock = ExitStack()
         weakref.finalize(self, self._lock.close)
-        self.complete = self._already_there()
+        self.complete = self._already_there(rebuild)
         if not self.complete:
             self._lock.enter_context(folder_lock(self.partial, again=True, refused=self._refused))
-            self.complete = self._already_there()  # by whoever had the lock before
+            self.complete = self._already_there(rebuild)  # by whoever had the lock before
         if self.complete:
             self._lock.close()
             with suppress(OSError):
@@ -213,7 +216,7 @@ class PairsWriter:
         self._lock.close()
         self.complete = True
 
-    def _already_there(self) -> bool:
+    def _already_there(self, rebuild: bool) -> bool:
         if not self.path.exists():
             return False
         attributes = group_attributes(self.path)
@@ -222,10 +225,13 @@ class PairsWriter:
         if attributes.get("format") != FORMAT:
             raise StoreError(f"{self.path}: exists and is not a pairs store", "choose another name for --out, or remove it")
         if attributes.get("fingerprint") != self._root["fingerprint"]:
+            if rebuild:
+                return False
+            changes = _changes(attributes.get("recipe") or {}, self._root["recipe"])
+            more = f" and {len(changes) - 8} more" if len(changes) > 8 else ""
             raise StoreError(
-                f"{self.path}: holds pairs of another recipe (fingerprint {str(attributes.get('fingerprint'))[:12]}, "
-                f"wanted {self._root['fingerprint'][:12]})",
-                "choose another name for --out, or remove the store",
+                f"{self.path}: was made with other settings ({'; '.join(changes[:8])}{more})",
+                "give the settings it was made with, or another --out, or add --rebuild to make it again (in Python: rebuild=True)",
             )
         if not attributes.get("complete") or not has_all_files(self.path):
             return False
@@ -262,6 +268,18 @@ class PairsWriter:
                 f"{count} images have {len(names)} names, {len(set(names))} of them distinct",
                 "give every image a name of its own",
             )
+
+
+def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """How two recipes differ; of source files, which ones."""
+    settings, files = [], []
+    for recipe in (there, plain_json(here)):
+        rest = {key: value for key, value in recipe.items() if key not in ("settings", "sources")}
+        settings.append({**rest, **(recipe.get("settings") or {})})
+        files.append({str(entry[0]): entry[1:] for entry in recipe.get("sources") or () if isinstance(entry, list)})
+    other = [name for name in sorted({**files[0], **files[1]}) if files[0].get(name) != files[1].get(name)]
+    said = [f"{len(other)} source files are not the same, the first is {other[0]}"] if other else []
+    return differences(*settings, options=True) + said
 
 
 def _whole(n: int) -> int:

@@ -1,32 +1,31 @@
-"""The web page: choose a trial or upload a recording; see the EEG, its map over the head, and images for several seeds.
+"""What the web page does, without any widget: trials or an upload, their EEG and its map over the head, images for several seeds, a guess.
 
-`Studio` is what the page does, without any widget; `page` puts widgets around it (gradio, the extra `app`).
-Shapes: N trials, C channels, T samples.
+`app_page` puts widgets around a `Studio`. Shapes: N trials, S images of a trial, C channels, T samples, K categories.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import os
+import io
+import json
 import shutil
-import socket
 import tempfile
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.generate import generator_for, load_pipeline, render
 from dreamdiff.generation.trials import Montage, TrialSet, open_trials
-from dreamdiff.origin import without_folders
+from dreamdiff.metrics.judges import CentroidJudge, ImageClassifier, load_classifier
 from dreamdiff.pairs.reader import Pairs
-from eegprep.errors import DataError, ToolkitError, UsageError
+from eegprep.errors import UsageError
 from eegprep.inspection.pictures import head_map, traces
+from eegprep.provenance import installed
 from eegprep.settings import validated
 
 # endings of recordings that MNE reads; the companions belong to BrainVision and EEGLAB
@@ -34,10 +33,11 @@ RECORDINGS = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".cnt", ".mff")
 
 COMPANIONS = (".eeg", ".vmrk", ".dat", ".fdt")
 
-UPLOAD_LIMIT = "300mb"
 UPLOADS = "dreamdiff-uploads-"  # how the folder of uploads begins
 
 IMAGE_SIZE = 256  # pixels on the page
+PICTURES_OF_A_CLASS = 20  # of the training part, from which the guess learns what a category looks like
+SHARPNESS = 0.1  # ours: cosines are divided by this before the softmax of the guess; nothing calibrates it
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,27 @@ class Shown:
 
     trials: TrialSet
     montage: Callable[[int], Montage]
+    uploaded: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """Images of one trial: (S, H, W, 3) uint8, and what made them."""
+
+    images_SHWC: np.ndarray
+    seeds: tuple[int, ...]
+    settings: dict[str, object]
+
+    def archive(self) -> bytes:
+        """A ZIP file with a PNG for each seed, and seeds and settings as JSON."""
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
+            for image, seed in zip(self.images_SHWC, self.seeds, strict=True):
+                picture = io.BytesIO()
+                Image.fromarray(image).save(picture, "PNG")
+                file.writestr(f"seed-{seed}.png", picture.getvalue())
+            file.writestr("settings.json", json.dumps({**self.settings, "seeds": list(self.seeds)}, indent=2))
+        return content.getvalue()
 
 
 class Studio:
@@ -62,11 +83,15 @@ class Studio:
     ) -> None:
         self.making = validated(GenerateConfig, {"device": device, "precision": precision})
         self.pipeline = load_pipeline(model, self.making)
+        self.model = Path(model)
+        self.store: Pairs | None = None
+        self._judge: tuple[ImageClassifier, CentroidJudge] | None = None
         self.pairs: Pairs | None = None
         self.shown: Shown | None = None
         if pairs is not None:
             signal, window = self.pipeline.details.signal, self.pipeline.encoder.config.window
             store, _ = Pairs.open(pairs).at_model_rate(signal, window)
+            self.store = store
             select = "test" if "test" in store.splits else None
             self.pairs = store.select(split=select) if select else store
             self.shown = Shown(open_trials(pairs, self.pipeline, select), self._montage)
@@ -120,7 +145,7 @@ class Studio:
         kept = TrialSet(
             mains[0].name, "file", trials.numbers, names, trials.labels, lambda at: eeg_NCT[list(at)], None, None, trials.notes, montage
         )  # fmt: skip
-        return Shown(kept, lambda position: montage)
+        return Shown(kept, lambda position: montage, uploaded=True)
 
     def _montage(self, position: int) -> Montage:
         """Of a trial of the pairs store."""
@@ -148,171 +173,75 @@ class Studio:
         trials = shown.trials
         return None if trials.seen is None else trials.seen([position], IMAGE_SIZE)[0]
 
+    def facts(self, shown: Shown, position: int) -> str:
+        """Rate, length and channels of a trial, and what is not as it was for training."""
+        eeg_CT, montage = shown.trials.read([position])[0], shown.montage(position)
+        names = list(dict.fromkeys(name for name in montage.channels if name))
+        listed = ", ".join(names[:12]) + (f" ... {names[-1]}" if len(names) > 12 else "")
+        length, start = 1000 * eeg_CT.shape[1] / montage.sfreq, 1000 * montage.start
+        text = f"{len(names)} channels ({listed}), {montage.sfreq:g} Hz, {length:.0f} ms from {start:+.0f} ms"
+        return " ".join([f"{text}.", *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in shown.trials.notes)])
+
     def generate(
-        self, shown: Shown, position: int, *, samples: int, first_seed: int, steps: int, guidance: float | None = None
-    ) -> list[tuple[np.ndarray, str]]:
-        """Images of one trial: (H, W, 3) uint8 and a caption, for seeds `first_seed`, `first_seed` + 1, ..."""
+        self, shown: Shown, position: int, *, samples: int, first_seed: int, steps: int, guidance: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Made:  # fmt: skip
+        """Images of one trial for seeds `first_seed`, `first_seed` + 1, ...; progress is told (images that are there, samples)."""
         config = self.making.model_copy(update={"steps": steps, "samples": samples, "seed": first_seed, "guidance": guidance})
-        eeg_NCT = np.repeat(shown.trials.read([position]), samples, axis=0)
-        seeds = [first_seed + k for k in range(samples)]
-        number = int(shown.trials.numbers[position])
-        made = render(self.pipeline, eeg_NCT, [generator_for(number, seed) for seed in seeds], config)
-        return [(image, f"seed {seed}") for image, seed in zip(made, seeds, strict=True)]
+        eeg_NCT, number = shown.trials.read([position]), int(shown.trials.numbers[position])
+        seeds = tuple(first_seed + k for k in range(samples))
+        made = []
+        for count, seed in enumerate(seeds):
+            if progress is not None:
+                progress(count, samples)
+            made.append(render(self.pipeline, eeg_NCT, [generator_for(number, seed)], config)[0])
+        settings: dict[str, object] = {
+            "trial": shown.trials.names[position], "source": Path(shown.trials.source).name, "model": self.model.name,
+            "model_fingerprint": self.pipeline.fingerprint, "steps": steps, "guidance": guidance, "number": number,
+            "provenance": "simulated" if self.simulated else "recorded", "software": installed("eeg-dreamdiff", "torch", "diffusers"),
+        }  # fmt: skip
+        return Made(np.stack(made), seeds, settings)
 
+    def guess(self, images_SHWC: np.ndarray) -> dict[str, float]:
+        """Probability of each category from generated images: a softmax of cosines to the mean training picture of the category.
 
-def page(studio: Studio) -> Any:
-    """The gradio page around a studio; `launch` serves it."""
-    gr = _gradio()
+        In the features of the embedded classifier, and not calibrated. Empty without pairs, or with one category.
+        """
+        if self.store is None or len(self.store.classes) < 2:
+            return {}
+        classifier, judge = self._judge or self._learn_categories(self.store)
+        scores_K = judge.scores(classifier.read(images_SHWC).features_ND).mean(0) / SHARPNESS
+        weights_K = np.exp(scores_K - scores_K.max())
+        return {name: float(weight) for name, weight in zip(self.store.classes, weights_K / weights_K.sum(), strict=True)}
 
-    def guarded(action: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any) -> Any:
+    def _learn_categories(self, store: Pairs) -> tuple[ImageClassifier, CentroidJudge]:
+        train = store.splits.get("train", np.arange(len(store)))
+        pictures, first = np.unique(store.image[train], return_index=True)
+        labels = store.labels[train][first]
+        kept = np.concatenate([np.flatnonzero(labels == c)[:PICTURES_OF_A_CLASS] for c in range(len(store.classes))])
+        classifier = load_classifier()
+        features_ND = classifier.read(store.load_images(pictures[kept], size=IMAGE_SIZE)).features_ND
+        self._judge = (classifier, CentroidJudge(features_ND, labels[kept], len(store.classes)))
+        return self._judge
+
+    def accuracy(self) -> str:
+        """How often this model is right, with chance: from a report of `dreamdiff evaluate` beside it."""
+        for file in sorted({*self.model.glob("report.json"), *self.model.parent.glob("*/report.json")}):
             try:
-                return action(*arguments)
-            except ToolkitError as error:
-                text = without_folders(f"{error.problem}. {error.fix[:1].upper()}{error.fix[1:]}.")
-                raise gr.Error(text, duration=None) from None
-
-        return run
-
-    def chosen(uploaded: Shown | None) -> Shown:
-        shown = uploaded or studio.shown
-        if shown is None:
-            raise DataError("there is no trial yet", "upload a recording")
-        return shown
-
-    def choose_person(person: str) -> Any:
-        options = studio.trials_of(person)
-        return gr.update(choices=options, value=options[0][1] if options else None)
-
-    def show(position: int | None, uploaded: Shown | None) -> tuple[Any, Any, list[Any]]:
-        if position is None:
-            return None, None, []
-        shown = chosen(uploaded)
-        return studio.seen(shown, position), studio.picture(shown, position), []
-
-    def take_upload(files: list[str] | None) -> tuple[Shown | None, Any]:
-        if not files:
-            options = studio.trials_of(studio.people()[0]) if studio.people() else []
-            return None, gr.update(choices=options, value=options[0][1] if options else None)
-        shown = studio.upload(files)
-        for text in shown.trials.notes:
-            gr.Warning(text)
-        return shown, gr.update(choices=[(name, n) for n, name in enumerate(shown.trials.names)], value=0)
-
-    def make(position: int | None, uploaded: Shown | None, samples: int, seed: int, steps: int, guidance: float) -> list[Any]:
-        if position is None:
-            raise DataError("no trial is chosen", "choose a trial, or upload a recording")
-        scale = guidance if studio.pipeline.details.guidance_trained else None
-        return studio.generate(
-            chosen(uploaded), position, samples=int(samples), first_seed=int(seed), steps=int(steps), guidance=scale
+                report = json.loads(file.read_text("utf-8"))
+                if report["identity"]["model"]["fingerprint"] == self.pipeline.fingerprint:
+                    return f"{report['first_line'].rstrip('.')}. {report['second_line'].rstrip('.')}."
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        classes = [] if self.store is None else self.store.classes
+        chance = f"Chance is {1 / len(classes):.1%} ({len(classes)} categories). " if classes else ""
+        return (
+            f"How often this model is right has not been measured here. {chance}"
+            f"`dreamdiff evaluate --model {self.model.name} --pairs PAIRS --out evaluation --controls` does, in a folder beside the model."
         )
-
-    details = studio.pipeline.details
-    people = studio.people()
-    first = studio.trials_of(people[0]) if people else []
-    with gr.Blocks(title="dreamdiff: images from EEG", analytics_enabled=False) as blocks:
-        gr.Markdown("# Images from EEG")
-        gr.Markdown(_explain(studio))
-        uploaded = gr.State(None)
-        with gr.Row():
-            with gr.Column(scale=1, min_width=280):
-                person = gr.Dropdown(people, value=people[0] if people else None, label="Person", visible=bool(people))
-                trial = gr.Dropdown(first, value=first[0][1] if first else None, label="Trial", elem_id="trial")
-                upload = gr.File(
-                    label="Or your own recording (any format MNE reads, with events)", file_count="multiple", elem_id="upload"
-                )
-                samples = gr.Slider(1, 8, value=3, step=1, label="Images")
-                seed = gr.Number(0, precision=0, minimum=0, label="First seed")
-                steps = gr.Slider(2, 100, value=20, step=1, label="Steps")
-                guidance = gr.Slider(1, 8, value=details.guidance, step=0.1, label="Guidance", visible=details.guidance_trained)
-                button = gr.Button("Generate", variant="primary", elem_id="generate")
-            with gr.Column(scale=3):
-                eeg = gr.Plot(label="EEG, and its strength over the head", elem_id="eeg")
-                with gr.Row():
-                    truth = gr.Image(label="Seen", height=IMAGE_SIZE, interactive=False, elem_id="truth")
-                    gallery = gr.Gallery(label="Generated", columns=4, elem_id="generated", object_fit="contain")
-        person.change(guarded(choose_person), person, trial)
-        upload.change(guarded(take_upload), upload, [uploaded, trial])
-        trial.change(guarded(show), [trial, uploaded], [truth, eeg, gallery])
-        blocks.load(guarded(show), [trial, uploaded], [truth, eeg, gallery])
-        button.click(guarded(make), [trial, uploaded, samples, seed, steps, guidance], gallery)
-    return blocks
-
-
-def launch(
-    studio: Studio, *, host: str = "127.0.0.1", port: int | None = None, open_browser: bool = False, block: bool = True,
-    allowed_hosts: Sequence[str] = (),
-) -> str:  # fmt: skip
-    """Serve the page, by default to this machine only; returns its address (at once when `block` is False).
-
-    A request whose Host header names neither the address served nor one of `allowed_hosts` is refused: otherwise a page elsewhere could
-    talk to this one through a name that it controls (DNS rebinding). What is uploaded lies in a folder of its own, which is removed
-    when the server ends; a recording is removed as soon as it was read.
-    """
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-
-    folder = Path(tempfile.mkdtemp(prefix=UPLOADS))
-    before = os.environ.get("GRADIO_TEMP_DIR")
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    blocks = page(studio)  # after the folder is set: components remember it, and the server shows pictures from there only
-    close = blocks.close
-
-    def clean() -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        if os.environ.get("GRADIO_TEMP_DIR") == str(folder):
-            os.environ.pop("GRADIO_TEMP_DIR")
-            if before is not None:
-                os.environ["GRADIO_TEMP_DIR"] = before
-
-    def close_and_clean(*arguments: Any, **options: Any) -> None:
-        close(*arguments, **options)
-        clean()
-
-    blocks.close = close_and_clean
-    atexit.register(clean)
-    try:
-        _, address, _ = blocks.launch(
-            server_name=host, server_port=port, inbrowser=open_browser, share=False, max_file_size=UPLOAD_LIMIT,
-            prevent_thread_lock=not block, quiet=True, footer_links=[],
-            app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=_hosts(host, allowed_hosts), www_redirect=False)]},
-        )  # fmt: skip
-    except BaseException:
-        clean()
-        raise
-    if block:
-        clean()
-    return str(address)
-
-
-def _hosts(host: str, more: Sequence[str]) -> list[str]:
-    """Names under which the page may be asked for; served to everybody, also the names and addresses of this machine."""
-    names = {"localhost", "127.0.0.1", "[::1]", host, *more}
-    if host in ("0.0.0.0", "::"):
-        names |= {socket.gethostname(), socket.getfqdn()}
-        with contextlib.suppress(OSError):
-            names |= {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
-    return sorted(names - {"0.0.0.0", "::"})
 
 
 def _forget(path: Path) -> None:
     """Remove an uploaded file; a file of the person's own, given in a script, stays."""
     if any(part.startswith(UPLOADS) for part in path.parts):
         path.unlink(missing_ok=True)
-
-
-def _explain(studio: Studio) -> str:
-    lines = ["Choose a trial and press *Generate*; every seed is another image from the same EEG."]
-    if studio.simulated:
-        lines.append(
-            "**The EEG that this model was trained on, or is shown here, is simulated.** It says nothing about real brains."
-        )
-    return "\n\n".join(lines)
-
-
-def _gradio() -> Any:
-    try:
-        import gradio
-    except ImportError:
-        raise UsageError("the page needs gradio, which is not installed", "run: pip install 'eeg-dreamdiff[app]'") from None
-    return gradio

@@ -46,6 +46,7 @@ def simulate(
     *,
     images: ImageSet | None = None,
     backgrounds: Sequence[Recording] | None = None,
+    rebuild: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Pairs:
     """Write a pairs store with a known answer. Run again to finish what was interrupted; a finished store is left alone.
@@ -59,6 +60,7 @@ def simulate(
         images: what is shown, with the vectors that drive the sources; default the shipped drawings, with features of
             EfficientNet-Lite0, or of the embedded CLIP for linear sources.
         backgrounds: recordings to take background from; default by `config.background`.
+        rebuild: make a store that is there with other settings again.
 
     Returns:
         The opened store.
@@ -83,7 +85,7 @@ def simulate(
     kind = Viewer if network else Person
     with PairsWriter(
         out, recipe=recipe, classes=images.classes, class_ids=images.class_ids, provenance="simulated", licence=licence,
-        samples=kind.timing(config)[1],
+        samples=kind.timing(config)[1], rebuild=rebuild,
     ) as writer:  # fmt: skip
         if not writer.complete:
             writer.set_images(images.images_NHWC, images.names)

@@ -26,6 +26,7 @@ from eegprep import atomic
 from eegprep.errors import CheckpointError
 from eegprep.provenance import sha256_file
 from eegprep.sealed import DIGEST, is_whole, write_sealed
+from eegprep.settings import differences
 
 FOLDER = "checkpoints"
 
@@ -217,19 +218,3 @@ def same_run(
 def write_identity(run_dir: Path, identity: Mapping[str, Any]) -> None:
     """Say what this run is."""
     atomic.write_json(run_dir / RUN_FILE, identity)
-
-
-def differences(stored: Any, expected: Any, key: str = "") -> list[str]:
-    """`key: old there, new here` for every leaf that differs."""
-    if isinstance(stored, dict) and isinstance(expected, dict):
-        return [
-            line
-            for name in sorted(stored.keys() | expected.keys())
-            for line in differences(stored.get(name), expected.get(name), f"{key}.{name}" if key else name)
-        ]
-    return [] if stored == expected else [f"{key}: {_short(stored)} there, {_short(expected)} here"]
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -16,6 +16,8 @@ A manifest is a TOML file::
     bad = "reject"                      # optional: stretches marked BAD are taken as not recorded (default: "keep")
     sfreq = 250                         # optional, as are unit = "uV" and channel_names = ["Fp1", ...]: of files that do not say
     pattern = 'S(?P<subject>\\d+)R(?P<run>\\d+)'   # files: only; named groups subject, session, run of the file name
+    subject_pattern = '^[^_]+'          # files: only; what it matches (its first group) is the person
+    session_pattern = 'ses(\\d+)'       # files: only; the same of the session
     options = { imagined = true }       # moabb: only; constructor arguments of the class
     person_family = "PhysionetMI"       # people of one family with the same id are one person; default: from the catalogue
     licence = "ODC-By-1.0"              # for files: and bids:; MOABB's classes declare theirs
@@ -46,7 +48,7 @@ from eegprep.catalogue import licences
 from eegprep.catalogue import moabb as catalogue
 from eegprep.catalogue.paths import bare_sources, data_set_name, is_bare
 from eegprep.catalogue.subjects import parse_subjects, subject_tokens
-from eegprep.errors import UsageError
+from eegprep.errors import SourceError, UsageError
 from eegprep.folders import fixed_part, is_there
 from eegprep.readers.content import Reading, uv_of
 from eegprep.settings import Settings, read_toml, suggest, validated
@@ -66,6 +68,8 @@ class Source(Settings):
     subjects: tuple[str, ...] | None = None  # of local sources: ids and ranges, resolved when the ids are known
     files: tuple[str, ...] = ()  # names inside the folder `target`, where only some are meant
     pattern: str = ""
+    subject_pattern: str = ""
+    session_pattern: str = ""
     options: dict[str, object] = Field(default_factory=dict)
     scale: float | None = Field(default=None, gt=0)
     bad: Literal["keep", "reject"] = "keep"
@@ -110,6 +114,8 @@ class _SourceFile(Settings):
     subjects: str | int | list[str | int] | None = None
     files: list[str] = Field(default_factory=list)
     pattern: str = ""
+    subject_pattern: str = ""
+    session_pattern: str = ""
     options: dict[str, object] = Field(default_factory=dict)
     scale: float | None = Field(default=None, gt=0)
     bad: Literal["keep", "reject"] = "keep"
@@ -143,7 +149,8 @@ def load(names: str | Path | Sequence[str | Path], root: Path | None = None) -> 
     (default: the current folder), those in a manifest at the manifest's folder.
 
     Raises:
-        UsageError: no such manifest, an unknown key, kind, data set or subject, or the same data set name for two sources.
+        SourceError: no such file, folder or manifest.
+        UsageError: an unknown key, kind, data set or subject, or the same data set name for two sources.
     """
     listed = [names] if isinstance(names, str | Path) else list(names)
     if not listed:
@@ -220,6 +227,14 @@ def with_options(source: Source, given: Mapping[str, Any]) -> Source:
     if given.get("bad", "keep") not in ("keep", "reject"):
         raise UsageError(f"--bad {given['bad']} is not known", "use keep or reject")
     _require_voltage(given.get("unit", ""), "--unit")
+    for key in ("subject_pattern", "session_pattern"):
+        if given.get(key):
+            option = f"--{key.replace('_', '-')}"
+            patterns.compiled(given[key])
+            if source.kind != "files":
+                raise UsageError(
+                    f"{option} is for names of files, and {source.spec} names its people itself", f"leave {option} out"
+                )
     if "channel_names" in given:
         given["channel_names"] = tuple(given["channel_names"])
     return source.model_copy(update=given)
@@ -308,7 +323,7 @@ def _find(name: str, root: Path) -> Path:
     if name.lower() in folded:
         raise UsageError(f"there is no manifest {name!r}", f"for the MOABB data set write moabb:{folded[name.lower()]}")
     hint = suggest(Path(name).stem, [Path(known).stem for known in shipped()])
-    raise UsageError(
+    raise SourceError(
         f"there is no file, folder or manifest {name!r}{hint}", f"give a path, one of {', '.join(shipped())}, or moabb:NAME"
     )
 
@@ -341,9 +356,11 @@ def _require_fits(kind: str, written: _SourceFile) -> None:
         raise UsageError(f"source {written.spec!r} has files, which only files: sources know", "remove files")
     if written.options and kind != "moabb":
         raise UsageError(f"source {written.spec!r} has options, which only moabb: sources know", "remove options")
-    if written.pattern and kind != "files":
-        raise UsageError(f"source {written.spec!r} has a pattern, which only files: sources know", "remove pattern")
+    for key in ("pattern", "subject_pattern", "session_pattern"):
+        if getattr(written, key) and kind != "files":
+            raise UsageError(f"source {written.spec!r} has a {key}, which only files: sources know", f"remove {key}")
     try:
+        patterns.compiled(written.subject_pattern), patterns.compiled(written.session_pattern)
         groups = set(patterns.compiled(written.pattern).groupindex)
     except UsageError as error:
         raise UsageError(f"source {written.spec!r}: {error.problem}", error.fix) from None

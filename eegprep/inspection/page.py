@@ -18,16 +18,20 @@ if TYPE_CHECKING:
 
 
 STYLE = """
-:root { --ink: #1d2430; --soft: #5b6575; --line: #dfe4ea; --paper: #ffffff; --shade: #f6f8fa; --mark: #0b6bcb; --warn: #9a5b00; }
+:root { --ink: #1d2430; --soft: #5b6575; --line: #dfe4ea; --paper: #ffffff; --shade: #f6f8fa; --mark: #0b6bcb; --warn: #9a5b00;
+  --alert: #fff7e6; color-scheme: light dark; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e8ee; --soft: #a3adba; --line: #363d48; --paper: #15181d; --shade: #1e232a; --mark: #6db3ff; --warn: #e0a94a; --alert: #2c2415; }
+}
 * { box-sizing: border-box; }
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto; max-width: 1080px; padding: 24px 20px 80px; }
 h1 { font-size: 1.9em; line-height: 1.2; margin: 0 0 .3em; }
 h2 { font-size: 1.3em; margin: 2.2em 0 .5em; padding-top: .7em; border-top: 1px solid var(--line); }
 p.lead { font-size: 1.1em; color: var(--soft); margin-top: 0; }
 p.verdict { border-left: 4px solid var(--mark); background: var(--shade); padding: .7em 1em; }
-p.warning { border-left: 4px solid var(--warn); background: #fff7e6; padding: .7em 1em; }
+p.warning { border-left: 4px solid var(--warn); background: var(--alert); padding: .7em 1em; }
 figure { margin: 1em 0; }
-figure img { max-width: 100%; height: auto; }
+figure img { max-width: 100%; height: auto; background: #fff; border-radius: 6px; }
 figcaption { color: var(--soft); font-size: .9em; margin-top: .3em; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92em; font-variant-numeric: tabular-nums; }

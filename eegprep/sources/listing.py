@@ -20,7 +20,8 @@ from eegprep.recording import Origin, ProgressCallback, SourceFile, natural_key
 from eegprep.sources import bids
 from eegprep.sources.companions import Parts, unreadable
 from eegprep.sources.files import find_recordings
-from eegprep.sources.naming import Name, Named, read_name, settle
+from eegprep.sources.naming import Name, Named, explain, read_name, settle
+from eegprep.sources.participants import named_by, read_participants
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Listed:
     """One recording of local files.
 
     main: the file or folder to open, relative to the task's root. files: all that is read for it.
-    problem: why it cannot be read. oddities: (code, message) of what does not fit and costs nothing.
+    problem: why it cannot be read. oddities: (code, message) of what does not fit and costs nothing. named: what its path said.
     """
 
     session: str
@@ -37,6 +38,7 @@ class Listed:
     files: tuple[SourceFile, ...]
     problem: ToolkitError | None = None
     oddities: tuple[tuple[str, str], ...] = ()
+    named: Named | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,15 @@ def _moabb_tasks(
     ]
 
 
+def who_is_who(tasks: Sequence[Task]) -> tuple[str, ...]:
+    """A sentence for each data set of files: how many people they are, and by which rule."""
+    found: dict[str, list[tuple[Named | None, str]]] = {}
+    for task in tasks:
+        if task.source.kind == "files":
+            found.setdefault(task.source.dataset, []).extend((listed.named, task.subject) for listed in task.recordings)
+    return tuple(explain(items) for items in found.values())
+
+
 # ------------------------------------------------------------------------------------------------------------- local
 
 
@@ -213,7 +224,14 @@ def _local_tasks(sources: Sequence[Source]) -> list[Task]:
 
 def _files(source: Source) -> list[_Item]:
     root, found = find_recordings(source.target, source.files)
-    return [_Item(source, root, main, parts, read_name(main.relative_to(root), source.pattern)) for main, parts in found.items()]
+    patterns = (source.pattern, source.subject_pattern, source.session_pattern)
+    table = {} if any(patterns) else read_participants(root)
+    items = []
+    for main, parts in found.items():
+        path = main.relative_to(root)
+        named = read_name(path, *patterns)
+        items.append(_Item(source, root, main, parts, named_by(table, path, named, root) if table else named))
+    return items
 
 
 def _bids(source: Source) -> list[_Item]:
@@ -284,7 +302,9 @@ def _task(subject: str, items: Sequence[_Item], names: Sequence[Name]) -> Task:
             )
             oddities = (*oddities, ("people", text))
         recordings.append(
-            Listed(name.session, name.run, data_folder.name_under(item.main, root), () if bad else files, bad, oddities)
+            Listed(
+                name.session, name.run, data_folder.name_under(item.main, root), () if bad else files, bad, oddities, item.named
+            )
         )
         problem = problem or _not_pinned(files, pinned)
     order = sorted(recordings, key=lambda item: (natural_key(item.session), natural_key(item.run)))

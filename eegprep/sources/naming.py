@@ -1,6 +1,6 @@
 """Names of recordings: who (subject), when (session) and what (run), from file names and the folders around them.
 
-Two rules hold for everything that is listed together: two people never share a subject, and two recordings never share a name.
+`read_name` reads one path and says by which rule; `explain` puts the rules into a sentence, which every command prints. Two rules hold for everything that is listed together: two people never share a subject, and two recordings never share a name.
 A subject that appears in several places (two sites with a `sub-01` each) is several people unless a pattern says otherwise:
 splitting one person's recordings costs little, merging two people cannot be undone.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eegprep import patterns
+from eegprep.errors import SourceError
 from eegprep.recording import path_part
 
 # endings that are two suffixes
@@ -27,6 +28,17 @@ _BIDS = re.compile(r"(?P<before>.*?)sub-(?P<subject>[^\W_]+)(?:_ses-(?P<session>
 _SESSION = re.compile(
     r"(?:ses|session)(?:[-_ ]?(?P<number>\d\w*)|[-_ ](?P<word>\w+))|(?P<day>(?:day|visit|week)[-_ ]?\d+)", re.IGNORECASE
 )
+# what usually stands in front of a person's number; `P01_lab_run1` and `Subject02_1` are of P01 and Subject02
+_PERSON = re.compile(
+    r"(?P<subject>(?:s|p|sub|subj|subject|vp|pp|ppt|participant|person|proband|pat|patient|id)-?\d+)(?:[-_. ]+(?P<rest>.+))?",
+    re.IGNORECASE,
+)
+# what says at the end of a name that it is one of several recordings: `lab_session1`, `anna_day2_run1`, `anna-rest`
+_PART = re.compile(
+    r"(?:(?P<subject>.+?)[-_. ]+)??(?P<rest>(?:(?:ses|sess|session|run|block|bloc|day|visit|week|trial|take|part|rec|recording)[-_ ]?\d+[-_. ]*)+)",
+    re.IGNORECASE,
+)
+_SESSION_PART = re.compile(r"(?<![A-Za-z])(?:ses|sess|session|day|visit|week)[-_ ]?(\d+)", re.IGNORECASE)
 # ours: longest part of a name; file systems allow 255 bytes, and partial folders add to it
 _LONGEST = 100
 
@@ -38,6 +50,7 @@ class Named:
     place: folders and words that neither subject, session nor run explains, for instance a site.
     path: relative, for telling recordings apart that are otherwise named alike.
     explicit: a pattern of the user's own says who it is, so that `place` does not.
+    rule: by which of `_SENTENCES` it was read.
     """
 
     subject: str
@@ -46,6 +59,20 @@ class Named:
     path: Path
     place: tuple[str, ...] = ()
     explicit: bool = False
+    rule: str = "file"
+
+
+# rule -> how a person was found; {subject} and {file} are an example
+_SENTENCES = {
+    "pattern": "by the pattern that was given ({subject} of {file})",
+    "participants": "by the table of participants ({subject} of {file})",
+    "sub": "by sub-LABEL ({subject} of {file})",
+    "bci2000": "by SxxxRyy in file names ({subject} of {file})",
+    "id": "by the number of a person that file names begin with ({subject} of {file})",
+    "part": "by file names without their session, run or block ({subject} of {file})",
+    "folder": "by the folder that holds them ({subject} of {file})",
+    "file": "each file by itself ({subject} of {file})",
+}
 
 
 @dataclass(frozen=True)
@@ -63,17 +90,46 @@ def stem(path: Path) -> str:
     return _DOUBLE.sub("", path.name) if _DOUBLE.search(path.name) else path.stem
 
 
-def read_name(path: Path, pattern: str = "") -> Named:
+def read_name(path: Path, pattern: str = "", subject_pattern: str = "", session_pattern: str = "") -> Named:
     """(subject, session, run) of a file: from a pattern with named groups, usual names, or the folders that it lies in.
 
     Args:
         path: relative to the folder that the source begins in.
         pattern: regular expression with the named groups subject, session, run, searched in the file's name.
+        subject_pattern, session_pattern: regular expressions searched in the file's name, then in its path; what the first group
+            matches, or the whole match without one, is the name.
+
+    Raises:
+        SourceError: one of the latter two fits nowhere.
     """
+    named = _read_name(path, pattern)
+    if subject_pattern:
+        subject = _matched(subject_pattern, path, "--subject-pattern")
+        rest = stem(path).replace(subject, "", 1).strip("_-. ") or "0"
+        run = named.run if named.subject == subject else rest
+        named = replace(named, subject=subject or "0", run=run, explicit=True, rule="pattern", place=())
+    if session_pattern:
+        named = replace(named, session=_matched(session_pattern, path, "--session-pattern") or "0")
+    return named
+
+
+def _matched(pattern: str, path: Path, option: str) -> str:
+    for text in (path.name, path.as_posix()):
+        found = patterns.first_group(pattern, text)
+        if found is not None:
+            return found
+    raise SourceError(
+        f"{path.as_posix()}: {option} {pattern!r} fits nowhere in this name",
+        "correct the pattern, or name only files that it fits",
+    )
+
+
+def _read_name(path: Path, pattern: str) -> Named:
     name, folders = stem(path), path.parts[:-1]
     said = patterns.search(pattern, path.name) if pattern else None
     if said is not None:
-        return Named(said.get("subject") or "0", said.get("session") or "0", said.get("run") or "0", path, explicit=True)
+        subject, session, run = (said.get(key) or "0" for key in ("subject", "session", "run"))
+        return Named(subject, session, run, path, explicit=True, rule="pattern")
     found = _BCI2000.fullmatch(name) or _BIDS.fullmatch(name)
     if found is not None:
         said = found.groupdict()
@@ -83,12 +139,48 @@ def read_name(path: Path, pattern: str = "") -> Named:
         before = (said.get("before") or "").strip("_- ")
         session = said.get("session") or _session(folders) or "0"
         run = (said.get("run") or "0").strip("_-")
-        return Named(subject, session, run, path, (*place, *([before] if before else [])))
+        rule = "sub" if "before" in said else "bci2000"
+        return Named(subject, session, run, path, (*place, *([before] if before else [])), rule=rule)
     people = [part for part in folders if _SESSION.fullmatch(part) is None]
     if people and people[-1] == "eeg":
         people = people[:-1]
     session = _session(folders) or "0"
-    return Named("/".join(people), session, name, path) if people else Named(name, session, "0", path)
+    person = _PERSON.fullmatch(name)
+    if person is not None and not any(_PERSON.fullmatch(part) or part.startswith("sub-") for part in people):
+        return _of_parts(path, person, session, tuple(people), "id")
+    if people:
+        return Named("/".join(people), session, name, path, rule="folder")
+    part = _PART.fullmatch(name)
+    return Named(name, session, "0", path) if part is None else _of_parts(path, part, session, (), "part")
+
+
+def _of_parts(path: Path, found: re.Match[str], session: str, place: tuple[str, ...], rule: str) -> Named:
+    """A name in which a person stands in front of the rest; the rest names session and run."""
+    rest = found["rest"] or ""
+    said = _SESSION_PART.search(rest)
+    run = rest if said is None else (rest[: said.start()] + rest[said.end() :]).strip("_-. ")
+    return Named(found["subject"] or "0", said[1] if said else session, run or "0", path, place, rule=rule)
+
+
+def explain(items: Sequence[tuple[Named | None, str]]) -> str:
+    """How many people the files of a source are, and by which rule.
+
+    Args:
+        items: what a path said and the subject it is stored under, of each recording.
+    """
+    examples: dict[str, tuple[str, str]] = {}
+    for named, subject in items:
+        if named is not None:
+            examples.setdefault(named.rule, (subject, named.path.name))
+    files, people = len(items), len({subject for _, subject in items})
+    how = "; ".join(_SENTENCES[rule].format(subject=subject, file=file) for rule, (subject, file) in examples.items())
+    text = f"names: {_count(files, 'recording')} of {_count(people, 'person', 'people')}, {how}"
+    advice = "if several are one person's, say how names are read" if set(examples) == {"file"} else "to read names otherwise"
+    return f"{text}; {advice}: --subject-pattern RE" if people < files or "file" in examples else text
+
+
+def _count(number: int, one: str, more: str = "") -> str:
+    return f"{number} {one if number == 1 else more or one + 's'}"
 
 
 def _session(folders: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """`fetch`, `filter`, `pad`, and `build`, which is all three in one pass: plan, skip what is done, work, finish.
 
 A job is one subject: read or written as a whole, by one worker, under a key that says what it was made of. Running the same
-command again does what is missing; changing a setting does again what that setting touches.
+command again does what is missing; another setting on a store that is there is refused, unless `rebuild` asks for it.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def fetch(
     sfreq: float | None = None,
     unit: str | None = None,
     channel_names: Sequence[str] | None = None,
+    subject_pattern: str | None = None,
+    session_pattern: str | None = None,
     data_dir: str | Path | None = None,
     accept: Sequence[str] = (),
     offline: bool = False,
@@ -62,6 +64,7 @@ def fetch(
     workers: int = 1,
     scheduler: str | None = None,
     max_memory: str | int | None = None,
+    rebuild: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Summary:
     """Bring source files here and turn each run into one array of a recordings store.
@@ -72,12 +75,13 @@ def fetch(
         4
     """
     budget = Budget.make(workers, scheduler, max_memory)
-    choice = choose(subjects, dataset, scale, bad, sfreq, unit, channel_names)
+    choice = choose(subjects, dataset, scale, bad, sfreq, unit, channel_names, subject_pattern, session_pattern)
     origin = StoreOrigin("fetch", plain_settings(source), store_folder(data_dir), offline, keep_private, choice)
     manifest = load_sources(source, origin.choice)
     tasks = subject_tasks(manifest, origin, accept, progress)
     jobs = [FetchJob(str(out), task.source.dataset, task.subject, None, task.files, task) for task in tasks]
-    return run_step(jobs, RecordingsTarget(Path(out), "fetched", {}), budget, progress, origin)
+    summary = run_step(jobs, RecordingsTarget(Path(out), "fetched", {}), budget, progress, origin, rebuild=rebuild)
+    return replace(summary, names=listing.who_is_who(tasks))
 
 
 def filter_recordings(
@@ -88,6 +92,7 @@ def filter_recordings(
     workers: int = 1,
     scheduler: str | None = None,
     max_memory: str | int | None = None,
+    rebuild: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Summary:
     """Gates, then a zero-phase band-pass of every recording.
@@ -103,7 +108,7 @@ def filter_recordings(
     settings = {key: value for key, value in recipe.model_dump(mode="json").items() if key in FILTER_SETTINGS}
     origin = StoreOrigin("filter", (str(Path(store_in).resolve()),))
     inherited = left_out_subjects(recordings_store.read_root(Path(store_in)))
-    return run_step(jobs, RecordingsTarget(Path(out), "filtered", settings, inherited), budget, progress, origin)
+    return run_step(jobs, RecordingsTarget(Path(out), "filtered", settings, inherited), budget, progress, origin, rebuild=rebuild)
 
 
 def pad(
@@ -114,6 +119,7 @@ def pad(
     workers: int = 1,
     scheduler: str | None = None,
     max_memory: str | int | None = None,
+    rebuild: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Summary:
     """Crop and pad filtered recordings into the corpus. Settings of the filter are taken from the store.
@@ -129,7 +135,7 @@ def pad(
     jobs = stored_jobs(PadJob, Path(store_in), "filtered", Path(out), recipe)
     origin = StoreOrigin("pad", (str(Path(store_in).resolve()),))
     target = CorpusTarget.of(Path(out), recipe, [job.name for job in jobs], left_out_subjects(made))
-    return run_step(jobs, target, budget, progress, origin)
+    return run_step(jobs, target, budget, progress, origin, rebuild=rebuild)
 
 
 def build(
@@ -144,6 +150,8 @@ def build(
     sfreq: float | None = None,
     unit: str | None = None,
     channel_names: Sequence[str] | None = None,
+    subject_pattern: str | None = None,
+    session_pattern: str | None = None,
     data_dir: str | Path | None = None,
     accept: Sequence[str] = (),
     offline: bool = False,
@@ -152,6 +160,7 @@ def build(
     scheduler: str | None = None,
     max_memory: str | int | None = None,
     lock: str | Path | None = None,
+    rebuild: bool = False,
     progress: ProgressCallback | None = None,
     **settings: Any,
 ) -> Summary:
@@ -175,6 +184,8 @@ def build(
         bad: "keep" (default) or "reject": whether stretches marked BAD are taken as if they had not been recorded.
         sfreq, unit, channel_names: rate in Hz, "uV", "mV" or "V", and names, for files that do not say them; `channel_names` also
             says which channels are EEG where their names are not those of electrodes.
+        subject_pattern, session_pattern: regular expressions for names of files; what they match (their first group) is the person
+            and the session. Default: usual names and folders, as `Summary.names` says.
         data_dir: where MOABB's data sets lie; default as MNE has it.
         accept: licences to accept.
         offline: open no socket.
@@ -182,6 +193,8 @@ def build(
         workers: processes. scheduler: address of a Dask scheduler to use instead.
         max_memory: bytes, or text such as "4GB", for all workers together.
         lock: write a lock file here: a manifest that names every file with its hash, every setting and every version.
+        rebuild: make a store that is there with other settings again; without it, other settings are refused. The old store
+            stays until the new one is whole.
 
     Returns:
         what was done, with every finding of the gates.
@@ -205,20 +218,22 @@ def build(
             bad=bad,
             unit=unit,
             channel_names=channel_names,
+            rebuild=rebuild,
             **settings,
         )
     budget = Budget.make(workers, scheduler, max_memory)
-    choice = choose(subjects, dataset, scale, bad, sfreq, unit, channel_names)
+    choice = choose(subjects, dataset, scale, bad, sfreq, unit, channel_names, subject_pattern, session_pattern)
     origin = StoreOrigin("build", plain_settings(source), store_folder(data_dir), offline, keep_private, choice)
     manifest = load_sources(source, origin.choice)
     recipe = recipe or recipe_from(manifest, settings)
     tasks = subject_tasks(manifest, origin, accept, progress)
     jobs = build_jobs(tasks, manifest, recipe, out)
     target = CorpusTarget.of(Path(out), recipe, [job.name for job in jobs])
-    summary = run_step(jobs, target, budget, progress, origin)
+    summary = run_step(jobs, target, budget, progress, origin, rebuild=rebuild)
     if lock is not None:
         write_lock(Path(lock), tasks, manifest, recipe, Path(out))
-    return replace(summary, findings=(*changed_software(manifest), *summary.findings))
+    findings = (*changed_software(manifest), *summary.findings)
+    return replace(summary, findings=findings, names=listing.who_is_who(tasks))
 
 
 def plan(
@@ -232,12 +247,16 @@ def plan(
     sfreq: float | None = None,
     unit: str | None = None,
     channel_names: Sequence[str] | None = None,
+    subject_pattern: str | None = None,
+    session_pattern: str | None = None,
     data_dir: str | Path | None = None,
     workers: int = 1,
     **settings: Any,
 ) -> list[PlanRow]:
     """What `build` would do: a row for each data set. Downloads and writes nothing."""
-    manifest = load_sources(source, choose(subjects, dataset, scale, bad, sfreq, unit, channel_names))
+    manifest = load_sources(
+        source, choose(subjects, dataset, scale, bad, sfreq, unit, channel_names, subject_pattern, session_pattern)
+    )
     recipe = recipe_from(manifest, settings)
     tasks = listing.list_tasks(manifest.sources, Path(store_folder(data_dir)), download=False)
     jobs = build_jobs(tasks, manifest, recipe, out)
@@ -271,13 +290,14 @@ def build_raw(
     unit: str | None = None,
     channel_names: Sequence[str] | None = None,
     recipe: Recipe | None = None,
+    rebuild: bool = False,
     **settings: Any,
 ) -> Summary:
     """A corpus from `mne.io.Raw` objects in memory, one subject each.
 
     Args:
         raws: subject -> a Raw, or a list of Raws (its runs).
-        scale, bad, unit, channel_names: as in `build`.
+        scale, bad, unit, channel_names, rebuild: as in `build`.
     """
     recipe = recipe or make_recipe(**settings)
     reading = Reading("reject" if bad == "reject" else "keep", unit=unit or "", channel_names=tuple(channel_names or ()))
@@ -294,4 +314,4 @@ def build_raw(
             for item in recordings
         )
         jobs.append(RawJob(str(out), dataset, subject, recipe, digests, recordings))
-    return run_step(jobs, CorpusTarget.of(Path(out), recipe, [job.name for job in jobs]), Budget())
+    return run_step(jobs, CorpusTarget.of(Path(out), recipe, [job.name for job in jobs]), Budget(), rebuild=rebuild)

@@ -20,23 +20,32 @@ def refuse_doubles(jobs: Sequence[SubjectJob], out: Path) -> None:
     Raises:
         StoreError: another subject in the store was made from a recording of one of these jobs.
     """
+    for other, digests, mine in _shared(jobs, out):
+        job, name = next(mine[digest] for digest in digests if digest in mine)
+        dataset = other.partition("/")[0]
+        again = "or add --rebuild to make the store again under the new names"
+        raise StoreError(
+            f"{out}: {name} is in the store as {other}, and this command would store it again as {job.name}",
+            f"continue under the old name with --dataset {dataset}, {again}"
+            if dataset != job.dataset
+            else f"choose another --out, {again}; people are named by the files that are listed together",
+        )
+
+
+def renamed(jobs: Sequence[SubjectJob], out: Path) -> set[str]:
+    """Subjects in the store all of whose recordings these jobs store under other names."""
+    return {other for other, digests, mine in _shared(jobs, out) if all(digest in mine for digest in digests)}
+
+
+def _shared(jobs: Sequence[SubjectJob], out: Path) -> Iterator[tuple[str, list[str], Mapping[str, tuple[SubjectJob, str]]]]:
+    """Subjects in the store that share recordings with jobs of other names: name, SHA-256 of all that it was made from, and whose they are."""
     named = {job.name for job in jobs}
     mine = {digest: (job, name) for job in jobs for name, digest in _recordings(job)}
-    if not mine:
-        return
-    for dataset, subject in recordings_store.subjects(out):
+    for dataset, subject in recordings_store.subjects(out) if mine else ():
         other = f"{dataset}/{subject}"
-        if other in named:
-            continue
-        for digest in _stored(out / dataset / subject):
-            if digest in mine:
-                job, name = mine[digest]
-                raise StoreError(
-                    f"{out}: {name} is in the store as {other}, and this command would store it again as {job.name}",
-                    f"continue under the old name with --dataset {dataset}, or choose another --out"
-                    if dataset != job.dataset
-                    else "choose another --out; people are named by the files that are listed together",
-                )
+        digests = [] if other in named else list(_stored(out / dataset / subject))
+        if any(digest in mine for digest in digests):
+            yield other, digests, mine
 
 
 def _recordings(job: SubjectJob) -> Iterator[tuple[str, str]]:

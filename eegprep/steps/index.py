@@ -12,6 +12,7 @@ from eegprep.readers.integers import find_integers
 from eegprep.recording import LeftOut, ProgressCallback, Recording, Unreadable
 from eegprep.signals.recipe import Recipe
 from eegprep.sources import reading as sources
+from eegprep.sources.listing import who_is_who
 from eegprep.steps.inputs import build_jobs, load_sources, plain_settings, recipe_from, store_folder, subject_tasks
 from eegprep.steps.jobs import BuildJob, Outcome, about
 from eegprep.steps.origin import StoreOrigin, choose
@@ -69,11 +70,14 @@ def index(
     sfreq: float | None = None,
     unit: str | None = None,
     channel_names: Sequence[str] | None = None,
+    subject_pattern: str | None = None,
+    session_pattern: str | None = None,
     data_dir: str | Path | None = None,
     accept: Sequence[str] = (),
     offline: bool = False,
     workers: int = 1,
     max_memory: str | int | None = None,
+    rebuild: bool = False,
     progress: ProgressCallback | None = None,
     **settings: Any,
 ) -> Summary:
@@ -97,10 +101,12 @@ def index(
         (128, 512)
     """
     budget = Budget.make(workers, None, max_memory)
-    choice = choose(subjects, dataset, scale, bad, sfreq, unit, channel_names)
+    choice = choose(subjects, dataset, scale, bad, sfreq, unit, channel_names, subject_pattern, session_pattern)
     origin = StoreOrigin("index", plain_settings(source), store_folder(data_dir), offline, False, choice)
     manifest = load_sources(source, choice)
     recipe = recipe or recipe_from(manifest, settings)
-    jobs = build_jobs(subject_tasks(manifest, origin, accept, progress), manifest, recipe, out, kind=IndexJob)
+    tasks = subject_tasks(manifest, origin, accept, progress)
+    jobs = build_jobs(tasks, manifest, recipe, out, kind=IndexJob)
     target = CorpusTarget.of(Path(out), recipe, [job.name for job in jobs], kind=VIEW_FORMAT)
-    return run_step(jobs, target, budget, progress, origin)
+    summary = run_step(jobs, target, budget, progress, origin, rebuild=rebuild)
+    return replace(summary, names=who_is_who(tasks))

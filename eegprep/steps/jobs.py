@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from eegprep.provenance import fingerprint
+from eegprep.provenance import fingerprint, plain_json
 from eegprep.readers.content import Reading
 from eegprep.recording import Facts, Finding, LeftOut, Processed, Recording, SourceFile, Unreadable
 from eegprep.signals import filters
@@ -98,6 +98,10 @@ class SubjectJob:
         """What else they depend on."""
         return {}
 
+    def choices(self) -> dict[str, Any]:
+        """See `Provenance`."""
+        return {}
+
     def run(self) -> Outcome:
         raise NotImplementedError
 
@@ -125,6 +129,9 @@ class SourceJob(SubjectJob):
 
     def inputs(self) -> dict[str, object]:
         return source_inputs(self.task)
+
+    def choices(self) -> dict[str, Any]:
+        return choices(self.task)
 
 
 @dataclass(frozen=True)
@@ -232,11 +239,27 @@ class RawJob(SubjectJob):
 
 def about(task: Task) -> Provenance:
     """Who a subject is, and what to cite for it, where the manifest says so."""
-    return Provenance(task.person, task.source.citation)
+    return Provenance(task.person, task.source.citation, choices=choices(task))
+
+
+def choices(task: Task) -> dict[str, Any]:
+    """The options that change how its files are read and that differ from their defaults, as JSON values by name."""
+    source, usual = task.source, Reading()
+    said = {key: value for key, value in vars(source.reading).items() if value != getattr(usual, key)}
+    said |= {"scale": source.scale} if source.scale is not None else {}
+    said |= {key: getattr(source, key) for key in ("subject_pattern", "session_pattern") if getattr(source, key)}
+    said |= {"options": dict(source.options)} if source.options else {}
+    said |= {"keep_private": True} if task.keep_private else {}
+    return dict(sorted(plain_json(said).items()))
 
 
 def source_inputs(task: Task) -> dict[str, object]:
     source = task.source
+    given = [
+        [listed.main, listed.session, listed.run]
+        for listed in task.recordings
+        if source.subject_pattern or source.session_pattern or (listed.named and listed.named.rule == "participants")
+    ]
     problems = [[listed.main, listed.problem.problem] for listed in task.recordings if listed.problem is not None]
     return {
         "source": source.kind if source.kind != "moabb" else source.spec,
@@ -250,6 +273,7 @@ def source_inputs(task: Task) -> dict[str, object]:
         **({"scale": source.scale} if source.scale is not None else {}),
         **({"reading": vars(source.reading)} if source.reading != Reading() else {}),
         **({"problems": problems} if problems else {}),
+        **({"names": given} if given else {}),
     }
 
 

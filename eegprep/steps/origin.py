@@ -20,7 +20,8 @@ class Choice:
     """What a command chooses for all of its sources.
 
     subjects: ids and ranges. dataset: name of the data set, instead of the sources' own. scale: factor for all values.
-    bad, sfreq, unit, channel_names: see `readers.content.Reading`; None where nothing was said.
+    bad, sfreq, unit, channel_names: see `readers.content.Reading`. subject_pattern, session_pattern: see `naming.read_name`.
+    None where nothing was said.
     """
 
     subjects: str | None = None
@@ -30,6 +31,8 @@ class Choice:
     sfreq: float | None = None
     unit: str | None = None
     channel_names: tuple[str, ...] | None = None
+    subject_pattern: str | None = None
+    session_pattern: str | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -45,9 +48,12 @@ def choose(
     sfreq: float | None,
     unit: str | None,
     channel_names: Sequence[str] | None,
+    subject_pattern: str | None = None,
+    session_pattern: str | None = None,
 ) -> Choice:
     """A `Choice` from the arguments of a step."""
-    return Choice(subjects, dataset, scale, bad, sfreq, unit, None if channel_names is None else tuple(channel_names))
+    names = None if channel_names is None else tuple(channel_names)
+    return Choice(subjects, dataset, scale, bad, sfreq, unit, names, subject_pattern, session_pattern)
 
 
 @dataclass(frozen=True)

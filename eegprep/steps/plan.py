@@ -14,7 +14,7 @@ from eegprep.readers.formats import open_content
 from eegprep.readers.sizes import held_bytes
 from eegprep.signals.recipe import Recipe
 from eegprep.sources.companions import openable
-from eegprep.sources.listing import Task
+from eegprep.sources.listing import Task, who_is_who
 from eegprep.store.commit import read_node
 
 # ours, measured on one core of a shared machine: source samples (float64 bytes) that one worker turns into windows in a second
@@ -58,6 +58,7 @@ class PlanRow:
     memory: int
     licence: str
     note: str = ""
+    names: tuple[str, ...] = ()  # see `Summary`
 
 
 def task_memory(task: Task) -> int:
@@ -118,6 +119,7 @@ def make_plan(
                 memory=sum(memory),
                 licence=own[0].source.licence or "unknown",
                 note=f"{undeclared} subjects of unknown or too short length" if undeclared else "",
+                names=who_is_who(own),
             )
         )
     return rows

@@ -14,7 +14,11 @@ from eegprep.store.records import LeftOutSubject
 
 @dataclass(frozen=True)
 class Summary:
-    """What a step did. `exit_code` is 3 when recordings were quarantined. remarks: sentences about the store as a whole."""
+    """What a step did. `exit_code` is 3 when recordings were quarantined.
+
+    remarks: sentences about the store as a whole. names: how many people files were taken for, and by which rule; a sentence
+        for each data set of files.
+    """
 
     out: Path
     subjects: int
@@ -24,6 +28,7 @@ class Summary:
     findings: tuple[Finding, ...]
     quarantined: tuple[str, ...]
     remarks: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     @property
     def skipped(self) -> int:

@@ -211,6 +211,7 @@ class SubjectGroup:
 
     recordings: of a corpus; in a recordings store each array has its own attributes. labels: of the windows, by code.
     left_out: recordings that a gate kept out. facts: of all recordings that were looked at, for the key.
+    choices: see `Provenance`.
     """
 
     dataset: str
@@ -222,6 +223,7 @@ class SubjectGroup:
     left_out: tuple[LeftOut, ...] = ()
     facts: tuple[Facts, ...] = ()
     commit: Commit | None = None
+    choices: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -242,20 +244,26 @@ class SubjectGroup:
             commit=Commit.from_json(content["commit"], f"{content['dataset']}/{content['subject']}")
             if "commit" in content
             else None,
+            choices=content.get("choices", {}),
         )
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a step says of a subject in the attributes of its group."""
+    """What a step says of a subject in the attributes of its group.
+
+    choices: options that changed how its files were read, by name; written only where there are any.
+    """
 
     person: str
     citation: str
     left_out: tuple[LeftOut, ...] = ()
     facts: tuple[Facts, ...] = ()
+    choices: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         return {
+            **({"choices": dict(self.choices)} if self.choices else {}),
             "person": self.person,
             "citation": self.citation,
             "left_out": [record.to_json() for record in self.left_out],

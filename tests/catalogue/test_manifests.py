@@ -185,9 +185,10 @@ def test_an_unknown_class_is_corrected() -> None:
 )
 def test_an_unknown_manifest_gets_the_likely_cure(name: str, message: str, fix: str) -> None:
     """People forget the kind in front of a name."""
-    with pytest.raises(UsageError, match=message) as raised:
+    with pytest.raises((SourceError, UsageError), match=message) as raised:
         load(name)
     assert fix in raised.value.fix
+    assert raised.value.exit_code == (2 if name == "cho2017" else 1)  # a kind is missing; or something that is not there
 
 
 def test_bare_files_and_folders_are_sources(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_simulate_again_does_nothing_and_other_dials_are_refused(tmp_path: Path,
     assert run(*SIMULATE, "--out", tmp_path / "p.zarr") == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "p.zarr").rglob("*")} == before
     assert run(*SIMULATE, "--out", tmp_path / "p.zarr", "--seed", "1") == 1
-    assert "pairs of another recipe" in capsys.readouterr().err
+    assert "was made with other settings" in capsys.readouterr().err
 
 
 def test_audit_of_a_clean_split_is_exit_0(stores: dict[str, Path], capsys):

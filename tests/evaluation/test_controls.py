@@ -300,6 +300,26 @@ def test_unknown_block_structure_is_called_unknown():
         found["something else"]
 
 
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [
+        ({"pseudo-blocks": 0.002}, "2 of 3 controls are at chance; pseudo-blocks above; the decoder"),
+        ({"pseudo-blocks": 0.002, "below 5 Hz": 0.001}, "1 of 3 controls are at chance; pseudo-blocks and below 5 Hz above; the decoder"),
+        ({}, "3 of 3 controls are at chance; the decoder"),
+    ],
+)  # fmt: skip
+def test_where_blocks_are_unknown_the_sentence_counts_what_was_measured(p, said):
+    """The same page shows the control in red: "at chance" beside it would be a claim that the report denies."""
+    value = mean_measurement("accuracy", "2-way", RNG(0).integers(0, 2, (60, 1)).astype(float), seed=0, floor=0.5)
+    rows = (("eeg", "result"), ("pseudo-blocks", "order"), ("below 5 Hz", "drift"), ("labels shuffled by trial", "order"))
+    controls = [k.Control(name, kind, "", value, p.get(name, 0.4)) for name, kind in rows]
+
+    verdict, sentence = k._verdict(controls, None)
+
+    assert verdict == "unknown" and said in sentence
+    assert {c.name for c in controls[1:] if c.above_chance(3)} == set(p)  # what the report draws in red
+
+
 def test_blocks_are_shuffled_where_a_class_has_several():
     """Four blocks of each class: labels exchanged among blocks must stop a decoder of stimuli, and not a reader of blocks."""
     rng = RNG(0)

@@ -236,7 +236,7 @@ def test_a_finished_subject_is_not_written_again(tmp_path: Path):
 def test_a_finished_store_is_left_alone_and_another_recipe_is_refused(store: Path):
     """Running again costs nothing; mixing two data sets in one store must not happen."""
     assert writer(store).complete
-    with pytest.raises(StoreError, match="pairs of another recipe"):
+    with pytest.raises(StoreError, match="was made with other settings"):
         writer(store, recipe={"kind": "other"})
 
 

@@ -504,7 +504,7 @@ def test_importing_again_leaves_the_store_alone_and_a_changed_source_is_refused(
     from eegprep.errors import StoreError
 
     write_recording(mine / "anna-0_raw.fif", 16, seed=77)
-    with pytest.raises(StoreError, match="pairs of another recipe"):
+    with pytest.raises(StoreError, match="was made with other settings"):
         from_table(mine / "trials.csv")
 
 

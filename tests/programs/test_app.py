@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import io
+import json
 import os
 import shutil
 import time
+import zipfile
 from pathlib import Path
 
 import mne
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_models import CONTEXT_WIDTH, tiny_stable_diffusion
 
 from dreamdiff.diffusion import stable_diffusion as ld
@@ -19,7 +23,8 @@ from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, SignalConfig
 from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder
-from dreamdiff.programs.app import Studio, without_folders
+from dreamdiff.origin import without_folders
+from dreamdiff.programs.app import Studio
 from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.images import ImageSet
 from dreamdiff.simulation.simulate import simulate
@@ -88,10 +93,52 @@ def test_trials_are_those_held_out_from_training(studio, pairs):
 def test_one_seed_gives_one_image_whatever_the_number_of_images(studio):
     """Somebody who notes a seed must find the image again."""
     alone = studio.generate(studio.shown, 0, samples=1, first_seed=5, steps=2)
-    third = studio.generate(studio.shown, 0, samples=3, first_seed=3, steps=2)[2]
+    told: list[tuple[int, int]] = []
+    three = studio.generate(
+        studio.shown, 0, samples=3, first_seed=3, steps=2, progress=lambda done, total: told.append((done, total))
+    )
 
-    assert alone[0][1] == third[1] == "seed 5"
-    assert np.abs(alone[0][0].astype(int) - third[0].astype(int)).max() <= 1  # last bit: the batch has another size
+    assert alone.seeds == (5,) and three.seeds == (3, 4, 5) and told == [(0, 3), (1, 3), (2, 3)]
+    assert (alone.images_SHWC[0] == three.images_SHWC[2]).all()
+
+
+def test_what_is_downloaded_holds_images_seeds_and_settings(studio):
+    """Enough to make the same image again."""
+    made = studio.generate(studio.shown, 1, samples=2, first_seed=7, steps=2)
+
+    with zipfile.ZipFile(io.BytesIO(made.archive())) as file:
+        assert sorted(file.namelist()) == ["seed-7.png", "seed-8.png", "settings.json"]
+        said = json.loads(file.read("settings.json"))
+        with Image.open(io.BytesIO(file.read("seed-8.png"))) as image:
+            assert (np.asarray(image) == made.images_SHWC[1]).all()
+    assert said["seeds"] == [7, 8] and said["steps"] == 2 and said["trial"] == studio.shown.trials.names[1]
+    assert said["model_fingerprint"] == studio.pipeline.fingerprint and said["provenance"] == "simulated"
+
+
+def test_the_guess_is_the_category_whose_training_pictures_are_nearest(studio):
+    """Pictures of a category must be taken for it; probabilities add up to one."""
+    train = studio.store.splits["train"]
+    for label in range(3):
+        picture = studio.store.load_images(studio.store.image[train][studio.store.labels[train] == label][:1], size=64)
+        guess = studio.guess(picture)
+        assert max(guess, key=guess.get) == studio.store.classes[label] and abs(sum(guess.values()) - 1) < 1e-6
+
+
+def test_the_page_says_how_often_the_model_is_right(studio, model):
+    """From the report of this very model beside it; another model's report is not taken."""
+    assert "has not been measured here. Chance is 33.3% (3 categories)" in studio.accuracy()
+    folder = model.parent / "evaluation"
+    folder.mkdir()
+    report = {
+        "first_line": "no leak found",
+        "second_line": "40-way 55 % [45, 65]",
+        "identity": {"model": {"fingerprint": "other"}},
+    }
+    (folder / "report.json").write_text(json.dumps(report))
+    assert "has not been measured" in studio.accuracy()
+    report["identity"]["model"]["fingerprint"] = studio.pipeline.fingerprint
+    (folder / "report.json").write_text(json.dumps(report))
+    assert studio.accuracy() == "no leak found. 40-way 55 % [45, 65]."
 
 
 def test_an_upload_is_cut_after_its_events_and_padded(studio, recording):
@@ -102,6 +149,8 @@ def test_an_upload_is_cut_after_its_events_and_padded(studio, recording):
     assert shown.trials.read([0, 1]).shape == (2, 128, 512)
     assert shown.montage(0).channels[:9] == ("Fz", "C3", "Cz", "C4", "Pz", "PO7", "Oz", "PO8", "Fz")
     assert np.isfinite(shown.montage(0).positions_C3).all()
+    said = studio.facts(shown, 0)
+    assert said.startswith("8 channels (Fz, C3, Cz, C4, Pz, PO7, Oz, PO8), 250 Hz, 2048 ms from +0 ms.")
 
 
 def test_broken_and_strange_uploads_are_explained(studio, recording, tmp_path):
@@ -167,7 +216,7 @@ def loaded_images(selector):
 def test_in_a_browser_choose_generate_and_upload(browser, studio, recording, tmp_path):
     """Load, choose, generate, see the picture; a broken upload shows why; a good one can be used."""
     pytest.importorskip("gradio")
-    from dreamdiff.programs.app import launch
+    from dreamdiff.programs.app_page import launch
 
     browser.get(launch(studio, block=False))
 
@@ -177,6 +226,26 @@ def test_in_a_browser_choose_generate_and_upload(browser, studio, recording, tmp
 
     browser.find_element("css selector", "#generate").click()
     wait_for(browser, loaded_images("#generated"))
+    wait_for(browser, lambda d: "%" in d.find_element("css selector", "#guess").text)
+    wait_for(browser, lambda d: "images-seed-0.zip" in d.find_element("css selector", "#download").text)
+
+    def trial_shown(driver):
+        return driver.find_element("css selector", "#trial input").get_attribute("value")
+
+    def picture(driver, name):
+        return [image.get_attribute("src") for image in driver.find_elements("css selector", f"#{name} img")]
+
+    before, eeg = trial_shown(browser), picture(browser, "eeg")
+    browser.find_element("css selector", "#next").click()
+    wait_for(browser, lambda d: trial_shown(d) != before and picture(d, "eeg") not in ([], eeg))
+    browser.find_element("css selector", "#previous").click()
+    wait_for(browser, lambda d: trial_shown(d) == before and picture(d, "eeg") == eeg)
+
+    browser.find_element("css selector", "#upload input[type=file]").send_keys(str(recording))  # position 0 follows position 0
+    wait_for(browser, lambda d: recording.name in trial_shown(d) and picture(d, "eeg") not in ([], eeg))
+    assert "not known for an upload" in browser.find_element("css selector", "#truth").text and not picture(browser, "truth")
+    assert "8 channels (Fz" in browser.find_element("css selector", "#facts").text
+    browser.save_screenshot(str(tmp_path / "upload.png"))
 
     (tmp_path / "broken_raw.fif").write_bytes(b"not a recording")
     browser.find_element("css selector", "#upload input[type=file]").send_keys(str(tmp_path / "broken_raw.fif"))
@@ -194,7 +263,8 @@ def test_messages_name_files_but_not_where_they_lie_on_the_server():
 def test_foreign_hosts_are_refused_and_uploads_do_not_stay(studio, monkeypatch):
     """DNS rebinding; and nothing of anybody's recording is left when the server has closed."""
     gradio = pytest.importorskip("gradio")
-    from dreamdiff.programs.app import UPLOADS, launch
+    from dreamdiff.programs.app import UPLOADS
+    from dreamdiff.programs.app_page import launch
 
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
     monkeypatch.setenv("no_proxy", "*")

@@ -12,8 +12,9 @@ import pytest
 from eeg_files import eeg, names, write_edf
 
 from eegprep.catalogue.manifests import load
+from eegprep.errors import SourceError
 from eegprep.sources.files import find_recordings
-from eegprep.sources.listing import list_tasks
+from eegprep.sources.listing import list_tasks, who_is_who
 from eegprep.sources.naming import Named, read_name, settle
 
 
@@ -57,6 +58,13 @@ def found(target: object) -> list[str]:
         (["sub-01/ses-1/rest.edf", "sub-01/ses-2/rest.edf"], [("sub-01", "1"), ("sub-01", "2")]),
         (["anna/session 1/x.edf", "anna/session 2/x.edf"], [("anna", "1"), ("anna", "2")]),
         (["sub-m\u00fcller_run-1.edf", "sub-m\u00f6ller_run-1.edf"], [("muller", "0"), ("moller", "0")]),
+        (["P01_lab_run1.bdf", "P01_lab_run2.bdf", "P02_ben_run1.bdf"], [("P01", "0"), ("P01", "0"), ("P02", "0")]),
+        (["Subject02_1.edf", "Subject02_2.edf", "Subject06_1.edf"], [("Subject02", "0"), ("Subject02", "0"), ("Subject06", "0")]),
+        (["lab_session1.edf", "lab_session2.edf"], [("lab", "1"), ("lab", "2")]),
+        (["anna_day2_run1.edf", "anna_day2_run2.edf"], [("anna", "2"), ("anna", "2")]),
+        (["controls/S01.edf", "controls/S02.edf", "patients/S03.edf"], [("S01", "0"), ("S02", "0"), ("S03", "0")]),
+        (["controls/S01.edf", "patients/S01.edf"], [("controls-S01", "0"), ("patients-S01", "0")]),
+        (["lab_01.edf", "lab_02.edf"], [("lab_01", "0"), ("lab_02", "0")]),
         (["\u674e.edf", "\u738b.edf"], [("u674e", "0"), ("u738b", "0")]),
     ],
 )
@@ -94,6 +102,32 @@ def test_a_pattern_decides_who_it_is_and_recordings_still_stay_apart():
 
     assert [name.subject for name in settled] == ["7", "7"]
     assert len({name.run for name in settled}) == 2
+
+
+def test_patterns_for_the_person_and_the_session_must_fit_every_name():
+    """A file that they do not fit would be a person by accident."""
+    named = read_name(Path("P01/x-anna-s2.edf"), subject_pattern="x-([a-z]+)", session_pattern=r"s(\d)")
+    assert (named.subject, named.session, named.run) == ("anna", "2", "x--s2")
+    assert read_name(Path("P01/x.edf"), subject_pattern=r"P\d+").subject == "P01"
+    with pytest.raises(SourceError, match=r"ben\.edf: --subject-pattern .* fits nowhere in this name"):
+        read_name(Path("ben.edf"), subject_pattern=r"P\d+")
+
+
+def test_a_table_of_participants_says_which_file_is_whose(tmp_path, recording):
+    """And has to name every file, each once; a table without files, as in BIDS, says nothing."""
+    put(recording, tmp_path / "lab", "a.edf", "b.edf", "c.edf")
+    table = tmp_path / "lab/participants.tsv"
+    table.write_text("participant_id\tage\nsub-anna\t30\n")
+    assert len(listed(f"files:{tmp_path}/lab/*.edf")) == 3
+
+    table.write_text("participant_id\tfile\tsession\nsub-anna\ta.edf\t1\nsub-anna\tb.edf\t2\nsub-ben\tc.edf\t1\n")
+    tasks = list_tasks(load(f"files:{tmp_path}/lab/*.edf").sources, Path())
+    assert {task.subject: [item.session for item in task.recordings] for task in tasks} == {"anna": ["1", "2"], "ben": ["1"]}
+    assert who_is_who(tasks)[0].startswith("names: 3 recordings of 2 people, by the table of participants (anna of a.edf)")
+    for rows, message in (("anna\ta.edf\n", "b.edf: not in the table"), ("anna\ta.edf\nben\ta.edf\n", "a.edf a second time")):
+        table.write_text(f"participant_id\tfile\n{rows}")
+        with pytest.raises(SourceError, match=message):
+            listed(f"files:{tmp_path}/lab/*.edf")
 
 
 def test_who_is_told_apart_by_place_says_so():

@@ -309,29 +309,6 @@ def test_a_changed_file_rebuilds_its_subject_only(tmp_path):
     assert eegprep.build(source, tmp_path / "c.zarr").built == 1
 
 
-def test_a_change_of_recipe_rebuilds_exactly_what_it_touches(tmp_path):
-    """The Nyquist rule concerns the one slow recording; the band concerns all. The result is that of a fresh build."""
-    source = write_people(tmp_path / "p", 2)
-    write_edf(tmp_path / "p/sub-03_run-1.edf", eeg(4, 2400, 160.0, 7), 160.0)
-    eegprep.build(source, tmp_path / "c.zarr")
-
-    assert eegprep.build(source, tmp_path / "c.zarr", nyquist="highpass").built == 1
-    assert eegprep.build(source, tmp_path / "c.zarr", nyquist="highpass", high=45.0).built == 3
-    eegprep.build(source, tmp_path / "fresh.zarr", nyquist="highpass", high=45.0)
-    assert tree(tmp_path / "c.zarr") == tree(tmp_path / "fresh.zarr")
-
-
-def test_a_mixture_of_recipes_is_refused(tmp_path, people):
-    """Subjects that the command does not name would keep the old filter."""
-    eegprep.build(people, tmp_path / "c.zarr")
-
-    with pytest.raises(StoreError, match="3 subjects made with another recipe"):
-        eegprep.build(people, tmp_path / "c.zarr", subjects="01", high=45.0)
-    with pytest.raises(StoreError, match=r"\(128, 512\), not \(64, 512\)"):
-        eegprep.build(people, tmp_path / "c.zarr", channels=64)
-    assert verify(tmp_path / "c.zarr").problems == ()
-
-
 # ------------------------------------------------------------------------------------------------------- what is bad
 
 

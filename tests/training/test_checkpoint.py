@@ -11,6 +11,7 @@ from torch import nn
 
 from dreamdiff.training import checkpoint
 from eegprep.errors import CheckpointError
+from eegprep.settings import differences
 
 
 def write(run, step: int, keep: int = 9, value: float = 1.0):
@@ -129,7 +130,7 @@ def test_weights_of_another_model_are_refused(tmp_path) -> None:
 def test_differences_are_listed_by_key() -> None:
     """Nested settings, added and removed ones."""
     old, new = {"a": {"b": 1, "c": [1, 2]}, "gone": 3}, {"a": {"b": 2, "c": [1, 2]}, "new": 4}
-    assert checkpoint.differences(old, new) == ["a.b: 1 there, 2 here", "gone: 3 there, null here", "new: null there, 4 here"]
+    assert differences(old, new) == ["a.b: 1 there, 2 here", "gone: 3 there, not given here", "new: not given there, 4 here"]
 
 
 def test_a_run_file_that_is_not_json_is_refused(tmp_path) -> None:

@@ -50,6 +50,15 @@ class ImportConfig(Settings):
     )
     resample: float | None = Field(default=None, description="table: common sampling rate, Hz")
     offset: float = Field(default=0.0, description="table, corpus: start of a window after the onset, s")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="table: what it calls recording, onset, image, label, subject"
+    )
+    subject_pattern: str = Field(default="", description="table without a column of people: see `eegprep build`")
+    session_pattern: str = Field(default="", description="The same for sessions")
+    sfreq: float | None = Field(default=None, gt=0, description="table: rate of files that do not say it, Hz")
+    unit: str = Field(default="", description="table: unit of channels whose file does not say it")
+    channel_names: tuple[str, ...] = Field(default=(), description="table: names of channels, or which are EEG")
+    scale: float | None = Field(default=None, gt=0, description="table: factor for all values")
     licence: str = Field(default="unknown", description="table: licence of the data; corpus: of the images")
 
 
@@ -71,6 +80,7 @@ class Reader:
     image_folder: Path
     image_names: list[str]
     licence: str
+    said: tuple[str, ...] = ()  # what the person should know of how the source was read
 
     def batches(self, subject: str) -> Iterator[Batch]:
         raise NotImplementedError

@@ -34,7 +34,13 @@ READERS: Mapping[str, Callable[[Path, ImportConfig], Reader]] = {
 
 
 def import_pairs(
-    source: str | os.PathLike[str], out: str | os.PathLike[str], config: ImportConfig, *, progress: ProgressCallback | None = None
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    config: ImportConfig,
+    *,
+    rebuild: bool = False,
+    progress: ProgressCallback | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Pairs:
     """Import pairs. Run again to finish what was interrupted; a finished store of the same sources is left alone.
 
@@ -42,12 +48,16 @@ def import_pairs(
         source: the data file or its folder; the table.
         out: the store.
         config: the kind and its settings.
+        rebuild: make a store that is there with other settings again.
+        tell: given sentences on how the source was read, before the work.
 
     Raises:
         DataError: parts that do not fit together, or a missing image.
         CheckpointError: a pickle that is damaged, or asks for more than plain data.
     """
     reader = READERS[config.kind](Path(source), config)
+    for sentence in reader.said if tell is not None else ():
+        tell(sentence)
     recipe: dict[str, object] = {"kind": config.kind, "settings": _relevant(config), "sources": reader.sources}
     view = None
     if isinstance(reader, CorpusTrials):
@@ -55,7 +65,7 @@ def import_pairs(
         recipe |= {"settings": _relevant(config) | reader.filtered(), "corpus": view["identity"]}
     with PairsWriter(
         out, recipe=recipe, classes=reader.classes, class_ids=reader.class_ids, provenance="recorded", licence=reader.licence,
-        corpus=view,
+        corpus=view, rebuild=rebuild,
     ) as writer:  # fmt: skip
         if not writer.complete:
             splits = reader.splits()  # first, so that a list that does not fit costs no time
@@ -97,4 +107,7 @@ def _relevant(config: ImportConfig) -> dict[str, object]:
         "table": {"low", "high", "nyquist", "resample", "offset", "licence"},
         "corpus": {"offset", "licence"},
     }[config.kind]
-    return config.model_dump(mode="json", include=common | own)
+    content = config.model_dump(mode="json", include=common | own)
+    reading = {"columns", "subject_pattern", "session_pattern", "sfreq", "unit", "channel_names", "scale"}  # only where given
+    given = config.model_dump(mode="json", include=reading) if config.kind == "table" else {}
+    return content | {key: value for key, value in given.items() if value}

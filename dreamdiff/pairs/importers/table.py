@@ -12,13 +12,15 @@ import pandas as pd
 
 from dreamdiff.eeg_input import inside, prepare, starts_of
 from dreamdiff.pairs.importers.importer import BATCH, SAMPLES, Batch, ImportConfig, chosen, hashed
+from dreamdiff.pairs.importers.own_columns import not_seconds, own_names, people_of
 from dreamdiff.pairs.importers.rows import TrialRows, check_columns, check_filled, onsets_of, row_number
 from dreamdiff.pairs.importers.table_file import read_table
 from eegprep.errors import DataError
+from eegprep.readers.content import Reading
 from eegprep.recording import Origin, Recording, positions_to_json
 from eegprep.signals.recipe import Recipe
 from eegprep.signals.windows import Cut, make_windows, plan_channels
-from eegprep.sources.reading import read_file
+from eegprep.sources.reading import read_file, scaled
 
 
 class OwnTable(TrialRows):
@@ -29,10 +31,13 @@ class OwnTable(TrialRows):
     def __init__(self, source: Path, config: ImportConfig) -> None:
         self.config, self.source, self.table_file = config, source, source
         self.recipe = Recipe(low=config.low, high=config.high, nyquist=config.nyquist, resample=config.resample, min_channels=8)
-        table = read_table(source, self._NEEDED)
+        table = own_names(read_table(source, [*self._NEEDED, *config.columns.values()]), config.columns, self._NEEDED, source)
         self._check(table)
         if "subject" not in table:
-            table["subject"] = "1"
+            people, said = people_of(list(table["recording"]), config.subject_pattern, config.session_pattern)
+            table["subject"] = [people[name] for name in table["recording"]]
+            self.said = (said,)
+        self.reading = Reading(sfreq=config.sfreq, unit=config.unit, channel_names=config.channel_names)
         self._check_twice(table)
         found = sorted(table["subject"].unique())
         self.subjects = chosen(found, config.subjects, source)
@@ -87,7 +92,8 @@ class OwnTable(TrialRows):
 
     def _recording(self, name: str, subject: str) -> Recording:
         origin = Origin("table", subject, "0", Path(name).stem)
-        recording = prepare(read_file(self.source.parent / name, origin), self.recipe)
+        read = read_file(self.source.parent / name, origin, reading=self.reading)
+        recording = prepare(read if self.config.scale is None else scaled(read, self.config.scale), self.recipe)
         if not 8 <= len(recording.channels) <= 256:
             raise DataError(
                 f"{name}: {len(recording.channels)} EEG channels are outside 8..256", "remove the rows of this recording"
@@ -105,6 +111,10 @@ class OwnTable(TrialRows):
         starts_N = starts_of(rows["onset"], self.config.offset, recording.sfreq)
         fits = inside(recording, starts_N, SAMPLES)
         segments = recording.segments
+        seconds = recording.signal_CT.shape[1] / recording.sfreq
+        strange = not_seconds(rows["onset"], seconds, recording.original_sfreq)
+        if strange is not None:
+            raise DataError(f"{recording.name}: {strange[0]}", strange[1])
         if not fits.all():
             row = int(np.flatnonzero(~fits)[0])
             start = starts_N[row] / recording.sfreq

@@ -1,0 +1,1 @@
+"""Commands of `dreamdiff pairs` on recordings and logs, one file each."""

@@ -1,0 +1,228 @@
+"""The web page around a `Studio` (gradio, the extra `app`), and its server."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dreamdiff.origin import without_folders
+from dreamdiff.programs.app import IMAGE_SIZE, UPLOADS, Shown, Studio
+from eegprep.errors import DataError, ToolkitError
+
+UPLOAD_LIMIT = "300mb"
+GUESSES = 5  # categories that are shown with their probability
+
+
+def page(studio: Studio) -> Any:
+    """The gradio page around a studio; `launch` serves it."""
+    import gradio as gr
+
+    def guarded(action: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            try:
+                return action(*arguments)
+            except ToolkitError as error:
+                text = without_folders(f"{error.problem}. {error.fix[:1].upper()}{error.fix[1:]}.")
+                raise gr.Error(text, duration=None, print_exception=False) from None
+
+        return run
+
+    def chosen(uploaded: Shown | None) -> Shown:
+        shown = uploaded or studio.shown
+        if shown is None:
+            raise DataError("there is no trial yet", "upload a recording")
+        return shown
+
+    def options_of(person: str | None, uploaded: Shown | None) -> list[tuple[str, int]]:
+        if uploaded is not None:
+            return [(name, number) for number, name in enumerate(uploaded.trials.names)]
+        return studio.trials_of(person) if person else []
+
+    def drawn(position: int | None, uploaded: Shown | None) -> tuple[Any, ...]:
+        """Everything that shows a trial: seen image, EEG, facts; and what was made of another one goes."""
+        if position is None:
+            return gr.update(value=None, label="Seen"), None, "", [], None, None
+        shown = chosen(uploaded)
+        label = "Seen (not known for an upload)" if shown.uploaded else "Seen"
+        seen = gr.update(value=studio.seen(shown, position), label=label)
+        return seen, studio.picture(shown, position), studio.facts(shown, position), [], None, None
+
+    def choose_person(person: str) -> tuple[Any, ...]:
+        options = studio.trials_of(person)
+        first = options[0][1] if options else None
+        return gr.update(choices=options, value=first), *drawn(first, None)
+
+    def take_upload(files: list[str] | None, person: str | None) -> tuple[Any, ...]:
+        # draws by itself: position 0 may follow position 0, and then the list of trials tells nobody
+        shown = studio.upload(files) if files else None
+        options = options_of(person, shown)
+        first = options[0][1] if options else None
+        return (
+            shown,
+            gr.update(choices=options, value=first),
+            gr.update(visible=shown is None and bool(people)),
+            *drawn(first, shown),
+        )
+
+    def step(position: int | None, person: str | None, uploaded: Shown | None, by: int) -> tuple[Any, ...]:
+        numbers = [number for _, number in options_of(person, uploaded)]
+        if not numbers:
+            raise DataError("there is no trial yet", "upload a recording")
+        there = numbers.index(position) if position in numbers else -by
+        there = numbers[(there + by) % len(numbers)]
+        return there, *drawn(there, uploaded)
+
+    def make(
+        position: int | None, uploaded: Shown | None, samples: int, seed: int, steps: int, guidance: float, progress: Any
+    ) -> tuple[Any, ...]:  # fmt: skip
+        if position is None:
+            raise DataError("no trial is chosen", "choose a trial, or upload a recording")
+        scale = guidance if studio.pipeline.details.guidance_trained else None
+        made = studio.generate(
+            chosen(uploaded), position, samples=int(samples), first_seed=int(seed), steps=int(steps), guidance=scale,
+            progress=lambda done, total: progress((done, total), desc=f"image {done + 1} of {total}, {int(steps)} steps"),
+        )  # fmt: skip
+        folder = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR")))
+        archive = folder / f"images-seed-{made.seeds[0]}.zip"
+        archive.write_bytes(made.archive())
+        gallery = [(image, f"seed {number}") for image, number in zip(made.images_SHWC, made.seeds, strict=True)]
+        return gallery, studio.guess(made.images_SHWC) or None, str(archive)
+
+    def run_make(
+        position: int | None, uploaded: Shown | None, samples: int, seed: int, steps: int, guidance: float, progress: Any = gr.Progress()
+    ) -> Any:  # fmt: skip
+        return guarded(make)(position, uploaded, samples, seed, steps, guidance, progress)
+
+    details, people = studio.pipeline.details, studio.people()
+    first = studio.trials_of(people[0]) if people else []
+    with gr.Blocks(title="dreamdiff: images from EEG", analytics_enabled=False) as blocks:
+        gr.Markdown("# Images from EEG")
+        gr.Markdown(_explain(studio))
+        gr.Markdown(studio.accuracy(), elem_id="accuracy")
+        uploaded = gr.State(None)
+        with gr.Row():
+            with gr.Column(scale=1, min_width=280):
+                person = gr.Dropdown(people, value=people[0] if people else None, label="Person", visible=bool(people))
+                trial = gr.Dropdown(first, value=first[0][1] if first else None, label="Trial", elem_id="trial")
+                with gr.Row():
+                    previous = gr.Button("Previous trial", size="sm", elem_id="previous")
+                    following = gr.Button("Next trial", size="sm", elem_id="next")
+                upload = gr.File(
+                    label="Or your own recording (any format MNE reads, with events)", file_count="multiple", elem_id="upload"
+                )
+                samples = gr.Slider(1, 8, value=3, step=1, label="Images")
+                seed = gr.Number(0, precision=0, minimum=0, label="First seed")
+                steps = gr.Slider(2, 100, value=20, step=1, label="Steps")
+                guidance = gr.Slider(1, 8, value=details.guidance, step=0.1, label="Guidance", visible=details.guidance_trained)
+                button = gr.Button("Generate", variant="primary", elem_id="generate")
+            with gr.Column(scale=3):
+                eeg = gr.Plot(label="EEG, and its strength over the head", elem_id="eeg")
+                facts = gr.Markdown(elem_id="facts")
+                with gr.Row():
+                    truth = gr.Image(label="Seen", height=IMAGE_SIZE, interactive=False, elem_id="truth")
+                    gallery = gr.Gallery(label="Generated", columns=4, elem_id="generated", object_fit="contain")
+                with gr.Row():
+                    guess = gr.Label(
+                        label="Guess from the generated images (not calibrated)", num_top_classes=GUESSES, elem_id="guess"
+                    )
+                    download = gr.File(label="Images, seeds and settings", interactive=False, elem_id="download")
+        shows = [truth, eeg, facts, gallery, guess, download]
+        person.input(guarded(choose_person), person, [trial, *shows])
+        upload.change(guarded(take_upload), [upload, person], [uploaded, trial, person, *shows])
+        trial.input(guarded(drawn), [trial, uploaded], shows)
+        previous.click(guarded(lambda *now: step(*now, -1)), [trial, person, uploaded], [trial, *shows])
+        following.click(guarded(lambda *now: step(*now, 1)), [trial, person, uploaded], [trial, *shows])
+        blocks.load(guarded(drawn), [trial, uploaded], shows)
+        button.click(run_make, [trial, uploaded, samples, seed, steps, guidance], [gallery, guess, download])
+    return blocks
+
+
+def launch(
+    studio: Studio, *, host: str = "127.0.0.1", port: int | None = None, open_browser: bool = False, block: bool = True,
+    allowed_hosts: Sequence[str] = (), tell: Callable[[str], None] | None = None,
+) -> str:  # fmt: skip
+    """Serve the page, by default to this machine only; returns its address (at once when `block` is False, else after Ctrl-C or SIGTERM).
+
+    tell: called with the address once the page can be opened.
+
+    A request whose Host header names neither the address served nor one of `allowed_hosts` is refused: otherwise a page elsewhere could
+    talk to this one through a name that it controls (DNS rebinding). What is uploaded lies in a folder of its own, which is removed
+    when the server ends; a recording is removed as soon as it was read.
+    """
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    folder = Path(tempfile.mkdtemp(prefix=UPLOADS))
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    blocks = page(studio)  # after the folder is set: components remember it, and the server shows pictures from there only
+    close = blocks.close
+
+    def clean() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        if os.environ.get("GRADIO_TEMP_DIR") == str(folder):
+            os.environ.pop("GRADIO_TEMP_DIR")
+            if before is not None:
+                os.environ["GRADIO_TEMP_DIR"] = before
+
+    def close_and_clean(*arguments: Any, **options: Any) -> None:
+        close(*arguments, **options)
+        clean()
+
+    blocks.close = close_and_clean
+    atexit.register(clean)
+    try:
+        _, address, _ = blocks.launch(
+            server_name=host, server_port=port, inbrowser=open_browser, share=False, max_file_size=UPLOAD_LIMIT,
+            prevent_thread_lock=True, quiet=True, footer_links=[],
+            app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=_hosts(host, allowed_hosts), www_redirect=False)]},
+        )  # fmt: skip
+    except BaseException:
+        clean()
+        raise
+    if tell is not None:
+        tell(str(address))
+    if block:
+        try:
+            _wait_for_the_end()
+        finally:
+            blocks.close()
+    return str(address)
+
+
+def _wait_for_the_end() -> None:
+    """Until Ctrl-C or SIGTERM."""
+    ended = threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    with contextlib.suppress(KeyboardInterrupt):
+        while not ended.wait(0.2):
+            pass
+
+
+def _hosts(host: str, more: Sequence[str]) -> list[str]:
+    """Names under which the page may be asked for; served to everybody, also the names and addresses of this machine."""
+    names = {"localhost", "127.0.0.1", "[::1]", host, *more}
+    if host in ("0.0.0.0", "::"):
+        names |= {socket.gethostname(), socket.getfqdn()}
+        with contextlib.suppress(OSError):
+            names |= {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
+    return sorted(names - {"0.0.0.0", "::"})
+
+
+def _explain(studio: Studio) -> str:
+    lines = ["Choose a trial and press *Generate*; every seed is another image from the same EEG."]
+    if studio.simulated:
+        lines.append(
+            "**The EEG that this model was trained on, or is shown here, is simulated.** It says nothing about real brains."
+        )
+    return "\n\n".join(lines)
