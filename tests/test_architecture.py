@@ -22,7 +22,7 @@ ORDER = [
     "dreamdiff", "dreamdiff.embedded", "dreamdiff.untrusted", "dreamdiff.encoders", "dreamdiff.diffusion", "dreamdiff.metrics",
     "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.estimators", "dreamdiff.yardsticks", "dreamdiff.pretraining",
     "dreamdiff.alignment", "dreamdiff.finetuning", "dreamdiff.generation", "dreamdiff.certificates",
-    "dreamdiff.evaluation", "dreamdiff.programs", "dreamdiff.figures",
+    "dreamdiff.evaluation", "dreamdiff.programs", "dreamdiff.web", "dreamdiff.figures",
     "cli", "cli.corpus", "cli.alignment", "cli.model", "cli.pairs",
 ]  # fmt: skip
 FACES = {"eegprep", "dreamdiff"}  # their `__init__` names what is public, found on first use

@@ -45,7 +45,7 @@ def app(
         note(f"the model of the demo: {model}, trials of {pairs}")
     from dreamdiff.programs import demo
     from dreamdiff.programs.app import Studio
-    from dreamdiff.programs.app_page import launch
+    from dreamdiff.web.page import launch
 
     if model is None:
         with progress("preparing the demo's model") as bar:

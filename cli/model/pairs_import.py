@@ -69,7 +69,7 @@ def pairs_import(
 
     Images stay where they are and are checked whenever they are read.
     """
-    from dreamdiff.pairs.design import describe_design
+    from dreamdiff.pairs.importers.design import describe_design
     from dreamdiff.pairs.importers.importer import ImportConfig
     from dreamdiff.pairs.importers.run import import_pairs, parse_window
     from dreamdiff.pairs.importers.trial_log import parse_columns

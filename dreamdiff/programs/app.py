@@ -1,6 +1,6 @@
 """What the web page does, without any widget: trials or an upload, their EEG and its map over the head, images for several seeds, a guess.
 
-`app_page` puts widgets around a `Studio`. Shapes: N trials, S images of a trial, C channels, T samples, K categories.
+`dreamdiff.web` puts widgets around a `Studio`. Shapes: N trials, S images of a trial, C channels, T samples, K categories.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dreamdiff.pairs.design import describe_design
 from dreamdiff.pairs.images import middle_square
+from dreamdiff.pairs.importers.design import describe_design
 from dreamdiff.pairs.importers.own_columns import not_seconds, own_names, people_of
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pairs.writer import PairsWriter

@@ -216,7 +216,7 @@ def loaded_images(selector):
 def test_in_a_browser_choose_generate_and_upload(browser, studio, recording, tmp_path):
     """Load, choose, generate, see the picture; a broken upload shows why; a good one can be used."""
     pytest.importorskip("gradio")
-    from dreamdiff.programs.app_page import launch
+    from dreamdiff.web.page import launch
 
     browser.get(launch(studio, block=False))
 
@@ -264,7 +264,7 @@ def test_foreign_hosts_are_refused_and_uploads_do_not_stay(studio, monkeypatch):
     """DNS rebinding; and nothing of anybody's recording is left when the server has closed."""
     gradio = pytest.importorskip("gradio")
     from dreamdiff.programs.app import UPLOADS
-    from dreamdiff.programs.app_page import launch
+    from dreamdiff.web.page import launch
 
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
     monkeypatch.setenv("no_proxy", "*")

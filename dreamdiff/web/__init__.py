@@ -1,0 +1,1 @@
+"""The web page: widgets around `programs.app.Studio`, and its server."""
