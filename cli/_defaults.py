@@ -25,6 +25,7 @@ DEFAULTS: dict[str, dict[str, str]] = {
         "shift": "0",
         "select": "last",
         "validate_trials": "1024",
+        "keep_epochs_mb": "32",
         "seed": "2022",
         "epochs": "12",
         "accumulation": "1",

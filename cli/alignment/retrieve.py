@@ -25,8 +25,9 @@ def retrieve(
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.html and predictions.npz")],
     gallery: Annotated[str | None, typer.Option(help="test, or an npz file with further `vectors` as wrong answers")] = None,
     repetitions: Annotated[
-        str | None, typer.Option(help="How many trials of a picture are averaged [default: 1,2,4,all]")
+        str | None, typer.Option(help="How many trials of a picture are averaged; ... goes on doubling [default: 1,2,4,...,all]")
     ] = None,
+    ways: Annotated[int | None, typer.Option(min=2, help="Pictures to choose from; all of the gallery when not given")] = None,
     split: Annotated[str | None, typer.Option(help="Part of a split: test, val, or NAME/test")] = None,
     target: Annotated[str | None, typer.Option(help="Name or number of the model's target [default: the first]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of groups, controls and intervals")] = None,
@@ -48,7 +49,15 @@ def retrieve(
     from eegprep.settings import resolve
 
     sizes = tuple(part.strip() for part in repetitions.split(",")) if repetitions is not None else None
-    options = {"gallery": gallery, "split": split, "seed": seed, "device": device, "repetitions": sizes, "target": target}
+    options = {
+        "gallery": gallery,
+        "split": split,
+        "seed": seed,
+        "device": device,
+        "repetitions": sizes,
+        "target": target,
+        "ways": ways,
+    }
     settings = resolve(RetrieveConfig, file=config, assignments=set_ or (), options=options)
     with progress("retrieving") as report:
         found = run(model, pairs, out, settings, progress=report, offline=offline, strict_rate=strict_rate, say=note)
@@ -56,6 +65,10 @@ def retrieve(
         emit_json(found.to_json())
         return
     note(found.first_line)
+    for warning in found.identity.get("warnings", ()):
+        note(warning)
+    if found.epochs is not None:
+        note(found.epochs.sentence)
     rows = [
         {"row": row["name"], **{measure: figure["value"] for measure, figure in row["accuracy"].items()}}
         for row in found.certificate.to_json()["rows"]

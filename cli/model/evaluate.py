@@ -14,13 +14,14 @@ from .._output import emit_json, emit_table, note, progress
 
 @dreamdiff_app.command(
     "evaluate",
-    inputs=("model", "pairs", "images", "config"),
+    inputs=("model", "pairs", "images", "config", "predictions"),
     settings="evaluate",
     examples="""
     dreamdiff evaluate --model run --pairs pairs.zarr --out evaluation
     dreamdiff evaluate --model run --pairs pairs.zarr --out evaluation --controls --baselines
     dreamdiff evaluate --model run --pairs pairs.zarr --out figures --figure 3
     dreamdiff evaluate --check evaluation
+    dreamdiff evaluate --predictions theirs.csv --protocol repetitions=80,selection=last,person=new --out review
     """,
 )
 def evaluate(
@@ -39,6 +40,15 @@ def evaluate(
             help="Draw a figure of the paper as a page instead: 3 (shown and samples), 4 (beside Brain2Image) or 6 (failures by shape and colour)"
         ),
     ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Review somebody else's predictions instead: CSV or npz, one row a trial, `truth` and `predicted` at least"
+        ),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="With --predictions: what its authors state, as in selection=last,person=new")
+    ] = "",
     split: Annotated[str | None, typer.Option(help="Part of a split: test, val, or NAME/test")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Images per trial; numbers are their mean")] = None,
     trials: Annotated[int | None, typer.Option(min=2, help="At most so many trials, evenly from all classes")] = None,
@@ -84,9 +94,12 @@ def evaluate(
                 f"{check}: {found.accuracies} accuracies follow from the predictions; unchanged: {', '.join(found.hashes)}"
             )
         return
+    if predictions is not None:
+        _review(predictions, pairs, out, split, protocol, seed, json)
+        return
     if model is None or pairs is None or out is None:
         missing = [name for name, value in (("--model", model), ("--pairs", pairs), ("--out", out)) if value is None]
-        raise typer.BadParameter(f"missing {', '.join(missing)} (or --check REPORT)")
+        raise typer.BadParameter(f"missing {', '.join(missing)} (or --check REPORT, or --predictions FILE)")
     from dreamdiff.alignment.model import is_aligned
 
     if is_aligned(model) and figure is not None:
@@ -134,4 +147,24 @@ def evaluate(
     emit_table("measurements", rows, ["name", "value", "interval", "floor", "n", "unit", "protocol"])
     for warning in () if found.carriers is None else found.carriers.warnings:
         note(f"warning: {warning}")
+    note(f"report: {out / 'report.html'}")
+
+
+def _review(
+    predictions: Path, pairs: Path | None, out: Path | None, split: str | None, protocol: str, seed: int | None, json: bool
+) -> None:
+    from dreamdiff.pairs.reader import Pairs
+    from dreamdiff.protocols.review import review
+
+    if out is None:
+        raise typer.BadParameter("missing --out")
+    store = None if pairs is None else Pairs.open(pairs)
+    found = review(predictions, out, pairs=store, split=split or "default", protocol=protocol, seed=seed or 0)
+    if json:
+        emit_json(found.to_json())
+        return
+    note(found.first_line)
+    rows = [{**m.to_json(), "interval": m.between()} for m in found.measurements]
+    emit_table("predictions", rows, ["name", "value", "interval", "floor", "n"])
+    emit_table("controls", [vars(check) for check in found.checks], ["name", "says", "tone"])
     note(f"report: {out / 'report.html'}")

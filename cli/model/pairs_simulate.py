@@ -16,6 +16,7 @@ from .._output import note, progress
     examples="""
     dreamdiff pairs simulate --out pairs.zarr --people 1 --trials 6
     dreamdiff pairs simulate --out short.zarr --sfreq 128 --trials 30 --test-share 0.4
+    dreamdiff pairs simulate --out twin.zarr --concepts 826 --drawings icons --people 10 --sfreq 128 --length 0.8
     dreamdiff pairs simulate --out linear.zarr --sources linear --snr -6
     dreamdiff pairs simulate --out drift.zarr --block-order class --drift 0.3
     """,
@@ -46,6 +47,22 @@ def pairs_simulate(
     anatomy: Annotated[
         float | None, typer.Option(help="Spread of the sources' places over people, mm", show_default="6; linear: 3")
     ] = None,
+    concepts: Annotated[
+        int | None, typer.Option(min=3, help="Concepts from icon sets in place of the 40 categories; test concepts are new")
+    ] = None,
+    drawings: Annotated[
+        Path | None, typer.Option(help="Folder with icon sets, as `npm install --prefix icons @iconify-json/noto ...` makes it")
+    ] = None,
+    test_concepts: Annotated[int | None, typer.Option(min=1, help="Concepts of the test part", show_default="200")] = None,
+    test_set: Annotated[
+        str | None, typer.Option(help="Icon set that draws the test pictures [default: the first that is there]")
+    ] = None,
+    repetitions: Annotated[
+        int | None, typer.Option(min=1, help="Trials of each training drawing and person (concepts)", show_default="1")
+    ] = None,
+    test_repetitions: Annotated[
+        int | None, typer.Option(min=1, help="Trials of each test drawing and person (concepts)", show_default="20")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random")] = 0,
     rebuild: Annotated[
         bool,
@@ -65,10 +82,18 @@ def pairs_simulate(
     }  # fmt: skip
     dials = {
         "snr": snr, "sfreq": sfreq, "length": length, "common": common, "category": category, "own": own, "jitter": jitter,
-        "anatomy": anatomy,
+        "anatomy": anatomy, "concepts": concepts, "test_concepts": test_concepts, "repetitions": repetitions,
+        "test_repetitions": test_repetitions,
     }  # fmt: skip
     config = validated(SimulateConfig, {**given, **{name: value for name, value in dials.items() if value is not None}})
     with progress("simulate") as update:
-        pairs = simulate(out, config, rebuild=rebuild, progress=update)
+        images = None
+        if config.concepts and drawings is not None:
+            from dreamdiff.simulation.drawings import drawn_images
+
+            images = drawn_images(
+                drawings, config.concepts, config.test_concepts, test_set=test_set, seed=config.seed, progress=update
+            )
+        pairs = simulate(out, config, images=images, rebuild=rebuild, progress=update)
     parts = ", ".join(f"{len(indices)} {name}" for name, indices in pairs.splits.items())
     note(f"{out}: {len(pairs)} simulated trials of {len(pairs.subjects)} people and {len(pairs.classes)} categories ({parts})")

@@ -24,6 +24,7 @@ from dreamdiff.alignment.prepare import align_data, identity_of, images_of, load
 from dreamdiff.alignment.task import AlignTask
 from dreamdiff.alignment.tuning import choose_what_trains
 from dreamdiff.encoders.weights import WEIGHTS_FILE, weights_folder
+from dreamdiff.lineage.seen import seen_in_pairs
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.loop import fit
 from eegprep.errors import DataError, ModelError, UsageError
@@ -79,12 +80,14 @@ def adapt(
     spent = minutes_of(store, chosen)
     content = {
         "pairs": store.fingerprint, "pairs_content": store.content_sha256, "trials": len(chosen), "minutes": spent,
-        "labelled": unlabelled is None,
+        "labelled": unlabelled is None, "people": list(people),
     }  # fmt: skip
     if unlabelled is None:
         content["trial_numbers"] = [int(number) for number in store.indices[chosen]]
     earlier = cast("Sequence[object]", aligned.config.training.get("adapted", []))
-    aligned.config = aligned.config.model_copy(update={"training": {**aligned.config.training, "adapted": [*earlier, content]}})
+    seen = [*cast("Sequence[object]", aligned.config.training.get("seen", [])), seen_in_pairs(store, chosen)]
+    training = {**aligned.config.training, "adapted": [*earlier, content], "seen": seen}
+    aligned.config = aligned.config.model_copy(update={"training": training})
     out = Path(out)
     if unlabelled is not None:
         _refuse_other(out)

@@ -86,6 +86,11 @@ class AlignConfig(Settings):
     loss: LossConfig = LossConfig()
     select: Literal["last", "validation"] = "last"
     validate_trials: int = Field(default=1024, ge=1, description="Most validation trials that are used")
+    keep_epochs_mb: float = Field(
+        default=32.0,
+        ge=0,
+        description="Trained weights of every validation are kept in RUN/epochs when they are not larger; 0 for none",
+    )
     cache: str | None = None
     loop: AlignLoop = AlignLoop()
     optim: AlignOptim = AlignOptim()

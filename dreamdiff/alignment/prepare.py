@@ -25,6 +25,7 @@ from dreamdiff.encoders.frontend import FrontEndConfig
 from dreamdiff.encoders.kinds import build_encoder, encoder_class, encoder_prefix
 from dreamdiff.encoders.library import network_class
 from dreamdiff.encoders.weights import WEIGHTS_FILE, config_section, load_module, read_config, signal_section, weights_folder
+from dreamdiff.lineage.seen import Entry, read_seen, seen_by_outsider, seen_in_pairs
 from dreamdiff.pairs.image_cache import default_cache
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.loop import fit
@@ -34,7 +35,7 @@ from eegprep.provenance import sha256_file
 from eegprep.recording import ProgressCallback
 from eegprep.settings import suggest
 
-OWN = ("conv", "positions")  # kinds of encoders that `--encoder` names by themselves
+OWN = ("conv", "positions", "nice", "atm-s", "enigma")  # kinds of encoders that `--encoder` names by themselves
 DEFAULT_RATE = 128.0  # Hz, where the encoder names none: responses to pictures have little above 40 Hz
 
 
@@ -88,7 +89,7 @@ def prepare(
     training = {
         "pairs": store.fingerprint, "pairs_content": store.content_sha256, "provenance": store.provenance, "licence": store.licence, "split": config.split,
         "select": config.select, "encoder": start.name, "classes": len(store.classes), "labels": config.labels,
-        "labels_seed": config.labels_seed,
+        "labels_seed": config.labels_seed, "seen": [*start.seen, seen_in_pairs(store, parts["train"])],
     }  # fmt: skip
     shape = AlignedConfig(
         front=front, encoder=section, people=people, maps=config.maps, targets=spaces, dropout=config.dropout, training=training
@@ -185,7 +186,7 @@ def learned_from(model: AlignedEncoder, pairs: Pairs, train: np.ndarray) -> np.n
 
 def identity_of(config: AlignConfig) -> Mapping[str, Any]:
     """The configuration without what may change when a run is continued."""
-    exclude: Any = {"loop": True, "optim": True, "cache": True, "validate_trials": True}
+    exclude: Any = {"loop": True, "optim": True, "cache": True, "validate_trials": True, "keep_epochs_mb": True}
     return config.model_dump(mode="json", exclude=exclude)
 
 
@@ -198,6 +199,7 @@ class EncoderStart:
 
     name: as asked. digest: what identifies it for a run. rate: Hz it was made for. patch: samples of a token.
     section: its configuration without channels and window. folder: where its weights are. channels: that the weights need.
+    seen: what it was trained on before (`lineage.seen`).
     """
 
     name: str
@@ -208,6 +210,7 @@ class EncoderStart:
     folder: Path | None = None
     channels: int | None = None
     external: VectorEncoder | None = None
+    seen: Sequence[Entry] = ()
 
     def section_for(self, front: FrontEndConfig) -> dict[str, object]:
         """The configuration for what the front end gives.
@@ -242,7 +245,9 @@ def find_encoder(source: str | VectorEncoder) -> EncoderStart:
         UsageError: an unknown name. CheckpointError: a folder without an encoder.
     """
     if not isinstance(source, str):
-        return EncoderStart(type(source).__name__, f"external:{type(source).__qualname__}", {}, external=source)
+        name = type(source).__name__
+        outside = [seen_by_outsider(name, source)]
+        return EncoderStart(name, f"external:{type(source).__qualname__}", {}, external=source, seen=outside)
     kind, _, rest = source.partition(":")
     if kind == "random" and rest:
         shape = encoder_preset(rest, "none").model_dump()
@@ -251,7 +256,9 @@ def find_encoder(source: str | VectorEncoder) -> EncoderStart:
         network_class(rest)
         return EncoderStart(source, source, {"kind": "braindecode", "model": rest})
     if source in OWN:
-        return EncoderStart(source, source, encoder_class(source).Config().model_dump(exclude={"channels", "window"}))
+        kind_class = encoder_class(source)
+        rate = float(getattr(kind_class, "rate", DEFAULT_RATE))
+        return EncoderStart(source, source, kind_class.Config().model_dump(exclude={"channels", "window"}), rate)
     if kind == "msm" and rest:
         return _folder_start(source, Path(rest).expanduser())
     if Path(source).expanduser().is_dir():
@@ -271,4 +278,4 @@ def _folder_start(name: str, folder: Path) -> EncoderStart:
     rate = float(content.get("front", {}).get("rate") or signal_section(content).sfreq or DEFAULT_RATE)
     channels, patch = section.pop("channels", None), int(section.get("patch", 1))
     section.pop("window", None)
-    return EncoderStart(name, sha256_file(source / WEIGHTS_FILE), section, rate, patch, source, channels)
+    return EncoderStart(name, sha256_file(source / WEIGHTS_FILE), section, rate, patch, source, channels, seen=read_seen(source))

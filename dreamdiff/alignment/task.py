@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dreamdiff.alignment.config import AlignConfig
 from dreamdiff.alignment.data import AlignData, class_centres
+from dreamdiff.alignment.epochs import keep_epoch
 from dreamdiff.alignment.losses import contrastive_loss, cosine_loss, error_loss
 from dreamdiff.alignment.model import AlignedEncoder, Head
 from dreamdiff.alignment.tuning import merge_lora
@@ -116,6 +117,7 @@ class AlignTask(Task):
         held_out = self.data.parts["val"]
         positions = held_out[spread(len(held_out), self.config.validate_trials)]
         if len(positions) == 0:
+            self._keep_epoch(None)
             return {}
         sums: dict[str, float] = {}
         hits, known = 0, 0
@@ -135,10 +137,15 @@ class AlignTask(Task):
         numbers = {name: value / len(positions) for name, value in sums.items()}
         if known:
             numbers["class_accuracy"] = hits / known
+        self._keep_epoch(-numbers["cosine"])
         if self.config.select == "validation":
             facts = {"select": "validation", **{f"val_{name}": repr(value) for name, value in numbers.items()}}
             keep_if_best(self.run_dir, self.module, -numbers["cosine"], facts)
         return numbers
+
+    def _keep_epoch(self, score: float | None) -> None:
+        if self.config.keep_epochs_mb:
+            keep_epoch(self.run_dir, self.module, self.steps_done, score, self.config.keep_epochs_mb)
 
     def describe(self, folder: Path) -> None:
         """config.json beside the weights."""

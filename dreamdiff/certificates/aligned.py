@@ -33,6 +33,7 @@ from dreamdiff.certificates.records import (
     path_row,
 )
 from dreamdiff.encoders.kinds import build_encoder
+from dreamdiff.metrics.measurement import units
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.task import mix
 from eegprep.errors import ModelError
@@ -95,7 +96,7 @@ def certify_aligned(
     floors, protocols = judge.floors(label_N), judge.protocols()
     certificate = Certificate(
         tuple(rows), truth, {name: floors[name] for name in truth}, {name: protocols[name] for name in truth},
-        dict.fromkeys(truth, pictures.picture_N),
+        dict.fromkeys(truth, units(label_N, pairs.person[test], pictures.picture_N)),
         seed=seed,
     )  # fmt: skip
     return certificate, vectors[WHOLE][2]

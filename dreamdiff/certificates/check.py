@@ -157,7 +157,7 @@ def _certificate_figures(certificate: Mapping[str, Any], arrays: Mapping[str, np
                 problems.append(f"{name}: the predictions hold no {missing[0]!r}")
                 continue
             predicted, truth, groups = (arrays[key] for key in keys)
-            if not len(predicted) == len(truth) == len(groups):
+            if not len(predicted) == len(truth) == groups.shape[-1]:
                 problems.append(f"{name}: {len(predicted)} predictions for {len(truth)} trials")
                 continue
             found = accuracy_of("", "", predicted, truth, groups, float(stated["floor"]), int(stated["seed"]))
@@ -200,8 +200,8 @@ def _other_figures(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray])
 
 def share_problems(name: str, stated: Mapping[str, Any], values_N: np.ndarray, groups_N: np.ndarray | None) -> Iterator[str]:
     """Where a stated share, its interval or its number of trials is not what its values give."""
-    if len(values_N) == 0 or (groups_N is not None and len(groups_N) != len(values_N)):
-        yield f"{name}: {len(values_N)} values, {0 if groups_N is None else len(groups_N)} of them in groups"
+    if len(values_N) == 0 or (groups_N is not None and groups_N.shape[-1] != len(values_N)):
+        yield f"{name}: {len(values_N)} values, {0 if groups_N is None else groups_N.shape[-1]} of them in groups"
         return
     found = mean_measurement(
         "", "", np.asarray(values_N)[:, None], seed=int(stated["seed"]), floor=None, groups_N=groups_N

@@ -37,6 +37,7 @@ from dreamdiff.certificates.records import (
 from dreamdiff.diffusion.conditioner import Context
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
 from dreamdiff.metrics.accuracy import prior_floor
+from dreamdiff.metrics.measurement import units
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.task import mix
 from eegprep.recording import ProgressCallback
@@ -107,7 +108,8 @@ def certify_pipeline(
         if any(measure in row.predicted for row in rows):
             truth[measure] = np.asarray(pairs.labels[positions], np.int64)
             floors[measure] = prior_floor(truth[measure], len(pairs.classes))
-            protocols[measure], groups[measure] = protocol, np.asarray(pairs.image[positions], np.int64)
+            protocols[measure] = protocol
+            groups[measure] = units(pairs.labels[positions], pairs.person[positions], pairs.image[positions])
     return Certificate(tuple(rows), truth, floors, protocols, groups, paths, seed)
 
 

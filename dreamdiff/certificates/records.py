@@ -19,7 +19,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from dreamdiff.arrays import Ints
-from dreamdiff.metrics.measurement import Measurement, mean_measurement
+from dreamdiff.metrics.measurement import Measurement, crossed_means, mean_measurement
 from dreamdiff.untrusted.arrays import load_npz
 from eegprep import atomic
 from eegprep.provenance import sha256_file
@@ -55,7 +55,7 @@ class Certificate:
     """Rows of one system on one set of trials.
 
     truth: measure -> (N,) what is right, -1 for trials that a measure leaves out. floors: measure -> share of a guesser.
-    groups: measure -> (N,) trials with equal numbers show the same picture and are resampled together. A measure may have its own trials. paths: ways from EEG to vector.
+    groups: measure -> (3, N) from `metrics.measurement.units`: categories and people are resampled as wholes; or (N,) pictures. A measure may have its own trials. paths: ways from EEG to vector.
     """
 
     rows: tuple[Row, ...]
@@ -121,7 +121,7 @@ class Certificate:
         measure = measure or self.main_measure
         keep = self.truth[measure] >= 0
         hits = [(self[name].predicted[measure] == self.truth[measure])[keep].astype(float) for name in (first, second)]
-        return paired_interval(hits[0] - hits[1], self.groups[measure][keep], self.seed)
+        return paired_interval(hits[0] - hits[1], self.groups[measure][..., keep], self.seed)
 
     def to_json(self) -> dict[str, Any]:
         """The section `certificate` of a report."""
@@ -170,12 +170,15 @@ def accuracy_of(
     keep = np.asarray(truth_N) >= 0
     hits = (np.asarray(predicted_N) == np.asarray(truth_N))[keep]
     return mean_measurement(
-        name, protocol, hits.astype(float)[:, None], seed=seed, floor=floor, groups_N=np.asarray(groups_N)[keep]
+        name, protocol, hits.astype(float)[:, None], seed=seed, floor=floor, groups_N=np.asarray(groups_N)[..., keep]
     )
 
 
 def paired_interval(difference_N: np.ndarray, groups_N: Ints, seed: int, resamples: int = 2000) -> tuple[float, float]:
     """95 % percentile interval of a mean of paired differences, whole groups resampled."""
+    if np.ndim(groups_N) == 2:
+        low, high = np.quantile(crossed_means(difference_N, groups_N, seed, resamples), [0.025, 0.975])
+        return float(low), float(high)
     _, member = np.unique(groups_N, return_inverse=True)
     sums, counts = np.bincount(member, difference_N), np.bincount(member).astype(float)
     drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))

@@ -25,6 +25,9 @@ KINDS: dict[str, tuple[str, str]] = {
     "fronted": ("dreamdiff.encoders.fronted", "FrontedEncoder"),
     "positions": ("dreamdiff.encoders.positions", "PositionsEncoder"),
     "braindecode": ("dreamdiff.encoders.library", "LibraryEncoder"),
+    "nice": ("dreamdiff.encoders.published.nice", "NiceEncoder"),
+    "atm-s": ("dreamdiff.encoders.published.atm", "AtmEncoder"),
+    "enigma": ("dreamdiff.encoders.published.enigma", "EnigmaEncoder"),
 }
 
 

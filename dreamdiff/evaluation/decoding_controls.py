@@ -18,9 +18,9 @@ import numpy as np
 from dreamdiff.arrays import Array, Floats, Ints
 from dreamdiff.estimators.light import decode
 from dreamdiff.evaluation.features import Features, mean_of, neighbours
-from dreamdiff.metrics.measurement import Measurement, mean_measurement
+from dreamdiff.metrics.measurement import Measurement, mean_measurement, units
 from dreamdiff.pairs.audit import Audit
-from dreamdiff.pairs.splits import Trials
+from dreamdiff.pairs.splits import Exchange, Trials, exchange_units
 from eegprep.recording import ProgressCallback
 
 Kind = Literal["result", "no stimulus", "drift", "order"]
@@ -38,7 +38,7 @@ class Control:
 
     kind: "result" (the EEG as it is), "no stimulus" (nothing of the image can be in its input), "drift" (features that drift
     shows in, though a response may too), "order" (labels that follow the order of recording and no image).
-    p: share of permutations of the test labels that reach the same accuracy.
+    p: share of permutations of the test labels, by block where a block holds one class, that reach the same accuracy.
     """
 
     name: str
@@ -210,13 +210,17 @@ def decoding_controls(
     else:
         left_out["labels shuffled by block"] = _why_no_block_shuffle(audit)
     controls, predictions = [], {}
+    unit = exchange_units(trials)[test]
+    by_unit, by_trial = (Exchange(codes, np.zeros(len(test), np.int64)) for codes in (unit, np.arange(len(test))))
+    drawn = units(labels[test], trials.person[test], trials.stimulus[test] if len(np.unique(unit)) == len(unit) else unit)
     for number, (name, kind, told, values, wanted) in enumerate(jobs):
         if progress is not None:
             progress(number, len(jobs), f"control: {name}")
         predicted = decode([values], wanted, trials.person, train, test)
         truth = labels[test] if name == "labels shuffled by trial" else wanted[test]
         predictions[name] = predicted
-        controls.append(Control(name, kind, told, *_judge(name, predicted, truth, trials.stimulus[test], seed)))
+        exchange = by_trial if name == "pseudo-blocks" else by_unit  # these are given to any trials, whatever was shown
+        controls.append(Control(name, kind, told, *_judge(name, predicted, truth, drawn, exchange, seed)))
     if progress is not None:
         progress(len(jobs), len(jobs), "controls done")
     distances = time_distance(predictions["eeg"] == labels[test], trials, train, test, seed=seed)
@@ -262,8 +266,11 @@ def nearest_training(trials: Trials, train: Array, test: Array) -> Floats:
     return np.where(np.isnan(out), np.inf, out)
 
 
-def _judge(name: str, predicted_N: Ints, truth_N: Ints, image_N: Array, seed: int) -> tuple[Measurement, float]:
-    """Balanced accuracy with its interval, and the share of permuted truths that give as much."""
+def _judge(name: str, predicted_N: Ints, truth_N: Ints, drawn: Ints, exchange: Exchange, seed: int) -> tuple[Measurement, float]:
+    """Balanced accuracy with its interval, and the share of permuted truths that give as much.
+
+    Blocks of one class are permuted as wholes: what drifts gives one answer to all trials of a block, right or wrong.
+    """
     present, codes, counts = np.unique(truth_N, return_inverse=True, return_counts=True)
     weight_N = len(truth_N) / (len(present) * counts[codes])
     hits_N = (predicted_N == truth_N) * weight_N
@@ -271,18 +278,17 @@ def _judge(name: str, predicted_N: Ints, truth_N: Ints, image_N: Array, seed: in
     named = np.array([(predicted_N == c).mean() for c in present])
     chance = float(named.sum() / len(present))
     rng = np.random.default_rng(seed)
-    table = np.zeros((len(truth_N), len(present)))
-    known = np.isin(predicted_N, present)
-    table[known, np.searchsorted(present, predicted_N[known])] = 1
+    place = np.minimum(np.searchsorted(present, predicted_N), len(present) - 1)
+    called = np.where(present[place] == predicted_N, place, -1)
     score = hits_N.mean()
     reached = 0
     for _ in range(PERMUTATIONS):
-        order = rng.permutation(len(truth_N))
-        reached += (table[np.arange(len(truth_N)), codes[order]] * weight_N[order]).mean() >= score - 1e-12
+        dealt = exchange(codes, rng)
+        right = np.bincount(dealt[dealt == called], minlength=len(present))
+        sizes = np.bincount(dealt, minlength=len(present))
+        reached += (right / np.maximum(sizes, 1)).sum() / (sizes > 0).sum() >= score - 1e-12
     protocol = f"{len(present)}-way balanced accuracy, ridge decoder, {name}"
-    value = mean_measurement(
-        f"accuracy: {name}", protocol, hits_N[:, None], seed=seed, floor=chance, groups_N=image_N if name == "eeg" else None
-    )
+    value = mean_measurement(f"accuracy: {name}", protocol, hits_N[:, None], seed=seed, floor=chance, groups_N=drawn)
     return value, (1 + reached) / (1 + PERMUTATIONS)
 
 

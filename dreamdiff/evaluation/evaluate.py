@@ -6,9 +6,10 @@ Legend: N trials, S samples per trial, K classes of a classifier, C categories o
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -33,11 +34,12 @@ from dreamdiff.evaluation.scorer import EvaluateConfig, ImageScorer, Networks, c
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.files import generate_to_folder
 from dreamdiff.generation.generate import generator_for, load_pipeline, render
+from dreamdiff.lineage.seen import Entry, overlaps
 from dreamdiff.metrics import accuracy
 from dreamdiff.metrics import similarity as metrics
 from dreamdiff.metrics.measurement import Measurement
 from dreamdiff.origin import found_again, picture_origin, portable, portable_settings
-from dreamdiff.pairs.audit import Audit, audit
+from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ModelError, ToolkitError
 from eegprep.provenance import fingerprint, installed
@@ -86,7 +88,7 @@ def evaluate(
         neighbours = np.argsort(-metrics.cosine_similarity(vectors[:, None], scorer.clip_GD)[:, 0], axis=1)[:, :5]
     else:
         scorer.not_computed["retrieval"] = "the model has no CLIP head, or the CLIP that judges has another width"
-    report = audit(store.trials, parts["train"], chosen, split=split_name(config.split)[0])
+    report = store.audit(split_name(config.split)[0], parts=(parts["train"], chosen))
     decoding: DecodingControls | None = None
     generation: tuple[GenerationControl, ...] = ()
     carried: Carriers | None = None
@@ -121,6 +123,7 @@ def evaluate(
         neighbours,
         scorer.shown_GHWC,
         scorer.image_N,
+        scorer.person_N,
     )
     found = Evaluation(
         identity(model, pipeline, store, parts, chosen, networks, config, out), tuple(measured), scorer.not_computed, report, decoding,
@@ -164,13 +167,41 @@ def evenly(positions: Ints, labels_N: Array, limit: int | None, seed: int) -> In
 
 
 def make_scorer(store: Pairs, train: Ints, chosen: Ints, size: int, networks: Networks, config: EvaluateConfig) -> ImageScorer:
-    """A scorer for these trials, at `size` pixels; the centroid judge sees images of training trials only."""
+    """A scorer for these trials, at `size` pixels; the centroid judge sees images of training trials, and of classes that have none others.
+
+    A class that training never shows gets its centre from pictures that no judged trial showed; where there are none, from the shown ones.
+    """
     shown, member = np.unique(store.image[chosen], return_inverse=True)
-    taught, first = np.unique(store.image[train], return_index=True)
+    taught, labels, centres = centre_images(store, train, shown)
     return ImageScorer(
         store.load_images(shown, size=size), member, store.labels[chosen], store.classes, networks,
-        reference_MHWC=store.load_images(taught, size=size), reference_labels_M=store.labels[train][first], config=config,
+        reference_MHWC=store.load_images(taught, size=size), reference_labels_M=labels, config=config,
+        person_N=store.person[chosen], centres=centres,
     )  # fmt: skip
+
+
+def centre_images(store: Pairs, train: Ints, shown: Ints) -> tuple[Ints, Ints, str]:
+    """Images that class centres are made of, their labels, and a remark on held-out classes (empty where there are none)."""
+    taught, first = np.unique(store.image[train], return_index=True)
+    labels = store.labels[train][first]
+    missing = np.setdiff1d(np.arange(len(store.classes)), labels)
+    if len(missing) == 0:
+        return taught, labels, ""
+    images, where = np.unique(store.image, return_index=True)
+    of_image = store.labels[where]
+    more: list[Ints] = []
+    unseen = 0
+    for label in missing:
+        mine = images[of_image == label]
+        others = np.setdiff1d(mine, shown)
+        unseen += len(others) > 0
+        more.append(others if len(others) else mine)
+    added = np.concatenate(more)
+    remark = (
+        f"; centres of {len(missing)} classes without training images: {unseen} from pictures that no judged trial showed, "
+        f"{sum(len(part) > 0 for part in more) - unseen} from the shown ones"
+    )
+    return np.concatenate([taught, added]), np.concatenate([labels, np.repeat(missing, [len(part) for part in more])]), remark
 
 
 def read_images(folder: Path, numbers: Array, making: GenerateConfig, size: int) -> Array:
@@ -296,6 +327,8 @@ def identity(
             f"the model was trained on split {trained_on.get('split')!r} and is judged on {config.split!r}: "
             "trials judged here may have been trained on"
         )
+    entries = cast("Sequence[Entry]", trained_on.get("seen") or [{"kind": "unknown", "where": Path(model).name}])
+    warnings += overlaps(entries, store, chosen).sentences
     if store.provenance == "simulated":
         warnings.append("the EEG is simulated: these numbers say that the software works, and nothing about brains")
     origin = picture_origin(
@@ -304,7 +337,7 @@ def identity(
     return {
         "model": {
             "path": Path(model).name, "folder": portable(model, out), "fingerprint": pipeline.fingerprint, "sha256": model_digest(Path(model)),
-            "training": trained_on,
+            "training": {name: value for name, value in trained_on.items() if name != "seen"},
         },
         "pairs": {
             "path": store.path.name, "fingerprint": store.fingerprint, "content": store.content_sha256, "provenance": store.provenance, "licence": store.licence,

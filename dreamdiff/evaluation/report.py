@@ -127,7 +127,8 @@ def _row(m: Measurement) -> dict[str, object]:
     show = (lambda x: f"{100 * x:.1f} %") if percent else (lambda x: f"{x:.3g}" if abs(x) < 100 else f"{x:.0f}")
     return {
         "name": m.name, "protocol": m.protocol, "value": show(m.value), "interval": f"{show(m.low)} to {show(m.high)}" if m.between() else "too few trials",
-        "floor": "" if m.floor is None else show(m.floor), "n": m.n, "seed": m.seed, "note": m.note, "better": m.better,
+        "floor": "" if m.floor is None else show(m.floor), "n": m.n, "seed": m.seed,
+        "note": "; ".join(filter(None, (m.note, m.resampled and f"interval over {m.resampled}"))), "better": m.better,
         "unit": "" if percent else m.unit, "above": m.above_floor,
     }  # fmt: skip
 

@@ -38,6 +38,7 @@ class Material:
     neighbours_NK: Ints | None
     gallery_GHWC: Array
     image_N: Ints
+    person_N: Ints
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,14 @@ class Evaluation:
 
     @property
     def second_line(self) -> str:
-        """The part that earns the accuracy, then the strictest accuracy that was measured, against its floor."""
+        """The part that earns the accuracy, then the strictest accuracy that was measured, which is the lowest, against its floor."""
         earns = "" if self.certificate is None else f"{self.certificate.sentence}. "
         accuracies = [
             m for m in self.measurements if m.name.endswith("-top-1") and m.unit == "share" and "retrieval" not in m.name
         ]
         if not accuracies:
             return f"{earns}The accuracy of the generated images was not measured: there was no classifier"
-        m = accuracies[-1]
+        m = min(accuracies, key=lambda found: found.value)
         says = "above" if m.above_floor else "not above"
         return (
             f"{earns}The generated images: {m.name} {m.value:.1%} {m.interval()}, {says} the {m.floor:.1%} of a guesser "

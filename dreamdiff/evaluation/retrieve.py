@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from pydantic import Field
 
 from dreamdiff.alignment.data import pairs_for
 from dreamdiff.alignment.model import AlignedEncoder
@@ -28,11 +29,15 @@ from dreamdiff.certificates.records import Certificate, write_predictions
 from dreamdiff.devices import Device, choose_device, used
 from dreamdiff.estimators.carriers import Carriers
 from dreamdiff.evaluation.retrieve_page import Found, write_page
-from dreamdiff.metrics.measurement import Measurement, mean_measurement
+from dreamdiff.lineage.seen import Entry, overlaps
+from dreamdiff.metrics.measurement import Measurement, mean_measurement, units
 from dreamdiff.metrics.similarity import retrieval
 from dreamdiff.origin import portable, portable_settings
-from dreamdiff.pairs.audit import Audit, audit
+from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.protocols.epochs import Optimism, optimism, vectors_by
+from dreamdiff.protocols.ranking import group_sizes, hits_at, mean_average_precision, person_states
+from dreamdiff.protocols.recovery import csls, recovered
 from dreamdiff.untrusted.arrays import load_npz
 from eegprep.errors import CheckpointError, DataError, UsageError
 from eegprep.provenance import software_versions
@@ -48,13 +53,15 @@ class RetrieveConfig(Settings):
     """How vectors are judged.
 
     split: a part of a split, `test` or `NAME/test`. gallery: `test` (the different pictures of that part), or an npz file with
-    `vectors` (n, D) of further pictures, which are added as wrong answers. repetitions: group sizes; `all` takes every repetition.
+    `vectors` (n, D) of further pictures, which are added as wrong answers. repetitions: group sizes; `all` takes every repetition, `...` goes
+    on doubling. ways: so many pictures to choose from, the mean over all such galleries; all of them when not given.
     target: name or number of the model's target.
     """
 
     split: str = "test"
     gallery: str = "test"
-    repetitions: tuple[str, ...] = ("1", "2", "4", "all")
+    repetitions: tuple[str, ...] = ("1", "2", "4", "...", "all")
+    ways: int | None = Field(default=None, ge=2)
     target: str = "0"
     seed: int = 0
     device: Device = "auto"
@@ -71,6 +78,7 @@ class Retrieval:
     left_out: dict[str, str]
     predictions: dict[str, str]
     carriers: Carriers | None = None
+    epochs: Optimism | None = None
 
     @property
     def first_line(self) -> str:
@@ -86,6 +94,7 @@ class Retrieval:
             "measurements": [m.to_json() for m in self.measurements], "certificate": self.certificate.to_json(),
             "not_computed": self.left_out, "audit": self.audit.to_dict(), "predictions": self.predictions,
             "carriers": None if self.carriers is None else self.carriers.to_json(),
+            "epochs": None if self.epochs is None else self.epochs.to_json(),
         }  # fmt: skip
 
 
@@ -115,30 +124,49 @@ def retrieve(
         aligned, store, train, test, pictures, target=number, seed=config.seed, progress=progress
     )
     judge = pictures.judge(len(store.classes), aligned.target_names[number])
-    person = "seen" if set(np.asarray(store.subjects)[np.unique(store.person[test])]) <= set(aligned.front.people) else "new"
+    states = person_states(aligned.config.training, aligned.front.people, store.subjects)
+    state_N = np.asarray(states, object)[store.person[test]]
+    person = " and ".join(dict.fromkeys(state_N.tolist()))
     selection = str(aligned.config.training.get("select", "last"))
     left_out: dict[str, str] = {}
     found: list[Measurement] = []
     gallery_GD, gallery = gallery_of(config.gallery, pictures, judge)
     last: list[Ints] = []
-    for repetitions in config.repetitions:
-        rows = groups_of(store, test, repetitions, config.seed)
-        protocol = (
-            f"split={split.replace('/', '-')}/gallery={gallery}/repetitions={repetitions}/selection={selection}/person={person}"
-        )
-        if not rows:
-            left_out[f"retrieval/{protocol}"] = "no picture was shown that often to one person"
-            continue
-        last = rows
-        found += judged(protocol, rows, vectors_ND, gallery_GD, judge, pictures.picture_N, store.labels[test], config.seed)
-    report = audit(store.trials, train, test, split=split.rpartition("/")[0] or "default")
+    if config.ways is not None and config.ways > len(gallery_GD):
+        raise UsageError(f"ways is {config.ways}, the gallery has {len(gallery_GD)} pictures", f"give at most {len(gallery_GD)}")
+    gallery = gallery if config.ways is None else f"{config.ways}-of-{gallery}"
+    labels_N, person_N = store.labels[test], store.person[test]
+    facts = (vectors_ND, gallery_GD, judge, pictures.picture_N, labels_N)
+    for state in dict.fromkeys(state_N.tolist()):
+        mine = np.flatnonzero(state_N == state)
+        for repetitions in group_sizes(config.repetitions, most_repetitions(store, test[mine])):
+            named = f"split={split.replace('/', '-')}/gallery={gallery}/repetitions={repetitions}/selection={selection}/person={state}"
+            rows = [mine[group] for group in groups_of(store, test[mine], repetitions, config.seed)]
+            if not rows:
+                left_out[f"retrieval/{named}"] = "no picture was shown that often to one person"
+                continue
+            last = rows
+            found += judged(named, rows, *facts, person_N, config.ways, config.seed)
+            together = groups_of(store, test[mine], "all", config.seed, people=True)
+            if repetitions == "all" and len(together) < len(rows):
+                across = [mine[group] for group in together]
+                found += judged(f"{named}/averaged=people", across, *facts, np.zeros_like(person_N), config.ways, config.seed)
+            if repetitions == "all" and state != "seen" and config.ways is None:
+                found += transductive(f"{named}+orthogonal-recovery-transductive", rows, *facts, person_N, config.seed)
+    everything = groups_of(store, test, "all", config.seed)
+    epochs = epoch_choice(
+        Path(model), aligned, store, test, number, everything, gallery_GD, judge, pictures.picture_N, config.seed
+    )
+    report = store.audit(split.rpartition("/")[0] or "default", parts=(train, test))
     carried = carriers_of(store, train, test, seed=config.seed, progress=progress)
     if isinstance(carried, str):
         left_out["which part carries it"] = carried
+    training = dict(aligned.config.training)
+    seen = cast("Sequence[Entry]", training.pop("seen", None) or [{"kind": "unknown", "where": Path(model).name}])
     identity = {
         "model": {
             "path": portable(model, out), "sha256": model_digest(Path(model)), "encoder": aligned.config.training.get("encoder"),
-            "target": aligned.target_names[number], "training": aligned.config.training,
+            "target": aligned.target_names[number], "training": training,
         },
         "pairs": {
             "path": portable(store.path, out), "fingerprint": store.fingerprint, "content": store.content_sha256,
@@ -148,11 +176,12 @@ def retrieve(
         "split": {"name": split, "n_train": len(train), "n_evaluated": len(test)},
         "person": person, "selection": selection, "config": portable_settings(config.model_dump(mode="json"), out),
         **used(choose_device(config.device), "fp32"), "software": software_versions(),
+        "warnings": list(overlaps(seen, store, test).sentences),
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     predictions = write_predictions(out, store.indices[test], certificate, found)
     result = Retrieval(
-        identity, tuple(found), certificate, report, left_out, predictions, None if isinstance(carried, str) else carried
+        identity, tuple(found), certificate, report, left_out, predictions, None if isinstance(carried, str) else carried, epochs
     )
     write_sealed(out / "report.json", result.to_json())
     write_page(
@@ -205,12 +234,58 @@ def gallery_of(source: str, pictures: PictureVectors, judge: VectorJudge) -> tup
     return both, f"test-{len(judge.gallery_GD)}-and-{len(further)}"
 
 
-def groups_of(store: Pairs, test: Ints, repetitions: str, seed: int) -> list[Ints]:
-    """Rows of `test` whose vectors are averaged: each group one person's trials of one picture, no trial in two groups."""
-    if repetitions != "all" and (not repetitions.isdigit() or int(repetitions) < 1):
-        raise UsageError(f"--repetitions {repetitions!r} is not a number above 0 or `all`", "give for instance 1,2,4,all")
+def transductive(
+    protocol: str, rows: Sequence[Ints], vectors_ND: Array, gallery_GD: Array, judge: VectorJudge, picture_N: Ints, label_N: Ints,
+    person_N: Ints, seed: int,
+) -> list[Measurement]:  # fmt: skip
+    """Top-1 and top-5 after each person's vectors were turned onto the gallery by their own matches: all judged trials are used together."""
+    mean = judge.directions(np.stack([vectors_ND[group].mean(0) for group in rows]))
+    first = np.array([group[0] for group in rows])
+    scores_NG = np.empty((len(rows), len(gallery_GD)))
+    for person in np.unique(person_N[first]):
+        mine = np.flatnonzero(person_N[first] == person)
+        scores_NG[mine] = csls(recovered(mean[mine], gallery_GD), gallery_GD)
+    drawn = units(label_N[first], person_N[first], picture_N[first])
+    what = f"CSLS after an orthogonal map that is guessed from all judged trials of a person together, in {judge.space} space"
+    return [
+        mean_measurement(
+            f"retrieval/{protocol}/top-{k}", what, hits_at(scores_NG, picture_N[first], k)[:, None], seed=seed, floor=k / len(gallery_GD), groups_N=drawn
+        )
+        for k in (1, 5)
+        if k < len(gallery_GD)
+    ]  # fmt: skip
+
+
+def epoch_choice(
+    run: Path, aligned: AlignedEncoder, store: Pairs, test: Ints, target: int, rows: Sequence[Ints], gallery_GD: Array, judge: VectorJudge,
+    picture_N: Ints, seed: int,
+) -> Optimism | None:  # fmt: skip
+    """Last, validation-selected and best test epoch of a run, by top-1 of the means over all repetitions."""
+    vectors = vectors_by(aligned, store, test, target)
+    first = np.array([group[0] for group in rows])
+
+    def values(weights: AlignedEncoder) -> Array:
+        vectors_ND = vectors(weights)
+        mean = judge.directions(np.stack([vectors_ND[group].mean(0) for group in rows]))
+        return hits_at(mean @ gallery_GD.T, picture_N[first], 1)
+
+    drawn = units(store.labels[test][first], store.person[test][first], picture_N[first])
+    try:
+        return optimism(run, aligned, values, drawn, seed=seed)
+    except CheckpointError:  # adapters that were merged into the encoder at the end
+        return None
+
+
+def most_repetitions(store: Pairs, test: Ints) -> int:
+    """How often a picture was shown to one person, at most."""
+    return int(np.unique(np.stack([store.person[test], store.image[test]]), axis=1, return_counts=True)[1].max(initial=1))
+
+
+def groups_of(store: Pairs, test: Ints, repetitions: str, seed: int, *, people: bool = False) -> list[Ints]:
+    """Rows of `test` whose vectors are averaged: each group one person's (or everybody's) trials of one picture, no trial in two groups."""
     rng = np.random.default_rng(seed)
-    _, member = np.unique(np.stack([store.person[test], store.image[test]]), axis=1, return_inverse=True)
+    person = np.zeros_like(store.person[test]) if people else store.person[test]
+    _, member = np.unique(np.stack([person, store.image[test]]), axis=1, return_inverse=True)
     groups = []
     for number in range(int(member.max(initial=-1)) + 1):
         rows = rng.permutation(np.flatnonzero(member.reshape(-1) == number))
@@ -221,25 +296,30 @@ def groups_of(store: Pairs, test: Ints, repetitions: str, seed: int) -> list[Int
 
 def judged(
     protocol: str, rows: Sequence[Ints], vectors_ND: Array, gallery_GD: Array, judge: VectorJudge, picture_N: Ints, label_N: Ints,
-    seed: int,
+    person_N: Ints, ways: int | None, seed: int,
 ) -> list[Measurement]:  # fmt: skip
-    """Retrieval top-1 and top-5, and the category where it was taught."""
+    """Retrieval top-1, top-5 and mAP, and the category where it was taught."""
     mean = judge.directions(np.stack([vectors_ND[group].mean(0) for group in rows]))
     first = np.array([group[0] for group in rows])
     pictures, labels = picture_N[first], label_N[first]
-    shared = pictures if len(np.unique(pictures)) < len(pictures) else None
+    drawn = units(labels, person_N[first], pictures)
     found = []
     for k in (1, 5):
-        if k < len(gallery_GD):
-            one = retrieval(mean, gallery_GD, pictures, top_k=k, seed=seed, groups_N=shared, space=judge.space)
+        if k < (ways or len(gallery_GD)):
+            one = retrieval(mean, gallery_GD, pictures, ways=ways, top_k=k, seed=seed, groups_N=drawn, space=judge.space)
             found.append(_named(one, f"retrieval/{protocol}/top-{k}"))
+    if ways is None:
+        name = f"retrieval/{protocol}/mAP"
+        found.append(
+            mean_average_precision(mean @ gallery_GD.T, pictures, name=name, seed=seed, groups_N=drawn, space=judge.space)
+        )
     truth = judge.truth(labels, pictures).get(CATEGORY)
     if truth is not None:
         predicted = judge.predict(np.stack([vectors_ND[group].mean(0) for group in rows]))[CATEGORY]
         keep = truth >= 0
         one = mean_measurement(
             f"category/{protocol}/top-1", judge.protocols()[CATEGORY], (predicted == truth)[keep].astype(float)[:, None], seed=seed,
-            floor=judge.floors(labels)[CATEGORY], groups_N=None if shared is None else shared[keep],
+            floor=judge.floors(labels)[CATEGORY], groups_N=drawn[:, keep],
         )  # fmt: skip
         found.append(one)
     return found

@@ -130,6 +130,8 @@ def repetition_curve(measurements: Sequence[Measurement]) -> Figure | None:
     """Share found against repetitions, one line a kind of measurement; None where only one size was measured."""
     lines: dict[str, list[tuple[str, Measurement]]] = {}
     for m in measurements:
+        if "/averaged=people" in m.name or "transductive" in m.name:
+            continue
         size = next((part.removeprefix("repetitions=") for part in m.name.split("/") if part.startswith("repetitions=")), "")
         lines.setdefault(f"{m.name.split('/')[0]}, {m.name.rsplit('/', 1)[-1]}", []).append((size, m))
     sizes = list(dict.fromkeys(size for line in lines.values() for size, _ in line))

@@ -28,7 +28,7 @@ from dreamdiff.metrics.judges import (
     load_inception,
     load_lpips,
 )
-from dreamdiff.metrics.measurement import Measurement
+from dreamdiff.metrics.measurement import Measurement, units
 from eegprep.errors import DataError, ModelError
 from eegprep.settings import Settings
 
@@ -149,18 +149,23 @@ class ImageScorer:
 
     Args:
         shown_GHWC: the different images that were shown. image_N: which of them each trial showed.
-        labels_N: category of each trial, in `classes`.
+        labels_N: category of each trial, in `classes`. person_N: who saw it; one person when not given.
+        centres: remark on classes that training never shows.
         reference_MHWC, reference_labels_M: training images, from which the centroid judge is made.
     """
 
     def __init__(
         self, shown_GHWC: Array, image_N: Array, labels_N: Array, classes: Sequence[str], networks: Networks, *,
-        reference_MHWC: Array, reference_labels_M: Array, config: EvaluateConfig | None = None,
+        reference_MHWC: Array, reference_labels_M: Array, config: EvaluateConfig | None = None, person_N: Array | None = None,
+        centres: str = "",
     ) -> None:  # fmt: skip
         self.config = config or EvaluateConfig()
         self.networks, self.classes = networks, list(classes)
         self.shown_GHWC, self.image_N, self.labels_N = shown_GHWC, np.asarray(image_N), np.asarray(labels_N)
-        self.groups_N = self.image_N if len(np.unique(self.image_N)) < len(self.image_N) else None
+        self.person_N = np.zeros(len(self.labels_N), np.int64) if person_N is None else np.asarray(person_N)
+        self.groups_N = units(self.labels_N, self.person_N, self.image_N)
+        self.repeated = len(np.unique(self.image_N)) < len(self.image_N)
+        self.centres = centres
         self.not_computed: dict[str, str] = dict(networks.left_out)
         self.imagenet = imagenet_indices(self.classes)
         self.seen: dict[str, Reading] = {}
@@ -182,7 +187,9 @@ class ImageScorer:
     def only(self, rows: Ints) -> ImageScorer:
         """The same scorer for some of its trials; what was read of the shown images is shared."""
         other = copy.copy(self)
-        other.image_N, other.labels_N, other.groups_N = self.image_N[rows], self.labels_N[rows], None
+        other.image_N, other.labels_N, other.person_N = self.image_N[rows], self.labels_N[rows], self.person_N[rows]
+        other.groups_N = units(other.labels_N, other.person_N, other.image_N)
+        other.repeated = len(np.unique(other.image_N)) < len(rows)
         return other
 
     @property
@@ -256,7 +263,7 @@ class ImageScorer:
             ]
         if self.judge is not None and len(self.classes) > 1:
             scores = self.judge_scores(images_NSHWC)
-            judge = f"nearest centroid of training images in {name} features"
+            judge = f"nearest centroid of training images in {name} features{self.centres}"
             by_centroid = [
                 accuracy.shown_classes_accuracy(scores, self.labels_N, top_k=k, seed=config.seed, judge=judge, groups_N=groups)
                 for k in ((1, 5) if many else (1,))
@@ -300,7 +307,7 @@ class ImageScorer:
                 for k in (1, 5)
                 if k < (way or len(gallery))
             ]
-        if self.groups_N is not None:
+        if self.repeated:
             mean, images = metrics.average_repetitions(vectors_ND, truth)
             for k in (1, 5):
                 if k < len(gallery):
@@ -351,7 +358,7 @@ class ImageScorer:
         seed, groups = self.config.seed, self.groups_N
         self._try(
             found, f"pair-wise-{space}",
-            lambda: metrics.pairwise_identification(similarity_NSN, space=space, seed=seed, image_N=groups),
+            lambda: metrics.pairwise_identification(similarity_NSN, space=space, seed=seed, image_N=self.image_N, groups_N=groups),
         )  # fmt: skip
 
     def _inception(self, found: list[Measurement], images: Array) -> None:

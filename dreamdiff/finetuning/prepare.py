@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from dreamdiff.alignment.model import fronted_encoder, is_aligned
+from dreamdiff.alignment.model import AlignedEncoder, fronted_encoder, is_aligned
 from dreamdiff.devices import choose_device, fitting_batch, mixed, place_of, resolved_precision
 from dreamdiff.diffusion.clip import BYTES_OF_IMAGE, ClipTarget, load_clip
 from dreamdiff.diffusion.stable_diffusion import StableDiffusion, load_stable_diffusion, vae_factor
@@ -23,6 +23,7 @@ from dreamdiff.finetuning.data import TrainingData, image_moments
 from dreamdiff.finetuning.linear_start import Texts, adapter_for
 from dreamdiff.finetuning.plan import finetune_plan
 from dreamdiff.finetuning.task import FinetuneTask, learned_settings
+from dreamdiff.lineage.seen import Entry, read_seen
 from dreamdiff.pairs.encoding import read_each, shared_rows
 from dreamdiff.pairs.image_cache import CachedRows, PlannedRows, default_cache, planned_rows, shared_cache
 from dreamdiff.pairs.reader import Pairs
@@ -124,6 +125,7 @@ def prepare(
     }  # fmt: skip
     data = TrainingData(store, parts, row, moments, clip_vectors)
     task = FinetuneTask(config, data, eeg_encoder, model, size, identity, out, remarks, texts, adapter, dry_run=dry_run)
+    task.seen = seen_by(encoder)
     if dry_run:
         task.plan = finetune_plan(task, [rows for rows in (clip_vectors, moments) if isinstance(rows, PlannedRows)])
     return task
@@ -185,6 +187,15 @@ def load_encoder(source: str) -> EEGEncoder:
     if is_aligned(source):
         return cast(EEGEncoder, fronted_encoder(source))
     return EEGEncoder.from_pretrained(source)
+
+
+def seen_by(source: str) -> list[Entry]:
+    """What an encoder was trained on before (`lineage.seen`)."""
+    if source.startswith("random:"):
+        return []
+    if is_aligned(source):
+        return list(AlignedEncoder.from_pretrained(source).config.training.get("seen", [{"kind": "unknown", "where": source}]))
+    return read_seen(weights_folder(Path(source)))
 
 
 def _encoder_identity(source: str) -> str:

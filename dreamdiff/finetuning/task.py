@@ -31,6 +31,7 @@ from dreamdiff.finetuning.linear_start import Texts, linear_start, words_of
 from dreamdiff.finetuning.plan import FinetunePlan
 from dreamdiff.finetuning.step import choose_what_trains, conditioner_config, losses_of
 from dreamdiff.finetuning.trained import FrozenHalf, Trained, trainable_table
+from dreamdiff.lineage.seen import Entry, seen_in_pairs
 from dreamdiff.origin import caption_strip, generator_licence, generator_name, picture_origin, portable, write_png
 from dreamdiff.rates import shares
 from dreamdiff.training.best import best_file, keep_if_best, load_trained
@@ -39,6 +40,7 @@ from dreamdiff.training.optim import ParameterGroup
 from dreamdiff.training.task import Batch, Draw, Task, mix
 from eegprep.corpus.rates import count_rates
 from eegprep.settings import current_form
+from eegprep.signals.spectra import spread
 
 
 def learned_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -57,6 +59,8 @@ def learned_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 class FinetuneTask(Task[Trained]):
     """L = w_sd L_SD + w_clip L_clip + w_contrastive L_contrastive + w_class cross-entropy (paper: 1, 1, 0, 0)."""
+
+    seen: Sequence[Entry] = ()  # what the encoder was trained on before, see `lineage.seen`
 
     def __init__(
         self,
@@ -196,7 +200,8 @@ class FinetuneTask(Task[Trained]):
 
         When these weights are the best so far they are kept in `best/`. Test trials are never read.
         """
-        positions = self.data.parts["val"][: self.config.validation.validate_trials]
+        held_out = self.data.parts["val"]
+        positions = held_out[spread(len(held_out), self.config.validation.validate_trials)]  # trials lie in order of people
         if len(positions) == 0:
             return {}
         sums: dict[str, float] = {}
@@ -292,7 +297,8 @@ class FinetuneTask(Task[Trained]):
             training={"pairs": pairs.fingerprint, "pairs_content": pairs.content_sha256, "provenance": pairs.provenance,
                       "split": config.data.split, "trains": config.what.trains, "train_encoder": config.what.train_encoder,
                       "sd": portable(self.model.source, self.run_dir / FOLDER), "select": config.validation.select, "licence": pairs.licence,
-                      "generator_licence": generator_licence(generator_name(self.model.source))},
+                      "generator_licence": generator_licence(generator_name(self.model.source)),
+                      "seen": [*self.seen, seen_in_pairs(pairs, self.data.parts["train"])]},
         )  # fmt: skip
         scheduler = make_scheduler("dpm-solver++", cast(Any, self.model.scheduler).config)
         trained.encoder.signal = details.signal  # it knows this EEG now

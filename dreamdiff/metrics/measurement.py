@@ -1,4 +1,9 @@
-"""A measured value with its interval, and the bootstrap behind it."""
+"""A measured value with its interval, and the bootstrap behind it.
+
+An accuracy varies with the trials, with the pictures that were shown, with the categories that they were drawn from, and with the people.
+Where a measurement knows these (`units`), whole categories and whole people are drawn again, not single trials: ten trials of one category are
+not ten independent answers.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +23,10 @@ FEWEST_FOR_INTERVAL = 2  # independent trials: one number has no spread
 
 FEWEST_FOR_VERDICT = 5  # below, the bootstrap draws the same few values again and calls chance a result
 
+FEWEST_CATEGORIES = 5  # fewer are the design itself (faces or houses), not a sample of what could have been shown
+
+UNIT_NAMES = ("categories", "people", "pictures")
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -26,8 +35,9 @@ class Measurement:
     value, low, high: point estimate and 95 % interval, in `unit`; low and high are NaN where there are too few trials for one.
     independent: trials, or groups of trials of one image, that the interval rests on; None where that is not what is counted.
     floor: what a guesser reaches who knows the class frequencies only; None where the metric has none.
+    resampled: what the interval draws again, as in "40 categories and 10 people"; empty where it draws single trials.
     values_N: the value of every trial, for differences and for the report; empty for distances between sets. groups_N: trials with
-    equal numbers were resampled together; None where each trial was drawn by itself.
+    equal numbers were resampled together, or the factors of `units`; None where each trial was drawn by itself.
     """
 
     name: str
@@ -44,6 +54,7 @@ class Measurement:
     values_N: Floats = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
     independent: int | None = None
     groups_N: Ints | None = field(default=None, repr=False, compare=False)
+    resampled: str = ""
 
     @property
     def above_floor(self) -> bool | None:
@@ -75,12 +86,21 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile interval of the mean; whole groups are drawn where `groups_N` says which trials belong together.
 
-    Source: Efron 1979 (percentile bootstrap); Davison and Hinkley 1997, section 3.8 (clusters).
+    Args:
+        groups_N: (N,) one number a trial, or (F, N) from `units`: every factor is drawn again, and a trial counts as often as its levels do
+            together.
+
+    Source: Efron 1979 (percentile bootstrap); Davison and Hinkley 1997, section 3.8 (clusters); Owen 2007 (crossed factors: the
+    "pigeonhole" bootstrap, which errs on the wide side).
     """
     values = np.asarray(values_N, float)
     if len(values) == 0:
         raise DataError("a mean of 0 trials has no interval (at least 1 is needed)", "choose a split that holds trials")
     sums, counts = values, np.ones_like(values)
+    if groups_N is not None and np.ndim(groups_N) == 2:
+        means = crossed_means(values, np.asarray(groups_N), seed, resamples)
+        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
     if groups_N is not None:
         _, member = np.unique(np.asarray(groups_N), return_inverse=True)
         sums, counts = np.bincount(member, values), np.bincount(member).astype(float)
@@ -93,13 +113,74 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def units(category_N: Array, person_N: Array, picture_N: Array) -> Ints:
+    """(3, N): category, person and picture of each trial, for `groups_N`. A handful of categories is left out: they are not a sample."""
+    rows = [np.unique(np.asarray(row), return_inverse=True)[1].reshape(-1) for row in (category_N, person_N, picture_N)]
+    if len(np.unique(rows[0])) < FEWEST_CATEGORIES:
+        rows[0] = np.zeros_like(rows[0])
+    return np.stack(rows).astype(np.int64)
+
+
+def drawn_rows(groups_FN: Array) -> list[int]:
+    """Factors that are drawn again: those with two levels or more that do not lie within another one (pictures follow their category)."""
+    levels = [len(np.unique(row)) for row in groups_FN]
+    kept = [f for f, count in enumerate(levels) if count > 1]
+
+    def within(inner: int, outer: int) -> bool:
+        both = len(np.unique(np.stack([groups_FN[inner], groups_FN[outer]]), axis=1).T)
+        return both == levels[inner] and (levels[inner] > levels[outer] or outer < inner)
+
+    return [f for f in kept if not any(g != f and within(f, g) for g in kept)]
+
+
+def crossed_means(values_N: Array, groups_FN: Array, seed: int, resamples: int = RESAMPLES) -> Floats:
+    """(resamples,) means of resampled trials: levels of each drawn factor with replacement, weights multiplied."""
+    rows = drawn_rows(groups_FN) or [int(np.argmax([len(np.unique(row)) for row in groups_FN]))]
+    codes, member = np.unique(np.asarray(groups_FN)[rows], axis=1, return_inverse=True)
+    member = member.reshape(-1)
+    sums, counts = np.bincount(member, np.asarray(values_N, float)), np.bincount(member).astype(float)
+    codes = np.stack([np.unique(row, return_inverse=True)[1].reshape(-1) for row in codes])
+    rng = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    for r in range(resamples):
+        weight = np.zeros(len(sums))
+        while not (weight * counts).sum():  # people and categories that were drawn may not have met
+            weight = np.ones(len(sums))
+            for row in codes:
+                n = int(row.max()) + 1
+                weight *= np.bincount(rng.integers(n, size=n), minlength=n)[row]
+        means[r] = (weight * sums).sum() / (weight * counts).sum()
+    return means
+
+
+def resampled_text(groups_N: Array | None) -> str:
+    """What an interval draws again, in words; only `units` knows names."""
+    if groups_N is None or np.ndim(groups_N) != 2 or len(groups_N) != len(UNIT_NAMES):
+        return ""
+    parts = [f"{len(np.unique(groups_N[f]))} {UNIT_NAMES[f]}" for f in drawn_rows(np.asarray(groups_N))]
+    return " and ".join(parts)
+
+
+def _numbered(groups_N: Array) -> Ints:
+    """Groups, or each factor of them, numbered from 0."""
+    groups = np.asarray(groups_N)
+    rows = [np.unique(row, return_inverse=True)[1].reshape(-1).astype(np.int64) for row in np.atleast_2d(groups)]
+    return np.stack(rows) if groups.ndim == 2 else rows[0]
+
+
+def independent_units(groups_N: Array) -> int:
+    """Groups, or levels of the finest factor."""
+    groups = np.atleast_2d(np.asarray(groups_N))
+    return max(len(np.unique(row)) for row in groups)
+
+
 def mean_measurement(
     name: str, protocol: str, values_NS: Array, *, seed: int, floor: float | None, groups_N: Array | None = None,
     better: Literal["higher", "lower"] = "higher", unit: str = "share", note: str = "",
 ) -> Measurement:  # fmt: skip
     """The mean over samples, then over trials, with its interval."""
     values_N = np.asarray(values_NS, float).reshape(len(values_NS), -1).mean(axis=1)
-    independent = len(values_N) if groups_N is None else len(np.unique(groups_N))
+    independent = len(values_N) if groups_N is None else independent_units(groups_N)
     low, high = (
         bootstrap_interval(values_N, seed, groups_N=groups_N) if independent != 1 else (float("nan"), float("nan"))
     )  # of no trial at all, that is the error
@@ -119,7 +200,8 @@ def mean_measurement(
         note,
         values_N=values_N,
         independent=independent,
-        groups_N=None if groups_N is None else np.unique(np.asarray(groups_N), return_inverse=True)[1].astype(np.int64),
+        groups_N=None if groups_N is None else _numbered(groups_N),
+        resampled=resampled_text(groups_N),
     )
 
 
@@ -128,7 +210,7 @@ def _no_narrower_than_wilson(values_N: Floats, low: float, high: float, groups_N
 
     Source: Wilson 1927; the limit of ten is the usual rule for the normal approximation.
     """
-    n = len(values_N) if groups_N is None else len(np.unique(groups_N))
+    n = len(values_N) if groups_N is None else independent_units(groups_N)
     p = float(values_N.mean())
     if min(p, 1 - p) * n >= 10:
         return low, high

@@ -118,12 +118,15 @@ def feature_similarity(
     )  # fmt: skip
 
 
-def pairwise_identification(similarity_NSN: Array, *, space: str, seed: int = 0, image_N: Array | None = None) -> Measurement:
+def pairwise_identification(
+    similarity_NSN: Array, *, space: str, seed: int = 0, image_N: Array | None = None, groups_N: Array | None = None
+) -> Measurement:
     """Share of the other shown images that are less similar to the generated one than its own (2-way identification).
 
     Args:
         similarity_NSN: similarity of sample s of trial n to the shown image of every trial; larger is nearer.
         image_N: which image each trial showed; trials of the same image are no wrong answers and are left out.
+        groups_N: what the interval draws again; the images when not given.
 
     Source: the authors' pair-wise score. A tie counts half (theirs: a miss), so that noise comes out at one half.
     """
@@ -138,7 +141,7 @@ def pairwise_identification(similarity_NSN: Array, *, space: str, seed: int = 0,
     values_NS = (wins * wrong_N1N).sum(2) / wrong_N1N.sum(2)
     return mean_measurement(
         f"pair-wise-{space}", f"pair-wise identification among shown images by {space}, mean over {s} samples", values_NS,
-        seed=seed, floor=0.5, groups_N=image_N,
+        seed=seed, floor=0.5, groups_N=image_N if groups_N is None else groups_N,
     )  # fmt: skip
 
 

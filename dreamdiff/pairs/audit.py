@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dreamdiff.pairs.splits import FACTORS, Indices, Trials, dense_codes, joint_codes
+from dreamdiff.pairs.splits import FACTORS, Exchange, Indices, Trials, clustering, dense_codes, exchange_units, joint_codes
 from eegprep.errors import DataError
 
 _PERMUTATIONS = 999  # the smallest p value that can come out is 0.001
@@ -227,21 +227,20 @@ def _permuted(
 
     Permutations stay within persons, so that only what happened inside an experiment is judged; what the person alone gives away
     is judged against permutations over all persons. Both parts keep their numbers of trials per class, because splits are
-    balanced by class and a guesser of the commonest class would look good against anything less.
+    balanced by class and a guesser of the commonest class would look good against anything less. Blocks of one class are exchanged
+    as wholes (`exchange_units`): single trials would make a fluke of three blocks look like one of three hundred trials.
     """
     both = np.concatenate([train, test])
     concept = np.unique(trials.concept[both], return_inverse=True)[1]
+    unit = exchange_units(trials)[both]
     n = len(train)
     person = np.zeros(len(both), dtype=np.int64) if knows == "person" else dense_codes(trials.person[both])
-    stratum = 2 * person + (np.arange(len(both)) >= n)
+    exchange = Exchange(unit, 2 * person + (np.arange(len(both)) >= n))
     score = float((guess(concept[:n]) == concept[n:]).mean())
-    by_stratum = np.argsort(stratum, kind="stable")
     permuted: list[float] = []
     reached = 0
     while len(permuted) < _PERMUTATIONS and reached < _ENOUGH:
-        order = rng.permutation(len(both))
-        shuffled = concept.copy()
-        shuffled[by_stratum] = concept[order[np.argsort(stratum[order], kind="stable")]]  # a random order within each stratum
+        shuffled = exchange(concept, rng)
         permuted.append(float((guess(shuffled[:n]) == shuffled[n:]).mean()))
         reached += permuted[-1] >= score
     # the p value of a sequential test: exact also when it stops early
@@ -278,9 +277,7 @@ def _design(trials: Trials) -> tuple[str, float | None, tuple[str, ...]]:
         return "unknown", None, ()
     pairs = np.unique(np.stack([trials.person, trials.concept, blocks], axis=1)[known], axis=0)
     blocks_per_class = len(pairs) / len(np.unique(pairs[:, :2], axis=0))
-    inside, anywhere, several = _same_class_pairs(blocks[known], trials.concept[known])
-    # like Cohen's kappa: 0 for random order, 1 for blocks of one class, whatever the sizes of blocks and classes
-    if several < 2 or anywhere == 1 or (inside - anywhere) / (1 - anywhere) < 0.5:
+    if clustering(blocks[known], trials.concept[known]) < 0.5:
         return "mixed blocks", blocks_per_class, ()
     sentences = []
     if blocks_per_class <= 1.0:
@@ -308,20 +305,6 @@ def _across_people(trials: Trials, blocks: np.ndarray) -> str:
     if len(orders) == 1:
         return "all persons saw the classes in the same order, so that even holding out persons leaves class and time together"
     return ""  # different orders: holding out persons separates class and time
-
-
-def _same_class_pairs(blocks: np.ndarray, concept: np.ndarray) -> tuple[float, float, int]:
-    """Share of pairs of trials of the same class among pairs within a block, among all pairs, and blocks with two trials."""
-
-    def pairs(numbers: np.ndarray) -> tuple[float, np.ndarray]:
-        counts = np.unique(numbers, axis=0, return_counts=True)[1].astype(float)
-        return float((counts * (counts - 1)).sum()), counts
-
-    within, sizes = pairs(blocks)
-    n = float(len(concept))
-    inside = pairs(np.stack([blocks, concept], axis=1))[0] / within if within else 0.0
-    anywhere = pairs(concept)[0] / (n * (n - 1)) if n > 1 else 1.0
-    return inside, anywhere, int((sizes > 1).sum())
 
 
 def _judge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from dreamdiff.pairs.decoding import decode_image
 from dreamdiff.pairs.format import plain_attributes
+from dreamdiff.sameness.copies import Copy, find_copies, sketch, stimulus_numbers
 from eegprep.errors import DataError
 from eegprep.provenance import sha256_array
 
@@ -42,7 +44,9 @@ class StoredImages:
     def __init__(self, path: Path, root: zarr.Group, folder: str | os.PathLike[str] | None) -> None:
         node = root["images"]
         self.path = path
-        self.names: list[str] = plain_attributes(node)["names"]
+        self.compared = True  # whether copies of a picture under other names could be looked for
+        self._attributes = plain_attributes(node)
+        self.names: list[str] = self._attributes["names"]
         self.sha256: list[str] = plain_attributes(node)["sha256"]
         self._array = node if isinstance(node, zarr.Array) else None
         self._folder: Path | None = None
@@ -52,6 +56,29 @@ class StoredImages:
     @property
     def paths(self) -> list[Path] | None:
         return None if self._folder is None else [self._folder / name for name in self.names]
+
+    @cached_property
+    def copies(self) -> list[Copy]:
+        """Pairs of images that are one picture; compared now in stores that were made before this was written into them."""
+        known = self._attributes.get("copies")
+        if isinstance(known, list):
+            try:
+                found = [Copy(int(first), int(second), str(how), float(distance)) for first, second, how, distance in known]
+            except (TypeError, ValueError):
+                found = [Copy(-1, -1, "", 0.0)]
+            if any(not 0 <= one.first < one.second < len(self.names) for one in found):
+                raise DataError(f"{self.path}: what it says of copies of images does not fit its images", "make the store again")
+            return found
+        try:
+            return find_copies([sketch(self.read(number, None)) for number in range(len(self.names))])
+        except DataError:  # files of an older store that are not here; names still tell pictures apart
+            self.compared = False
+            return []
+
+    @cached_property
+    def stimulus(self) -> np.ndarray:
+        """(m,) number of the first image that shows the same picture."""
+        return stimulus_numbers(len(self.names), self.copies)
 
     def read(self, number: int, size: int | None) -> np.ndarray:
         if not 0 <= number < len(self.names):

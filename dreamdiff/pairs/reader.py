@@ -45,6 +45,8 @@ from dreamdiff.pairs.images import StoredImages, image_count
 from dreamdiff.pairs.splits import FACTORS, PARTS, Trials, split
 from dreamdiff.pairs.view import CorpusEEG
 from dreamdiff.rates import plan_rate
+from dreamdiff.sameness.copies import copy_notes
+from dreamdiff.sameness.same_signal import people_twice
 from eegprep.corpus.rates import count_rates
 from eegprep.errors import DataError, ModelError, StoreError, UsageError
 from eegprep.provenance import sha256_array, sha256_json
@@ -67,14 +69,9 @@ class Pairs:
     """
 
     def __init__(
-        self,
-        path: Path,
-        root: zarr.Group,
-        images: StoredImages,
-        eeg: TrialEEG,
-        columns: Mapping[str, np.ndarray],
-        indices: np.ndarray,
-    ) -> None:
+        self, path: Path, root: zarr.Group, images: StoredImages,
+        eeg: TrialEEG, columns: Mapping[str, np.ndarray], indices: np.ndarray,
+    ) -> None:  # fmt: skip
         """Use `Pairs.open`."""
         self.path, self.indices = path, indices
         self._root, self._images, self._eeg, self._all = root, images, eeg, columns
@@ -158,6 +155,11 @@ class Pairs:
         return self._all["image"][self.indices]
 
     @property
+    def stimulus(self) -> np.ndarray:
+        """(n,) number of the first image that shows the same picture: the same as `image` but for copies under other names."""
+        return self._images.stimulus[self.image]
+
+    @property
     def labels(self) -> np.ndarray:
         """(n,) index into `classes`."""
         return self._all["label"][self.indices]
@@ -184,8 +186,8 @@ class Pairs:
 
     @property
     def trials(self) -> Trials:
-        """What `eegprep.splits` needs to know."""
-        return Trials(self.person, self.session, self.block, self.image, self.labels, self.onset, trial_contents(self))
+        """What `pairs.splits` needs to know; images that are copies of each other count as one stimulus."""
+        return Trials(self.person, self.session, self.block, self.stimulus, self.labels, self.onset, trial_contents(self))
 
     @property
     def table(self) -> pd.DataFrame:
@@ -296,33 +298,36 @@ class Pairs:
                 raise DataError(f"{self.path}: {first} and {second} share {len(both)} trials", "correct the split")
         return parts
 
-    def audit(self, name: str = "default", *, seed: int = 0) -> Audit:
+    def audit(self, name: str = "default", *, seed: int = 0, parts: tuple[np.ndarray, np.ndarray] | None = None) -> Audit:
         """What a split leaks; see `eegprep.splits.audit`.
 
         Args:
             name: as in `split`, or one stored list, which is then compared with "train".
             seed: of a split that is made now, and of the permutations.
+            parts: training and test positions, where they are not the whole of that split.
 
-        Sentences about the design of the experiment that a store carries are added to the notes.
+        Copies of a picture count as one stimulus, people are compared by their signals too (`sameness`); notes of the store are added.
         """
         stored = self.splits
-        if name in stored and "/" not in name and name != "train" and "train" in stored:
+        if parts is not None:
+            train, test = parts
+        elif name in stored and "/" not in name and name != "train" and "train" in stored:
             train, test = stored["train"], stored[name]
         else:
-            parts = self.split(name, seed=seed)
-            train, test = parts["train"], parts["test"]
+            made = self.split(name, seed=seed)
+            train, test = made["train"], made["test"]
         result = audit(self.trials, train, test, split=name, seed=seed)
         notes = [text for subject in self.subjects for text in self.attributes[subject].get("design", ())]
-        return replace(result, notes=(*result.notes, *dict.fromkeys(notes)))
+        notes += copy_notes(
+            self._images.copies, self.image_names, self.image[train], self.image[test], compared=self._images.compared
+        )  # fmt: skip
+        leaks = (*result.leaks, *people_twice(self, train, test))
+        return replace(result, leaks=leaks, notes=(*result.notes, *dict.fromkeys(notes)))
 
     def select(
-        self,
-        *,
-        split: str | None = None,
-        subjects: Sequence[str] | None = None,
-        labels: Sequence[int] | None = None,
+        self, *, split: str | None = None, subjects: Sequence[str] | None = None, labels: Sequence[int] | None = None,
         indices: Sequence[int] | np.ndarray | None = None,
-    ) -> Pairs:
+    ) -> Pairs:  # fmt: skip
         """A view of some trials: those of a named split list, of some subjects, of some labels, or at some positions.
 
         Raises:

@@ -62,6 +62,71 @@ class Trials:
         return Trials(**{name: None if values is None else np.asarray(values)[indices] for name, values in columns.items()})
 
 
+def exchange_units(trials: Trials) -> np.ndarray:
+    """(N,) number of the smallest thing whose class was decided by itself when the experiment was made: a trial, or a block of one class.
+
+    Permutations that exchange the classes of single trials take a hundred trials of one block for a hundred coincidences. Blocks count where most
+    hold one class; where they are not recorded, stretches of trials of one class do, if classes follow each other that way.
+    """
+    singles = np.arange(len(trials))
+    blocks = trials.groups("block")
+    if (blocks >= 0).all():
+        return dense_codes(joint_codes(blocks, trials.concept)) if clustering(blocks, trials.concept) >= 0.5 else singles
+    if np.isnan(trials.time).any() or len(trials) < 2:
+        return singles
+    session = joint_codes(trials.person, np.maximum(trials.session, -1) + 1)
+    order = np.lexsort((trials.time, session))
+    new = (np.diff(session[order]) != 0) | (np.diff(trials.concept[order]) != 0)
+    stretch = np.empty(len(trials), np.int64)
+    stretch[order] = np.concatenate([[0], np.cumsum(new)])
+    same = 1 - new.mean()
+    counts = np.unique(trials.concept, return_counts=True)[1] / len(trials)
+    anywhere = float((counts**2).sum())
+    return stretch if anywhere < 1 and (same - anywhere) / (1 - anywhere) >= 0.5 else singles
+
+
+def clustering(blocks: np.ndarray, concept: np.ndarray) -> float:
+    """How pure blocks are in class, like Cohen's kappa: 0 for random order, 1 for blocks of one class, whatever their sizes."""
+    inside, anywhere, several = same_class_pairs(blocks, concept)
+    return 0.0 if several < 2 or anywhere == 1 else (inside - anywhere) / (1 - anywhere)
+
+
+def same_class_pairs(blocks: np.ndarray, concept: np.ndarray) -> tuple[float, float, int]:
+    """Share of pairs of trials of the same class among pairs within a block, among all pairs, and blocks with two trials."""
+
+    def pairs(numbers: np.ndarray) -> tuple[float, np.ndarray]:
+        counts = np.unique(numbers, axis=0, return_counts=True)[1].astype(float)
+        return float((counts * (counts - 1)).sum()), counts
+
+    within, sizes = pairs(blocks)
+    n = float(len(concept))
+    inside = pairs(np.stack([blocks, concept], axis=1))[0] / within if within else 0.0
+    anywhere = pairs(concept)[0] / (n * (n - 1)) if n > 1 else 1.0
+    return inside, anywhere, int((sizes > 1).sum())
+
+
+class Exchange:
+    """Deals classes out again among the units of each stratum; all trials of a unit get one class.
+
+    Where all units of a stratum are of one size, classes keep their numbers of trials.
+    """
+
+    def __init__(self, unit_N: np.ndarray, stratum_N: np.ndarray) -> None:
+        codes = joint_codes(stratum_N, unit_N)
+        _, self.first, self.member = np.unique(codes, return_index=True, return_inverse=True)
+        self.member = self.member.reshape(-1)
+        self.stratum = stratum_N[self.first]
+        self.by_stratum = np.argsort(self.stratum, kind="stable")
+
+    def __call__(self, concept_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(N,) classes in a random order within each stratum."""
+        of_unit = concept_N[self.first]
+        order = rng.permutation(len(of_unit))
+        dealt = of_unit.copy()
+        dealt[self.by_stratum] = of_unit[order[np.argsort(self.stratum[order], kind="stable")]]
+        return np.asarray(dealt[self.member])
+
+
 def joint_codes(*columns: np.ndarray) -> np.ndarray:
     """Number the distinct rows of several integer columns; -1 where any of them is negative."""
     table = np.stack([np.asarray(column, dtype=np.int64) for column in columns], axis=1)

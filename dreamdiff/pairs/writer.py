@@ -24,6 +24,7 @@ from dreamdiff.pairs.decoding import decode_noted
 from dreamdiff.pairs.format import _SUBJECT, FORMAT, SHARD, VERSION, Provenance, group_attributes
 from dreamdiff.pairs.images import read_image_file
 from dreamdiff.pairs.subject import SubjectPairs, SubjectView
+from dreamdiff.sameness.copies import Sketch, find_copies, sketch, stimulus_numbers
 from eegprep.atomic import partial_path, publish_folder, remove
 from eegprep.errors import DataError, StoreError
 from eegprep.locks import OWNER, folder_lock
@@ -46,6 +47,7 @@ class PairsWriter:
         channels, samples: of a trial.
         corpus: of a view, see `pairs.view`; its subjects take references in place of EEG.
 
+    `stimulus`, once images are set: for each image the number of the first one that shows the same picture (`sameness.copies`).
     `complete` is True when the store is already there, finished, from the same recipe: nothing needs to be done.
 
     Example:
@@ -87,6 +89,7 @@ class PairsWriter:
         self._n_images = -1
         self._lock = ExitStack()
         weakref.finalize(self, self._lock.close)
+        self.stimulus = np.zeros(0, np.int64)
         self.complete = self._already_there(rebuild)
         if not self.complete:
             self._lock.enter_context(folder_lock(self.partial, again=True, refused=self._refused))
@@ -118,7 +121,10 @@ class PairsWriter:
             "images", shape=images_NHWC.shape, dtype="uint8", chunks=(1, *images_NHWC.shape[1:]),
             shards=(_whole(len(images_NHWC)), *images_NHWC.shape[1:]), compressors=ZstdCodec(level=3, checksum=True),
             dimension_names=("image", "y", "x", "colour"),
-            attributes={"kind": "pixels", "names": list(names), "sha256": [sha256_array(image) for image in images_NHWC]},
+            attributes={
+                "kind": "pixels", "names": list(names), "sha256": [sha256_array(image) for image in images_NHWC],
+                **self._compared([sketch(image) for image in images_NHWC]),
+            },
         )  # fmt: skip
         array[:] = images_NHWC
         self._publish("images")
@@ -140,20 +146,29 @@ class PairsWriter:
                 f"{len(missing)} of {len(names)} images are missing from {folder}, the first is {missing[0]}",
                 "put them there, or name the folder that holds the images",
             )
-        digests, sizes, conversions = [], [], Counter[str]()
+        digests, sizes, conversions, sketches = [], [], Counter[str](), []
         for name in names:
             content = read_image_file(Path(folder), name)
-            conversions.update(decode_noted(content, name)[1])
+            pixels, notes = decode_noted(content, name)
+            conversions.update(notes)
+            sketches.append(sketch(pixels))
             digests.append(hashlib.sha256(content).hexdigest())
             sizes.append(len(content))
         relative = os.path.relpath(Path(folder).resolve(), self.path.resolve().parent)
         group = self._fresh("images")
         group.create_group("images", attributes={
             "kind": "files", "folder": Path(relative).as_posix(), "names": list(names), "bytes": sizes, "sha256": digests,
-            "conversions": dict(sorted(conversions.items())),
+            "conversions": dict(sorted(conversions.items())), **self._compared(sketches),
         })  # fmt: skip
         self._publish("images")
         self._n_images = len(names)
+
+    def _compared(self, sketches: Sequence[Sketch]) -> Mapping[str, Any]:
+        """Attributes that say which images are copies of each other, and which stimulus each image is."""
+        copies = find_copies(sketches)
+        self.stimulus = stimulus_numbers(len(sketches), copies)
+        rows = [[one.first, one.second, one.how, one.distance] for one in copies]
+        return {"copies": rows, "stimulus": self.stimulus.tolist()} if rows else {"copies": rows}
 
     def done(self, subject: str, key: str) -> bool:
         """Whether an earlier run of this command finished this subject from the same sources (then it is kept)."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from dreamdiff.encoders.masked_positions import MaskedPositionsConfig, MaskedPositionsModel
 from dreamdiff.encoders.positions import positions_preset
 from dreamdiff.encoders.weights import CONFIG_FILE
+from dreamdiff.lineage.seen import seen_in_corpus, write_seen
 from dreamdiff.pretraining.config import POSITIONS_NAMES, PretrainData
 from dreamdiff.pretraining.electrodes import Whitened
 from dreamdiff.pretraining.pretrain import rolled, split_corpus
@@ -72,6 +73,7 @@ class PositionsPretraining(Task):
         self.config, self.corpus = config, corpus
         train, self.held_out, self.split = split_corpus(corpus, config.data)
         self.train = corpus.take(train)
+        self.seen = seen_in_corpus(self.train)
         few = self.held_out[spread(len(self.held_out), config.data.validation_windows)]
         front_end = config.model.encoder.front_end
         self.windows = Whitened(self.train, front_end, config.electrodes)
@@ -117,8 +119,10 @@ class PositionsPretraining(Task):
 
     def describe(self, folder: Path) -> None:
         atomic.write_json(folder / CONFIG_FILE, self.model.config_content())
+        write_seen(folder, [self.seen])
 
     def export(self, run_dir: Path) -> None:
+        write_seen(run_dir, [self.seen])
         self.model.save_pretrained(run_dir)
 
     def _noise(self, draw: Draw, eeg_BCT: Tensor) -> Tensor:

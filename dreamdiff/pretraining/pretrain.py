@@ -17,6 +17,7 @@ from torch import Tensor
 from dreamdiff.encoders.encoder import robust_scale
 from dreamdiff.encoders.mae import MaskedSignalModel
 from dreamdiff.encoders.weights import CONFIG_FILE
+from dreamdiff.lineage.seen import seen_in_corpus, write_seen
 from dreamdiff.pretraining import reconstruction
 from dreamdiff.pretraining.config import Augmentation, PretrainConfig, PretrainData
 from dreamdiff.pretraining.order import held_out
@@ -84,6 +85,7 @@ class Pretraining(Task[MaskedSignalModel]):
         self.scale_train = recording_scales(self.train) if robust else None
         self.scale_valid = recording_scales(self.valid) if robust and self.valid is not None else None
         self.last_score: Score | None = None
+        self.seen = seen_in_corpus(self.train)
 
     def identity(self) -> Mapping[str, Any]:
         """The configuration and the windows."""
@@ -130,8 +132,10 @@ class Pretraining(Task[MaskedSignalModel]):
 
     def describe(self, folder: Path) -> None:
         atomic.write_json(folder / CONFIG_FILE, self.model.config_content())
+        write_seen(folder, [self.seen])
 
     def export(self, run_dir: Path) -> None:
+        write_seen(run_dir, [self.seen])
         self.model.save_pretrained(run_dir)
 
     def pictures(self, run_dir: Path, device: torch.device) -> None:

@@ -27,7 +27,7 @@ from dreamdiff.evaluation.result import Evaluation
 from dreamdiff.evaluation.scorer import EvaluateConfig, load_networks
 from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
 from dreamdiff.finetuning.prepare import finetune
-from dreamdiff.metrics.measurement import Measurement
+from dreamdiff.metrics.measurement import Measurement, units
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
 from dreamdiff.pretraining.pretrain import pretrain
@@ -263,6 +263,7 @@ def _row_result(row: Row, config: AblateConfig, found: Evaluation, parameters: i
         "params_paper": f"{row.size} M", "params": parameters, "paper": row.paper, "fingerprint": _identity(row, config),
         "measured": {name: found[name].to_json() for name in shown if name in names},
         "values": {name: [round(float(v), 6) for v in found[name].values_N] for name in shown if name in names},
+        "groups": units(found.material.labels_N, found.material.person_N, found.material.image_N).tolist(),
         "first_line": found.first_line, "measurements": [m.to_json() for m in found.measurements],
     }  # fmt: skip
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -71,7 +71,7 @@ TABLE1: tuple[tuple[str, float, float, tuple[str, ...]], ...] = (
 
 
 class RowResult(TypedDict):
-    """`row.json`: a row of Table 2 that was run. measured: the shown measurements by name; values: their values trial by trial."""
+    """`row.json`: a row of Table 2 that was run. measured: the shown measurements by name; values: their values trial by trial. groups: of those trials."""
 
     row: str
     msm: bool
@@ -84,6 +84,7 @@ class RowResult(TypedDict):
     fingerprint: str
     measured: dict[str, Mapping[str, Any]]
     values: dict[str, list[float]]
+    groups: NotRequired[list[list[int]]]
     first_line: str
     measurements: list[Mapping[str, Any]]
 
@@ -98,12 +99,50 @@ class Against(TypedDict):
     order: str
 
 
+class Without(TypedDict):
+    """The rank correlation when one kind of row is left out."""
+
+    left_out: str
+    rows: int
+    rank_correlation: float | None
+
+
+class Effect(TypedDict):
+    """What pre-training adds in two rows that differ in nothing else: mean difference over trials and its interval."""
+
+    with_msm: str
+    without_msm: str
+    difference: float
+    low: float
+    high: float
+
+
 class Order(TypedDict):
-    """Whether the paper's order of rows holds by one metric."""
+    """Whether the paper's order of rows holds by one metric, what that rests on, and what pre-training adds."""
 
     metric: str
     rank_correlation: float | None
+    low: float | None
+    high: float | None
+    rows: int
+    without: list[Without]
+    driver: str
+    pretraining: list[Effect]
+    sentence: str
     against_full: list[Against]
+
+
+KINDS: tuple[tuple[str, Callable[[RowResult], bool]], ...] = (
+    ("rows with class labels", lambda row: row["row"].startswith("label")),
+    ("rows without CLIP", lambda row: not row["clip"] and not row["row"].startswith("label")),
+    ("rows without pre-training", lambda row: not row["msm"]),
+    ("rows that do not train the encoder or the attention", lambda row: row["tuned"] != "E + A"),
+    ("rows with another mask ratio", lambda row: row["mask"] not in (None, 0.75)),
+    ("rows with a smaller or larger encoder", lambda row: row["params_paper"] != "297 M"),
+)
+"""Kinds of rows whose part in the rank correlation is looked at."""
+
+MSM_PAIRS = (("full", "3"), ("13", "1"))  # rows that differ in pre-training alone
 
 
 def table1_rows(systems: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, object]]:
@@ -124,31 +163,91 @@ def table1_rows(systems: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict
 
 
 def order_of(table: Sequence[RowResult], metric: str = ACCURACY) -> Order:
-    """Whether the paper's order holds: rank correlation, and each row against `full`, trial by trial.
+    """Whether the paper's order holds: rank correlation and what drives it, what pre-training adds, and each row against `full`.
 
-    The difference of two rows is taken over the same trials, with a bootstrap interval; "open" means the interval holds 0.
+    Differences of two rows are taken over the same trials, with a bootstrap interval; "open" means the interval holds 0.
     """
     rows = [row for row in table if row["paper"] is not None and metric in row["measured"]]
-    printed = {row["row"]: row["paper"] for row in rows if row["paper"] is not None}
-    full = next((row for row in rows if row["row"] == "full"), None)
-    rank = None
-    if len(rows) > 2 and len({r["measured"][metric]["value"] for r in rows}) > 1:
-        rank = float(spearmanr([r["paper"] for r in rows], [r["measured"][metric]["value"] for r in rows]).statistic)
+    named = {row["row"]: row for row in rows}
+    rank, (low, high) = _rank(rows, metric), _rank_interval(rows, metric)
+    without = [
+        Without(left_out=kind, rows=len(rest), rank_correlation=_rank(rest, metric))
+        for kind, is_of in KINDS
+        if 3 <= len(rest := [row for row in rows if not is_of(row)]) < len(rows)
+    ]
+    known = [(found["rank_correlation"], found["left_out"]) for found in without if found["rank_correlation"] is not None]
+    driver = min(known)[1] if known and rank is not None and min(known)[0] < rank else ""
+    effects: list[Effect] = []
+    for first, second in MSM_PAIRS:
+        if first in named and second in named:
+            mean, ends = _difference(named[first], named[second], metric)
+            effects.append({"with_msm": first, "without_msm": second, "difference": mean, "low": ends[0], "high": ends[1]})
     against: list[Against] = []
+    full = named.get("full")
     for row in rows:
         if full is None or row is full:
             continue
-        difference = np.asarray(full["values"][metric]) - np.asarray(row["values"][metric])
-        low, high = bootstrap_interval(difference, 0)
-        says = (
-            "open"
-            if low <= 0 <= high
-            else "as in the paper"
-            if (difference.mean() > 0) == (printed[full["row"]] > printed[row["row"]])
-            else "reversed"
-        )
-        against.append({"row": row["row"], "full_minus_row": float(difference.mean()), "low": low, "high": high, "order": says})
-    return {"metric": metric, "rank_correlation": None if rank is None or np.isnan(rank) else rank, "against_full": against}
+        mean, (bottom, top) = _difference(full, row, metric)
+        printed = cast(float, full["paper"]) > cast(float, row["paper"])
+        says = "open" if bottom <= 0 <= top else "as in the paper" if (mean > 0) == printed else "reversed"
+        against.append({"row": row["row"], "full_minus_row": mean, "low": bottom, "high": top, "order": says})
+    return {
+        "metric": metric, "rank_correlation": rank, "low": low, "high": high, "rows": len(rows), "without": without, "driver": driver,
+        "pretraining": effects, "sentence": _sentence(rank, low, high, len(rows), without, driver, effects), "against_full": against,
+    }  # fmt: skip
+
+
+def _rank(rows: Sequence[RowResult], metric: str) -> float | None:
+    measured = [row["measured"][metric]["value"] for row in rows]
+    return _spearman([row["paper"] for row in rows], measured)
+
+
+def _spearman(printed: Sequence[float | None], measured: Sequence[float] | np.ndarray) -> float | None:
+    if len(printed) < 3 or len(set(printed)) < 2 or len(set(np.asarray(measured).tolist())) < 2:
+        return None
+    return float(spearmanr(printed, measured).statistic)
+
+
+def _rank_interval(rows: Sequence[RowResult], metric: str, resamples: int = 1000) -> tuple[float | None, float | None]:
+    """95 % percentile interval over trials, the same ones for every row; None where rows have other trials or single ones."""
+    values = [row["values"][metric] for row in rows]
+    if len(rows) < 3 or len({len(v) for v in values}) > 1 or len(values[0]) < 2:
+        return None, None
+    table_RN = np.asarray(values, float)
+    rng = np.random.default_rng(0)
+    drawn = [table_RN[:, rng.integers(table_RN.shape[1], size=table_RN.shape[1])].mean(1) for _ in range(resamples)]
+    printed = [row["paper"] for row in rows]
+    found = [r for means in drawn if (r := _spearman(printed, means)) is not None]
+    if len(found) < resamples // 2:
+        return None, None
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _difference(first: RowResult, second: RowResult, metric: str) -> tuple[float, tuple[float, float]]:
+    difference = np.asarray(first["values"][metric]) - np.asarray(second["values"][metric])
+    groups = first.get("groups")
+    return float(difference.mean()), bootstrap_interval(difference, 0, groups_N=None if groups is None else np.asarray(groups))
+
+
+def _sentence(
+    rank: float | None, low: float | None, high: float | None, rows: int, without: Sequence[Without], driver: str,
+    effects: Sequence[Effect],
+) -> str:  # fmt: skip
+    """The rank correlation with what drives it, and whether pre-training did anything."""
+    parts = []
+    if rank is not None:
+        interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+        text = f"Rank correlation with the paper's column over {rows} rows: {rank:.2f}{interval}"
+        if driver:
+            left = next(found for found in without if found["left_out"] == driver)
+            text += f"; {driver} drive it: without them it is {left['rank_correlation']:.2f} over {left['rows']} rows"
+        parts.append(text + ".")
+    for one in effects:
+        figure = f"{100 * one['difference']:+.1f} points [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]"
+        says = "showed no effect" if one["low"] <= 0 <= one["high"] else "helped" if one["difference"] > 0 else "did harm"
+        parts.append(f"Pre-training {says}: row {one['with_msm']} minus row {one['without_msm']} is {figure}.")
+    return " ".join(parts)
 
 
 def measured_names(table: Sequence[RowResult]) -> list[str]:
@@ -173,10 +272,11 @@ def table2_text(table: Sequence[RowResult]) -> str:
     lines += [
         f"Floor of {name} (a guesser who knows the class frequencies): {100 * floor:.1f} %" for name, floor in floors.items()
     ]
+    lines += _protocols(row["measured"][name] for row in table for name in names if name in row["measured"])
     for name in names:
         order = order_of(table, name)
-        if order["rank_correlation"] is not None:
-            lines.append(f"Rank correlation of {name} with the paper's column: {order['rank_correlation']:.2f}")
+        if order["sentence"]:
+            lines.append(f"{name}: {order['sentence']}")
         if order["against_full"]:
             counts = {word: sum(a["order"] == word for a in order["against_full"]) for word in ORDERS}
             lines.append(
@@ -199,7 +299,18 @@ def table1_text(table: Sequence[Mapping[str, Any]]) -> str:
             )
             + " |"
         )
+    lines += ["", *_protocols(row[system] for row in table for system in systems if row[system] is not None)]
     return "\n".join(lines) + "\n"
+
+
+def _protocols(figures: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One line for each protocol, n and seed that figures of a table have; what an interval draws again is part of it."""
+    lines = []
+    for m in figures:
+        over = f", interval over {m['resampled']}" if m.get("resampled") else ""
+        if "protocol" in m:
+            lines.append(f"{m['name']}: {m['protocol']}; n = {m['n']}, seed {m['seed']}, 95 % intervals{over}")
+    return list(dict.fromkeys(lines))
 
 
 def _cell(m: Mapping[str, Any] | None) -> str:

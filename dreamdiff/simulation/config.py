@@ -14,6 +14,7 @@ _BY_SOURCES: dict[str, dict[str, float]] = {
     "linear": {"snr": -6.0, "jitter": 6.0, "anatomy": 3.0},
 }
 NETWORK_ONLY = ("sfreq", "length", "common", "category", "own")
+CONCEPTS_ONLY = ("concepts", "test_concepts", "repetitions", "test_repetitions")
 
 
 class SimulateConfig(Settings):
@@ -50,6 +51,19 @@ class SimulateConfig(Settings):
         default=6.0, ge=0, description="Standard deviation of the sources' places over people, mm; 6, and 3 for linear sources"
     )
 
+    concepts: int | None = Field(
+        default=None,
+        ge=3,
+        description="Concepts from icon sets in place of the 40 categories that ship (--drawings); test concepts are new",
+    )
+    test_concepts: int = Field(
+        default=200, ge=1, description="Concepts of the test part, one drawing each, by a hand that training never saw"
+    )
+    repetitions: int = Field(
+        default=1, ge=1, description="How often each person sees each training and validation drawing (concepts)"
+    )
+    test_repetitions: int = Field(default=20, ge=1, description="How often each person sees each test drawing (concepts)")
+
     @model_validator(mode="before")
     @classmethod
     def _by_sources(cls, given: Any) -> Any:
@@ -57,9 +71,9 @@ class SimulateConfig(Settings):
 
     def recipe(self) -> dict[str, object]:
         """Plain JSON for the store; stores with linear sources say what they said in 0.1.0 unless a new dial was turned."""
-        content = self.model_dump(mode="json")
+        content = self.model_dump(mode="json", exclude=None if self.concepts else set(CONCEPTS_ONLY))
         if self.sources == "network":
             return content
         usual = SimulateConfig(sources="linear").model_dump(mode="json")
-        new = ("sources", "test_share", "jitter", "anatomy", *NETWORK_ONLY)
+        new = ("sources", "test_share", "jitter", "anatomy", *NETWORK_ONLY, *CONCEPTS_ONLY)
         return {name: value for name, value in content.items() if name not in new or value != usual[name]}

@@ -19,7 +19,10 @@ DRIVER_FILE = "driver.npy"  # its principal scores of the shipped drawings (tool
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images to show: (m, h, w, 3) uint8, labels, names, which are held out of training, and their (m, D) feature vectors."""
+    """Images to show: (m, h, w, 3) uint8, labels, names, which are held out of training, and their (m, D) feature vectors.
+
+    part_N: 0 train, 1 validation, 2 test for each image, where concepts are parted and not the images of each (`drawings`); else None.
+    """
 
     images_NHWC: np.ndarray
     labels_N: np.ndarray
@@ -30,6 +33,7 @@ class ImageSet:
     features_from: str = "given"
     licence: str = "unknown"
     class_ids: tuple[str, ...] | None = None
+    part_N: np.ndarray | None = None
 
     @classmethod
     def shipped(cls, clip: str = "embedded", *, network: str | None = None) -> ImageSet:

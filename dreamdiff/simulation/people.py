@@ -193,13 +193,18 @@ class Person:
 
     def _schedule(self, rng: np.random.Generator) -> None:
         """Which image is shown when, and which part of the default split it belongs to."""
-        shown = [
-            images_of(self.images, label, self.config.trials, rng, self.config.test_share)
-            for label in range(len(self.images.classes))
-        ]
-        image_N = np.concatenate([images for images, _ in shown])
-        part_N = np.concatenate([parts for _, parts in shown])
-        if self.config.block_order == "class":
+        if self.images.part_N is not None:  # concepts: each drawing as often as its part is shown
+            times = np.where(self.images.part_N == 2, self.config.test_repetitions, self.config.repetitions)
+            image_N = np.repeat(np.arange(len(self.images.part_N)), times)
+            shown, part_N = [], self.images.part_N[image_N]
+        else:
+            shown = [
+                images_of(self.images, label, self.config.trials, rng, self.config.test_share)
+                for label in range(len(self.images.classes))
+            ]
+            image_N = np.concatenate([images for images, _ in shown])
+            part_N = np.concatenate([parts for _, parts in shown])
+        if self.config.block_order == "class" and shown:
             order = np.concatenate([
                 label * self.config.trials + rng.permutation(self.config.trials) for label in rng.permutation(len(shown))
             ])  # fmt: skip

@@ -31,6 +31,7 @@ from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pairs.writer import PairsWriter
 from dreamdiff.simulation.backgrounds import Background, GenuineBackground, PinkBackground
 from dreamdiff.simulation.config import NETWORK_ONLY, SimulateConfig
+from dreamdiff.simulation.drawings import INSTALL
 from dreamdiff.simulation.images import DRIVER, ImageSet
 from dreamdiff.simulation.people import Brain, Person
 from dreamdiff.simulation.viewing import DrivenBrain, Viewer
@@ -73,6 +74,11 @@ def simulate(
     config = config or SimulateConfig()
     _check(config)
     network = config.sources == "network"
+    if config.concepts and images is None:
+        raise UsageError(
+            f"--concepts {config.concepts} needs drawings; 40 categories ship with the package",
+            f"give --drawings FOLDER with icon sets: {INSTALL}",
+        )
     images = images or ImageSet.shipped(network=DRIVER if network else None)
     _check_images(images)
     source: Background = PinkBackground() if config.background == "pink" else GenuineBackground(_recordings(backgrounds))
@@ -123,6 +129,9 @@ def _check(config: SimulateConfig) -> None:
     if not -60 <= config.snr <= 60:
         raise UsageError(f"--snr {config.snr:g} dB is outside -60..60", "give a ratio in dB, for instance -6")
 
+    if config.concepts and (config.block_order == "class" or config.sources == "linear"):
+        what = "--block-order class" if config.block_order == "class" else "--sources linear"
+        raise UsageError(f"{what} does not go with --concepts", "leave one of them out")
     usual = SimulateConfig(sources="linear")
     turned = [name for name in NETWORK_ONLY if getattr(config, name) != getattr(usual, name)]
     if config.sources == "linear" and turned:
@@ -135,6 +144,8 @@ def _check_images(images: ImageSet) -> None:
     counts = {name: len(getattr(images, name)) for name in ("images_NHWC", "labels_N", "names", "held_out_N", "features_ND")}
     if len(set(counts.values())) > 1:
         raise DataError(f"the image set does not fit together: {counts}", "give every image a label, a name and a feature vector")
+    if images.part_N is not None:
+        return
     for label, name in enumerate(images.classes):
         for held_out in (False, True):
             if not ((images.labels_N == label) & (images.held_out_N == held_out)).any():

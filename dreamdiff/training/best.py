@@ -34,6 +34,24 @@ def keep_if_best(run_dir: Path, module: nn.Module, score: float, facts: Mapping[
         save_tensors(best_file(run_dir), state, {"score": repr(score), **facts})
 
 
+def load_shared(module: nn.Module, file: Path) -> None:
+    """Put the tensors of a file into a module that has all of them and maybe more.
+
+    Raises:
+        CheckpointError: it lacks some, or they have other shapes.
+    """
+    found, state = load_tensors(file), module.state_dict()
+    wrong = [name for name, tensor in found.items() if name not in state or state[name].shape != tensor.shape]
+    if wrong:
+        raise CheckpointError(
+            f"{file}: {len(wrong)} of {len(found)} tensors do not fit the model, the first is {wrong[0]}",
+            "use the run that the file belongs to",
+        )
+    with torch.no_grad():
+        for name, tensor in found.items():
+            state[name].copy_(tensor)
+
+
 def load_trained(module: nn.Module, file: Path) -> None:
     """Put trained parameters back; all of them must be there."""
     found = load_tensors(file)

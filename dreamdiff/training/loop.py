@@ -271,6 +271,7 @@ class _Run:
     def _validate(self) -> None:
         if self.main:
             self.task.module.eval()
+            self.task.steps_done = self.step
             with self._averaged(), torch.no_grad():
                 with self.accelerator.autocast():
                     self.validation = self.task.validate(self.device)

@@ -105,6 +105,9 @@ class Task(Generic[ModuleT]):
     module: ModuleT
     """One root module. Parameters with requires_grad are trained and saved (with persistent buffers); frozen ones are neither."""
 
+    steps_done: int = 0
+    """Steps before the current validation; set by the loop."""
+
     unused_parameters: bool = False
     """True when a step may leave trainable parameters without a gradient (slower with several processes)."""
 

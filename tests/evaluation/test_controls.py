@@ -13,7 +13,7 @@ from dreamdiff.evaluation import features as k_features
 from dreamdiff.evaluation import generation_controls as k_generation_controls
 from dreamdiff.metrics.measurement import mean_measurement
 from dreamdiff.pairs.audit import audit
-from dreamdiff.pairs.splits import Trials
+from dreamdiff.pairs.splits import Exchange, Trials
 from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.images import ImageSet
 from dreamdiff.simulation.simulate import simulate
@@ -251,19 +251,24 @@ def decoded(hits: float, n: int = 400) -> tuple[np.ndarray, np.ndarray]:
     return np.where(rng.random(n) < hits, truth, rng.integers(0, 4, n)), truth
 
 
+def single(n: int) -> Exchange:
+    """Trials are exchanged one by one."""
+    return Exchange(np.arange(n), np.zeros(n, int))
+
+
 def test_p_value_is_small_for_a_decoder_and_uniform_for_none():
     """Permutations of the test labels: the smallest p is 1 / 4001."""
-    assert k._judge("x", *decoded(0.4), np.arange(400), 0)[1] == pytest.approx(1 / 4001)
+    assert k._judge("x", *decoded(0.4), np.arange(400), single(400), 0)[1] == pytest.approx(1 / 4001)
 
     rng = RNG(5)
-    ps = [k._judge("x", rng.integers(0, 3, 60), rng.integers(0, 3, 60), np.arange(60), s)[1] for s in range(12)]
+    ps = [k._judge("x", rng.integers(0, 3, 60), rng.integers(0, 3, 60), np.arange(60), single(60), s)[1] for s in range(12)]
     assert 0.2 < np.mean(ps) < 0.8
 
 
 def test_balanced_accuracy_is_not_moved_by_the_commonest_class():
     """Always naming the class that fills 90 % of the trials is worth 1 / 2, and no more than chance."""
     truth = np.array([0] * 90 + [1] * 10)
-    found, p = k._judge("x", np.zeros(100, int), truth, np.arange(100), 0)
+    found, p = k._judge("x", np.zeros(100, int), truth, np.arange(100), single(100), 0)
 
     assert found.value == pytest.approx(0.5) and found.floor == pytest.approx(0.5) and p == 1.0
 

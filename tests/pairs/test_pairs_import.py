@@ -29,6 +29,13 @@ def write_image(path: Path, value: int = 0) -> None:
     Image.fromarray(np.full((12, 16, 3), value % 256, np.uint8)).save(path)
 
 
+def draw_image(path: Path) -> None:
+    """A picture of its own for every name: equal pictures would count as one stimulus."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(list(path.name.encode())).integers(0, 256, (3, 4, 3)).astype(np.uint8)
+    Image.fromarray(coarse).resize((16, 12), Image.Resampling.BICUBIC).save(path)
+
+
 # ----------------------------------------------------------------------------------------------------- ImageNet-EEG
 
 
@@ -224,9 +231,9 @@ def things(tmp_path: Path) -> Path:
     root = tmp_path / "things"
     for concept in CONCEPTS:
         for k in "ab":
-            write_image(root / "Image_set/training_images" / concept / f"{concept[6:]}_0{k}.jpg")
+            draw_image(root / "Image_set/training_images" / concept / f"{concept[6:]}_0{k}.jpg")
     for concept in TEST_CONCEPTS:
-        write_image(root / "Image_set/test_images" / concept / f"{concept[6:]}_06s.jpg")
+        draw_image(root / "Image_set/test_images" / concept / f"{concept[6:]}_06s.jpg")
     for subject in (1, 2):
         folder = root / f"sub-0{subject}"
         folder.mkdir()

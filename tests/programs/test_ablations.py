@@ -164,6 +164,28 @@ def test_order_is_judged_trial_by_trial_and_open_where_it_is_open():
     assert a_tables.order_of(table[1:])["against_full"] == []
 
 
+def test_rank_correlation_says_what_drives_it_and_that_pre_training_showed_no_effect():
+    """A correlation that rests on the rows without CLIP is no evidence for the rest of the table."""
+    rng = np.random.default_rng(1)
+    noise = lambda: (rng.random(300) < 0.3).astype(float)  # noqa: E731
+    table = []
+    for name in ("full", "3", "5", "6", "7", "8", "13", "1", "14"):
+        row = a_tables.ROWS[name]
+        level = noise() if row.clip else 0.1 * noise()
+        table.append(
+            {**measured(name, level.tolist(), row.paper), "clip": row.clip, "msm": row.mask is not None, "mask": row.mask}
+        )
+
+    order = a_tables.order_of(table)
+
+    assert order["driver"] == "rows without CLIP" and order["rows"] == 9
+    without = {found["left_out"]: found["rank_correlation"] for found in order["without"]}
+    assert without["rows without CLIP"] < order["rank_correlation"] and order["low"] <= order["rank_correlation"]
+    assert "Pre-training showed no effect: row full minus row 3" in order["sentence"]
+    table[0]["values"][a_tables.ACCURACY] = [1.0] * 300
+    assert "Pre-training helped: row full minus row 3" in a_tables.order_of(table)["sentence"]
+
+
 def test_table1_names_what_was_measured_in_place_of_the_papers_metric():
     """KID under the name FID would be a lie; a missing metric stays empty."""
     number = {"value": 12.0, "low": 11.0, "high": 13.0}

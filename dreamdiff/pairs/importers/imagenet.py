@@ -130,7 +130,7 @@ class ImageNetEEG(Reader):
         if self.split_file is None:
             concept = np.array([int(self.trials[i]["label"]) for i in self.kept])
             stimulus = np.array([self.image_number[int(self.trials[i]["image"])] for i in self.kept])
-            return split_by(self.config, concept=concept, stimulus=stimulus, person=self._person())
+            return split_by(self.config, concept=concept, stimulus=self.same_picture(stimulus), person=self._person())
         content = safe_pickle.load(self.split_file)
         try:
             lists = [{part: [int(i) for i in entry[part]] for part in PARTS} for entry in content["splits"]]

@@ -81,6 +81,13 @@ class Reader:
     image_names: list[str]
     licence: str
     said: tuple[str, ...] = ()  # what the person should know of how the source was read
+    stimulus: np.ndarray | None = (
+        None  # image number -> number of the first image that shows the same picture, once they were compared
+    )
+
+    def same_picture(self, image_N: np.ndarray) -> np.ndarray:
+        """Image numbers with copies of a picture brought to one number."""
+        return image_N if self.stimulus is None else self.stimulus[image_N]
 
     def batches(self, subject: str) -> Iterator[Batch]:
         raise NotImplementedError

@@ -60,7 +60,7 @@ class TrialRows(Reader):
         label = np.array([self.classes.index(str(name)) for name in self.table["label"]])
         image = np.array([self.image_names.index(str(name)) for name in self.table["image"]])
         person = np.array([self.subjects.index(name) for name in self.table["subject"]])
-        return split_by(self.config, concept=label, stimulus=image, person=person)
+        return split_by(self.config, concept=label, stimulus=self.same_picture(image), person=person)
 
 
 def check_filled(table: pd.DataFrame, file: Path, asked: Sequence[str]) -> None:

@@ -17,6 +17,8 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from dreamdiff.pairs.importers.corpus import CorpusTrials
 from dreamdiff.pairs.importers.imagenet import ImageNetEEG
 from dreamdiff.pairs.importers.importer import ImportConfig, Reader
@@ -70,6 +72,9 @@ def import_pairs(
         if not writer.complete:
             splits = reader.splits()  # first, so that a list that does not fit costs no time
             writer.set_image_files(reader.image_folder, reader.image_names)
+            reader.stimulus = writer.stimulus
+            if len(np.unique(writer.stimulus)) < len(reader.image_names):
+                splits = reader.splits()  # again: copies of a picture belong into one part
             key = fingerprint(recipe)
             for number, subject in enumerate(reader.subjects):
                 if not writer.done(subject, key):

@@ -1,0 +1,112 @@
+"""Which pictures are one picture under several names: the same pixels in another file, another size, another compression.
+
+A picture in training and its copy in the test part are one stimulus, whatever the files are called. Equal pixels are found by their SHA-256, near
+copies by a perceptual hash: the slow part of the cosine transform of the brightness (Zauner 2010, "pHash"; kept as numbers, where signs alone
+are noise in drawings), and the colours of a 4 x 4 version, which tell apart two drawings that differ in colour alone.
+Shapes: M pictures, H W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy.fft import dctn
+
+from eegprep.provenance import sha256_array
+
+SIDE, SLOW, COLOURS = 32, 12, 4  # pixels of the small version, cosines in either direction, pixels of the version for colours
+BRIGHTNESS = np.array([0.299, 0.587, 0.114])  # Rec. 601
+# Limits, measured on photographs, noise and 257 drawings of 64 pixels. Copies by JPEG of quality 50 and more, half, third and threefold size stay
+# below; the nearest two different drawings are above one of the two.
+SAME_SHAPE = 1.8e-3  # one minus the correlation of slow cosines
+SAME_COLOUR = 13.0  # grey levels, the largest difference in any channel
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What is kept of a picture to compare it: SHA-256 of shape and pixels, (SLOW^2 - 1,) unit vector of cosines, (48,) colours."""
+
+    pixels: str
+    cosines: np.ndarray
+    colours: np.ndarray
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Two pictures that are one. distance: one minus the correlation of the perceptual hashes; 0 for equal pixels."""
+
+    first: int
+    second: int
+    how: str
+    distance: float
+
+
+def sketch(pixels_HWC: np.ndarray) -> Sketch:
+    """Of a picture, (h, w, 3) uint8."""
+    small = Image.fromarray(np.ascontiguousarray(pixels_HWC)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    slow = dctn(np.asarray(small, float) @ BRIGHTNESS, norm="ortho")[:SLOW, :SLOW].reshape(-1)[1:]
+    length = float(np.linalg.norm(slow))
+    colours = np.asarray(small.resize((COLOURS, COLOURS), Image.Resampling.BOX), np.float32).reshape(-1)
+    # a picture without any shape has a hash of zeros and is a copy of nothing but equal pixels
+    return Sketch(sha256_array(pixels_HWC), (slow / length if length > 1 else 0 * slow).astype(np.float32), colours)
+
+
+def find_copies(sketches: Sequence[Sketch]) -> list[Copy]:
+    """All pairs of copies, the earlier picture first; of several with equal pixels each is named beside the first one."""
+    found: list[Copy] = []
+    first: dict[str, int] = {}
+    for number, one in enumerate(sketches):
+        if one.pixels in first:
+            found.append(Copy(first[one.pixels], number, "equal pixels", 0.0))
+        first.setdefault(one.pixels, number)
+    kept = sorted(first.values())
+    if len(kept) < 2:
+        return found
+    cosines = np.stack([sketches[k].cosines for k in kept])
+    for start in range(0, len(kept), 512):
+        distance = 1 - cosines[start : start + 512] @ cosines.T
+        for row, column in np.argwhere(distance <= SAME_SHAPE):
+            a, b = kept[start + int(row)], kept[int(column)]
+            if a < b and np.abs(sketches[a].colours - sketches[b].colours).max() <= SAME_COLOUR:
+                found.append(Copy(a, b, "resized or compressed", max(0.0, round(float(distance[row, column]), 6))))
+    return found
+
+
+def stimulus_numbers(count: int, copies: Iterable[Copy]) -> np.ndarray:
+    """(M,) picture -> the first picture that it is a copy of; its own number for all others."""
+    parent = list(range(count))
+
+    def root(number: int) -> int:
+        while parent[number] != number:
+            parent[number] = parent[parent[number]]
+            number = parent[number]
+        return number
+
+    for one in copies:
+        a, b = sorted((root(one.first), root(one.second)))
+        parent[b] = a
+    return np.array([root(number) for number in range(count)], np.int64)
+
+
+def copy_notes(
+    copies: Sequence[Copy], names: Sequence[str], taught: np.ndarray, judged: np.ndarray, *, compared: bool = True
+) -> list[str]:
+    """A sentence on pictures that stand under several names, those between training and test first; none where there are none.
+
+    Args:
+        taught, judged: images of training and of test trials. compared: whether copies could be looked for.
+    """
+    if not compared:
+        return ["the image files are not here: copies of a picture under other names were not looked for"]
+    sides = [set(np.unique(numbers).tolist()) for numbers in (taught, judged)]
+    between = [one for one in copies if all({one.first, one.second} & side for side in sides)]
+    chosen = between or copies
+    if not chosen:
+        return []
+    named = [f"{names[one.second]} is {names[one.first]} ({one.how}, distance {one.distance:.2g})" for one in chosen[:3]]
+    where = "training and test show copies of one picture" if between else "some pictures are stored under several names"
+    more = f", and {len(chosen) - 3} more" if len(chosen) > 3 else ""
+    return [f"{where}: {', '.join(named)}{more}"]

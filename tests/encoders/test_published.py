@@ -1,0 +1,48 @@
+"""Published encoders: the numbers that their papers state, and a place among our kinds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dreamdiff.alignment.prepare import find_encoder
+from dreamdiff.encoders.kinds import build_encoder, read_encoder
+from eegprep.errors import ModelError, ToolkitError
+
+PUBLISHED = {"nice": 1440, "atm-s": 1440, "enigma": 184}
+
+
+@pytest.mark.parametrize(("kind", "numbers"), PUBLISHED.items())
+def test_sizes_are_those_of_the_papers(kind, numbers, tmp_path):
+    """63 channels, 250 samples: 1,440 numbers (NICE, ATM-S), 184 (ENIGMA); weights are read back to the same output."""
+    torch.manual_seed(0)
+    encoder = build_encoder({"kind": kind}).eval()
+    eeg = torch.randn(3, 63, 250)
+    with torch.no_grad():
+        out = encoder(eeg)
+        assert tuple(out.shape) == (3, encoder.tokens, encoder.width) and encoder.tokens * encoder.width == numbers
+        encoder.save_pretrained(tmp_path)
+        again = read_encoder(tmp_path).eval()
+        torch.testing.assert_close(again(eeg), out)
+    with pytest.raises(ModelError, match="does not fit an encoder"):
+        encoder(eeg[:, :32])
+
+
+def test_parameters_of_nice_are_those_of_its_layers():
+    """Counted by hand from table 6: convolutions with bias, two batch norms."""
+    count = sum(p.numel() for p in build_encoder({"kind": "nice"}).parameters())
+    assert count == (40 * 25 + 40) + 80 + (40 * 40 * 63 + 40) + 80 + (40 * 40 + 40)
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_alignment_takes_them_at_the_rate_of_their_papers(kind):
+    """`--encoder nice` needs nothing else."""
+    start = find_encoder(kind)
+    assert start.rate == 250.0
+    section = {**start.section, "channels": 17, "window": 150}
+    encoder = build_encoder(section)
+    loss = encoder(torch.randn(2, 17, 150)).square().sum()
+    loss.backward()
+    assert all(p.grad is not None for p in encoder.parameters())
+    with pytest.raises(ToolkitError):
+        build_encoder({**section, "window": 20})
