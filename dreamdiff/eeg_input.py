@@ -19,9 +19,9 @@ from eegprep.settings import Settings
 from eegprep.signals import gates
 from eegprep.signals.channels import canonical_name, directions
 from eegprep.signals.filters import resample, same_rate, scaled
-from eegprep.signals.head import spline_weights
 from eegprep.signals.process import process
 from eegprep.signals.recipe import Recipe
+from eegprep.signals.sphere import spline_weights
 from eegprep.signals.windows import LEAST_POSITIONS, ChannelPlan
 
 CapMatch = Literal["auto", "name", "spline"]

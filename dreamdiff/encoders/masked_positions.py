@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from dreamdiff.encoders.positions import PositionsConfig, PositionsEncoder, Tokens
 from dreamdiff.encoders.weights import config_section, load_module, read_config, save_folder, weights_folder
+from dreamdiff.spectra import log_power
 from eegprep import settings
-from eegprep.errors import UsageError
 
 Target = Literal["samples", "log-power", "latent"]
 POWER_FLOOR = 1e-3  # ours, in squared standard deviations: silence has a finite logarithm
@@ -100,7 +100,7 @@ class MaskedPositionsModel(nn.Module):
         if self.config.target == "samples":
             return patches_BCSP
         if self.config.target == "log-power":
-            return log_power(patches_BCSP, self.config.encoder.front_end.sfreq, self.config.bands)
+            return log_power(patches_BCSP, self.config.encoder.front_end.sfreq, self.config.bands, POWER_FLOOR)
         assert self.teacher is not None
         with torch.no_grad():
             values = self.teacher(eeg_BCT, positions_BC3, channel_mask_BC, length_B, check=False).values
@@ -141,28 +141,6 @@ class MaskedPositionsModel(nn.Module):
         for name, value in self.teacher.named_buffers():
             if name in student:
                 value.lerp_(student[name].to(value.dtype), 1 - self.config.momentum)
-
-
-def log_power(patches_BCSP: Tensor, sfreq: float, bands: tuple[tuple[float, float], ...]) -> Tensor:
-    """Logarithm of the mean power of each token in each band, Hann window: (B, C, S, bands).
-
-    Raises:
-        UsageError: a token is too short to tell a band.
-    """
-    samples = patches_BCSP.shape[-1]
-    window = torch.hann_window(samples, device=patches_BCSP.device, dtype=patches_BCSP.dtype)
-    power = torch.fft.rfft(patches_BCSP * window, dim=-1).abs().square()
-    frequency = torch.fft.rfftfreq(samples, 1 / sfreq, device=patches_BCSP.device)
-    rows = []
-    for low, high in bands:
-        inside = (frequency >= low) & (frequency < high)
-        if not bool(inside.any()):
-            raise UsageError(
-                f"tokens of {samples} samples at {sfreq:g} Hz have no frequency between {low:g} and {high:g} Hz",
-                "set a longer model.encoder.token, or other model.bands",
-            )
-        rows.append(power[..., inside].mean(-1))
-    return torch.log(torch.stack(rows, -1) + POWER_FLOOR)
 
 
 def hide_neighbourhoods(positions_BC3: Tensor, valid_BCS: Tensor, noise_BCS: Tensor, config: MaskConfig) -> Tensor:

@@ -8,25 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.fft import rfft, rfftfreq
+import torch
 
 from dreamdiff.arrays import Array, Ints
 from dreamdiff.estimators.steps import centred
 from dreamdiff.linear import RidgeDecoder
+from dreamdiff.spectra import CLASSICAL_BANDS, log_power, resolved
 from dreamdiff.whitening import whiten_each
-
-BANDS_HZ = (
-    (1.0, 4.0),
-    (4.0, 8.0),
-    (8.0, 13.0),
-    (13.0, 31.0),
-    (31.0, 70.0),
-    (70.0, 120.0),
-)  # delta ... gamma, as the paper names them
-
-MOST_TRIALS = 1000  # ours: training trials of one decoder; the cost of ridge regression grows with their third power
-
-BIN = 1 / 32  # s, ours: evoked responses hold little above 16 Hz
 
 
 def time_course(eeg_NCT: Array, bins: int = 64) -> Array:
@@ -39,13 +27,10 @@ def time_course(eeg_NCT: Array, bins: int = 64) -> Array:
 
 def band_power(eeg_NCT: Array, sfreq: float) -> Array:
     """(N, C * bands): log power of each channel in the classical bands; bands that a window cannot resolve are left out."""
-    t = eeg_NCT.shape[2]
-    hann = np.hanning(t).astype(np.float32)
-    power = np.abs(rfft((eeg_NCT - eeg_NCT.mean(2, keepdims=True)) * hann, axis=2)) ** 2
-    freqs = rfftfreq(t, 1 / sfreq)
-    inside = [(freqs >= low) & (freqs < high) for low, high in BANDS_HZ]
-    found = [np.log(power[:, :, band].mean(2) + 1e-6) for band in inside if band.any()]
-    return np.concatenate(found, axis=1)
+    bands = resolved(CLASSICAL_BANDS, eeg_NCT.shape[2], sfreq)
+    flat = torch.from_numpy(eeg_NCT - eeg_NCT.mean(2, keepdims=True))  # the window would spread an offset into delta
+    power_NCF = log_power(flat, sfreq, bands, floor=1e-6).numpy()
+    return power_NCF.transpose(0, 2, 1).reshape(len(eeg_NCT), -1)
 
 
 def decode(

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.fft import irfft, rfft, rfftfreq
 
 from dreamdiff.arrays import Array, Ints
 from dreamdiff.estimators.light import band_power, time_course
 from dreamdiff.linear import whitener
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pairs.splits import Trials
+from dreamdiff.spectra import band_pass
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,7 @@ def channel_means(eeg_NCT: Array) -> Array:
 
 def slow_part(eeg_NCT: Array, sfreq: float, below_hz: float = SLOW_HZ) -> Array:
     """(N, C * 16): each channel without anything at or above `below_hz`, in 16 stretches."""
-    t = eeg_NCT.shape[2]
-    spectrum = rfft(eeg_NCT, axis=2)
-    spectrum[:, :, rfftfreq(t, 1 / sfreq) >= below_hz] = 0
-    return time_course(irfft(spectrum, n=t, axis=2), bins=16)
+    return time_course(band_pass(eeg_NCT, sfreq, 0.0, below_hz), bins=16)
 
 
 def neighbours(trials: Trials, window: float) -> Ints | None:

@@ -29,8 +29,8 @@ from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.estimators.carriers import Carriers, carriers
 from dreamdiff.estimators.scores import judge
 from dreamdiff.pretraining.pretrain import recording_names, recording_scales
-from dreamdiff.pretraining.reconstruction import BANDS, band_pass
 from dreamdiff.rates import ModelWindows
+from dreamdiff.spectra import CORPUS_BANDS, band_pass
 from eegprep.corpus.doubles import same_recordings
 from eegprep.corpus.reader import Corpus
 from eegprep.corpus.views import source_rows
@@ -236,7 +236,7 @@ def band_power(corpus: Corpus, batch_size: int = 64) -> np.ndarray:
         index_B = np.arange(first, min(first + batch_size, len(corpus)))
         eeg_BCT = corpus.read(index_B)
         sfreq_B = np.array([corpus.record(int(i))["sfreq"] for i in index_B])
-        powers = [np.square(band_pass(eeg_BCT, sfreq_B, low, high)).mean(axis=-1) for low, high in BANDS.values()]
+        powers = [np.square(band_pass(eeg_BCT, sfreq_B, low, high)).mean(axis=-1) for low, high in CORPUS_BANDS.values()]
         rows.append(np.log(np.concatenate(powers, axis=1) + 1e-6))
     return np.concatenate(rows).astype(np.float32)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from dreamdiff.spectra import CORPUS_BANDS, band_pass
 from dreamdiff.training.history import HIDDEN, ORIGINAL, REBUILT, save
 
 
@@ -64,11 +65,6 @@ def correlations(by_band: Mapping[str, np.ndarray], names: Sequence[str], file: 
     save(figure, file)
 
 
-BANDS = {"theta": (5.0, 8.0), "alpha": (8.0, 13.0), "beta": (13.0, 30.0), "gamma": (30.0, 72.0)}
-
-"""Hz. A corpus starts at 5 Hz, so there is no delta; 72 Hz is what a recording at 160 Hz can hold."""
-
-
 def hidden_samples(mask_BL: np.ndarray, samples: int) -> np.ndarray:
     """(B, L) tokens -> (B, T) booleans."""
     return np.repeat(mask_BL.astype(bool), samples // mask_BL.shape[1], axis=1)
@@ -103,14 +99,6 @@ def hidden_error(prediction_BCT: np.ndarray, target_BCT: np.ndarray, hidden_BT: 
     """Mean squared error over hidden samples and all channels: the training loss when every window hides as many tokens."""
     error_BT = np.square(prediction_BCT - target_BCT, dtype=np.float64).mean(axis=1)
     return float(error_BT[hidden_BT].mean()) if hidden_BT.any() else 0.0
-
-
-def band_pass(signal_BCT: np.ndarray, sfreq_B: np.ndarray, low: float, high: float) -> np.ndarray:
-    """The part of each window between two frequencies (Hz), by its discrete Fourier transform."""
-    samples = signal_BCT.shape[-1]
-    frequency_BK = np.fft.rfftfreq(samples)[None, :] * sfreq_B[:, None]
-    keep_BK = (frequency_BK >= low) & (frequency_BK < high)
-    return np.fft.irfft(np.fft.rfft(signal_BCT, axis=-1) * keep_BK[:, None, :], n=samples, axis=-1)
 
 
 @dataclass
@@ -159,7 +147,7 @@ class Score:
         self.error_interpolation += n * hidden_error(interpolation(target_BCT, hidden_BT), target_BCT, hidden_BT)
         rebuilt_BCT = np.where(hidden_BT[:, None, :], prediction_BCT, target_BCT)
         found = {"all": Moments.of(prediction_BCT, target_BCT, hidden_BT)}
-        for band, (low, high) in BANDS.items():
+        for band, (low, high) in CORPUS_BANDS.items():
             rebuilt, true = (band_pass(signal, sfreq_B, low, high) for signal in (rebuilt_BCT, target_BCT))
             found[band] = Moments.of(rebuilt, true, hidden_BT)
         self.moments = found if self.moments is None else {band: self.moments[band] + found[band] for band in found}
@@ -172,7 +160,7 @@ class Score:
             "loss_visible_mean": self.error_mean / n,
             "loss_interpolation": self.error_interpolation / n,
         }
-        names = {"all": "correlation"} | {band: f"correlation_{band}" for band in BANDS}
+        names = {"all": "correlation"} | {band: f"correlation_{band}" for band in CORPUS_BANDS}
         return errors | {names[band]: _mean(values) for band, values in self.correlations().items()}
 
     def correlations(self) -> dict[str, np.ndarray]:

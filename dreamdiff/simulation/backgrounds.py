@@ -17,7 +17,8 @@ from scipy.signal import resample_poly
 from eegprep.errors import SignalError
 from eegprep.recording import Recording
 from eegprep.signals.filters import band_pass, effective_band
-from eegprep.signals.head import HEAD_RADIUS, known_electrodes, lead_field, spline_matrix, standard_electrodes
+from eegprep.signals.head import HEAD_RADIUS, known_electrodes, lead_field, standard_electrodes
+from eegprep.signals.sphere import spline_weights
 
 SFREQ = 512.0  # Hz: a window of 512 samples is one second
 
@@ -150,10 +151,15 @@ def _filter(recording: Recording) -> tuple[np.ndarray, float, np.ndarray, np.nda
     signal_CT = band_pass(recording.signal_CT[picks], recording.sfreq, band.low, band.high)
     target_C3 = standard_electrodes().positions_C3
     mirror = np.array([-1.0, 1.0, 1.0])
-    return (
-        signal_CT, recording.sfreq, spline_matrix(electrodes.positions_C3, target_C3, smoothing=_SMOOTHING),
-        spline_matrix(electrodes.positions_C3, target_C3 * mirror, smoothing=_SMOOTHING), band.upper(recording.sfreq),
-    )  # fmt: skip
+    straight_CC, mirrored_CC = (_spline(electrodes.positions_C3, places_C3) for places_C3 in (target_C3, target_C3 * mirror))
+    return signal_CT, recording.sfreq, straight_CC, mirrored_CC, band.upper(recording.sfreq)
+
+
+def _spline(from_C3: np.ndarray, to_C3: np.ndarray) -> np.ndarray:
+    """Weights from some electrodes to others; only their directions from the centre of the head count."""
+    origin_C3, target_C3 = (places / np.linalg.norm(places, axis=1, keepdims=True) for places in (from_C3, to_C3))
+    # terms and clip of 0.1.0, so that a seed still gives the same bytes
+    return spline_weights(origin_C3, target_C3, terms=49, noise=_SMOOTHING, clip=False)
 
 
 def _resampled(signal_CT: np.ndarray, sfreq: float, start: float, duration: float, to: float = SFREQ) -> np.ndarray:

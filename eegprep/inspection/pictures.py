@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eegprep.signals.spectra import spread
+from eegprep.signals.sphere import fit_centre
 
 HEAD_RADIUS = 1.0  # of the drawn circle, at the level of Fpz, T7, Oz, T8
 
@@ -91,10 +92,8 @@ def project(positions_C3: np.ndarray) -> np.ndarray:
 
     The centre of the head is taken as the centre of the best-fitting sphere.
     """
-    # sphere by least squares: |p|^2 = 2 p.c + (r^2 - |c|^2)
-    system = np.column_stack([2 * positions_C3, np.ones(len(positions_C3))])
-    solution, *_ = np.linalg.lstsq(system, (positions_C3**2).sum(axis=1), rcond=None)
-    centred = positions_C3 - solution[:3] if len(positions_C3) >= 8 else positions_C3
+    # fewer electrodes may lie on one side of the head, where the fitted sphere can be anywhere
+    centred = positions_C3 - fit_centre(positions_C3) if len(positions_C3) >= 8 else positions_C3
     azimuth = np.arctan2(centred[:, 1], centred[:, 0])
     angle = np.arccos(np.clip(centred[:, 2] / np.linalg.norm(centred, axis=1), -1, 1))
     return np.column_stack([np.cos(azimuth), np.sin(azimuth)]) * (angle / (np.pi / 2) * HEAD_RADIUS)[:, None]

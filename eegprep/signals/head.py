@@ -1,4 +1,4 @@
-"""A spherical head: standard electrode positions, dipoles in it, what they show at the scalp, and spline interpolation.
+"""Models the head as a sphere: standard electrode positions, dipoles in it, and what they show at the scalp.
 
 Used to simulate EEG whose answer is known. The forward solution is MNE-Python's: four concentric shells (brain, CSF, skull,
 scalp), Berg and Scherg's approximation (Electroencephalogr. Clin. Neurophysiol. 90, 1994).
@@ -13,36 +13,9 @@ from functools import lru_cache
 
 import mne
 import numpy as np
-from numpy.polynomial.legendre import legval
 
 from eegprep.errors import SignalError
-
-
-def spline_weights(
-    from_C3: np.ndarray, to_N3: np.ndarray, *, stiffness: int = 4, terms: int = 50, noise: float = 1e-5
-) -> np.ndarray:
-    """Weights of the spherical spline that carries potentials at some directions to others: (N, C).
-
-    Perrin, Pernier, Bertrand, Echallier (1989), Electroencephalography and Clinical Neurophysiology 72:184-187, equations 1-3
-    (with the correction in 76:565), order 4, 50 terms, and a small multiple of the identity against ill-conditioning.
-
-    Args:
-        from_C3, to_N3: unit vectors.
-    """
-    n = np.arange(1, terms + 1)
-    factors = (2 * n + 1) / (n**stiffness * (n + 1) ** stiffness * 4 * np.pi)
-
-    def kernel(cosines: np.ndarray) -> np.ndarray:
-        return np.polynomial.legendre.legval(np.clip(cosines, -1, 1), np.concatenate([[0.0], factors]))
-
-    n_from = len(from_C3)
-    system = np.ones((n_from + 1, n_from + 1))
-    system[:-1, :-1] = kernel(from_C3 @ from_C3.T) + noise * np.eye(n_from)
-    system[-1, -1] = 0.0
-    targets = np.hstack([kernel(to_N3 @ from_C3.T), np.ones((len(to_N3), 1))])
-    weights: np.ndarray = targets @ np.linalg.pinv(system)[:, :n_from]
-    return weights
-
+from eegprep.signals.sphere import fit_centre
 
 HEAD_RADIUS = 0.095  # m, the sphere that the standard montage lies on
 
@@ -90,21 +63,8 @@ def known_electrodes(names: Sequence[str]) -> tuple[list[int], Electrodes]:
 def on_sphere(positions_C3: np.ndarray, centre_3: np.ndarray | None = None) -> np.ndarray:
     """Positions moved along their radius onto the sphere of `HEAD_RADIUS`; without a centre, around the best-fitting one."""
     positions_C3 = np.asarray(positions_C3, dtype=np.float64)
-    centred = positions_C3 - (_fit_centre(positions_C3) if centre_3 is None else centre_3)
+    centred = positions_C3 - (fit_centre(positions_C3) if centre_3 is None else centre_3)
     return HEAD_RADIUS * centred / np.linalg.norm(centred, axis=1, keepdims=True)
-
-
-def _fit_centre(positions_C3: np.ndarray) -> np.ndarray:
-    """Centre of the sphere through the positions: |p|^2 = 2 p.c + (r^2 - |c|^2) is linear in c."""
-    if len(positions_C3) < 4 or not np.isfinite(positions_C3).all():
-        raise SignalError(
-            f"{len(positions_C3)} electrode positions, {int(np.isfinite(positions_C3).all(axis=1).sum())} of them known, do not "
-            "define a head (4 are needed)",
-            "give the recording a montage",
-        )
-    design = np.column_stack([2 * positions_C3, np.ones(len(positions_C3))])
-    solution = np.linalg.lstsq(design, (positions_C3**2).sum(axis=1), rcond=None)[0]
-    return solution[:3]
 
 
 def lead_field(sources_S3: np.ndarray, moments_S3: np.ndarray, electrodes: Electrodes | None = None) -> np.ndarray:
@@ -152,32 +112,3 @@ def _info(electrodes: Electrodes) -> mne.Info:
     )
     info.set_montage(montage)
     return info
-
-
-def spline_matrix(from_C3: np.ndarray, to_C3: np.ndarray, *, smoothing: float = 1e-5) -> np.ndarray:
-    """Matrix that takes potentials at some electrodes to others on the same head by spherical splines.
-
-    Args:
-        from_C3, to_C3: positions; only their directions from the origin count.
-        smoothing: added to the diagonal, as MNE does.
-
-    Returns:
-        (C to, C from), rows add up to 1.
-
-    Source: Perrin, Pernier, Bertrand and Echallier, Electroencephalogr. Clin. Neurophysiol. 72, 1989, equations 1 to 3, m = 4.
-    """
-    origin = from_C3 / np.linalg.norm(from_C3, axis=1, keepdims=True)
-    target = to_C3 / np.linalg.norm(to_C3, axis=1, keepdims=True)
-    n = len(origin)
-    system = np.ones((n + 1, n + 1))
-    system[:n, :n] = _g(origin @ origin.T) + smoothing * np.eye(n)
-    system[n, n] = 0.0
-    inverse = np.linalg.pinv(system)
-    return np.column_stack([_g(target @ origin.T), np.ones(len(target))]) @ inverse[:, :n]
-
-
-def _g(cosine: np.ndarray, stiffness: int = 4, terms: int = 50) -> np.ndarray:
-    """g(x) of Perrin et al., equation 3: a sum over Legendre polynomials."""
-    n = np.arange(1, terms)
-    weights = (2 * n + 1) / (n**stiffness * (n + 1.0) ** stiffness * 4 * np.pi)
-    return legval(cosine, [0.0, *weights])

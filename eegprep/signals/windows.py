@@ -11,8 +11,8 @@ import numpy as np
 from eegprep.errors import SignalError
 from eegprep.recording import Recording
 from eegprep.signals.channels import canonical_order, directions, montage_directions, spread_channels
-from eegprep.signals.head import spline_weights
 from eegprep.signals.recipe import Recipe
+from eegprep.signals.sphere import spline_weights
 
 
 def crop(signal_CT: np.ndarray, window: int = 512, stride: int | None = None) -> np.ndarray:

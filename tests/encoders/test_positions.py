@@ -12,9 +12,9 @@ from dreamdiff.encoders.masked_positions import (
     MaskedPositionsConfig,
     MaskedPositionsModel,
     hide_neighbourhoods,
-    log_power,
 )
 from dreamdiff.encoders.positions import PositionsConfig, PositionsEncoder, positions_preset
+from dreamdiff.spectra import log_power
 from eegprep.errors import ModelError, UsageError
 from eegprep.signals.channels import standard_positions
 
@@ -126,7 +126,7 @@ def test_log_power_of_a_sine():
     time = torch.arange(80) / 80.0
     wave = 2.0 * torch.sin(2 * torch.pi * 10 * time)
 
-    low, high = log_power(wave[None, None, None], 80.0, ((8.0, 13.0), (20.0, 32.0)))[0, 0, 0].tolist()
+    low, high = log_power(wave[None, None, None], 80.0, ((8.0, 13.0), (20.0, 32.0)), 1e-3)[0, 0, 0].tolist()
 
     # at 10 Hz the Hann window gives (A n / 4)^2 there and a quarter of it at 9 and 11 Hz, over five bins
     assert low == pytest.approx(np.log((2 * 80 / 4) ** 2 * 1.5 / 5 + 1e-3), abs=0.01)
@@ -135,7 +135,7 @@ def test_log_power_of_a_sine():
 
 def test_log_power_refuses_a_token_too_short_for_a_band():
     with pytest.raises(UsageError, match="no frequency between 8 and 9"):
-        log_power(torch.zeros(1, 1, 1, 8), 80.0, ((8.0, 9.0),))
+        log_power(torch.zeros(1, 1, 1, 8), 80.0, ((8.0, 9.0),), 1e-3)
 
 
 @pytest.mark.parametrize(("radius", "span", "share"), [(4.5, 1, 0.5), (3.0, 2, 0.55), (0.0, 1, 0.3)])

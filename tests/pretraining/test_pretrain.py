@@ -17,7 +17,8 @@ from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.encoders.mae import MaskedSignalModel
 from dreamdiff.pretraining.config import PRETRAIN_PRESETS, Augmentation, PretrainConfig, PretrainData
 from dreamdiff.pretraining.pretrain import augment, has_learned, pretrain, recording_scales, split_corpus
-from dreamdiff.pretraining.reconstruction import Score, band_pass, hidden_error, hidden_samples, interpolation, visible_mean
+from dreamdiff.pretraining.reconstruction import Score, hidden_error, hidden_samples, interpolation, visible_mean
+from dreamdiff.spectra import band_pass
 from dreamdiff.training.history import read_history
 from dreamdiff.training.task import Draw
 from eegprep import settings

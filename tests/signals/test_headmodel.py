@@ -8,7 +8,8 @@ import pytest
 from numpy.polynomial.legendre import Legendre
 
 from eegprep.errors import SignalError
-from eegprep.signals.head import HEAD_RADIUS, known_electrodes, lead_field, on_sphere, spline_matrix, standard_electrodes
+from eegprep.signals.head import HEAD_RADIUS, known_electrodes, lead_field, on_sphere, standard_electrodes
+from eegprep.signals.sphere import spline_weights
 
 RADII, SIGMAS = (0.90, 0.92, 0.97, 1.0), (0.33, 1.0, 0.004, 0.33)
 
@@ -133,7 +134,7 @@ def test_splines_agree_with_mne():
     from mne.channels.interpolation import _make_interpolation_matrix
 
     positions = standard_electrodes().positions_C3
-    ours = spline_matrix(positions[::2], positions)
+    ours = spline_weights(positions[::2] / HEAD_RADIUS, positions / HEAD_RADIUS)
 
     np.testing.assert_allclose(ours, _make_interpolation_matrix(positions[::2], positions), atol=1e-6)
     np.testing.assert_allclose(ours.sum(axis=1), 1, atol=1e-6)
@@ -143,7 +144,8 @@ def test_splines_bring_back_the_field_of_a_dipole():
     """64 electrodes are enough for a source 25 mm below the scalp."""
     electrodes = standard_electrodes()
     field = lead_field([[0.03, -0.06, 0.02]], [[0.3, -1.0, 0.2]])[:, 0]
-    back = spline_matrix(electrodes.positions_C3[::2], electrodes.positions_C3) @ field[::2]
+    directions = electrodes.positions_C3 / HEAD_RADIUS
+    back = spline_weights(directions[::2], directions) @ field[::2]
 
     assert np.corrcoef(back, field)[0, 1] > 0.97
 

@@ -24,8 +24,8 @@ from eegprep.signals.channels import (
     spread_channels,
     standard_positions,
 )
-from eegprep.signals.head import spline_weights
 from eegprep.signals.recipe import make_recipe
+from eegprep.signals.sphere import spline_weights
 from eegprep.signals.windows import crop, draw, make_windows, pad_channels, pad_map, plan_channels, plan_cut, stretch
 
 
