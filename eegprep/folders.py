@@ -32,6 +32,12 @@ def is_desktop_file(name: str) -> bool:
     return name.startswith("._") or name == ".DS_Store"
 
 
+def free_bytes(folder: Path) -> int:
+    """Free on the disk that a folder is on, or will be on once it is made."""
+    there = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if is_there(parent))
+    return shutil.disk_usage(there).free
+
+
 def require_free(folder: Path, size: float, what: str, fix: str) -> None:
     """Stop before a disk runs full.
 
@@ -41,8 +47,7 @@ def require_free(folder: Path, size: float, what: str, fix: str) -> None:
     Raises:
         StoreError: with both numbers.
     """
-    there = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if is_there(parent))
-    free = shutil.disk_usage(there).free
+    free = free_bytes(folder)
     if free < size:
         raise StoreError(f"{folder}: {what} need about {size / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free", fix)
 

@@ -1,4 +1,7 @@
-"""Run jobs in this process, in several, or on a Dask cluster, within a memory budget; and one writer per store."""
+"""Runs jobs in this process, in several, or on a Dask cluster, within a memory budget.
+
+A job has `name` (for messages), `bytes` (of input: the largest begin first), `memory` (bytes at its peak) and `run()`.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,7 @@ def _run_processes(jobs: Sequence[Any], budget: Budget, progress: ProgressCallba
             if isinstance(error, BrokenProcessPool):
                 raise StoreError(
                     "a worker process was killed, probably because the machine ran out of memory",
-                    "run the same command again with fewer --workers, or with --max-memory; finished subjects are kept",
+                    "run the same command again with fewer --workers, or with --max-memory where the command has it; finished parts are kept",
                 ) from None
             raise
     return results
@@ -173,7 +176,10 @@ def _start_worker() -> None:
 
 
 def _run_dask(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | None) -> list[Any]:
-    from dask.distributed import Client, as_completed
+    try:
+        from dask.distributed import Client, as_completed
+    except ImportError:
+        raise UsageError("--scheduler needs Dask, which is not installed", "pip install 'eeg-dreamdiff[cluster]'") from None
 
     _require_memory(jobs, budget)
     results: list[Any] = [None] * len(jobs)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from pydantic import BaseModel
@@ -21,20 +21,33 @@ def fingerprint(content: BaseModel | Mapping[str, Any]) -> str:
     return sha256_json(content.model_dump(mode="json") if isinstance(content, BaseModel) else content)
 
 
-def sha256_json(content: Any) -> str:
-    """SHA-256 of canonical JSON: keys sorted, no blanks."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def sha256(content: bytes | str) -> str:
+    """SHA-256 of bytes, or of a text in UTF-8 (names of files that are not UTF-8 included)."""
+    return hashlib.sha256(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content).hexdigest()
+
+
+def sha256_json(content: Any, *, blanks: bool = False) -> str:
+    """SHA-256 of canonical JSON: keys sorted, no blanks.
+
+    blanks: one after each comma and colon, as in the fingerprints of weights that saved runs and sidecars hold.
+    """
+    return sha256(json.dumps(content, sort_keys=True, separators=None if blanks else (",", ":")))
 
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file, in a constant amount of memory."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_stream(file)
+
+
+def sha256_stream(file: BinaryIO) -> str:
+    """SHA-256 of what is left of an open file, in a constant amount of memory."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_array(array: np.ndarray) -> str:
     """SHA-256 of shape and values."""
-    return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
+    return sha256(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
 
 
 _SOFTWARE = ("eeg-dreamdiff", "mne", "moabb", "numcodecs", "numpy", "scipy")

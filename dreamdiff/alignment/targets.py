@@ -32,7 +32,7 @@ from dreamdiff.pairs.image_cache import shared_cache
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.untrusted.arrays import load_npz
 from eegprep.errors import CheckpointError, DataError, ModelError
-from eegprep.provenance import sha256_file
+from eegprep.provenance import sha256, sha256_file
 from eegprep.recording import ProgressCallback
 
 Images = Sequence[np.ndarray]
@@ -115,7 +115,7 @@ def image_vectors(
 def _clip(name: str, source: str, device: torch.device | str, offline: bool) -> ImageTarget:
     clip = load_clip(source, offline=offline)
     clip.model.to(device)
-    fingerprint = hashlib.sha256(f"{clip.fingerprint}/unnormalised".encode()).hexdigest()
+    fingerprint = sha256(f"{clip.fingerprint}/unnormalised")
     return ImageTarget(
         name, fingerprint, lambda images, _: clip.encode_images(images, normalise=False).numpy(), tuple(clip.remarks),
         batch=_batch(device),
@@ -259,7 +259,3 @@ def _weights_digest(network: torch.nn.Module) -> str:
         digest.update(key.encode())
         digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -5,8 +5,6 @@ Shapes: N images, H W image pixels, D width.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +19,7 @@ from dreamdiff.devices import fitting_batch, mixed, place_of, send
 from dreamdiff.untrusted.states import read_tensors
 from dreamdiff.untrusted.tensors import sha256_once
 from eegprep.errors import CheckpointError, ModelError
-from eegprep.provenance import sha256_file
+from eegprep.provenance import sha256_file, sha256_json
 from eegprep.sealed import read_object
 from eegprep.settings import suggest
 
@@ -79,7 +77,7 @@ class ClipTarget:
             "quick_gelu": _uses_quick_gelu(self.model),
             **({} if self.precision == "fp32" else {"precision": self.precision}),
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return sha256_json(content, blanks=True)
 
     @torch.no_grad()
     def encode_images(

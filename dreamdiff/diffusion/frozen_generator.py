@@ -15,6 +15,7 @@ from dreamdiff.diffusion.clip import ClipTarget
 from dreamdiff.diffusion.noise import make_scheduler
 from dreamdiff.diffusion.sampling import Condition, decode, guided_sample, start_noise, to_uint8
 from dreamdiff.diffusion.stable_diffusion import StableDiffusion
+from dreamdiff.embedded import PLAIN_CAPTION, fill_caption
 from eegprep.errors import ModelError
 
 GUIDANCE = 3.0  # of the frozen generator; the embedded model's own
@@ -67,8 +68,7 @@ class FrozenGenerator:
 
 def caption(name: str) -> str:
     """The text that the frozen generator reads for a class."""
-    plain = name.replace("_", " ")
-    return f"a drawing of {'an' if plain[:1].lower() in 'aeiou' else 'a'} {plain.lower()}"
+    return fill_caption(PLAIN_CAPTION, name.replace("_", " "))
 
 
 def resized(images_NHWC: Array, size: int) -> Array:

@@ -5,8 +5,6 @@ Shapes: N trials, B images, C channels (of EEG or latent), T samples, L tokens, 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -49,7 +47,7 @@ from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.encoder import EEGEncoder
 from eegprep import atomic, settings
 from eegprep.errors import CheckpointError, DataError, ModelError, UsageError
-from eegprep.provenance import sha256_file
+from eegprep.provenance import sha256_file, sha256_json
 from eegprep.settings import Settings
 
 DEFAULT_STEPS = 20  # DPM-Solver++ of order 2 (Lu et al. 2022)
@@ -207,7 +205,7 @@ class DreamDiffusionPipeline(DiffusionPipeline):
     @property
     def fingerprint(self) -> str:
         """Digest of all weight files; two pipelines with the same one give the same images."""
-        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
+        return sha256_json(self.files, blanks=True)
 
     @property
     def image_size(self) -> int:

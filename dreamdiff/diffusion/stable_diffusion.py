@@ -5,7 +5,6 @@ Shapes: B batch, C latent channels, H W latent pixels, L context tokens, D conte
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from dreamdiff.diffusion.model_folders import load_part, read_json, refuse_other
 from dreamdiff.diffusion.noise import load_scheduler
 from dreamdiff.untrusted.states import read_tensors
 from eegprep.errors import ModelError
-from eegprep.provenance import sha256_file
+from eegprep.provenance import sha256_file, sha256_json
 
 SD15_CONFIG = Path(__file__).parent / "sd15"
 
@@ -92,7 +91,7 @@ class StableDiffusion:
     @property
     def fingerprint(self) -> str:
         """One digest of all weight files."""
-        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
+        return sha256_json(self.files, blanks=True)
 
 
 def vae_factor(vae: Any) -> int:

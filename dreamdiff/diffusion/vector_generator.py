@@ -9,8 +9,6 @@ Shapes: B pictures, D width of a vector, L text tokens, W context width, H W pix
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +24,7 @@ from dreamdiff.diffusion.noise import load_scheduler, make_scheduler
 from dreamdiff.diffusion.sampling import Condition, decode, guided_sample, start_noise, to_uint8
 from dreamdiff.diffusion.stable_diffusion import load_part, local_folder, vae_factor
 from eegprep.errors import CheckpointError, ModelError, UsageError
-from eegprep.provenance import sha256_file
+from eegprep.provenance import sha256_file, sha256_json
 from eegprep.sealed import read_object
 
 Generators = Sequence[torch.Generator]
@@ -60,7 +58,7 @@ class VectorGenerator:
     @property
     def fingerprint(self) -> str:
         """Digest of all weight files."""
-        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
+        return sha256_json(self.files, blanks=True)
 
     def to(self, device: str | torch.device) -> VectorGenerator:
         """Moved in place."""

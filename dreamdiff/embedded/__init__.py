@@ -91,17 +91,17 @@ def imagenet_indices() -> list[int]:
 def captions(category: str | None = None) -> list[str]:
     """Captions that the small CLIP was trained with: of one category, or the plain one of each of the 40."""
     if category is None:
-        return [f"a drawing of {_article(name)} {name.lower()}" for name in categories()]
+        return [fill_caption(PLAIN_CAPTION, name) for name in categories()]
     if category not in categories():
         raise UsageError(
             f"there is no category {category!r}{suggest(category, categories())}", "see dreamdiff.embedded.categories()"
         )
-    name = category.lower()
-    return [name, *(template.format(a=_article(name), name=name) for template in TEMPLATES)]
+    return [category.lower(), *(fill_caption(template, category) for template in TEMPLATES)]
 
 
+PLAIN_CAPTION = "a drawing of {a} {name}"
 TEMPLATES = (
-    "a drawing of {a} {name}",
+    PLAIN_CAPTION,
     "a picture of {a} {name}",
     "an icon of {a} {name}",
     "{a} {name}",
@@ -109,8 +109,9 @@ TEMPLATES = (
 )
 
 
-def _article(name: str) -> str:
-    return "an" if name[0].lower() in "aeiou" else "a"
+def fill_caption(template: str, name: str) -> str:
+    """A caption from a template with `{a}` and `{name}`: the article goes by the first letter, the name is in lower case."""
+    return template.format(a="an" if name[:1].lower() in "aeiou" else "a", name=name.lower())
 
 
 def load_images(split: Split = "train") -> Drawings:

@@ -16,6 +16,10 @@ from dreamdiff.linear import RidgeDecoder
 from dreamdiff.spectra import CLASSICAL_BANDS, log_power, resolved
 from dreamdiff.whitening import whiten_each
 
+MOST_TRIALS = 1000  # ours: training trials of one decoder; the cost of ridge regression grows with their third power
+
+BIN = 1 / 32  # s, ours: evoked responses hold little above 16 Hz
+
 
 def time_course(eeg_NCT: Array, bins: int = 64) -> Array:
     """(N, C * bins): mean of each channel in equal stretches of time, uV."""

@@ -13,6 +13,7 @@ from dreamdiff.linear import whitener
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pairs.splits import Trials
 from dreamdiff.spectra import band_pass
+from eegprep.signals.spectra import spread
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _whitening(read: Callable[[Ints], Array], person_N: Array, train: Array, cha
     for person in np.unique(person_N):
         mine = train[person_N[train] == person]
         mine = train if len(mine) < 2 else mine
-        chosen = mine[np.linspace(0, len(mine) - 1, min(most, len(mine))).astype(int)]
+        chosen = mine[spread(len(mine), most)]
         eeg = np.asarray(read(chosen), np.float32)[:, :channels]
         found[int(person)] = whitener(eeg, floor=1e-3).astype(np.float32)
     return found

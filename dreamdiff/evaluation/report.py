@@ -5,8 +5,6 @@ Legend: N trials, S samples per trial, C categories, H W pixels.
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,11 +19,29 @@ from dreamdiff.evaluation.failures import Failure, count_failures, failures, pic
 from dreamdiff.evaluation.result import Evaluation, Material
 from dreamdiff.metrics.measurement import Measurement
 from eegprep import atomic
+from eegprep.inspection.page import data_uri, document
+from eegprep.inspection.pictures import figure_png, image_png
 from eegprep.signals.spectra import spread
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 CELL = 96  # pixels of an image on the page
+
+# cards of pictures and the colours of a verdict, which no other page has
+STYLE = """
+:root { --good: #eaf5ec; --bad: #fbeae9; --unsure: #fdf4e3; --green: #2f7d3b; --red: #b3261e; }
+@media (prefers-color-scheme: dark) {
+  :root { --good: #16281a; --bad: #351b1a; --unsure: #2f2615; --green: #7cc98a; --red: #f0877f; } }
+h3 { font-size: 1em; margin: 1.2em 0 .4em; } .soft { color: var(--soft); }
+p.good { background: var(--good); border-color: #2f7d3b; } p.bad { background: var(--bad); border-color: #b3261e; } p.unsure { background: var(--unsure); border-color: #b77a12; }
+p.verdict { font-weight: 600; } td.n { white-space: nowrap; } td:first-child { min-width: 150px; }
+.above { color: var(--green); font-weight: 600; } .at { color: var(--red); }
+.row { display: flex; flex-wrap: wrap; gap: 14px; }
+.card { border: 1px solid var(--line); border-radius: 6px; padding: 8px; font-size: 12.5px; }
+.card img { width: 84px; height: 84px; display: inline-block; border-radius: 3px; border: 1px solid var(--line); }
+.card img.truth { outline: 3px solid var(--mark); outline-offset: -1px; margin-right: 8px; }
+.found img.hit { outline: 3px solid #2f7d3b; outline-offset: -1px; }
+"""
 
 SHOWN = 6  # trials in each of best, median and worst
 
@@ -45,7 +61,7 @@ def write_report(found: Evaluation, file: Path) -> None:
     """Write the page; pictures are inside it."""
     material = found.material
     wrong = failures(material)
-    page = _environment().get_template("evaluate.html").render(
+    body = _environment().get_template("evaluate.html").render(
         found=found,
         report=found.to_json(),
         tone={"NOT": "bad", "UNK": "unsure"}.get(found.first_line[:3], "good"),
@@ -59,7 +75,8 @@ def write_report(found: Evaluation, file: Path) -> None:
         controls=None if found.controls is None else _png(controls_figure(found.controls)),
         distances=None if found.controls is None or not found.controls.distances else _png(distance_figure(found.controls)),
     )  # fmt: skip
-    atomic.write_text(file, page)
+    title = f"Evaluation of {found.identity['model']['path']} on {found.identity['pairs']['path']}"
+    atomic.write_text(file, document(title, body, STYLE))
 
 
 # figures
@@ -185,15 +202,11 @@ def _retrieval(material: Material, count: int = 6) -> list[dict[str, object]]:
 def _picture(image_HWC: Array) -> str:
     side = max(image_HWC.shape[:2])
     method = Image.Resampling.NEAREST if side < CELL else Image.Resampling.LANCZOS
-    buffer = io.BytesIO()
-    Image.fromarray(image_HWC).resize((CELL, CELL), method).save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(image_png(np.asarray(Image.fromarray(image_HWC).resize((CELL, CELL), method))))
 
 
 def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=140, metadata={"Software": None})
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(figure_png(figure, dpi=140))
 
 
 def _environment() -> Environment:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -30,6 +29,7 @@ from dreamdiff.metrics.judges import (
 )
 from dreamdiff.metrics.measurement import Measurement, units
 from eegprep.errors import DataError, ModelError
+from eegprep.provenance import sha256
 from eegprep.settings import Settings
 
 
@@ -136,7 +136,7 @@ def _features_once(classifier: ImageClassifier, images_MHWC: Array) -> Array:
     """(M, D) features of training images: the rows of a table ask for the same ones again, so the last are kept."""
     if not classifier.files:  # nothing says which weights these are
         return classifier.read(images_MHWC).features_ND
-    digest = hashlib.sha256(images_MHWC.tobytes()).hexdigest()
+    digest = sha256(images_MHWC.tobytes())
     key = (classifier.name, *sorted(classifier.files.values()), digest)
     if key not in _KEPT:
         _KEPT.clear()

@@ -14,6 +14,7 @@ from torch import Tensor
 from dreamdiff.devices import place_of, send
 from dreamdiff.diffusion.adapters import ImageAdapter, VectorSpace, Words, load_adapter
 from dreamdiff.diffusion.clip import ClipTarget
+from dreamdiff.embedded import fill_caption
 from dreamdiff.finetuning.data import TrainingData
 from dreamdiff.finetuning.trained import Trained
 from dreamdiff.linear import grouped_ridge, whitener
@@ -57,7 +58,7 @@ class Texts:
     @classmethod
     def of(cls, clip: ClipTarget, classes: Sequence[str], template: str, padding: Any) -> Texts:
         """Read the captions `template` with {a} and {name} filled in."""
-        captions = [template.format(a="an" if name[:1].lower() in "aeiou" else "a", name=name.lower()) for name in classes]
+        captions = [fill_caption(template, name) for name in classes]
         return cls(clip.encode_text(captions), clip.text_states(captions, padding), clip.text_states([""], padding)[0])
 
 

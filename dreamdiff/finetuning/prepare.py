@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast

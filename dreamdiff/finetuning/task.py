@@ -254,7 +254,7 @@ class FinetuneTask(Task[Trained]):
     def pictures(self, run_dir: Path, device: torch.device) -> None:
         """`preview.png`: a few validation trials, the image seen on the left, the image generated on the right."""
         positions = self.data.parts["val"] if len(self.data.parts["val"]) else self.data.parts["train"]
-        positions = positions[np.linspace(0, len(positions) - 1, self.config.validation.preview_trials).astype(int)]
+        positions = positions[spread(len(positions), self.config.validation.preview_trials)]
         if len(positions) == 0:
             return
         pipe = self.pipeline()

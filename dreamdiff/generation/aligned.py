@@ -7,8 +7,6 @@ Shapes: N trials, C channels, T samples, D width of an image vector, H W pixels.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +22,7 @@ from dreamdiff.diffusion.prior import Prior
 from dreamdiff.diffusion.vector_generator import VectorGenerator, load_vector_generator
 from dreamdiff.encoders.weights import WEIGHTS_FILE, read_config, weights_folder
 from eegprep.errors import CheckpointError, ModelError, ToolkitError, UsageError
-from eegprep.provenance import sha256_file
+from eegprep.provenance import sha256_file, sha256_json
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class AlignedPipeline:
     def fingerprint(self) -> str:
         """Digest of all weights, of the encoder and of the generator."""
         content = {"aligned": self.files, "generator": self.generator.files}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return sha256_json(content, blanks=True)
 
     def vectors(self, eeg_NCT: Tensor | np.ndarray, people: Sequence[str | None] | None = None) -> Tensor:
         """(N, D) image vectors of trials; people that the encoder has not seen count as new."""

@@ -17,6 +17,7 @@ from dreamdiff.pairs.reader import Pairs
 from dreamdiff.rates import ModelWindows, plan_rate
 from eegprep.errors import DataError, ModelError, StoreError, require_path
 from eegprep.recording import Recording, positions_from_json
+from eegprep.signals.spectra import spread
 from eegprep.signals.windows import ChannelPlan, Cut, make_windows
 
 # ours: windows of a corpus whose electrodes are compared before anything is generated
@@ -177,7 +178,7 @@ def _corpus_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | No
             plans[key] = _row_plan(f"{source}, {record['session']}.{record['run']}", record, pipeline, cap)
         return plans[key]
 
-    every = keep if len(keep) <= _LOOKED_AT else keep[np.linspace(0, len(keep) - 1, _LOOKED_AT).astype(int)]
+    every = keep[spread(len(keep), _LOOKED_AT)]
     notes = (*windows.notes, *dict.fromkeys(note for note in (plan(int(number)).note for number in every) if note))
 
     def read(at: Sequence[int]) -> np.ndarray:

@@ -8,7 +8,6 @@ exchanged files and altered names are found as well as flipped bits; version 1, 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from eegprep.atomic import partial_path, publish_folder
 from eegprep.errors import StoreError, UsageError
 from eegprep.folders import require_free
 from eegprep.locks import folder_lock
+from eegprep.provenance import sha256
 from eegprep.recording import ProgressCallback
 from eegprep.store.commit import Commit, finish_root, group_node, read_root
 
@@ -226,7 +226,7 @@ def _add_segment(
     group: Path, kind: str, key: str, first: dict[str, int], compute: Compute, batch: int, progress: ProgressCallback | None
 ) -> None:
     digests, indices = list(first), list(first.values())
-    final = group / hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+    final = group / sha256("".join(digests))[:16]
     partial = partial_path(final)
     shutil.rmtree(partial, ignore_errors=True)
     array: zarr.Array | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from dreamdiff.pairs.decoding import decode_image
 from dreamdiff.pairs.format import plain_attributes
 from dreamdiff.sameness.copies import Copy, find_copies, sketch, stimulus_numbers
 from eegprep.errors import DataError
-from eegprep.provenance import sha256_array
+from eegprep.provenance import sha256, sha256_array
 
 
 def read_image_file(folder: Path, name: str) -> bytes:
@@ -93,7 +92,7 @@ class StoredImages:
         else:
             assert self._folder is not None
             content = read_image_file(self._folder, name)
-            self._compare(name, hashlib.sha256(content).hexdigest(), self.sha256[number])
+            self._compare(name, sha256(content), self.sha256[number])
             pixels = decode_image(content, name)
         if size is None or pixels.shape[:2] == (size, size):
             return pixels

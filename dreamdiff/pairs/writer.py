@@ -5,7 +5,6 @@ Shapes: N trials, C channels, T samples, H W pixels.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import weakref
@@ -28,7 +27,7 @@ from dreamdiff.sameness.copies import Sketch, find_copies, sketch, stimulus_numb
 from eegprep.atomic import partial_path, publish_folder, remove
 from eegprep.errors import DataError, StoreError
 from eegprep.locks import OWNER, folder_lock
-from eegprep.provenance import fingerprint, installed, plain_json, sha256_array
+from eegprep.provenance import fingerprint, installed, plain_json, sha256, sha256_array
 from eegprep.settings import differences
 from eegprep.store.commit import finish_root, group_node, write_node
 
@@ -152,7 +151,7 @@ class PairsWriter:
             pixels, notes = decode_noted(content, name)
             conversions.update(notes)
             sketches.append(sketch(pixels))
-            digests.append(hashlib.sha256(content).hexdigest())
+            digests.append(sha256(content))
             sizes.append(len(content))
         relative = os.path.relpath(Path(folder).resolve(), self.path.resolve().parent)
         group = self._fresh("images")

@@ -10,6 +10,7 @@ import numpy as np
 
 from eegprep.corpus.reader import Corpus
 from eegprep.errors import DataError, UsageError
+from eegprep.provenance import sha256
 from eegprep.settings import suggest
 
 
@@ -64,7 +65,7 @@ def shuffled(n: int, seed: int, epoch: int) -> np.ndarray:
 
 def held_out(people: list[str], fraction: float, seed: int) -> list[str]:
     """The people of the validation set: those whose hashed name comes first; at least one, at most all but one."""
-    names = sorted(set(people), key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    names = sorted(set(people), key=lambda name: sha256(f"{seed}/{name}"))
     if len(names) < 2:
         raise DataError(f"{len(names)} person cannot be split by person (at least 2)", "add people, or set split to none")
     return names[: min(len(names) - 1, max(1, round(fraction * len(names))))]

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,6 +48,7 @@ from dreamdiff.simulation.simulate import simulate
 from eegprep import atomic
 from eegprep.corpus.export import from_arrays
 from eegprep.errors import DataError, UsageError
+from eegprep.pool import Budget, run_jobs
 from eegprep.provenance import fingerprint
 from eegprep.recording import ProgressCallback
 from eegprep.sealed import read_sealed, write_sealed
@@ -110,10 +109,10 @@ def ablate(
     _claim(place, config)
     config = prepare(place, config, progress)
     masks = sorted({(row.mask, row.size) for row in chosen if row.mask is not None})
-    first = [(_pretrain_job, (str(place.out), mask, size, config.model_dump())) for mask, size in masks]
-    _run(first, config, progress, "pre-training")
-    second = [(_row_job, (str(place.out), row.name, config.model_dump())) for row in chosen if not _done(place, row, config)]
-    _run(second, config, progress, "rows")
+    plain = config.model_dump()
+    _run([Training("pre-training", _pretrain_job, (str(place.out), mask, size, plain)) for mask, size in masks], config, progress)
+    left = [row for row in chosen if not _done(place, row, config)]
+    _run([Training("row", _row_job, (str(place.out), row.name, plain)) for row in left], config, progress)
     table = [_finished_row(place, row) for row in chosen]
     content = {
         "rows": table,
@@ -321,50 +320,29 @@ def trials_of(m: Measurement) -> dict[str, object]:
 # running
 
 
-def _run(
-    jobs: Sequence[tuple[Callable[..., None], tuple[Any, ...]]],
-    config: AblateConfig,
-    progress: ProgressCallback | None,
-    what: str,
-) -> None:
+@dataclass(frozen=True)
+class Training:
+    """One training for the pool: `work` with its arguments, the first of them the folder, the second what names the job."""
+
+    what: str
+    work: Callable[..., None]
+    arguments: tuple[Any, ...]
+    bytes: int = 0  # all jobs read the same pairs, so none has to begin before another
+    memory: int = 0  # there is no --max-memory here
+
+    @property
+    def name(self) -> str:
+        return f"{self.what}: {self.arguments[1]}"
+
+    def run(self) -> None:
+        self.work(*self.arguments)
+
+
+def _run(jobs: Sequence[Training], config: AblateConfig, progress: ProgressCallback | None) -> None:
     """All jobs, on a Dask cluster, in processes of their own, or here."""
-    if not jobs:
-        return
-    if config.scheduler is not None:
-        _run_on_dask(jobs, config.scheduler, progress, what)
-        return
-    if config.workers == 1:
-        threads = torch.get_num_threads()
-        for number, (job, arguments) in enumerate(jobs):
-            _say(progress, number, len(jobs), f"{what}: {arguments[1]}")
-            job(*arguments)
-        torch.set_num_threads(threads)
-    else:
-        with ProcessPoolExecutor(min(config.workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-            waiting = {pool.submit(job, *arguments): arguments[1] for job, arguments in jobs}
-            for number, future in enumerate(as_completed(waiting)):
-                future.result()
-                _say(progress, number + 1, len(jobs), f"{what}: {waiting[future]} done")
-    _say(progress, len(jobs), len(jobs), f"{what} done")
-
-
-def _run_on_dask(
-    jobs: Sequence[tuple[Callable[..., None], tuple[Any, ...]]], address: str, progress: ProgressCallback | None, what: str
-) -> None:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise UsageError("--scheduler needs Dask, which is not installed", 'pip install "eeg-dreamdiff[cluster]"') from None
-    with Client(address, set_as_default=False) as client:
-        futures = [client.submit(job, *arguments, pure=False) for job, arguments in jobs]
-        for number, future in enumerate(futures):  # in order; waiting for an early one delays only the message of a later one
-            future.result()
-            _say(progress, number + 1, len(jobs), f"{what} on the cluster")
-
-
-def _say(progress: ProgressCallback | None, done: int, total: int, message: str) -> None:
-    if progress is not None:
-        progress(done, total, message)
+    threads = torch.get_num_threads()
+    run_jobs(jobs, Budget(config.workers, config.scheduler), progress)
+    torch.set_num_threads(threads)  # a job that ran in this process takes one
 
 
 def _row(name: str) -> Row:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 from dreamdiff.pretraining.stream import WindowStream
+from eegprep.folders import free_bytes
 from eegprep.inspection.loader_check import START_METHODS, Check, check_reader, small_corpus
 from eegprep.provenance import installed_version
 
@@ -40,7 +40,7 @@ def examine(*, timeout: float = 60.0, folder: Path | None = None) -> dict[str, o
         "versions": versions(),
         "devices": devices(),
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "disk_free_gb": round(shutil.disk_usage(folder or Path.cwd()).free / 1e9, 1),
+        "disk_free_gb": round(free_bytes(folder or Path.cwd()) / 1e9, 1),
         "offline": {name: os.environ.get(name) for name in OFFLINE},
         "checks": [asdict(check) for check in checks],
         "ok": all(check.ok for check in checks),

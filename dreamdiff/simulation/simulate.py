@@ -21,7 +21,6 @@ Shapes: N trials, C channels, T samples, S sources, L waves, D width of a CLIP v
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 
@@ -36,7 +35,7 @@ from dreamdiff.simulation.images import DRIVER, ImageSet
 from dreamdiff.simulation.people import Brain, Person
 from dreamdiff.simulation.viewing import DrivenBrain, Viewer
 from eegprep.errors import DataError, UsageError
-from eegprep.provenance import fingerprint
+from eegprep.provenance import fingerprint, sha256
 from eegprep.recording import ProgressCallback, Recording
 from eegprep.sources.reading import read_source
 
@@ -154,7 +153,7 @@ def _check_images(images: ImageSet) -> None:
 
 
 def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+    return sha256(np.ascontiguousarray(array).tobytes())[:16]
 
 
 def _recordings(given: Sequence[Recording] | None) -> list[Recording]:

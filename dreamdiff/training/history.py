@@ -6,7 +6,6 @@ Shapes: N windows, C channels, T samples, L tokens.
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,15 +16,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from eegprep import atomic
+from eegprep.inspection.pictures import figure_png
 
 TRAIN, VALID, HIDDEN, ORIGINAL, REBUILT = "#4C72B0", "#C44E52", "#E8E8EC", "#333333", "#D1495B"
 
 
 def save(figure: Figure, file: Path, dpi: int = 110) -> None:
     """Write a figure as PNG, complete or not at all."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
-    atomic.write_bytes(file, buffer.getvalue())
+    atomic.write_bytes(file, figure_png(figure, dpi))
 
 
 def smooth(values: np.ndarray, share: float = 0.02) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import stat
 import tarfile
 import zipfile
@@ -11,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import requests
+
+from eegprep import folders
 
 BOMB_RATIO, BOMB_BYTES = 500, 20 * 10**9  # an archive that unpacks to more than both is refused
 
@@ -56,7 +57,7 @@ def archive_problem(path: Path, free_bytes: int | None = None) -> str | None:
     unpacked, packed = sum(size for _, size, _ in members), max(1, path.stat().st_size)
     if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed:
         return f"{packed} bytes would unpack to {unpacked}"
-    free = shutil.disk_usage(path.parent).free if free_bytes is None else free_bytes
+    free = folders.free_bytes(path.parent) if free_bytes is None else free_bytes
     if unpacked > free:
         return f"it unpacks to {unpacked} bytes, {free} are free on the disk"
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from eegprep.download.moabb_child import published_sha256
 from eegprep.errors import FetchError
 from eegprep.folders import cache_folder, state_folder
 from eegprep.locks import folder_lock
-from eegprep.provenance import fingerprint, sha256_file
+from eegprep.provenance import fingerprint, sha256, sha256_file
 from eegprep.recording import ProgressCallback, SourceFile
 from eegprep.sealed import read_object
 
@@ -147,7 +146,7 @@ class _HashMemory:
     YOUNG_S = 1.0  # a file that changed so recently may change again without its time showing it
 
     def __init__(self, root: Path) -> None:
-        name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+        name = sha256(str(root.resolve()))[:16]
         self.path = cache_folder("hashes", f"{name}.json")
         self.known: dict[str, list[Any]] = dict(read_json_or_empty(self.path))
         self.changed = False

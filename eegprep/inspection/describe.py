@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from eegprep.atomic import write_bytes
 from eegprep.corpus.doubles import same_recordings
 from eegprep.corpus.reader import Corpus
 from eegprep.errors import UsageError
+from eegprep.inspection.pictures import figure_png
 from eegprep.inspection.store_facts import Listed, gather
 from eegprep.provenance import plain_json
 from eegprep.settings import suggest
@@ -202,4 +204,4 @@ def _draw(signal_CT: np.ndarray, sfreq: float, names: list[str], title: str, fil
     traces.set_yticks(-np.arange(0, n_rows, step), names[::step], fontsize=5)
     bars.barh(-np.arange(n_rows), signal_CT.std(axis=1), height=0.8, color="#1f4e79")
     bars.set(xlabel="standard deviation, uV", title=f"one row = {scale:.3g} uV")
-    figure.savefig(file, dpi=110)
+    write_bytes(file, figure_png(figure))

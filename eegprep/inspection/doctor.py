@@ -21,7 +21,7 @@ import numpy as np
 from packaging.requirements import Requirement
 
 from eegprep.catalogue import moabb as catalogue
-from eegprep.folders import default_data_dir
+from eegprep.folders import default_data_dir, free_bytes
 from eegprep.inspection.loader_check import check_reader
 from eegprep.provenance import installed_version
 from eegprep.signals.filters import band_pass
@@ -125,7 +125,7 @@ def _catalogue() -> Check:
 
 def _data_folder(folder: Path) -> Check:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free = catalogue.format_bytes(shutil.disk_usage(existing).free)
+    free = catalogue.format_bytes(free_bytes(folder))
     if not os.access(existing, os.W_OK):
         return Check(
             "data folder", "warning", f"{folder} cannot be written, {free} free", "set MNE_DATA or --data-dir to download"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 
 from eegprep.corpus.export import from_arrays
 from eegprep.corpus.reader import Corpus
+from eegprep.provenance import sha256
 
 START_METHODS = ("fork", "spawn", "forkserver")
 
@@ -69,7 +69,7 @@ def digest(corpus: Corpus, threads: int = 2) -> str:
     order = np.random.default_rng(1).permutation(len(corpus))
     windows = np.empty((len(corpus), corpus.channels, corpus.samples), np.float32)
     windows[order] = corpus.read(order, threads=threads)
-    return hashlib.sha256(windows.tobytes()).hexdigest()
+    return sha256(windows.tobytes())
 
 
 def _attempt(name: str, action: Callable[[], str]) -> Check:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eegprep.atomic import write_text
+from eegprep.inspection.pictures import figure_png, image_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,20 +85,18 @@ class Page:
 
     def figure(self, figure: Figure, caption: str, alt: str = "") -> None:
         """A matplotlib figure as PNG; the figure is not closed."""
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-        self.png(buffer.getvalue(), caption, alt)
+        self.png(figure_png(figure), caption, alt)
 
     def png(self, content: bytes, caption: str, alt: str = "") -> None:
         """A PNG that exists already."""
         self._parts.append(
-            f'<figure><img src="{_data_uri(content)}" alt="{escape(alt or caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+            f'<figure><img src="{data_uri(content)}" alt="{escape(alt or caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
         )
 
     def grid(self, images: Iterable[tuple[np.ndarray, str]]) -> None:
         """Small pictures in rows: (h, w, 3) uint8 and a caption each."""
         cells = "".join(
-            f'<figure><img src="{_data_uri(_encode(image))}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+            f'<figure><img src="{data_uri(image_png(image))}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
             for image, caption in images
         )
         self._parts.append(f'<div class="grid">{cells}</div>')
@@ -108,7 +106,7 @@ class Page:
         cells = "".join(
             '<div class="set">'
             + "".join(
-                f'<figure><img src="{_data_uri(_encode(image))}" alt="{escape(text)}"><figcaption>{escape(text)}</figcaption></figure>'
+                f'<figure><img src="{data_uri(image_png(image))}" alt="{escape(text)}"><figcaption>{escape(text)}</figcaption></figure>'
                 for image, text in one
             )
             + "</div>"
@@ -118,27 +116,24 @@ class Page:
 
     def html(self) -> str:
         """The whole document."""
-        body = "\n".join(self._parts)
-        return (
-            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f"<title>{escape(self.title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
-        )
+        return document(self.title, "\n".join(self._parts))
 
     def write(self, path: Path) -> None:
         """Publish the page under `path`."""
         write_text(path, self.html())
 
 
-def _data_uri(png: bytes) -> str:
+def document(title: str, body: str, style: str = "") -> str:
+    """A whole page around `body`, which is HTML already; `style` is added to that of every page."""
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as the source of an `<img>`: the page stays one file."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def _encode(image_HWC: np.ndarray) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image_HWC).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _cell(value: Any) -> str:

@@ -1,12 +1,13 @@
-"""Draws EEG: traces of a window, and a value per channel over the head.
+"""Draws EEG, traces of a window and a value per channel over the head, and turns figures and images into PNG.
 
 Shapes: C channels, T samples.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +15,26 @@ from numpy.typing import ArrayLike
 from eegprep.signals.spectra import spread
 from eegprep.signals.sphere import fit_centre
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 HEAD_RADIUS = 1.0  # of the drawn circle, at the level of Fpz, T7, Oz, T8
+
+
+def figure_png(figure: Figure, dpi: int = 110) -> bytes:
+    """A matplotlib figure as the bytes of a PNG, without the version of matplotlib in them; the figure is not closed."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def image_png(image_HWC: np.ndarray) -> bytes:
+    """An image, (h, w, 3) uint8, as the bytes of a PNG."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image_HWC).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def traces(

@@ -12,6 +12,7 @@ from importlib import resources
 import numpy as np
 
 from eegprep.errors import UsageError
+from eegprep.signals.spectra import spread
 
 # names that measure something else, whatever the file says: eyes, muscles, heart, mastoids and earlobes, breathing, triggers,
 # motion, light, other devices
@@ -259,8 +260,7 @@ def spread_channels(names: Sequence[str], positions_C3: np.ndarray, keep: int) -
         places_C3 = _places_of_makers(names, places_C3)
     known = np.flatnonzero(np.isfinite(places_C3).all(axis=1))
     if len(known) < keep:
-        even = np.round(np.linspace(0, len(names) - 1, keep)).astype(int)
-        return even.tolist(), "evenly spaced in channel order, because their places are not known"
+        return spread(len(names), keep).tolist(), "evenly spaced in channel order, because their places are not known"
     unit_N3 = directions(places_C3[known])
     chosen = [int(np.argmax(unit_N3[:, 2]))]
     nearest_N = unit_N3 @ unit_N3[chosen[0]]

@@ -7,7 +7,6 @@ splitting one person's recordings costs little, merging two people cannot be und
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from eegprep import patterns
 from eegprep.errors import SourceError
+from eegprep.provenance import sha256
 from eegprep.recording import path_part
 
 # endings that are two suffixes
@@ -303,4 +303,4 @@ def _whole(path: Path) -> str:
 
 def _mark(text: str, digits: int = 4) -> str:
     """Some hexadecimal digits that depend on the text alone."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:digits]
+    return sha256(text)[:digits]

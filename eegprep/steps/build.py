@@ -6,7 +6,6 @@ command again does what is missing; another setting on a store that is there is 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from eegprep.download import fetch as downloads
 from eegprep.pool import Budget
+from eegprep.provenance import sha256
 from eegprep.readers.content import Reading
 from eegprep.readers.raws import from_raw
 from eegprep.recording import ProgressCallback, SourceFile
@@ -309,9 +309,6 @@ def build_raw(
         )
         if scale is not None:
             recordings = tuple(scaled(item, scale) for item in recordings)
-        digests = tuple(
-            SourceFile(item.name, item.signal_CT.nbytes, hashlib.sha256(item.signal_CT.tobytes()).hexdigest())
-            for item in recordings
-        )
+        digests = tuple(SourceFile(item.name, item.signal_CT.nbytes, sha256(item.signal_CT.tobytes())) for item in recordings)
         jobs.append(RawJob(str(out), dataset, subject, recipe, digests, recordings))
     return run_step(jobs, CorpusTarget.of(Path(out), recipe, [job.name for job in jobs]), Budget(), rebuild=rebuild)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import Any
 
 from eegprep.atomic import write_json
 from eegprep.folders import cache_folder
+from eegprep.provenance import sha256
 from eegprep.sealed import read_object
 
 
@@ -69,7 +69,7 @@ class StoreOrigin:
 
     @staticmethod
     def _file(root: Path) -> Path:
-        name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:24]
+        name = sha256(str(root.resolve()))[:24]
         return cache_folder("origins", f"{name}.json")
 
     def remember(self, root: Path) -> None:

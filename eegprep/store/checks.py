@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from eegprep.errors import StoreError
 from eegprep.folders import is_desktop_file
+from eegprep.provenance import sha256_stream
 from eegprep.store.commit import Commit, StoredFile, attributes_digest, parse_node
 from eegprep.store.names import inside, open_inside, read_inside
 
@@ -111,7 +111,7 @@ def check_file(folder: Path, relative: str, record: StoredFile, fast: bool) -> t
     if not fast:
         try:
             with os.fdopen(open_inside(folder, relative), "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+                found = sha256_stream(file)
         except (StoreError, OSError) as error:
             return "altered", f"cannot be read ({error})"
         if found != record.sha256:

@@ -8,7 +8,6 @@ Version 1 of the formats had the groups' records only.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from typing import Any
 
 from eegprep.atomic import private_path, publish_folder, write_bytes
 from eegprep.errors import StoreError, no_zarr_group
-from eegprep.provenance import plain_json, sha256_json
+from eegprep.provenance import plain_json, sha256, sha256_json
 from eegprep.store.names import check_relative, read_inside
 
 VERSION = 2
@@ -40,7 +39,7 @@ class StoredFile:
 
     @classmethod
     def of(cls, content: bytes, crc32c: int | None = None) -> StoredFile:
-        return cls(len(content), hashlib.sha256(content).hexdigest(), crc32c)
+        return cls(len(content), sha256(content), crc32c)
 
     def to_json(self) -> dict[str, object]:
         record = {"bytes": self.size, "sha256": self.sha256}
@@ -50,7 +49,7 @@ class StoredFile:
         """What is wrong with these bytes."""
         if len(content) != self.size:
             return f"{len(content):,} bytes, committed were {self.size:,}"
-        found = hashlib.sha256(content).hexdigest()
+        found = sha256(content)
         return None if found == self.sha256 else f"SHA-256 {found[:12]}..., committed was {self.sha256[:12]}..."
 
 
@@ -174,7 +173,7 @@ def sealed(node: Mapping[str, Any]) -> bytes:
     """The bytes of a root's `zarr.json`, with the digest of themselves."""
     attributes = {**node["attributes"], _DIGEST: "0" * 64}
     content = dump({**node, "attributes": attributes})
-    return _PLACE.sub(b'"metadata_sha256":"%s"' % hashlib.sha256(content).hexdigest().encode(), content, count=1)
+    return _PLACE.sub(b'"metadata_sha256":"%s"' % sha256(content).encode(), content, count=1)
 
 
 def write_root(root: Path, node: Mapping[str, Any]) -> None:
@@ -202,7 +201,7 @@ def parse_root(content: bytes, where: str, *, newest: int = VERSION) -> Mapping[
         return node
     if len(places) != 1:
         raise StoreError(f"{where}: holds {len(places)} digests of itself (expected 1)", AGAIN)
-    found = hashlib.sha256(_PLACE.sub(b'"metadata_sha256":"%s"' % (b"0" * 64), content)).hexdigest()
+    found = sha256(_PLACE.sub(b'"metadata_sha256":"%s"' % (b"0" * 64), content))
     if found != places[0].decode():
         raise StoreError(
             f"{where}: altered after it was written (SHA-256 {found[:12]}..., recorded {places[0][:12].decode()}...)", AGAIN

@@ -225,23 +225,21 @@ def touch(out: str, name: str, plain: dict) -> None:
     Path(out, name).write_text(str(plain["seed"]))
 
 
-def test_jobs_run_in_processes_of_their_own(tmp_path):
-    """Rows do not depend on each other."""
+def test_trainings_run_in_processes_of_their_own(tmp_path):
+    """Rows do not depend on each other, and the pool of the corpus runs them."""
     seen = []
-    jobs = [(touch, (str(tmp_path), name, {"seed": 3})) for name in ("x", "y")]
-    a._run(jobs, a.AblateConfig(workers=2), lambda done, total, message: seen.append((done, total, message)), "rows")
+    jobs = [a.Training("row", touch, (str(tmp_path), name, {"seed": 3})) for name in ("x", "y")]
+    run_jobs(jobs, Budget(workers=2), lambda done, total, message: seen.append((done, total, message)))
 
     assert (tmp_path / "x").read_text() == (tmp_path / "y").read_text() == "3"
-    assert seen[-1] == (2, 2, "rows done")
-    a._run([], a.AblateConfig(workers=2), None, "rows")
+    assert {message for *_, message in seen} == {"row: x", "row: y"} and seen[-1][:2] == (2, 2)
 
 
-def test_jobs_run_on_a_dask_cluster(tmp_path):
+def test_trainings_run_on_a_dask_cluster(tmp_path):
     """`--scheduler` hands the same jobs to a cluster."""
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
-        config = a.AblateConfig(scheduler=cluster.scheduler_address)
-        a._run([(touch, (str(tmp_path), "z", {"seed": 5}))], config, None, "rows")
+        run_jobs([a.Training("row", touch, (str(tmp_path), "z", {"seed": 5}))], Budget(scheduler=cluster.scheduler_address), None)
 
     assert (tmp_path / "z").read_text() == "5"
 
