@@ -48,6 +48,7 @@ def canonical_name(name: str) -> str:
     Strips the dots of eegmmidb, the `EEG ` in front and the reference behind that EDF files carry.
     """
     short = _short(name)
+    # what stands behind the name is the reference: against what was measured, not where
     short = re.sub(r"[ _-]+(ref|le|re|avg|av|cz|a1|a2|m1|m2)$", "", short, flags=re.IGNORECASE)
     key = short.casefold()
     return _standard_names().get(_ALIASES.get(key, key), short)
@@ -97,6 +98,7 @@ def is_electrode(name: str) -> bool:
     first = re.split(r"[-:/_]", _short(name), maxsplit=1)[0].strip(" .'")
     if _not_eeg(first):
         return False
+    # some files write the reference without a mark between
     first = re.sub(r"(?<=[0-9z])[am][12]$", "", first, flags=re.IGNORECASE)  # `C3A2`
     return first.casefold() in _standard_names() or _ELECTRODE.fullmatch(first) is not None
 
@@ -128,11 +130,13 @@ def _numbered_caps(names: Sequence[str]) -> list[bool]:
     for key, part in zip(keys, parts, strict=True):
         if key is not None and part is not None:
             numbers[key].add(int(part[2]))
+    # `f"{key}99"`: a numbered name of something else (`DC1` to `DC16`) is no cap, however long
     caps = {key for key, number in count.items() if number >= _LEAST_NUMBERED and not _not_eeg(f"{key}99")}
     if numbers.get("a", set()) - {1, 2} or len(numbers.get("b", ())) >= 4:  # A1 and A2 alone are earlobes
         caps |= set("abcdefgh")
     if numbers.get("e", set()) - {1, 2}:  # E1 and E2 alone are eyes
         caps.add("e")
+    # electrodes around the ears come in pairs; a few channels called L and R may be anything
     if min(count["l"], count["r"]) >= 5:
         caps |= {"l", "r"}
     return [key in caps for key in keys]
@@ -189,6 +193,7 @@ def montage_directions(channels: int) -> np.ndarray:
     Raises:
         UsageError: there is no montage of that size.
     """
+    # caps of BioSemi: the only maker of whom MNE-Python has a montage in each of these sizes
     name = {16: "biosemi16", 32: "biosemi32", 64: "biosemi64", 128: "biosemi128", 160: "biosemi160", 256: "biosemi256"}.get(
         channels
     )
@@ -217,6 +222,7 @@ def canonical_order(names: Sequence[str], positions_C3: np.ndarray) -> list[int]
         place = positions_C3[index]
         if not np.isfinite(place).all():
             return len(ranks), index
+        # half a rank: behind its neighbour, before the next name of the system
         return float(np.argmin(np.linalg.norm(places_N3 - place, axis=1))) + 0.5, index
 
     return sorted(range(len(names)), key=rank)
@@ -262,9 +268,11 @@ def spread_channels(names: Sequence[str], positions_C3: np.ndarray, keep: int) -
     if len(known) < keep:
         return spread(len(names), keep).tolist(), "evenly spaced in channel order, because their places are not known"
     unit_N3 = directions(places_C3[known])
+    # the highest electrode begins, so that the choice does not depend on the order of the file
     chosen = [int(np.argmax(unit_N3[:, 2]))]
     nearest_N = unit_N3 @ unit_N3[chosen[0]]
     while len(chosen) < keep:
+        # cosines: the smallest is the farthest, and what is taken must not be found again
         nearest_N[chosen] = np.inf
         chosen.append(int(np.argmin(nearest_N)))
         nearest_N = np.maximum(nearest_N, unit_N3 @ unit_N3[chosen[-1]])

@@ -98,15 +98,18 @@ def design_band_pass(sfreq: float, low: float | None, high: float | None) -> np.
         (K,) float64, K odd.
     """
     nyquist = sfreq / 2
+    # a transition ends at 0 Hz and at the Nyquist frequency
     low_width = None if low is None else min(max(0.25 * low, 2.0), low)
     high_width = None if high is None else min(max(0.25 * high, 2.0), nyquist - high)
     widths = [width for width in (low_width, high_width) if width is not None]
     if not widths:
         return np.ones(1)
     taps = max(int(np.ceil(HAMMING_LENGTH_FACTOR / min(widths) * sfreq)), 1)
+    # odd, so that the delay is a whole number of samples and can be taken back
     taps += (taps - 1) % 2
     filter_K = np.zeros(taps)
     if high is None:
+        # everything passes, and the low-pass below is taken from it
         filter_K[taps // 2] = 1.0
     for edge, width, sign in ((high, high_width, 1.0), (low, low_width, -1.0)):
         if edge is None or width is None:
@@ -114,6 +117,7 @@ def design_band_pass(sfreq: float, low: float | None, high: float | None) -> np.
         length = round(HAMMING_LENGTH_FACTOR / (width / nyquist / 2))
         length += 1 - length % 2
         offset = (taps - length) // 2
+        # the amplitude is a half in the middle of the transition, which lies outside the pass band
         cutoff = (edge + sign * width / 2) / nyquist
         filter_K[offset : taps - offset] += sign * _low_pass(length, cutoff)
     return filter_K
@@ -185,6 +189,7 @@ def _convolve(signal_CT: np.ndarray, filter_K: np.ndarray, out_CT: np.ndarray) -
     if n_samples == 0:
         return
     half = (n_taps - 1) // 2
+    # the overlap is at most a quarter of a block; blocks are equal, so that none is mostly padding
     n_blocks = -(-n_samples // (max(_BLOCK, 4 * n_taps) - n_taps + 1))
     n_fft = scipy.fft.next_fast_len(-(-n_samples // n_blocks) + n_taps - 1, real=True)
     step = n_fft - n_taps + 1
@@ -193,6 +198,7 @@ def _convolve(signal_CT: np.ndarray, filter_K: np.ndarray, out_CT: np.ndarray) -
     rows_at_once = max(1, _BLOCKS_AT_ONCE // n_blocks)
     extended_CT = np.zeros((rows_at_once, half + n_blocks * step + half))
     row_bytes, sample_bytes = extended_CT.strides
+    # overlapping blocks as a view: no sample is copied for the overlap
     blocks_CSF = np.lib.stride_tricks.as_strided(
         extended_CT, (rows_at_once, n_blocks, n_fft), (row_bytes, sample_bytes * step, sample_bytes), writeable=False
     )
@@ -299,6 +305,7 @@ def resample(signal_CT: np.ndarray, sfreq: float, to: float, *, segments: Sequen
     out_CT = np.zeros((signal_CT.shape[0], round(signal_CT.shape[1] * ratio)), signal_CT.dtype)
     for first, last in [(0, signal_CT.shape[1])] if segments is None else segments:
         start, stop = scaled((first, last), ratio)
+        # a single sample has no course that could be interpolated
         if stop - start < 1 or last - first < 2:
             continue
         for row, out_T in zip(signal_CT, out_CT, strict=True):
@@ -325,6 +332,7 @@ def notch(
     """Remove the line frequency and its harmonics up to `high` Hz with MNE-Python's zero-phase FIR notch, row by row."""
     from mne.filter import notch_filter
 
+    # 2 Hz: MNE-Python's transition of 1 Hz and the width of the notch have to fit below the Nyquist frequency
     frequencies = np.arange(line_hz, min(high, sfreq / 2 - 2.0) + 1e-9, line_hz)
     if not len(frequencies):
         return signal_CT

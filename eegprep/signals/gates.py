@@ -47,6 +47,7 @@ def gate_raw(recording: Recording, recipe: Recipe) -> Recording:
             value = None if values is None else float(values[row])
             findings.append(Finding(code, recording.name, recording.channels[row], value, limit, "dropped channel", message))
 
+    # other organs first: the limits below are medians over what is left, and an ECG in mV would move them
     names = recording.channels
     drop(
         "not_eeg",
@@ -70,6 +71,7 @@ def gate_raw(recording: Recording, recipe: Recipe) -> Recording:
         drop("not_finite", dropped, "holds NaN or infinity (share of samples)", share_C.tolist(), 0.0)
         findings += found
         range_C = _ranges(recording)
+    # flat before copies: dead channels are equal to each other, and "flat" is the truer reason
     limit = _FLAT_FRACTION * float(np.median(range_C[keep])) if keep.any() else 0.0
     drop("flat", np.flatnonzero(keep & ~(range_C > limit)), "does not move (range, uV)", range_C.tolist(), limit)
     drop("duplicate", _copies(recording.signal_CT, np.flatnonzero(keep)), "is an exact copy of an earlier channel")
@@ -121,11 +123,14 @@ def _without_lost_samples(
     share_C = np.zeros(len(keep_C))
     for row, lost_T in lost.items():
         share_C[row] = lost_T.mean()
+    # the lower median: of two channels, the better one is the measure
     middle = float(np.sort(share_C[kept])[(len(kept) - 1) // 2])
     dropped = [row for row in lost if share_C[row] > 0.5 and share_C[row] > middle]
     rest = [row for row in lost if row not in dropped]
     counts_T = np.sum([lost[row] for row in rest], axis=0) if rest else np.zeros(n_samples, int)
+    # most channels are lost at once where a link broke: nothing was recorded then
     cut_T = counts_T * 2 > len(kept) - len(dropped)
+    # the cheapest losses first, so that what may be spent keeps as many channels as possible
     spent = 0
     for own_T, row in sorted(((lost[row] & ~cut_T, row) for row in rest), key=lambda item: (_cost(item[0], window), item[1])):
         spent += _cost(own_T, window)
@@ -276,6 +281,7 @@ def gate_units(recording: Recording, recipe: Recipe, amplitude: float) -> Record
     if amplitude == 0:
         message = f"median channel standard deviation 0 uV after filtering (limits {recipe.min_uv:g}-{recipe.max_uv:g})"
     else:
+        # a power of ten: units differ by a thousand, and a made-up factor would hide another fault
         factor = 10.0 ** round(math.log10(_TYPICAL_UV / amplitude))
         message = (
             f"median channel standard deviation {amplitude:.3g} uV after filtering "

@@ -101,10 +101,12 @@ def lead_field(sources_S3: np.ndarray, moments_S3: np.ndarray, electrodes: Elect
     # per source, three columns for a moment along x, y and z; V per Am -> uV per nAm is 1e6 * 1e-9
     free_CS3 = forward["sol"]["data"].reshape(len(electrodes), len(sources_S3), 3) * 1e-3
     potential_CS = np.einsum("csk,sk->cs", free_CS3, directions)
+    # average reference: the solution itself has none
     return potential_CS - potential_CS.mean(axis=0)
 
 
 def _info(electrodes: Electrodes) -> mne.Info:
+    # a rate is asked for, but plays no part in a forward solution
     info = mne.create_info(list(electrodes.names), 1000.0, "eeg")
     places = dict(zip(electrodes.names, electrodes.positions_C3, strict=True))
     montage = mne.channels.make_dig_montage(

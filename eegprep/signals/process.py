@@ -22,6 +22,7 @@ def process(recording: Recording, recipe: Recipe) -> Processed:
     facts = Facts(recording.original_sfreq, len(recording.channels))
     if recording.quarantined:
         return Processed(recording, facts)
+    # the band has to fit the lower of both rates: the filter below is also what keeps resampling from aliasing
     rate = min(recording.sfreq, recipe.resample or recording.sfreq)
     try:
         band = filters.effective_band(rate, recipe.low, recipe.high, recipe.nyquist)
@@ -35,12 +36,14 @@ def process(recording: Recording, recipe: Recipe) -> Processed:
     before = recording
     recording = _filter(recording, band, recipe)
     spectra = _spectra(before, recording)
+    # only now: before the filter, offset and drift are larger than any EEG and hide the unit
     off_scale = gates.off_scale(spectra.std, recipe)
     if off_scale:
         recording = gates.drop_off_scale(recording, recipe, spectra.std, off_scale)
         facts = replace(facts, channels=len(recording.channels))
         if recording.quarantined:
             return Processed(recording, facts)
+        # spectra are medians over channels: the dropped ones must not be in them
         before = gates.take_channels(before, np.setdiff1d(np.arange(len(before.channels)), off_scale))
         spectra = _spectra(before, recording)
     deviations = [value for value in spectra.std if value is not None]
@@ -66,10 +69,12 @@ def _filter(recording: Recording, band: filters.Band, recipe: Recipe) -> Recordi
         signal_CT = filters.notch(signal_CT, sfreq, float(line_hz), band.upper(sfreq), segments=segments)
     elif recipe.notch == "auto":
         findings.append(Finding("notch", name, None, None, None, "noted", "line frequency unknown, nothing was removed"))
+    # last: filtering at the recorded rate keeps the transition where the recipe says
     if recipe.resample is not None and not filters.same_rate(sfreq, recipe.resample):
         signal_CT = filters.resample(signal_CT, sfreq, recipe.resample, segments=segments)
         segments = tuple(filters.scaled(segment, recipe.resample / sfreq) for segment in segments)
         sfreq = recipe.resample
+    # what the recorder had cut off already stays cut off
     upper = min(recording.band[1], band.upper(recording.sfreq), sfreq / 2)
     return replace(
         recording,

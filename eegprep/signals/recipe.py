@@ -16,6 +16,7 @@ ALGORITHM = 1
 LARGEST_WINDOW = 1 << 26  # values: 256 MB
 
 
+# see `_as_before`
 _SINCE_0_2 = ("max_channels", "select_channels")
 
 

@@ -64,12 +64,14 @@ def spectrum(signal_CT: np.ndarray, sfreq: float, segments: Segments | None = No
     rows = spread(signal_CT.shape[0], MAX_CHANNELS)
     starts = [starts[index] for index in spread(len(starts), MAX_SEGMENTS)]
     count = len(starts)
+    # the periodic form: its transform is zero from the second bin on
     window = np.hanning(length + 1)[:-1].astype(np.float32)
     pieces_CST = np.stack([signal_CT[rows, start : start + length] for start in starts], axis=1).astype(np.float32, copy=False)
     pieces_CST -= pieces_CST.mean(axis=2, keepdims=True)
     pieces_CST *= window
     transformed_CSF = fft.rfft(pieces_CST, axis=2)
     power_CF = np.einsum("csf,csf->cf", transformed_CSF, transformed_CSF.conj(), dtype=np.complex128).real
+    # 2: the density is one-sided
     power_CF *= 2.0 / (sfreq * np.sum(window**2) * count)
     median_F = np.median(power_CF, axis=0)
     freqs = fft.rfftfreq(length, 1.0 / sfreq)
@@ -96,8 +98,10 @@ def deviations(signal_CT: np.ndarray, segments: Segments | None = None) -> list[
 def _variances(signal_CT: np.ndarray) -> np.ndarray:
     """Variance of each row in a third of the time of `numpy.var`, which takes the mean off a float64 copy first."""
     mean_C = signal_CT.mean(axis=1, dtype=np.float64)
+    # rounding can take a constant channel below zero
     return np.maximum(0.0, np.einsum("ct,ct->c", signal_CT, signal_CT, dtype=np.float64) / signal_CT.shape[1] - mean_C * mean_C)
 
 
 def _short(value: float) -> float | None:
+    # four digits: libraries and processors differ in the last ones, and bytes of a store must not
     return float(f"{value:.4g}") if np.isfinite(value) else None

@@ -104,6 +104,7 @@ def plan_cut(recording: Recording, recipe: Recipe) -> Cut:
     starts_N = window_starts(segments, window, recipe.stride)
     lengths_N = np.full(len(starts_N), window, np.int64)
     if recipe.short == "stretch":
+        # a segment that holds a window is not stretched as well; one sample cannot be
         short = [(first, last - first) for first, last in segments if 2 <= last - first < window]
         starts_N = np.concatenate([starts_N, np.array([first for first, _ in short], np.int64)])
         lengths_N = np.concatenate([lengths_N, np.array([length for _, length in short], np.int64)])
@@ -138,6 +139,7 @@ def _cut_trials(trials: Sequence[tuple[int, int, str]], segments: Sequence[tuple
     """
     rows: list[tuple[int, int, str]] = []
     for first, last, label in trials:
+        # a trial that begins in a gap has no first sample
         end = next((stop for start, stop in segments if start <= first < stop), None)
         if end is None:
             continue
@@ -200,6 +202,7 @@ class ChannelPlan:
         rows = np.array(self.pad_map)
         known = rows >= 0
         if known.all():
+            # `clip`: with the default, NumPy goes through a buffer of its own to leave `out` alone on an error
             np.take(piece_CT, rows, axis=0, out=out_CT, mode="clip")
         else:
             out_CT[...] = 0.0
@@ -213,6 +216,7 @@ def plan_channels(recording: Recording, recipe: Recipe) -> ChannelPlan:
         known = known_positions(recording)
         weights = np.zeros((recipe.channels, n_channels))
         targets_N3 = montage_directions(recipe.channels)
+        # channels without a place have no part in it
         weights[:, known] = spline_weights(directions(recording.positions_C3[known]), targets_N3)
         return ChannelPlan((-1,) * recipe.channels, weights)
     order = list(range(n_channels))
