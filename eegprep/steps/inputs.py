@@ -63,6 +63,7 @@ def subject_tasks(
     with ExitStack() as stack:
         if origin.offline:
             stack.enter_context(no_network())
+        # only downloads of MOABB's data sets write into the data folder
         if any(source.kind == "moabb" for source in manifest.sources):
             stack.enter_context(data_folder.data_folder_lock(folder, progress=progress))
         return listing.list_tasks(
@@ -84,6 +85,7 @@ def build_jobs(
     for task in tasks:
         cap = caps.get(task.name, recipe.max_per_subject)
         own = recipe if cap == recipe.max_per_subject else recipe.model_copy(update={"max_per_subject": cap})
+        # the draw left this subject nothing: no group is better than an empty one
         if cap != 0:
             jobs.append(kind(str(out), task.source.dataset, task.subject, own, task.files, task))
     return jobs
@@ -101,6 +103,7 @@ def subject_caps(tasks: Sequence[Task], manifest: manifests.Manifest, recipe: Re
     available = {(task.source.dataset, task.subject): count_windows(task, recipe)[1] for task in tasks}
     people = {(task.source.dataset, task.subject): task.person for task in tasks}
     drawn = balance.caps_by_group(available, people, manifest.target_windows, recipe.seed)
+    # the balanced draw may not take more than the manifest allows a source
     return {f"{dataset}/{subject}": min(cap, caps.get(f"{dataset}/{subject}", cap)) for (dataset, subject), cap in drawn.items()}
 
 
@@ -112,10 +115,12 @@ def stored_jobs(kind: type[StoredJobT], root: Path, stage: str, out: Path, recip
         raise StoreError(f"{root}: holds {found} recordings, not {stage} ones", f"`eegprep {step[found]}` takes such a store")
     if out.resolve() == root.resolve():
         raise StoreError(f"{out}: input and output are the same store", "choose another output")
+    # a group that was changed by hand must not get into a new store with a good record
     check_finished(root, read_root(root))
     jobs = []
     for dataset, subject in recordings_store.subjects(root):
         stored = recordings_store.StoredSubject.open(root, dataset, subject)
+        # run 2 before run 10: windows lie in the order of the recordings
         arrays = tuple(sorted(stored.names, key=natural_key))
         carried = recordings_store.read_group(root, dataset, subject)
         if carried is None or carried.commit is None:

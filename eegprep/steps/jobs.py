@@ -89,6 +89,7 @@ class SubjectJob:
         """What the subject's numbers depend on: files, and the settings that touch these recordings."""
         return {
             "algorithm": ALGORITHM,
+            # sorted: file systems list folders in different orders
             "files": sorted([file.name, file.bytes, file.sha256] for file in self.files),
             "recipe": None if self.recipe is None else relevant_settings(self.recipe, facts, pad=self.pad),
             **self.inputs(),
@@ -149,6 +150,7 @@ class FetchJob(SourceJob):
                     writer.add(item)
                     good.append(item.findings)
             if good:
+                # no facts: fetching depends on no setting of the recipe
                 writer.commit(self.key([]), replace(about(self.task), left_out=tuple(left_out)))
         return self.outcome(0, good, left_out)
 
@@ -262,6 +264,7 @@ def source_inputs(task: Task) -> dict[str, object]:
     ]
     problems = [[listed.main, listed.problem.problem] for listed in task.recordings if listed.problem is not None]
     return {
+        # the folder is left out, so that a copy of the files elsewhere gives the same key
         "source": source.kind if source.kind != "moabb" else source.spec,
         "options": source.options,
         "pattern": source.pattern,
@@ -270,6 +273,7 @@ def source_inputs(task: Task) -> dict[str, object]:
         "doi": source.doi,
         "citation": source.citation,
         "private": task.keep_private,
+        # settings of 0.2 enter only when used: subjects of 0.1.0 keep their keys and are not built again
         **({"scale": source.scale} if source.scale is not None else {}),
         **({"reading": vars(source.reading)} if source.reading != Reading() else {}),
         **({"problems": problems} if problems else {}),
@@ -284,6 +288,7 @@ def _write_corpus(
     with SubjectWriter(root, job.dataset, job.subject, channels=recipe.channels, samples=recipe.window) as writer:
         good, facts = cut_subject(items, recipe, writer, left_out)
         facts += [record.facts for record in left_out if record.facts is not None]
+        # a subject without windows gets no group; the root says why it is missing
         if writer.windows:
             writer.commit(job.key(facts), replace(about, left_out=tuple(left_out), facts=tuple(facts)).to_json())
         return job.outcome(writer.windows, good, left_out, facts)
@@ -299,6 +304,7 @@ def relevant_settings(recipe: Recipe, facts: Sequence[Facts], *, pad: bool = Tru
     settings = recipe.model_dump(mode="json")
     if not pad:
         settings = {key: settings[key] for key in FILTER_SETTINGS if key in settings}
+    # a policy matters only where some rate does not fit; a limit matters only by what it decided
     rates = [min(fact.original_sfreq, recipe.resample or fact.original_sfreq) for fact in facts]
     if all(filters.fits(rate, recipe.high) for rate in rates):
         settings.pop("nyquist")
@@ -314,6 +320,7 @@ def relevant_settings(recipe: Recipe, facts: Sequence[Facts], *, pad: bool = Tru
 
 
 def _drop_idle_pad_settings(settings: dict[str, Any], recipe: Recipe, facts: Sequence[Facts]) -> None:
+    # recordings that a gate kept out before the cut have no say in how windows are cut
     cut = [(fact.channels, fact.cut) for fact in facts if fact.cut is not None]
     if recipe.windows == "trials":
         settings["labels"] = "every window"  # 0.1.0 gave none to windows longer than their trial
@@ -339,6 +346,7 @@ def done_before(
     """
     group = job.stored((finished or {}).get(f"{job.name}/zarr.json"))
     if group is None or group.commit is None:
+        # nothing usable was found last time: no group, but the root knows what was looked at
         entry = (before or {}).get(job.name)
         if entry is None or entry.key != job.key(entry.facts):
             return None

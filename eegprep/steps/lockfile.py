@@ -66,8 +66,10 @@ def _portable(source: Source, path: Path) -> str:
     if source.kind == "moabb":
         return source.spec
     target, package = Path(source.target), shipped_folder()
+    # the sample recordings lie inside the package, wherever it is installed
     if target.is_relative_to(package):
         return f"{source.kind}:{target.relative_to(package).as_posix()}"
+    # an absolute path would tie the lock file to one machine, and name its user
     return f"{source.kind}:{Path(os.path.relpath(target, path.resolve().parent)).as_posix()}"
 
 

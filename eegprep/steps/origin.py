@@ -76,6 +76,7 @@ class StoreOrigin:
         """Note it; a cache that cannot be written only means that `--repair` needs `--source`."""
         content = {**vars(self), "source": list(self.source), "choice": json.loads(json.dumps(vars(self.choice)))}
         file = self._file(root)
+        # an unchanged note is not written again: builds that do nothing touch no disk
         if read_object(file) == content:
             return
         with suppress(OSError):

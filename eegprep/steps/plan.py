@@ -64,6 +64,7 @@ class PlanRow:
 def task_memory(task: Task) -> int:
     """Bytes that a worker needs at its peak for this subject, estimated from the sizes of its files."""
     sizes = [_in_memory(Path(task.root) / file.name, file.bytes) for file in task.files] or [0.0]
+    # loaders of MOABB return a whole subject; everything else is read one recording at a time
     largest = sum(sizes) if task.source.kind == "moabb" else max(sizes)
     return int(_INTERPRETER[task.source.kind] + _PEAK[task.source.kind] * largest)
 
@@ -104,6 +105,7 @@ def make_plan(
         todo = [task for task in own if task.name not in finished]
         counted = [count_windows(task, recipe) for task in todo]
         undeclared = sum(1 for recordings, windows, _ in counted if recordings and not windows)
+        # the worst moment: the largest subjects at once
         memory = sorted((task_memory(task) for task in todo), reverse=True)[:workers]
         windows = sum(min(windows, caps.get(task.name, windows)) for task, (_, windows, _) in zip(todo, counted, strict=True))
         rows.append(

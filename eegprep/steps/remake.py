@@ -61,6 +61,7 @@ def remake(
         target.create()
         outcomes = run_jobs(chosen, Budget(), None)
         empty = [outcome for outcome in outcomes if not outcome.recordings]
+        # a group that was asked for by name was in the store, so its source has changed
         if empty and names is not None:
             raise no_usable_recording(empty)
         target.finish(None, True)
@@ -75,6 +76,7 @@ def _jobs_again(root: Path, into: Path, origin: StoreOrigin) -> tuple[Sequence[S
         if target.stage == "filtered":
             recipe = make_recipe(**attributes["recipe"])
             return stored_jobs(FilterJob, Path(origin.source[0]), "fetched", into, recipe), target
+        # licences were accepted when the store was built
         tasks = subject_tasks(load_sources(origin.source, origin.choice), origin, ("all",), None)
         return [FetchJob(str(into), t.source.dataset, t.subject, None, t.files, t) for t in tasks], target
     recipe = make_recipe(**attributes["recipe"])

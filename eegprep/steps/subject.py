@@ -53,7 +53,9 @@ def cut_subject(
         if recipe.max_per_subject is None:
             written.append(_write_piece(piece, recipe, writer))
         else:
+            # drawn again after each recording, so that no more than the cap is ever kept in memory
             pieces = _draw([*pieces, piece], recipe.max_per_subject)
+        # the signal goes before the next one is read: one recording in memory at a time
         del piece, recording, item
     written += [_write_piece(piece, recipe, writer) for piece in pieces]
     return written, facts
@@ -72,6 +74,7 @@ def _draw(pieces: list[_Piece], cap: int) -> list[_Piece]:
     everything = np.concatenate([piece.order for piece in pieces])
     if len(everything) <= cap:
         return pieces
+    # a threshold on the windows' numbers: the same draw whatever the order of recordings and workers
     limit = np.partition(everything, cap - 1)[cap - 1]
     kept = []
     for piece in pieces:

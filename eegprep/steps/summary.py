@@ -63,6 +63,7 @@ def no_usable_recording(outcomes: Sequence[Outcome]) -> ToolkitError:
     reasons = [finding for outcome in outcomes for finding in outcome.findings if finding.quarantines]
     if not reasons:
         return SourceError("0 recordings were found (least 1)", "check the source")
+    # a folder of recordings often holds other files too, and those are never the reason
     first = next((finding for finding in reasons if finding.code != "unreadable"), reasons[0])
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     problem = f"no recording could be used: {first.recording}: {first.message.removeprefix(f'{first.recording}: ')}{more}"

@@ -129,6 +129,7 @@ class CorpusTarget:
         if left_out is not None:
             content = plain_json(left_out_to_json({**self.inherited, **left_out}))
             node = read_root(self.out)
+            # as JSON on both sides: tuples become lists on the way to disk
             same = node["attributes"].get("left_out") == content
             if same and not changed and "consolidated_metadata" in node and is_as_finished(self.out, node):
                 return  # nothing was done, and an earlier run finished

@@ -68,6 +68,7 @@ def check_group(folder: Path, name: str, fast: bool = False, finished: StoredFil
     problems = []
     if attributes_digest(attributes) != commit.attributes_sha256:
         problems.append(Problem(name, "altered", "zarr.json", "the attributes are not those that were committed"))
+    # the group is whole in itself, but an older or another one stands in its place
     elif finished is not None and finished.problem(content) is not None:
         problems.append(Problem(name, "altered", "zarr.json", "not the group that the store was finished with"))
     for relative, record in sorted(commit.files.items()):
@@ -88,6 +89,7 @@ def whole_group(folder: Path, finished: StoredFile | None = None) -> Mapping[str
         commit = Commit.of(attributes, str(folder))
         if attributes_digest(attributes) != commit.attributes_sha256 or (finished and finished.problem(content)):
             return {}
+        # sizes only: hashing terabytes to find out that nothing is to be done would cost more than most builds
         if any(check_file(folder, relative, record, True) for relative, record in commit.files.items()):
             return {}
     except (StoreError, FileNotFoundError):
@@ -122,6 +124,7 @@ def check_file(folder: Path, relative: str, record: StoredFile, fast: bool) -> t
 def _files(folder: Path) -> Iterator[str]:
     """Everything in a group that is no folder; links are not followed."""
     for place, folders, names in os.walk(folder):
+        # os.walk lists links to folders as folders
         links = [name for name in folders if (Path(place) / name).is_symlink()]
         for name in (*names, *links):
             if not is_desktop_file(name):

@@ -26,6 +26,7 @@ VERSION = 2
 FORMATS = ("eegprep-corpus", "eegprep-view", "eegprep-recordings", "dreamdiff-pairs", "dreamdiff-image-cache")
 AGAIN = "run the command that made the store again; finished subjects are kept"
 _DIGEST = "metadata_sha256"
+# with a blank behind the colon too: most writers of JSON put one there
 _PLACE = re.compile(rb'"metadata_sha256":\s?"([0-9a-f]{64})"')
 
 
@@ -123,6 +124,7 @@ def _stored(path: str, entry: Any, where: str) -> StoredFile:
         size, digest, crc32c = entry["bytes"], entry["sha256"], entry.get("crc32c")
     except (TypeError, KeyError, AttributeError):
         size, digest, crc32c = None, None, None
+    # `type(...) is int`, because True is an int as well, and JSON has both
     if type(size) is not int or size < 0 or not isinstance(digest, str) or not (crc32c is None or type(crc32c) is int):
         raise StoreError(f"{where}: its commit record of {path} is damaged", AGAIN)
     return StoredFile(size, digest, crc32c)
@@ -171,6 +173,7 @@ def write_node(folder: Path, node: Mapping[str, Any]) -> None:
 
 def sealed(node: Mapping[str, Any]) -> bytes:
     """The bytes of a root's `zarr.json`, with the digest of themselves."""
+    # 64 zeros hold the place: the digest cannot be in what it is the digest of
     attributes = {**node["attributes"], _DIGEST: "0" * 64}
     content = dump({**node, "attributes": attributes})
     return _PLACE.sub(b'"metadata_sha256":"%s"' % sha256(content).encode(), content, count=1)
@@ -179,6 +182,7 @@ def sealed(node: Mapping[str, Any]) -> bytes:
 def write_root(root: Path, node: Mapping[str, Any]) -> None:
     """Write a root's `zarr.json`, unless it is so already."""
     content, path = sealed(node), root / "zarr.json"
+    # an equal root is not written again, so that its time of change tells readers the truth
     if not path.is_file() or path.read_bytes() != content:
         write_bytes(path, content)
 
@@ -228,6 +232,7 @@ def finished_of(root: Path) -> Mapping[str, StoredFile]:
         status = (root / "zarr.json").stat()
     except OSError:
         raise no_zarr_group(root) from None
+    # the inode too: a rename within one tick of the clock changes neither time nor size
     return _finished_at(str(root.absolute()), status.st_mtime_ns, status.st_size, status.st_ino)
 
 
@@ -269,6 +274,7 @@ def finish_root(root: Path, node: Mapping[str, Any], paths: Iterable[str]) -> No
 def reopen_root(root: Path) -> None:
     """Take the record and the consolidated metadata out of the root before a group changes, so that no reader believes an old view."""
     content = (root / "zarr.json").read_bytes()
+    # looked for in the bytes first: this runs before each subject, and the root of a large store takes long to parse
     if b'"commit"' in content or b'"consolidated_metadata"' in content:
         node = parse_node(content, str(root))
         rest = {key: value for key, value in node.items() if key != "consolidated_metadata"}
@@ -314,6 +320,7 @@ def publish_group(root: Path, key: str, partial: Path) -> None:
     check_parent(root, final.parent)
     if not (final.parent / "zarr.json").exists():
         write_node(final.parent, group_node({}))
+    # before the rename: a reader who comes between sees a store that is being written, not one that is finished and wrong
     reopen_root(root)
     publish_folder(partial, final)
 

@@ -47,6 +47,7 @@ RECORDS = "record_crc32c"  # of a view: the array of the data records' checksums
 
 _DATA_TYPES = {"<i2": "int16", "<i4": "int32", "<i8": "int64", "<u4": "uint32", "<f4": "float32", "<f8": "float64"}
 
+# what plain zarr shows for a missing chunk: no recording, start or label is -1
 _FILL = {"<i4": -1, "<i8": -1, "<u4": 0, "<f8": "NaN"}
 
 LARGEST = 1 << 26  # values of a window: 256 MB
@@ -88,6 +89,7 @@ def check_windows_node(node: Mapping[str, Any], n: int, channels: int, samples: 
         stored = (inner["chunk_shape"], [codec["name"] for codec in inner["codecs"]], endian, inner["index_location"])
     except (KeyError, IndexError, TypeError):
         raise StoreError(f"{where}: its metadata is not that of an array of windows", "build the subject again") from None
+    # metadata is data: a huge number here would make a reader reserve memory for an index of it
     if type(shard) is not int or not 0 < shard <= 1 << 20:
         raise StoreError(f"{where}: {shard!r} windows a shard (1 to {1 << 20:,})", "build the subject again")
     wanted = windows_node(n, channels, samples, shard)
@@ -122,6 +124,7 @@ def crc_of(content: np.ndarray | bytes) -> int:
 
 _BYTES: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
 
+# zstd's own checksum is off: the crc32c behind the chunk covers the compressed bytes, and is checked before unpacking
 _ZSTD: dict[str, Any] = {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}
 
 _CRC32C: dict[str, Any] = {"name": "crc32c"}

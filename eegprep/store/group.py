@@ -37,6 +37,7 @@ class GroupFiles:
 
     def write_column(self, name: str, values_N: np.ndarray, data_type: str, dimension: str = "window") -> None:
         """One value a window or trial: one uncompressed chunk with its crc32c."""
+        # no values, no chunk: readers take the fill value
         if len(values_N):
             self.write(f"{name}/c/0", with_crc32c(np.ascontiguousarray(values_N, data_type).tobytes()))
         self.write_node(name, column_node(len(values_N), data_type, dimension))
@@ -110,6 +111,7 @@ class _ShardFile:
     def __init__(self, path: Path, relative: str, size: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.relative, self._file, self._hash = relative, path.open("wb"), hashlib.sha256()
+        # a shard that is not full keeps the marks of chunks that are not there, as the format asks for
         self._index = np.full((size, 2), EMPTY, "<u8")
         self._count, self._offset = 0, 0
 

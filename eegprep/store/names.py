@@ -13,6 +13,7 @@ from pathlib import Path
 from eegprep.errors import StoreError
 
 _BAD = '/\\:*?"<>|\0\n'
+# leading dots belong to hidden folders of writers, leading `__` to zarr; the rest is what some file system refuses
 _PART = r'(?!__)[^./\\:*?"<>|\0\n][^/\\:*?"<>|\0\n]*'
 _RELATIVE = re.compile(rf"{_PART}(?:/{_PART})*")
 _FIX = "get the store from somebody you trust; nothing was read or written"
@@ -73,6 +74,7 @@ def open_inside(root: Path, relative: str) -> int:
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise StoreError(f"{path}: is no regular file", "remove it, and make the group again")
+        # O_NOFOLLOW: a link may have been put there since; O_NONBLOCK: opening a pipe would wait for its writer
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(str(path)) from None

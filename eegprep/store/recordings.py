@@ -30,6 +30,7 @@ from eegprep.store.recovery import usable_root
 
 FORMAT = "eegprep-recordings"
 
+# large enough to compress well, small enough that reading one stretch of a recording stays cheap
 _CHUNK_BYTES = 4_000_000
 
 _CODECS = (["bytes", "blosc"], ["bytes", "blosc", "crc32c"])  # of version 1, and of this one
@@ -247,6 +248,7 @@ class StoredSubject:
         signal_CT = np.empty((n_channels, n_samples), np.float32)
         for number in range(count):
             content = self._chunk(f"{name}/c/0/{number}", checked)
+            # checked before Blosc reserves memory for it
             unpacked = int.from_bytes(content[4:8], "little")  # as Blosc's header says
             try:
                 if unpacked != 4 * n_channels * chunk:
@@ -255,6 +257,7 @@ class StoredSubject:
             except (RuntimeError, ValueError) as error:
                 raise StoreError(f"{where}/c/0/{number}: cannot be unpacked ({error})", AGAIN) from None
             first = number * chunk
+            # the last chunk is padded to its full length
             signal_CT[:, first : first + chunk] = values[:, : n_samples - first]
         return signal_CT
 
@@ -267,6 +270,7 @@ class StoredSubject:
             content = read_inside(self.folder, path)
         except FileNotFoundError:
             raise StoreError(f"{self.folder / path}: is missing", AGAIN) from None
+        # both: the chunk is undamaged, and it is the one that was committed in this place
         whole = len(content) == record.size and crc_fits(np.frombuffer(content, np.uint8))
         if not whole or crc_of(content) != record.crc32c:
             raise StoreError(f"{self.folder / path}: is damaged, or another's (its crc32c does not fit)", AGAIN)

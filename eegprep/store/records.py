@@ -60,6 +60,7 @@ class FromRecording:
             "person": self.person,
             "software": dict(self.software),
         }
+        # fields that came later are written only when there is something in them: older groups keep their bytes
         if self.offsets:
             content["offsets"] = list(self.offsets)
         if self.header:
@@ -191,6 +192,7 @@ class CorpusRecording:
             session=content.get("session", "0"),
             run=content.get("run", "0"),
             sfreq=content["sfreq"],
+            # windows that came as arrays carry only what their owner knew
             original_sfreq=content.get("original_sfreq") or content["sfreq"],
             channels=channels,
             n_channels=content.get("n_channels") or len(channels),

@@ -50,6 +50,7 @@ def _may_be_ours(root: Path) -> bool:
     if not content or content.startswith(b'{"attributes":{"'):  # as we begin
         cut = True
     else:
+        # overwritten from its first byte: only groups with our commit records can tell that this was a store
         cut = any(_is_group(subject) for subject in root.glob("*/*"))
     try:
         attributes = json.loads(content)["attributes"]
@@ -58,6 +59,7 @@ def _may_be_ours(root: Path) -> bool:
         return cut
     except (KeyError, TypeError, AttributeError):
         return False
+    # a root of a newer version is whole for somebody else: never written over
     newer = type(version) is int and version > VERSION
     return not newer and ("metadata_sha256" in attributes or attributes.get("format") in FORMATS)
 

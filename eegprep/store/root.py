@@ -94,8 +94,10 @@ def finish_corpus(root: Path) -> None:
                 # version 1 had no checksums, a view has no windows
                 if name in COLUMNS or (name == "windows" and attributes["format"] == FORMAT) or (subject / name).exists():
                     metadata[f"{key}/{name}"] = read_node(subject / name / "zarr.json")
+    # rolled up from the groups each time, never added to: a group that was replaced must not count twice
     attributes = {**attributes, "licences": _licences(groups), "people": _people(groups)}
     final = group_node(attributes)
+    # one request instead of six for each subject, for readers of object stores
     final["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": metadata}
     finish_root(root, final, [f"{name}/zarr.json" for name in metadata if name.count("/") < 2])
 
@@ -110,6 +112,7 @@ def set_attributes(root: Path, **values: Any) -> None:
     attributes = read_corpus_attributes(root)
     changed = {**attributes, **plain_json(values)}
     if changed != attributes:
+        # the record spoke of the old attributes
         kept = {key: value for key, value in changed.items() if key != "commit"}
         write_root(root, group_node({**kept, "version": VERSION}))
 

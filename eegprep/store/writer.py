@@ -87,6 +87,7 @@ class SubjectWriter:
         self._check(windows_NCT, recording, len(starts_N), len(labels))
         for window_CT in np.ascontiguousarray(windows_NCT, dtype="<f4"):
             self._windows.append(window_CT)
+        # a code by first appearance: labels are stored once, a window holds four bytes
         codes = [-1 if label is None else self._labels.setdefault(str(label), len(self._labels)) for label in labels]
         self._columns["recording"].append(np.full(n, recording, "<i4"))
         self._columns["start"].append(np.asarray(starts_N, "<i8"))
@@ -132,6 +133,7 @@ class SubjectWriter:
             raise StoreError(f"{name}: recording {recording} of {len(self.recordings)} is unknown", "call add_recording first")
         if n != starts or n != labels:
             raise StoreError(f"{name}: {n} windows with {starts} starts and {labels} labels", "give one of each for every window")
+        # one NaN would turn every weight of a training into NaN
         if not np.isfinite(windows_NCT).all():
             bad = int(np.flatnonzero(~np.isfinite(windows_NCT).all(axis=(1, 2)))[0])
             raise SignalError(
