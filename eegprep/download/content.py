@@ -26,6 +26,7 @@ def content_problem(path: Path, name: str) -> str | None:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html")) and suffix not in (".html", ".htm"):
         return "a web page came instead of the file"
+    # a zip archive has its table of contents at the end, so a cut one shows here
     if head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
         return f"the zip archive is cut off ({size} bytes, without its table of contents)"
     if suffix == ".zip" and not head.startswith(b"PK"):
@@ -42,6 +43,7 @@ def archive_problem(path: Path, free_bytes: int | None = None) -> str | None:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             members = [(m.filename, m.file_size, stat.S_IFMT(m.external_attr >> 16)) for m in archive.infolist()]
+        # 0: archives that were not made on Unix state no kind
         members = [(name, size, kind not in (0, stat.S_IFREG, stat.S_IFDIR)) for name, size, kind in members]  # type: ignore[misc]
     elif path.suffix.lower() in (".tar", ".tgz", ".gz", ".bz2", ".xz") and tarfile.is_tarfile(path):
         with tarfile.open(path) as tar:
@@ -49,6 +51,7 @@ def archive_problem(path: Path, free_bytes: int | None = None) -> str | None:
     else:
         return None
     for name, _, special in members:
+        # some archives of Windows part folders by backslashes
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", name):
             return f"member {name!r} would be written outside its folder"
@@ -76,6 +79,7 @@ def _edf_problem(head: bytes, size: int, suffix: str) -> str | None:
     if samples is None or records < 0:  # more channels than were looked at, or a recording that was not closed
         return f"it ends inside its header of {header} bytes" if size < header else None
     expected = header + records * samples * (3 if suffix == ".bdf" else 2)
+    # longer files are left to the reader: some recorders write notes behind the last record
     return f"it has {size} bytes, its header describes {expected}" if size < expected else None
 
 
@@ -90,6 +94,7 @@ def _is_mat4(head: bytes) -> bool:
 def page_title(response: requests.Response) -> str:
     text = ""
     with suppress(requests.RequestException):
+        # the title is near the beginning; a login page may be large
         text = next(response.iter_content(4096), b"").decode("utf-8", "replace")
     match = re.search(r"<title[^>]*>\s*(.*?)\s*</title>", text, re.IGNORECASE | re.DOTALL)
     return f"titled {match[1][:60]!r}" if match else "status 200"

@@ -73,6 +73,7 @@ class FetchRecords:
 
     def __init__(self, source: Source, data_dir: Path) -> None:
         self.data_dir, self.path = data_dir, state_folder(data_dir) / f"{source.target}.json"
+        # another MOABB or other options may name other files for the same subject
         self.key = fingerprint({"moabb": catalogue.moabb_version(), "options": source.options})
         content = self._read() if self.path.exists() else {}
         usable = content.get("form") == STATE_FORM
@@ -175,6 +176,7 @@ def read_json_or_empty(path: Path) -> Mapping[str, Any]:
 
 def name_under(path: Path, root: Path) -> str:
     """The name of a file relative to a folder, as it is written: links into a store of content elsewhere are not followed."""
+    # not resolved: DataLad and git-annex keep files as links to hashed names, which say nothing to a person
     plain, base = path.absolute(), root.absolute()
     if not plain.is_relative_to(base):
         plain, base = path.resolve(), root.resolve()

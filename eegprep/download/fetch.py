@@ -188,6 +188,7 @@ def _fetch_missing(
     """Ask MOABB, in a process of its own: first with what is on the disk, then, licence accepted, over the network."""
     row = _plan_moabb(source, data_dir, missing)
     try:
+        # a refusal is kept for later: files that are here already need no acceptance
         require_licences([row], accept)
         refused: LicenceError | None = None
     except LicenceError as error:
@@ -223,6 +224,7 @@ def _fetch_missing(
             progress(done, total, f"{answer['file']} {size}".strip())
         elif progress and "note" in answer:
             progress(done, total, answer["note"])
+    # something has to be downloaded after all
     if problems and refused is not None and not offline:
         raise refused
     return problems
@@ -240,6 +242,7 @@ def _settle(problems: Mapping[str, FetchError], failed: dict[str, FetchError] | 
 
 def _ask_child(request: Mapping[str, Any], data_dir: Path) -> Iterator[Mapping[str, Any]]:
     """Answers of `moabb_child` in a process of its own."""
+    # the child runs this very code, also from a checkout that is not installed
     root = str(Path(__file__).resolve().parents[2])
     code = f"import sys; sys.path.insert(0, {root!r}); from eegprep.download.moabb_child import main; main()"
     log = state_folder(data_dir) / "log.txt"
@@ -265,6 +268,7 @@ def _ask_child(request: Mapping[str, Any], data_dir: Path) -> Iterator[Mapping[s
                 answered += "subject" in answer
                 yield answer
         finally:
+            # an error here, or a caller who stops listening: the child would wait for its answers to be read
             if child.poll() is None and sys.exc_info()[0] is not None:
                 child.kill()
             status = child.wait()
@@ -281,6 +285,7 @@ def _plan_moabb(source: Source, data_dir: Path, subjects: Sequence[str] | None) 
     wanted = [str(subject) for subject in (subjects or source.subjects or declared.subjects)]
     records = FetchRecords(source, data_dir)
     here = sum(records.holds(subject) for subject in wanted)
+    # nobody declares sizes by subject
     share = None if declared.bytes is None else round(declared.bytes * len(wanted) / max(1, declared.n_subjects))
     provider = "local" if here == len(wanted) else ("nemar" if declared.nemar_id else "upstream")
     return PlanRow(

@@ -84,6 +84,7 @@ def end_with_parent(line: int) -> None:
 
 def prepare(data_dir: Path) -> None:
     """Set this process up; before MOABB is imported."""
+    # such a variable would send one data set's files elsewhere than to the data folder
     for name in [name for name in os.environ if name.startswith("MNE_DATASETS_")]:
         del os.environ[name]
     os.environ.update(environment(data_dir))
@@ -140,6 +141,7 @@ class Route:
     def fetch(self, url: str, output: Path) -> None:
         """Download to a stable name, so that a killed process goes on where it was, then to where it is wanted."""
         parts = state_folder(self.data_dir) / "parts"
+        # named by the URL: pooch's temporary names differ each time, and nothing could be continued
         here = parts / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{Path(urlsplit(url).path).name or 'file'}"
         known = published_sha256(url)
         got = download(self._mirrored(url), here, sha256=known, plain_http=self.plain_http, progress=self._tell)
@@ -162,6 +164,7 @@ class Route:
         route = self
 
         def call(downloader: Any, url: str, output_file: Any, pooch_: Any, check_only: bool = False) -> bool | None:
+            # pooch asks for the headers only, or wants the bytes in its own file: neither is a download to continue
             if check_only or hasattr(output_file, "write"):
                 answer: bool | None = inner_call(downloader, url, output_file, pooch_, check_only)
                 return answer
@@ -169,6 +172,7 @@ class Route:
             return None
 
         def request(session: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+            # some loaders pass verify=False
             kwargs.pop("verify", None)
             return inner_request(session, method, route._mirrored(url), *args, **kwargs)
 
@@ -252,6 +256,7 @@ def _from_nemar(dataset: Any, subject: Any, request: Mapping[str, Any], route: R
     except NemarDownloadError as error:
         if request["provider"] == "nemar":
             raise FetchError(f"{dataset.code} subject {subject}: {error}", "try again later, or choose upstream") from error
+        # the next subject would wait for the same time-out
         route.nemar_silent = "Network error" in str(error)
         route.emit({"note": f"{dataset.code} subject {subject}: NEMAR did not deliver ({error}); asking the original host"})
         return None

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# by thread: another one may read files of its own meanwhile
 _local = threading.local()
 _installing = threading.Lock()
 _hooked: list[bool] = []

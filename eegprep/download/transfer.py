@@ -136,12 +136,14 @@ class _Job:
                 reason, restart, wait = _root_cause(error), False, None
             if restart:
                 self._forget()
+            # a slow connection that breaks often but brings something each time is never given up
             failures = 1 if self._here() > before else failures + 1
             reasons.append(reason)
             if failures >= ATTEMPTS or wrong >= WHOLE_ATTEMPTS:
                 hint = "run the same command again: what arrived is kept" if self._here() else "try again later, or use a mirror"
                 failed = self._failed(f"{reason} ({len(reasons)} attempts)", hint)
                 raise failed if self.answered else Unreachable(failed.problem, "check the network connection; " + hint)
+            # what the server asks for, else twice as long each time
             self.sleep(min(LONGEST_WAIT_S, wait if wait is not None else 2.0 ** (failures - 1)))
 
     # -- one attempt ---------------------------------------------------------------------------------------------------------
@@ -150,6 +152,7 @@ class _Job:
         """Request what is missing until the end is confirmed."""
         offset, validator = self._resume_point()
         headers = {"Range": f"bytes={offset}-"} if offset else {}
+        # If-Range: a file that has changed since comes whole, with status 200
         if offset and validator:
             headers["If-Range"] = validator
         with self.session.get(self.url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
@@ -159,6 +162,7 @@ class _Job:
             if not append:
                 self._forget()
                 offset = 0
+            # before the first byte: a file without its note could belong to any version
             write_json(self.note, {"url": self.url, "validator": _validator(response), "total": total})
             self._store(response, offset, total)
         here = self._here()
@@ -177,6 +181,7 @@ class _Job:
             if total == offset:
                 return total, True
             raise _Retry(f"the server has {total} bytes, {offset} are here", restart=True)
+        # errors that pass; all others of the client stay
         if status in (408, 425, 429) or status >= 500:
             raise _Retry(f"the server answered {status} {response.reason}", wait=_retry_after(response))
         if status >= 400:
@@ -239,6 +244,7 @@ class _Job:
         here = self._here()
         if self.size is not None and here != self.size:
             raise _Retry(f"{here} bytes came, the file has {self.size}", whole=True)
+        # from the disk, not from what came through the wire: this is what will be read
         found = sha256_file(self.partial)
         if self.sha256 is not None and found != self.sha256:
             raise _Retry(f"its SHA-256 is {found[:16]}..., published is {self.sha256[:16]}...", whole=True)
@@ -246,6 +252,7 @@ class _Job:
             problem = content_problem(self.partial, self.destination.name)
             if problem:
                 raise _Retry(problem, whole=True)
+        # to the disk before the rename, or a power cut could leave the name without the bytes
         with self.partial.open("rb") as file:
             os.fsync(file.fileno())
         self.partial.replace(self.destination)

@@ -94,6 +94,7 @@ def _variables(path: Path) -> Mapping[str, Any]:
     """Everything in the file by name; structures as dictionaries."""
     try:
         if path.suffix.lower() == ".npy":
+            # a pickled array could run code
             return {path.stem: np.load(path, allow_pickle=False)}
         with path.open("rb") as file:
             hdf5 = file.read(520)[512:520] == b"\x89HDF\r\n\x1a\n" or (file.seek(0) == 0 and file.read(8) == b"\x89HDF\r\n\x1a\n")
@@ -130,6 +131,7 @@ def _hdf5(path: Path) -> Mapping[str, Any]:
                 elif kind == "char":
                     found[name.rpartition("/")[2]] = "".join(map(chr, np.asarray(node).T.ravel()))
                 elif node.dtype.kind in "fiu":
+                    # HDF5 holds MATLAB's axes in reverse
                     found[name.rpartition("/")[2]] = np.asarray(node).T
 
         file.visititems(take)
@@ -154,6 +156,7 @@ def _fieldtrip(variables: Mapping[str, Any]) -> _Found | None:
             trials = [trials] if getattr(trials, "ndim", 0) == 2 else list(trials)
             times = [times] if getattr(times, "ndim", 0) == 1 and np.asarray(times).dtype != object else list(times)
             step = float(np.median(np.diff(np.asarray(times[0], float))))
+            # FieldTrip deprecates fsample: newer structures have only the time axis
             rate = float(value["fsample"]) if np.size(value.get("fsample", ())) == 1 else round(1 / step, 6)
             labels = [str(label) for label in np.atleast_1d(value["label"])]
             return _Found(name, [np.asarray(trial, float) for trial in trials], rate, labels)
@@ -178,6 +181,7 @@ def _plain(name: str, variables: Mapping[str, Any], reading: Reading) -> _Found:
             f"{name}: 0 arrays of channels by samples (least 1; it holds {there})", "give a file with such an array"
         )
     count = len(reading.channel_names) or len(_names(flat))
+    # an array with as many rows as there are names wins over a larger one, such as a spectrogram
     where = max(arrays, key=lambda key: (bool(count) and count in arrays[key].shape, arrays[key].size))
     array = arrays[where]
     # the axis that has as many entries as there are names is that of the channels, else the shortest

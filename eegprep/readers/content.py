@@ -134,6 +134,7 @@ def to_recording(
     notes += misplaced_notes
     notes += bad_note(kept, reading)
     notes += [Note("marked_bad", "marked as bad in the source", channel.name) for channel in chosen if channel.bad]
+    # the band that all channels share
     lows, highs = zip(*(content.bands[row] for row in rows), strict=True) if content.bands else ((0.0,), (rate / 2,))
     return Recording(
         signal_CT=signal_CT,
@@ -184,6 +185,7 @@ def choose(channels: Sequence[Channel], reading: Reading, name: str) -> tuple[li
     rates = Counter(channels[row].rate for row in uv_C)
     if not rates:
         raise _nothing_left(channels, left_out, name)
+    # the rate that most channels have; of two that are as frequent, the higher
     rate = max(rates, key=lambda value: (rates[value], value))
     for row in uv_C:
         if channels[row].rate != rate:
@@ -241,7 +243,9 @@ def _nothing_left(channels: Sequence[Channel], left_out: Sequence[Note], name: s
     return SourceError(f"{name}: 0 of {len(channels)} channels are EEG (least 1; types found: {kinds}{because})", fix)
 
 
+# the micro sign as UTF-8 read as Latin-1, as the Greek letter read so, in Shift-JIS, and both letters themselves
 _MICRO = re.compile("^(\u00c2\u00b5|\u00ce\u00bc|\u0083\u00ca|\u00b5|\u03bc|micro|mu(?=v))", re.IGNORECASE)
+# no "MV": it may be meant as milli or as mega
 _UV = {"V": 1e6, "v": 1e6, "mV": 1e3, "mv": 1e3, "uV": 1.0, "uv": 1.0, "UV": 1.0, "Uv": 1.0, "nV": 1e-3, "nv": 1e-3}
 
 
@@ -301,6 +305,7 @@ def outside_note(outside: Sequence[Event], kept: Sequence[Event], seconds: float
         return []
     total, first = len(outside) + len(kept), outside[0]
     message = f"{len(outside)} of {total} events lie outside the signal of {seconds:g} s (the first, {first.label!r}, at {first.onset:g} s)"
+    # BIDS asks for seconds, and some events.tsv hold milliseconds
     if len(outside) > len(kept) and all(0 <= event.onset / 1000 < seconds for event in outside):
         message += "; they would fit as milliseconds"
     return [Note("events_outside", message, None, first.onset)]
@@ -323,6 +328,7 @@ def stretches(
     pauses = list(content.pauses)
     for note in content.notes:
         if is_seam(note):
+            # only this mark has samples under it, which MNE-Python fills with zeros; the others stand at a seam
             lost = note.duration if note.label.lower().startswith("bad_acq_skip") else 0.0
             pauses.append((note.onset, note.onset + lost))
     for start, stop in pauses:
@@ -397,6 +403,7 @@ def signal_reader(values_CT: np.ndarray) -> Callable[[Sequence[int], np.ndarray]
             exact_T = values_CT[row] * uv
             first = exact_T[np.isfinite(exact_T)][:1]
             if len(first) and abs(first[0]) > OFFSET_UV:
+                # a whole number of uV: short in the metadata, and exact as text
                 offsets_C[index] = np.rint(first[0])
             signal_CT[index] = exact_T - offsets_C[index]
         return signal_CT, offsets_C

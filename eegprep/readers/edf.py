@@ -87,6 +87,7 @@ def _parse(general: bytes, file: BinaryIO, size: int) -> Header:
         raise ValueError("shorter than a header")
     text = general.decode("latin-1")
     count = int(_clean(text[252:256]))
+    # more signals than any recorder has: the field is damaged
     if not 0 < count <= 4096:
         raise ValueError(f"{count} signals")
     body = file.read(count * 256).decode("latin-1")
@@ -97,11 +98,13 @@ def _parse(general: bytes, file: BinaryIO, size: int) -> Header:
         fields[name] = [_clean(body[place + i * width : place + (i + 1) * width]) for i in range(count)]
         place += count * width
     low, high, dlow, dhigh = (np.array([_number(v) for v in fields[key]]) for key in ("pmin", "pmax", "dmin", "dmax"))
+    # no division by zero: a channel without a range must not keep the others from being read
     steps = np.where(dhigh - dlow == 0, 1.0, dhigh - dlow)
     scale_C = np.where(high - low == 0, 1.0, high - low) / steps
     samples = tuple(int(float(v)) for v in fields["samples"])
     if min(samples) < 0 or not sum(samples):
         raise ValueError("records without samples")
+    # BDF begins with 0xFF, EDF with "0"
     sample_bytes = 3 if general[:1] == b"\xff" else 2
     header_bytes, records, notes = _extent(text, count, sum(samples) * sample_bytes, size)
     return Header(
@@ -150,6 +153,7 @@ def _extent(text: str, signals: int, record_bytes: int, size: int) -> tuple[int,
         fits = said_bytes > true_bytes and (size - said_bytes) % record_bytes == 0 != (size - true_bytes) % record_bytes
         header_bytes = said_bytes if fits else true_bytes
         notes.append(f"the header says that it has {said_bytes:,} bytes, {signals} signals take {true_bytes:,}")
+    # -1 in the header: the recorder was not closed, and the length of the file tells
     said, whole = _count(text[236:244], -1), max(0, size - header_bytes) // record_bytes
     if said < whole:
         notes.append(f"the header says {said} records, the file holds {whole}")
@@ -179,6 +183,7 @@ def read(path: Path) -> Content:
         for row, name, kind, own in zip(rows, names, kinds, declared, strict=True)
     )
     shape = (header.records, header.record_bytes)
+    # mapped, not read: choosing channels of a long recording reads only their pages
     records_RB: np.ndarray = np.memmap(path, np.uint8, "r", header.bytes, shape) if header.records else np.zeros(shape, np.uint8)
     notes, pauses, lost = _annotations(records_RB, header, names)
     lines: list[tuple[str, list[Event]]] = []
@@ -186,6 +191,7 @@ def read(path: Path) -> Content:
         if channel.kind == "stim" and header.records:
             codes_T = _codes(records_RB, header, row)
             if header.sample_bytes == 3:
+                # the bits of a BioSemi status channel above the 16 triggers are the amplifier's own
                 pauses = (*pauses, *new_epochs(codes_T, channel.rate))
                 codes_T = codes_T & 0xFFFF
             lines.append((channel.name, trigger_events(codes_T, channel.rate)))
@@ -234,6 +240,7 @@ def digital(block_RB: np.ndarray, sample_bytes: int) -> np.ndarray:
         return np.ascontiguousarray(block_RB).view("<i2")
     parts = block_RB.reshape(len(block_RB), -1, 3).astype(np.int32)
     value = parts[..., 0] | parts[..., 1] << 8 | parts[..., 2] << 16
+    # the sign bit of 24 counts for 32 bits
     return value - ((value & 0x800000) << 1)
 
 
@@ -295,6 +302,7 @@ def _annotations(
     to the record that was running then.
     """
     starts = signal_starts(header)
+    # a dictionary keeps the order and drops what several channels repeat
     texts: dict[tuple[float, float, str, int], None] = {}
     began_R: np.ndarray | None = None
     first = True
@@ -352,6 +360,7 @@ def _on_signal(
     """Times of the file's clock as s of signal, where records did not follow each other without a pause."""
     seconds, finest = header.seconds, header.seconds / max(header.samples)
     jumps = np.diff(began_R) - seconds
+    # less than one sample is the rounding of the clock's text
     after = np.flatnonzero(np.abs(jumps) > max(finest, 1e-6)) + 1
     if not len(after):
         return tuple(Event(*note) for note in notes), (), 0
@@ -394,6 +403,7 @@ def _private(header: Header) -> dict[str, object]:
         (int(v) for v in re.findall(r"\d\d", header.start)[:6]) if re.fullmatch(r"(\d\d\D?){6}\s*", header.start) else (0,) * 6
     )
     try:
+        # two digits: EDF+ says that 85 to 99 are of the last century
         date = datetime(year + (2000 if year < 85 else 1900), month, day, hour, minute, second, tzinfo=UTC).isoformat()
     except ValueError:
         date = None

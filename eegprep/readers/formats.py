@@ -53,6 +53,7 @@ def _opened(path: Path, reading: Reading) -> Content:
     if not path.exists():
         raise SourceError(f"{path.name}: no such file", "check the path")
     suffix = path.suffix.lower()
+    # MNE-Python reads packed FIF files itself
     if suffix == ".gz" and not path.name.lower().endswith(".fif.gz"):
         return _unpacked(path, reading)
     if suffix in (".bz2", ".xz", ".zip", ".7z", ".rar", ".tar", ".tgz"):
@@ -89,6 +90,7 @@ def _unpacked(path: Path, reading: Reading) -> Content:
     content = open_content(inner, reading)
 
     def read(rows: Sequence[int], uv_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        # the closure keeps the folder alive; it goes with the content
         assert folder
         return content.read(rows, uv_C)
 
@@ -114,6 +116,7 @@ def _with_mne(path: Path) -> Content:
 @contextmanager
 def _heard() -> Iterator[list[warnings.WarningMessage]]:
     """Collect what MNE-Python warns of, and print none of it."""
+    # readers run at level "warning", or they would not warn at all; what they also log is held back here
     handlers = [(handler, handler.level) for handler in logging.getLogger("mne").handlers]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -132,8 +135,10 @@ def _open(path: Path) -> tuple[BaseRaw, list[Note]]:
     suffix, options = path.suffix.lower(), {"preload": False, "verbose": "warning"}
     with path.open("rb") if path.is_file() else nullcontext() as file:
         begin = file.read(16) if file else b""
+    # two makers use .cnt: files of ANT begin with RIFF, those of Neuroscan do not
     if suffix == ".cnt" and begin[:4] != b"RIFF":
         return _open_cnt(path)
+    # .dat belongs to Curry as well
     if suffix == ".dat" and begin.startswith((b"BCI2000V", b"HeaderLen=")):
         return mne.io.read_raw_bci2k(path, **options), []
     if suffix == ".raw":
@@ -252,6 +257,7 @@ def _open_gdf(path: Path) -> tuple[BaseRaw, list[Note]]:
     eeg = [index for index, kind in enumerate(raw.get_channel_types()) if kind == "eeg"]
     if len(set(each.tolist())) > 1 and eeg:
         rates, counts = np.unique(each[eeg], return_counts=True)
+        # of two rates that are as frequent, the higher, as in `content.choose`
         main = rates[np.flatnonzero(counts == counts.max())[-1]]
         keep = [raw.ch_names[index] for index in range(len(each)) if each[index] == main]
         lost = [raw.ch_names[index] for index in eeg if each[index] != main]
@@ -264,6 +270,7 @@ def _gdf_units(path: Path) -> dict[str, str]:
     """Units of a GDF file by channel, as text; MNE-Python takes all that it does not know for volts."""
     with path.open("rb") as file:
         content = file.read(256 * 4097)
+    # GDF 1 has other fields, units as text among them
     old = float(content[4:8]) < 1.9
     count = struct.unpack_from("<I" if old else "<H", content, 252)[0]
     names = [content[256 + 16 * i : 272 + 16 * i].decode("latin-1").split("\0")[0].strip() for i in range(count)]
@@ -278,6 +285,7 @@ def _gdf_units(path: Path) -> dict[str, str]:
 
 def _with_gdf_units(content: Content, path: Path) -> Content:
     with path.open("rb") as file:
+        # the units that MNE-Python itself brings to volts
         brought = ("uV",) if float(file.read(8)[4:]) < 1.9 else ("uV", "mV")
     units = _gdf_units(path)
     channels = tuple(
@@ -299,6 +307,7 @@ def _open_cnt(path: Path) -> tuple[BaseRaw, list[Note]]:
     import mne
 
     opened, problem = {}, None
+    # "auto" first: it is right for most files, and then there is nothing to note
     for size in ("auto", "int16", "int32"):
         try:
             opened[size] = mne.io.read_raw_cnt(path, data_format=size, preload=False, verbose="warning")
@@ -393,6 +402,7 @@ def unreadable(path: Path, error: BaseException) -> SourceError:
         return SourceError(
             f"{path.name}: holds no recording (averages, a covariance or the like)", "give the recording, or leave it out"
         )
+    # a report may be shared, and folders name people
     text = text.replace(f"{path.parent}/", "")
     text = re.split(r"(?:Please|Consider|You might|You may|Try |Use |pass |To |set `?\w+`? |Either )", text, maxsplit=1)[0].strip(
         " .,;"

@@ -179,6 +179,7 @@ def _read_signal(raw: BaseRaw, picks: list[int], uv_C: np.ndarray) -> tuple[np.n
     edges = sorted({*range(0, raw.n_times, step), *_block_ends(raw), raw.n_times})
     for start, stop in pairwise(edges):
         piece = raw[picks, start:stop][0]
+        # a slice beyond the end of a truncated file may come back shorter
         if piece.shape[1] != stop - start:
             raise SourceError(
                 f"the file ends at sample {start + piece.shape[1]:,} of {raw.n_times:,}", "fetch the file again, or leave it out"

@@ -50,6 +50,7 @@ def _inflated(file: BinaryIO, length: int, form: int) -> Iterator[bytes]:
         left -= len(packed)
         while packed:
             try:
+                # at most a piece at a time: the whole may not fit into memory, which is what this is for
                 yield engine.decompress(packed, _PIECE)
             except zlib.error:  # what follows is damaged, or no part of it
                 return

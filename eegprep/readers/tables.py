@@ -129,6 +129,7 @@ def _load(path: Path) -> tuple[pd.DataFrame, str]:
     ]
     begin, delimiter, names = _header_line(path.name, head, "\n".join(lines[:30]))
     body = "\n".join(line for line in lines[begin + 1 :] if not line.lstrip().startswith(("%", "#")))
+    # spreadsheets of some languages write 1,5 and part cells by semicolons; more commas than lines are no accident
     decimal = "," if delimiter == ";" and text.count(",") > len(lines) else "."
     try:
         table = pd.read_csv(
@@ -145,6 +146,7 @@ def _header_line(name: str, head: list[tuple[int, str]], comments: str) -> tuple
     for (begin, line), (_, after) in pairwise(head):
         delimiter = max("\t;,", key=line.count)
         cells, below = [cell.strip().strip('"') for cell in line.split(delimiter)], after.split(delimiter)
+        # the first line of words over a line of numbers
         if len(cells) == len(below) > 1 and _share_of_numbers(below) >= 0.5 > _share_of_numbers(cells):
             return begin, delimiter, [f"{c}-{i}" if cells.count(c) > 1 else c for i, c in enumerate(cells)]
     said = _COUNT.search(comments)
@@ -173,6 +175,7 @@ def _numbers(column: pd.Series[Any]) -> np.ndarray | None:
     import pandas as pd
 
     found = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    # a few cells of text, such as a dash for a lost sample, do not make it a column of text
     return found if np.isfinite(found).any() and np.isfinite(found).sum() >= column.notna().sum() / 2 else None
 
 
@@ -250,6 +253,7 @@ def _stamps(column: pd.Series[Any], said: float | None) -> np.ndarray | None:
         return None
     # several samples of a packet may share a stamp: the mean step over the ordinary ones
     typical = float(np.mean(steps[np.abs(steps) <= 20 * np.median(np.abs(steps)) + 1e-12])) or float(np.mean(steps))
+    # s, ms, us, ns: the one that gives a rate that an EEG can have
     for scale in (1.0, 1e-3, 1e-6, 1e-9):
         rate = 1.0 / (typical * scale)
         if (said and abs(rate / said - 1) < 0.2) or (not said and _LEAST_HZ <= rate <= _MOST_HZ):
@@ -268,6 +272,7 @@ def rate_of(stamps_N: np.ndarray, said: float | None = None) -> tuple[float, flo
         said: Hz, when it is known.
     """
     steps = np.diff(stamps_N)
+    # ours, s: longer steps are taken for gaps before the rate is known
     coarse = 0.25
     breaks = np.flatnonzero(np.abs(steps) > coarse) + 1
     edges = [0, *breaks.tolist(), len(stamps_N)]
@@ -310,6 +315,7 @@ def _lost_packets(table: pd.DataFrame, counters: list[str]) -> tuple[int, ...]:
         usual = np.median(steps)
         wrap = numbers.max() - numbers.min() + usual
         odd = np.flatnonzero((steps != usual) & (np.abs(steps + wrap - usual) > 1e-9))
+        # more breaks than one in a hundred: whatever it counts, it is not packets
         if usual > 0 and len(odd) < len(numbers) / 100:
             return tuple((odd + 1).tolist())
     return ()

@@ -38,6 +38,7 @@ def trigger_events(values_T: np.ndarray, sfreq: float) -> list[Event]:
         values_T = values_T - np.bitwise_and.reduce(values_T)
     starts_N = np.flatnonzero(np.concatenate([[True], values_T[1:] != values_T[:-1]]))
     codes_N = values_T[starts_N]
+    # a few changes are allowed to any line, so that a short recording keeps its events
     if len(starts_N) > max(8, _MOST_CHANGES * len(values_T)):
         return []
     rest = 0
