@@ -41,6 +41,7 @@ class EncoderConfig(settings.Settings):
             raise ValueError(f"a window of {self.window} samples cannot be cut into patches of {self.patch}")
         if self.width % self.heads or self.width % 2:
             raise ValueError(f"a width of {self.width} cannot be divided among {self.heads} heads (and must be even)")
+        # per block 4 D^2 of attention and 2 r D^2 of the two layers; biases and norms do not matter for a limit
         parameters = self.width * (self.channels * self.patch + self.tokens + self.depth * self.width * (4 + 2 * self.mlp_ratio))
         if parameters > MAX_PARAMETERS:
             raise ValueError(f"a model of {parameters:.1e} parameters (limit {MAX_PARAMETERS:.0e})")

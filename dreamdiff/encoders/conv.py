@@ -55,6 +55,7 @@ class ConvEncoder(Placed):
         super().__init__()
         self.config = config
         self.spatial = nn.Linear(config.channels, config.spatial, bias=False)
+        # whitened channels have variance 1, and so have their combinations
         nn.init.normal_(self.spatial.weight, std=config.channels**-0.5)
         self.temporal = nn.Conv1d(config.spatial, config.filters, config.kernel, padding=config.kernel // 2)
         self.norm = nn.BatchNorm1d(config.filters)
@@ -82,6 +83,7 @@ class ConvEncoder(Placed):
                 f"EEG of shape {tuple(eeg_BCT.shape)} does not fit a convolution for (batch, {expected[0]}, {expected[1]})",
                 "give windows of that shape",
             )
+        # a matrix product over channels; `nn.Linear` would want them on the last axis, and two copies
         combined_BST = self.spatial.weight @ eeg_BCT
         return self.pool(F.elu(self.norm(self.temporal(combined_BST)))).transpose(1, 2)
 

@@ -82,6 +82,7 @@ class EEGEncoder(Placed):
         self.signal = SignalConfig()  # of the EEG that it was trained on
         self.gradient_checkpointing = False
         self.patch_embed = PatchEmbed(config.channels, config.patch, config.width)
+        # used by the autoencoder alone, but saved with the encoder, as in the authors' checkpoints
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.width))
         self.pos_embed: Tensor
         self.register_buffer("pos_embed", position_table(config.tokens, config.width))
@@ -145,6 +146,7 @@ class EEGEncoder(Placed):
         The configured scaling is applied first; with `scaling="none"` this is the authors' `eeg_encoder` to rounding.
         """
         patches_BLP = to_patches(self.scale(eeg_BCT, scale_B), self.config.patch)
+        # row 0 of the table is the CLS token's
         tokens_BLD = self.encode(self.embed(patches_BLP, self.pos_embed[:, 1:]))
         if self.config.global_pool:
             tokens_BLD = tokens_BLD.mean(dim=1, keepdim=True)

@@ -76,6 +76,7 @@ class FrontedEncoder(nn.Module):
 
     def forward(self, eeg_BCT: Tensor, scale_B: Tensor | None = None) -> Tensor:
         """(B, C, T) uV -> (B, L, D)."""
+        # `scale_B` has no part: whitening brings its own unit
         return self.inner(self.front(eeg_BCT))
 
     def save_pretrained(self, folder: str | Path) -> None:

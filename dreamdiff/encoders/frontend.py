@@ -65,8 +65,10 @@ class FrontEnd(nn.Module):
     def __init__(self, config: FrontEndConfig, people: Sequence[str] = ()) -> None:
         super().__init__()
         self.config, self.people = config, tuple(people)
+        # one more than people: somebody new has a place before `fit` as well
         eye = torch.eye(config.channels).repeat(len(self.people) + 1, 1, 1)
         self.register_buffer("whitener_PCC", eye)
+        # not stored: it follows from the configuration
         self.register_buffer("cut_TW", torch.from_numpy(_cutting(config)), persistent=False)
 
     def numbers(self, person: str | Sequence[str] | None, rows: int) -> Tensor:
@@ -110,6 +112,7 @@ class FrontEnd(nn.Module):
         if person_B is None or len(self.whitener_PCC) == 1:
             return self.whitener_PCC[-1].to(x_BCW.dtype) @ x_BCW
         out_BCW = torch.empty_like(x_BCW)
+        # person by person: gathering a (C, C) matrix for every trial would take more memory than the trials
         for number in torch.unique(person_B).tolist():
             mine = person_B == number
             out_BCW[mine] = self.whitener_PCC[number].to(x_BCW.dtype) @ x_BCW[mine]
@@ -119,6 +122,7 @@ class FrontEnd(nn.Module):
     def fit(self, covariance_PCC: Tensor) -> None:
         """Set the whitening of all people from their covariances, and of somebody new from the mean of them."""
         known = covariance_PCC.double()
+        # in float64: covariances of repeated channels are nearly singular
         every = torch.cat([known, known.mean(0, keepdim=True)])
         self.whitener_PCC.copy_(torch.stack([self.whitener_of(covariance) for covariance in every]))
 
@@ -159,7 +163,9 @@ def _cutting(config: FrontEndConfig) -> np.ndarray:
     Raises:
         ModelError: the trials do not cover the window.
     """
+    # whole numbers for the polyphase filter: 256.00013 Hz is 256
     ratio = Fraction(config.rate / config.sfreq).limit_denominator(1000)
+    # the answer to each single sample: what is linear is known by that
     whole_TS = resample_poly(np.eye(config.samples), ratio.numerator, ratio.denominator, axis=1)
     first = round((config.start - config.t0) * config.rate)
     last = first + config.window

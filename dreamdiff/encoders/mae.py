@@ -134,6 +134,7 @@ class MaskedSignalModel(nn.Module):
         patches_BLP, keep_BK, restore_BL = self._hide(eeg_BCT, noise, mask_ratio, scale_B)
         hidden_BLE = self._decode(self._encode_visible(patches_BLP, keep_BK), restore_BL)
         prediction_BLP = self.decoder_pred(self.decoder_norm(hidden_BLE))
+        # rank K and above: the visible ones come first in the order of noise
         mask_BL = (restore_BL >= keep_BK.shape[1]).to(patches_BLP.dtype)
         channels = self.config.encoder.channels
         return MaskedSignalOutput(
@@ -156,6 +157,7 @@ class MaskedSignalModel(nn.Module):
         # the tokens of rank K and above in the order of noise: as many in every window
         missing_BM = restore_BL.argsort(dim=1)[:, keep_BK.shape[1] :]
         if missing_BM.shape[1] == 0:
+            # a zero with a graph, so that backward works and every parameter has a gradient
             return latent_BKD.sum() * 0.0
         prediction_BMP = self.decoder_pred(self.decoder_norm(self._decode(latent_BKD, restore_BL, missing_BM)))
         return nn.functional.mse_loss(prediction_BMP, take_rows(patches_BLP, missing_BM))
@@ -199,6 +201,7 @@ class MaskedSignalModel(nn.Module):
         filler = self.mask_token.to(visible_BKE.dtype).expand(batch, restore_BL.shape[1] + 1 - known, -1)
         shuffled_BLE = torch.cat([visible_BKE[:, 1:], filler], dim=1)
         ordered_BLE = take_rows(shuffled_BLE, restore_BL)
+        # positions after the order is restored: a mask token knows only where it is
         x_BLE = torch.cat([visible_BKE[:, :1], ordered_BLE], dim=1) + self.decoder_pos_embed
         recompute = self.encoder.gradient_checkpointing and self.training
         if missing_BM is None:

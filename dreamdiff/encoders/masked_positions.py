@@ -104,6 +104,7 @@ class MaskedPositionsModel(nn.Module):
         assert self.teacher is not None
         with torch.no_grad():
             values = self.teacher(eeg_BCT, positions_BC3, channel_mask_BC, length_B, check=False).values
+        # without it, the copy could make its task easy by shrinking what it says (data2vec normalises targets for this)
         return F.layer_norm(values, values.shape[-1:])
 
     def forward(
@@ -125,6 +126,7 @@ class MaskedPositionsModel(nn.Module):
             valid_BCS = valid_BCS & (steps[None] < (length_B // self.config.encoder.token)[:, None])[:, None]
         hidden_BCS = hide_neighbourhoods(positions_BC3, valid_BCS, noise_BCS, self.config.mask)
         tokens: Tokens = self.encoder(eeg_BCT, positions_BC3, channel_mask_BC, length_B, hidden_BCS, check=False)
+        # in units of the target's variance, so that losses of different targets compare: 1 is what a constant reaches
         centre = target[valid_BCS].mean(0)
         variance = (target[valid_BCS] - centre).square().mean().clamp_min(1e-6)
         error_BCS = (self.predict(tokens.values) - target).square().mean(-1) / variance
@@ -149,6 +151,7 @@ def hide_neighbourhoods(positions_BC3: Tensor, valid_BCS: Tensor, noise_BCS: Ten
     Each window depends on its own noise alone. A neighbourhood may carry the share a little over.
     """
     batch, channels, stretches = noise_BCS.shape
+    # 2: behind all noise, which is below 1
     order_BN = noise_BCS.masked_fill(~valid_BCS, 2.0).flatten(1).argsort(dim=1).argsort(dim=1)
     rank_BCS = order_BN.view(batch, channels, stretches).to(torch.float32).masked_fill(~valid_BCS, float("inf"))
     near_BCC = torch.cdist(positions_BC3.nan_to_num(0.0), positions_BC3.nan_to_num(0.0)) * 100 <= max(config.radius_cm, 1e-6)
@@ -171,5 +174,6 @@ def _mean_where(values: Tensor, where: Tensor) -> Tensor:
 def _parameters_to_buffers(module: nn.Module) -> None:
     for part in module.modules():
         for name, value in list(part.named_parameters(recurse=False)):
+            # a name can be a parameter or a buffer, not both
             delattr(part, name)
             part.register_buffer(name, value.detach().clone())

@@ -165,6 +165,7 @@ class PositionsEncoder(nn.Module):
         if length_B is not None:
             inside_BS = torch.arange(stretches, device=eeg_BCT.device)[None] < (length_B // self.config.token)[:, None]
             valid_BCS = valid_BCS & inside_BS[:, None]
+        # an absent channel may hold anything: it is masked below, but NaN times zero would still be NaN
         x = self.embed(patches_BCSP.nan_to_num(0.0).clamp(-LIMIT, LIMIT))
         if hidden_BCS is not None:
             x = torch.where(hidden_BCS[..., None], self.mask_token.to(x.dtype), x)
@@ -184,6 +185,7 @@ class PositionsEncoder(nn.Module):
         half = self.config.width // 2
         rate = torch.exp(-math.log(100.0) * torch.arange(half, device=like.device, dtype=like.dtype) / half)
         angle = torch.arange(stretches, device=like.device, dtype=like.dtype)[:, None] * rate
+        # 0.3: about the size of fresh place and signal embeddings
         return 0.3 * torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 

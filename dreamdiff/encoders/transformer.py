@@ -15,6 +15,7 @@ def position_table(tokens: int, width: int) -> Tensor:
     omega = 1.0 / 10000.0 ** (torch.arange(width // 2, dtype=torch.float64) / (width / 2))
     angle_LH = torch.arange(tokens, dtype=torch.float64)[:, None] * omega[None, :]
     table_LD = torch.cat([angle_LH.sin(), angle_LH.cos()], dim=1)
+    # in float64 until here, as the authors' numpy code computes it
     return torch.cat([torch.zeros(1, width, dtype=torch.float64), table_LD])[None].float()
 
 
@@ -56,6 +57,7 @@ class Attention(nn.Module):
             q, k, v = self._heads(self.qkv(x_BLD)).unbind(0)
         else:
             width = x_BLD.shape[2]
+            # queries of the tokens that are asked for only: in the last block before the loss, visible ones need none
             weight, bias = self.qkv.weight, self.qkv.bias
             (q,) = self._heads(F.linear(take_rows(x_BLD, rows_BM), weight[:width], bias[:width])).unbind(0)
             k, v = self._heads(F.linear(x_BLD, weight[width:], bias[width:])).unbind(0)

@@ -50,11 +50,13 @@ class Placed(nn.Module):
 
 def save_folder(folder: Path, content: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
     """Write model.safetensors, then config.json, each atomically. The weights carry digests of themselves and of the configuration."""
+    # weights first: a folder with a config.json is whole
     save_tensors(folder / WEIGHTS_FILE, state, {"config_sha256": _config_digest(content)})
     atomic.write_json(folder / CONFIG_FILE, content)
 
 
 def _config_digest(content: Mapping[str, Any]) -> str:
+    # through JSON: tuples are lists in the file
     return fingerprint(json.loads(json.dumps(content)))
 
 
@@ -64,6 +66,7 @@ def weights_folder(folder: Path) -> Path:
         raise missing_path(folder, CheckpointError)
     if (folder / WEIGHTS_FILE).is_file():
         return folder
+    # step numbers have leading zeros, so that the order of names is that of steps
     checkpoints = sorted((folder / "checkpoints").glob("step-*/" + WEIGHTS_FILE))
     if checkpoints:
         return checkpoints[-1].parent

@@ -77,6 +77,7 @@ def load(file: str | os.PathLike[str]) -> Any:
                 version = np.lib.format.read_magic(stream)
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 _, _, dtype = read(stream)
+                # plain numbers: numpy maps them without any pickle
                 if not dtype.hasobject:
                     return np.load(path, mmap_mode="r", allow_pickle=False)
                 start = stream.tell()

@@ -178,6 +178,7 @@ class _Zip:
         at = info.header_offset
         if self.content[at : at + 4] != b"PK\x03\x04":
             raise ValueError(f"{name}: its header is damaged")
+        # the local header's own lengths: they differ from those in the table of contents, as torch pads members to 64 bytes
         start = at + 30 + sum(struct.unpack("<HH", self.content[at + 26 : at + 30]))  # name and extra field
         if start + info.file_size > len(self.content) or info.compress_size != info.file_size:
             raise ValueError(f"{name} is cut short")
@@ -189,6 +190,7 @@ class _Zip:
 
     def _check(self, name: str, start: int, length: int) -> None:
         found = 0
+        # in pieces: a slice of a mapping is a copy
         for at in range(start, start + length, 1 << 24):
             found = zlib.crc32(self.content[at : min(at + (1 << 24), start + length)], found)
         if found != self.members[name].CRC and self.members[name].CRC != 0:  # writers that know no checksum leave 0
@@ -249,6 +251,7 @@ class _Tensors:
 
     def __init__(self, path: Path, reader: _Zip | _Legacy) -> None:
         self.reader = reader
+        # "c": pages are copied when written to, never back into the file
         self.pages = np.memmap(path, dtype=np.uint8, mode="c")
         self.storages: dict[tuple[str, str], Tensor] = {}
         self.places: dict[str, tuple[int, int]] = {}
@@ -276,6 +279,7 @@ class _Tensors:
                 self.places[found.key] = self.reader.place(found)
             start, length = self.places[found.key]
             content = np.asarray(self.pages[start : start + length])
+            # old files align nothing, and torch wants whole numbers at whole places
             if content.ctypes.data % dtype.itemsize:
                 content = content.copy()
             whole = length // dtype.itemsize * dtype.itemsize

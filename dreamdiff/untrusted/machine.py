@@ -97,6 +97,7 @@ def check_name(module: str, name: str, known: Calls) -> None:
     root = IMPORT_MAPPING.get(module, module).partition(".")[0]  # pickles of protocol 2 have the module names of Python 2
     if text in known or text in _HARMLESS_NAMES:
         return
+    # by convention classes are capitalised and functions are not
     plain_class = name[:1].isupper() and "." not in name
     if root in sys.stdlib_module_names or root in ("nt", "posix"):
         refused = root not in _HARMLESS or "." in name
@@ -215,6 +216,7 @@ class Machine:
         text = self.line().removesuffix("L")
         if len(text) > MAX_NUMBER:
             raise Refused(f"it holds an integer of {len(text):,} digits (limit {MAX_NUMBER:,})")
+        # protocol 0 writes booleans so
         self.push({"00": False, "01": True}.get(text, int(text)))
 
     def quoted_line(self) -> None:
@@ -236,6 +238,7 @@ class Machine:
                 raise Refused("its dictionaries have too many or too large tuples as keys")
         elif isinstance(value, dict | list | set):
             raise TypeError(f"a {type(value).__name__} as a key")
+        # integers are hashed modulo 2^61 - 1, so that larger ones can be chosen to collide
         elif isinstance(value, int) and abs(value) >= 1 << 60:
             raise Refused("a dictionary with a key of more than 60 bits")
         return value

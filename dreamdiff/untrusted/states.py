@@ -39,6 +39,7 @@ def read_tensors(path: Path, anchors: Sequence[str] = ()) -> dict[str, Tensor]:
         CheckpointError: missing, damaged, unsafe, or without weights.
     """
     head = check_weights_file(path)
+    # people rename files: the content decides
     if (path.suffix == ".safetensors" and not head.startswith(b"PK\x03\x04")) or head[8:10] == b'{"':
         return state_of(load_tensors(path), anchors)
     found = state_of(load(path), anchors)
@@ -66,6 +67,7 @@ def state_of(content: Any, anchors: Sequence[str] = ()) -> dict[str, Tensor]:
             return state
     for anchor in anchors:
         before = [name.removesuffix(anchor) for name in state if name.endswith("." + anchor)]
+        # two would mean two models in one file, and taking off either prefix would mix them
         if len(before) == 1:
             return {name.removeprefix(before[0]): value for name, value in state.items()}
     return state

@@ -49,6 +49,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header: dict[str, object] = {}
+    # widest types first, so that every tensor lies at a multiple of its element size
     order = sorted(held, key=lambda name: (-held[name].element_size(), name))
     end = 0
     for name in order:
@@ -60,6 +61,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         digest.update(_bytes(held[name]))
     notes["sha256"] = digest.hexdigest()
     text = json.dumps({"__metadata__": dict(sorted(notes.items())), **header}, separators=(",", ":")).encode()
+    # the numbers begin at a multiple of eight
     text += b" " * (-len(text) % 8)
     with open_atomic(path) as file:
         file.write(struct.pack("<Q", len(text)) + text)
@@ -131,6 +133,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 def _header(path: Path, size: int) -> tuple[dict[str, Any], int]:
     with path.open("rb") as file:
+        # a file of less than eight bytes counts as one with an impossible header
         (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
         if length > min(size - 8, MAX_HEADER):
             raise _damaged(path, f"its header would take {length:,} bytes, the file has {size:,}")

@@ -41,6 +41,7 @@ class DtypeAt:
             self.order = state[1]
 
     def build(self) -> np.dtype[Any]:
+        # codes of plain types are short; longer ones describe records
         if len(self.code) > 16:
             raise Refused(f"an array of type {self.code[:40]!r}")
         dtype = np.dtype(self.code)
@@ -150,6 +151,7 @@ class Finish:
         made, count = self._make(value, depth + 1)
         if count > MAX_VALUES:
             raise Refused(f"it stands for more than {MAX_VALUES:,} values")
+        # the original is kept as well: its id must not go to another object
         self._made[id(value)] = (value, made, count)
         return made, count
 
