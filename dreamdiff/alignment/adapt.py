@@ -111,6 +111,7 @@ def _task(
                 f"{ours.fingerprint[:12]}",
                 "use the same weights and preprocessing as in the alignment",
             )
+    # a number that the person chose is kept
     if "epochs" not in config.loop.model_fields_set:
         epochs = float(epochs_for(store, parts["train"]))
         config = config.model_copy(update={"loop": config.loop.model_copy(update={"epochs": epochs})})
@@ -149,6 +150,7 @@ def chosen_trials(pairs: Pairs, train: np.ndarray, minutes: float | None, unlabe
         clock = recorded_minutes(pairs, mine)
         if clock is None and minutes is not None:
             raise DataError(f"{pairs.path}: {pairs.subjects[person]} has no onset times", "use --unlabelled N, or all trials")
+        # without times the order of the store is the best guess at the order of recording
         order = np.argsort(mine if clock is None else clock, kind="stable")
         mine = mine[order]
         if unlabelled is not None:
@@ -170,6 +172,7 @@ def recorded_minutes(pairs: Pairs, positions: np.ndarray) -> np.ndarray | None:
     for number in np.unique(of_session):
         here, times = session == number, everybody[of_session == number]
         out[here] = before + onset[here] - np.nanmin(times)
+        # what lies between sessions is no recording time
         before += float(np.nanmax(times) - np.nanmin(times))
     return out / 60
 

@@ -45,6 +45,7 @@ class AlignOptim(OptimConfig):
     """AdamW in one cycle; 3e-3 was best for the convolution and for the paper's tokens alike."""
 
     lr: float = Field(default=3e-3, gt=0)
+    # PyTorch's default; 0.95 is the authors' for their 500 epochs of pre-training
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_epochs: float = Field(default=2.0, ge=0)
     clip: float = Field(default=1.0, ge=0)

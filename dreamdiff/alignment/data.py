@@ -90,6 +90,7 @@ def front_config(pairs: Pairs, choice: FrontChoice, *, rate: float, patch: int) 
         raise DataError(f"{pairs.path}: does not say its sampling rate", "import the pairs again with their rate")
     channels, samples = pairs.eeg_shape
     chosen = choice.rate or rate
+    # rounded first: 0.57 s at 100 Hz would be 56 samples, as the product is 56.99... in binary
     window = int(round(choice.seconds * chosen, 6)) // patch * patch
     if window < patch:
         raise ModelError(
@@ -207,6 +208,7 @@ def hold(
     """Trials after the front end and their rows, where they fit into memory."""
     row = np.full(len(pairs), -1, np.int64)
     size = len(positions) * front.config.channels * front.config.window * 4
+    # then each batch is read and whitened again, which costs time and changes nothing
     if size > HELD_BYTES:
         return None, row
     row[positions] = np.arange(len(positions))
@@ -234,6 +236,7 @@ def centres(vectors_MD: Tensor, row: np.ndarray, image_N: np.ndarray, label_N: n
     for label in range(classes):
         images = np.unique(image_N[label_N == label])
         if len(images):
+            # without the mean, which all pictures share: it would make all classes look alike
             direction = F.normalize(vectors_MD[torch.from_numpy(row[images])] - mean_D, dim=1)
             out[label] = F.normalize(direction.mean(0), dim=0)
     return out

@@ -73,6 +73,7 @@ class PersonMaps(nn.Module):
 
     def __init__(self, people: int, channels: int) -> None:
         super().__init__()
+        # zero: everybody begins as somebody new, and weight decay leads back there
         self.map_PCC = nn.Parameter(torch.zeros(people, channels, channels))
 
     def forward(self, x_BCW: Tensor, person_B: Tensor) -> Tensor:
@@ -113,6 +114,7 @@ class Head(nn.Module):
         """(B, L, D) -> z (B, width)."""
         first_BD = self.first(self.drop(tokens_BLD.flatten(1)))
         both_BD = first_BD + self.drop(self.second(F.gelu(first_BD)))
+        # float32 also under mixed precision: a norm over a thousand squares needs it
         return F.normalize(both_BD.float(), dim=-1) * self.log_length.exp()
 
     def standardise(self, vectors_BD: Tensor) -> Tensor:
@@ -195,6 +197,7 @@ class AlignedEncoder(nn.Module):
 
     def train(self, mode: bool = True) -> AlignedEncoder:
         """Training mode for all that trains."""
+        # a frozen encoder stays in evaluation mode: running means of a batch norm would move even without gradients
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
@@ -294,6 +297,7 @@ def fronted_encoder(folder: str | Path) -> FrontedEncoder:
         one = len(model.front.people) == 1
         whitener_CC = model.front.whitener_PCC[0 if one else -1]
         if model.people is not None and len(model.people.map_PCC):
+            # (1 + D) R^(-1/2) is one matrix: the map goes into the whitening
             whitener_CC = whitener_CC + model.people.map_PCC.mean(0) @ whitener_CC
         encoder.front.whitener_PCC.copy_(whitener_CC[None])
         encoder.inner.load_state_dict(model.encoder.state_dict())

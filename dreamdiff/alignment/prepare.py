@@ -138,6 +138,7 @@ def load_vectors(
         vectors.append(torch.from_numpy(found))
         remarks += list(target.remarks)
         del target
+        # transformers' modules hold cycles, and two image encoders at once may not fit
         gc.collect()
     return tuple(spaces), tuple(vectors), remarks
 

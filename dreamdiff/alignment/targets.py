@@ -159,6 +159,7 @@ def _timm(name: str, rest: str, device: torch.device | str, offline: bool) -> Im
     transform = timm.data.create_transform(**content, is_training=False)
     network = network.eval().requires_grad_(False).to(device)
     weights = sha256_file(Path(file).expanduser()) if file else _weights_digest(network)
+    # interpolation modes and the like are no JSON; their names say the same
     plain = json.loads(json.dumps(content, default=str))
 
     @torch.no_grad()
@@ -187,6 +188,7 @@ def _folder(name: str, folder: Path, device: torch.device | str) -> ImageTarget:
             f"{folder}: not a model that transformers can read here ({str(error).strip().splitlines()[0][:200]})",
             "copy config.json, preprocessor_config.json and the safetensors of one model into it",
         ) from None
+    # of a model of images and texts, the half that reads images
     network = getattr(network, "vision_model", network) if not hasattr(network, "visual_projection") else network
     network = network.eval().requires_grad_(False).to(device)
     preprocessing = processor.to_dict()

@@ -127,10 +127,12 @@ class AlignTask(Task):
             predicted = self.model(batch["eeg"], batch["person"])
             losses = self.losses(predicted, batch)
             head = cast(Head, self.model.heads[0])
+            # not the loss of that name: a number that means the same whatever mixture is trained
             losses["cosine"] = 1 - cosine_loss(predicted[0], head.standardise(batch["target0"]))
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * len(part)
             nearest_B = (F.normalize(predicted[0], dim=1) @ centres_KD.T).argmax(1)
+            # a class without training images has no centre to be near to
             has_class_B = centres_KD[batch["label"]].abs().sum(1) > 0
             hits += int(((nearest_B == batch["label"]) & has_class_B).sum())
             known += int(has_class_B.sum())

@@ -33,6 +33,7 @@ def choose_what_trains(model: AlignedEncoder, tune: Tune, rank: int) -> None:
         ]
         if not names:
             raise ModelError("this encoder has no transformer blocks for adapters", "use --set tune=whole or tune=frozen")
+        # alpha = rank: the factor alpha / r is 1, and the rank does not change the step
         inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=names), encoder)
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_("lora_" in name)

@@ -60,6 +60,7 @@ def unlabelled_corpus(
 ) -> FrontEndConfig:
     """Write the training trials behind the front end as a corpus, one subject a person; a finished one is left alone."""
     config = front_config(pairs, choice, rate=DEFAULT_RATE, patch=patch)
+    # it was renamed into place when whole, and holds nothing that a second run would change
     if out.is_dir():
         return config
     train = pairs.parts(split)["train"]

@@ -108,6 +108,7 @@ class Whitened:
         self.true = TrueChannels(corpus, electrodes)
         self._whitener: dict[tuple[str, tuple[str, ...]], Tensor] = {}
         keys_N = np.array([f"{p}\0{c}" for p, c in zip(self.true.person_N, self.true.cap_N, strict=True)], object)
+        # recordings of one person with the same electrodes share a covariance: there is more to measure it by
         groups: dict[tuple[str, tuple[str, ...]], list[np.ndarray]] = {}
         for key in sorted(set(keys_N)):
             members = np.flatnonzero(keys_N == key)
@@ -124,6 +125,7 @@ class Whitened:
     def batch(self, index_B: np.ndarray, eeg_BRT: Tensor) -> dict[str, Tensor]:
         """As `TrueChannels.take`, prepared and whitened, with `length` (B,) samples that are real."""
         taken = self.true.take(index_B, eeg_BRT[..., :1])
+        # cap by cap, as windows of one recording are filtered and resampled together
         prepared: list[np.ndarray] = [np.empty(0)] * len(index_B)
         cap_B = self.true.cap_N[index_B]
         for number in np.unique(cap_B).tolist():

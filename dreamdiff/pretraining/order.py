@@ -31,6 +31,7 @@ class EpochDraws:
         self._parts = _weighted_parts(corpus, chosen, weights)  # (indices, draws an epoch)
         self.total = sum(draws for _, draws in self._parts)
         self._base = self._parts[0][0] if len(self._parts) == 1 and len(self._parts[0][0]) == self.total else None
+        # in pieces: the indices of a large corpus need not be copied together
         content = hashlib.sha256(corpus.identity.encode())
         for indices, draws in self._parts:
             content.update(np.int64(draws).tobytes())
@@ -49,6 +50,7 @@ class EpochDraws:
         indices, draws = self._parts[part]
         if draws == 0:
             return indices[:0]
+        # numbers below 0 are no epochs: this order is another than that of any epoch
         turn = shuffled(len(indices), self.seed, -1 - part)
         return indices[turn[(epoch * draws + np.arange(draws)) % len(indices)]]
 

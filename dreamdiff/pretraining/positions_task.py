@@ -112,6 +112,7 @@ class PositionsPretraining(Task):
         for first in range(0, len(self.valid.corpus), self.config.data.batch_size):
             index_B = np.arange(first, min(first + self.config.data.batch_size, len(self.valid.corpus)))
             made = {name: value.to(device) for name, value in self.valid.read(index_B).items()}
+            # the same masks at every validation and in every run, so that losses compare
             noise = self._noise(Draw(0, 0, torch.from_numpy(index_B), device), made["eeg"])
             output = self.model(made["eeg"], made["positions"], noise, made["channel_mask"], made["length"])
             errors, count = errors + len(index_B) * float(output.error_hidden), count + len(index_B)

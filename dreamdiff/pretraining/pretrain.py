@@ -51,6 +51,7 @@ def pretrain(
         progress: called with (steps done, steps in all, message).
         strict_rate: refuse a corpus of several sampling rates; the model keeps them all otherwise (`config.json`, `signal`).
     """
+    # the caller's generator stays as it was
     with torch.random.fork_rng():
         torch.manual_seed(config.loop.seed)
         model = MaskedSignalModel(config.model)
@@ -187,6 +188,7 @@ def recording_scales(corpus: Corpus) -> Tensor:
     for number in range(which_N.max(initial=-1) + 1):
         members = np.flatnonzero(which_N == number)
         measured = robust_scale(torch.from_numpy(corpus.read(members[spread(len(members), SCALE_WINDOWS)])))
+        # the median: one window with an artefact must not set the scale of a recording
         scales_N[torch.from_numpy(members)] = measured.median()
     return scales_N
 
@@ -220,6 +222,7 @@ def score_windows(
     for first in range(0, len(corpus), batch_size):
         index_B = np.arange(first, min(first + batch_size, len(corpus)))
         eeg_BCT = torch.from_numpy(corpus.read(index_B)).to(device)
+        # seed 0 whatever the run's: held-out losses of two runs hide the same tokens
         noise_BL = Draw(0, 0, torch.from_numpy(index_B), device).uniform("validation mask", model.config.encoder.tokens)
         scale_B = None if scale_N is None else scale_N[index_B].to(device)
         output = model(eeg_BCT, noise=noise_BL, scale_B=scale_B)

@@ -145,6 +145,7 @@ class Score:
         self.error += n * hidden_error(prediction_BCT, target_BCT, hidden_BT)
         self.error_mean += n * hidden_error(visible_mean(target_BCT, hidden_BT), target_BCT, hidden_BT)
         self.error_interpolation += n * hidden_error(interpolation(target_BCT, hidden_BT), target_BCT, hidden_BT)
+        # filters reach across the edges of hidden tokens: with foreign samples there, both signals would differ for that alone
         rebuilt_BCT = np.where(hidden_BT[:, None, :], prediction_BCT, target_BCT)
         found = {"all": Moments.of(prediction_BCT, target_BCT, hidden_BT)}
         for band, (low, high) in CORPUS_BANDS.items():

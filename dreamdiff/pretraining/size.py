@@ -71,8 +71,10 @@ def run_size(config: PretrainConfig, windows: int) -> RunSize:
     visible, tokens = encoder.tokens * (1 - model.mask_ratio), encoder.tokens
     steps = max(1, round(config.loop.epochs * max(windows, 1) / batch))
     steps = steps if config.loop.max_steps is None else min(steps, config.loop.max_steps)
+    # 2 for a multiplication with its addition, three times: forward, and backward for weights and for activations
     flops = 6 * _block(encoder.width, encoder.mlp_ratio) * encoder.depth * visible
     flops += 6 * _block(decoder.width, encoder.mlp_ratio) * decoder.depth * tokens
+    # attention: two products of L x L x D, each counted as above
     flops += 12 * (encoder.depth * encoder.width * visible**2 + decoder.depth * decoder.width * tokens**2)
     kept = (KEPT + 2 * encoder.mlp_ratio) * (encoder.depth * encoder.width * visible + decoder.depth * decoder.width * tokens)
     kept += encoder.depth * encoder.heads * visible**2 + decoder.depth * decoder.heads * tokens**2

@@ -204,6 +204,7 @@ class WindowStream(IterableDataset[Batch]):
         start = self._position
         shares = (self._share(start, step, self.rank) for step in range(number, self._steps(start), count))
         jobs = ((order[share.first : share.last], share.after) for share in shares if share.last > share.first)
+        # a worker process that touches CUDA would start a context of its own
         pin = self.pin_memory and worker is None
         if self.prefetch == 0:
             for index_B, after in jobs:
@@ -231,6 +232,7 @@ class WindowStream(IterableDataset[Batch]):
                 _, done, future = waiting.popleft()
                 yield self._finish(future.result()), done
         finally:
+            # in a forked child the threads are the parent's: waiting for them would never end
             if owner == os.getpid():
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -272,6 +274,7 @@ class WindowStream(IterableDataset[Batch]):
         return Share(first + rank * n // self.world_size, first + (rank + 1) * n // self.world_size, after)
 
     def __getstate__(self) -> dict[str, object]:
+        # a process that gets the stream makes its own memory
         return {**self.__dict__, "_buffers": None}
 
     def __setstate__(self, state: Mapping[str, object]) -> None:

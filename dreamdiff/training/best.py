@@ -29,6 +29,7 @@ def best_score(run_dir: Path) -> float | None:
 def keep_if_best(run_dir: Path, module: nn.Module, score: float, facts: Mapping[str, str]) -> None:
     """Store the trained parameters when no lower score has been stored; `facts` go into the file's metadata."""
     best = best_score(run_dir)
+    # strictly lower: of two equal scores the earlier weights stay, also when a continued run comes by again
     if best is None or score < best:
         state = {name: p for name, p in module.named_parameters() if p.requires_grad}
         save_tensors(best_file(run_dir), state, {"score": repr(score), **facts})

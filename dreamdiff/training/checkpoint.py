@@ -68,9 +68,11 @@ def save(
     except OSError:  # a full disk: what is half written must not keep it full
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    # read back from the disk: what was meant to be written proves nothing
     digests = {file.name: sha256_file(file) for file in sorted(partial.iterdir())}
     write_sealed(partial / STATE_FILE, {"version": STATE_VERSION, "step": step, "files": digests, **state})
     atomic.publish_folder(partial, final)
+    # only now: until the new one is in its place, the old ones are all there is
     for old in folders(run_dir)[:-keep]:
         shutil.rmtree(old)
     return final
@@ -173,6 +175,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, 
             state = by_name.get(names[id(parameter)])
             if state is not None:
                 optimizer.state[parameter] = {
+                    # PyTorch keeps `step` on the CPU unless the optimiser is fused
                     kind: tensor if kind == "step" and not group.get("fused") else tensor.to(parameter.device)
                     for kind, tensor in state.items()
                 }
@@ -204,6 +207,7 @@ def same_run(
         raise CheckpointError(f"{file}: not JSON of a run", "choose a new folder for --out")
     if current_form is not None:
         stored = current_form(stored)
+    # through JSON, as the stored one went: tuples become lists
     expected = json.loads(json.dumps(identity))
     changes = differences(stored, expected)
     if changes:

@@ -49,6 +49,7 @@ def loss_curve(history: Sequence[Mapping[str, Any]], file: Path) -> None:
     if checks:
         valid_N = [line["validation"]["loss"] for line in checks]
         top.plot([line["step"] for line in checks], valid_N, "o-", color=VALID, markersize=3.5, label="held out")
+    # a logarithm only where a linear axis would hide the end of the run
     if np.all(loss_N > 0) and loss_N.max() > 5 * loss_N.min():
         top.set_yscale("log")
     top.set_ylabel("loss")

@@ -145,6 +145,7 @@ class _Run:
         while self.step < self.total_steps and not self._agreed(stop.wanted):
             self._one_step(clock)
             last = self.step == self.total_steps
+            # reading a loss waits for a GPU; a CPU has computed it by now
             if last or self.device.type == "cpu" or len(self.pending) >= 20:
                 self._report(clock)
             if last or self.step % every == 0:
@@ -168,6 +169,7 @@ class _Run:
         )  # fmt: skip
 
     def _build(self) -> None:
+        # whatever is still drawn before the first step is the same in every process
         torch.manual_seed(mix(self.config.seed, "start"))
         self.task.module.to(self.device)
         groups = self.task.parameter_groups(self.optim.weight_decay)
@@ -223,14 +225,17 @@ class _Run:
         samples = sum(len(batch["index"]) for batch in batches)
         for part, batch in enumerate(batches):
             share = len(batch["index"]) / samples  # the mean over all samples of the step, as if they had come in one batch
+            # for what does not go through `draw`, such as dropout: a function of the step, so that a continued run repeats it
             torch.manual_seed(mix(self.config.seed, self.step, part, self.accelerator.process_index))
             draw = Draw(self.config.seed, self.step // self.steps_per_epoch, batch["index"], self.device)
             last = part == len(batches) - 1
+            # gradients travel between processes once a step, not once a batch
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.stepper):
                 losses = self.stepper(batch, draw)
                 self.accelerator.backward(losses["loss"] * share)
             for name, value in losses.items():
                 logged[name] = logged.get(name, 0) + value.detach().float() * share
+        # an infinite limit measures without clipping
         logged["gradient_norm"] = self.accelerator.clip_grad_norm_(self.parameters, self.optim.clip or math.inf)
         return logged
 
@@ -243,6 +248,7 @@ class _Run:
         table = torch.stack(
             [torch.stack([logged[name].to(self.device).float() for name in names]) for _, _, logged in self.pending]
         )
+        # one transfer for all pending steps and names
         rows = self.accelerator.reduce(table, "mean").tolist()
         lines = []
         for (step, lr, _), row in zip(self.pending, rows, strict=True):
@@ -254,6 +260,7 @@ class _Run:
         self.loss = lines[-1]["loss"]
         self.accelerator.log({k: v for k, v in lines[-1].items() if k != "step"}, step=self.step)
         bad = next((line for line in lines if not math.isfinite(line["loss"])), None)
+        # after the history is written, so that the bad step can be looked at
         if bad is not None:
             raise ModelError(
                 f"step {bad['step']}: the loss is {bad['loss']} (learning rate {bad['lr']:.3g})",
@@ -300,6 +307,7 @@ class _Run:
                 "validation": self.validation,
                 "loss": self.loss,
             }
+            # a checkpoint promises that the lines before it are there
             flush_to_disk(self.run_dir / HISTORY_FILE)
             checkpoint.save(
                 self.run_dir, self.step, tensors, state, keep=self.config.keep_checkpoints, describe=self.task.describe

@@ -103,6 +103,7 @@ class MovingAverage:
         """Take the module's present weights in."""
         weights = dict(module.named_parameters())
         averages = list(self.average.values())
+        # one call for all tensors: a loop over thousands of small ones would cost more than the step of a small model
         torch._foreach_lerp_(averages, [weights[name].detach().float() for name in self.average], 1.0 - self.decay)
 
     @torch.no_grad()

@@ -90,6 +90,7 @@ def _scrambled(z: Tensor) -> Tensor:
 def mix(*parts: int | str) -> int:
     """A seed below 2^63 that depends on all parts."""
     digest = blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    # 63 bits, which every library takes as a seed
     return int.from_bytes(digest, "little") >> 1
 
 
