@@ -61,6 +61,7 @@ class PictureVectors:
         numbers = np.unique(pairs.image[np.concatenate([train, test])])
         row = np.full(len(pairs.image_sha256), -1)
         row[numbers] = np.arange(len(numbers))
+        # in pieces: pictures of thousands of trials do not fit into memory at once
         vectors = np.concatenate([_vectors(pairs, target, part) for part in np.array_split(numbers, -(-len(numbers) // 64))])
         taught, first = np.unique(pairs.image[train], return_index=True)
         gallery, picture = np.unique(pairs.image[test], return_inverse=True)
@@ -120,6 +121,7 @@ def encoder_rows(
         parts.append(model.tokens(x_BCW, numbers))
         if untrained is not None:
             fresh.append(untrained.to(device)(x_BCW))
+    # the encoder runs once: rows differ in what the head is given, not in rounding
     tokens_NLD = torch.cat(parts)
     order = np.random.default_rng(seed).permutation(len(test))
     others = np.empty(len(test), np.int64)

@@ -28,6 +28,7 @@ from eegprep.errors import DataError, ToolkitError
 from eegprep.provenance import sha256_file, sha256_json
 from eegprep.sealed import is_whole, read_object
 
+# of shares that are computed in float64 from the same counts; other machines may round a mean differently
 TOLERANCE = 1e-9
 TABLE1, TABLE2 = "table1.json", "table2.json"  # of `dreamdiff ablate`
 FIX = "make the report again with this release, and leave its files as they are written"
@@ -240,6 +241,7 @@ def _inputs(
         problems.append(f"the pairs at {where} are not those of the report")
         return known, problems
     trials = arrays.get("trials", np.zeros(0, np.int64))
+    # numbers out of a file: one beyond the store would be an IndexError
     if len(trials) and int(trials.max()) < len(store) and images_digest(store, trials) == stated.get("images_sha256"):
         known.append("images")
     else:
@@ -255,6 +257,7 @@ def model_digest(folder: Path) -> str:
         files = sorted(path for path in pipeline.rglob("*.safetensors") if path.is_file())
     if not files:
         raise DataError(f"{folder}: holds no weights", "give the folder of the model")
+    # by name, not by path: a model may move
     return sha256_json([[file.name, sha256_file(file)] for file in files])
 
 

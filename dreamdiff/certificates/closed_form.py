@@ -31,6 +31,7 @@ def ridge_vectors(pairs: Pairs, front: FrontEndConfig, train: Ints, test: Ints, 
     cutter = FrontEnd(front.model_copy(update={"align": "person" if whiten else "none"}))
     for person in np.unique(pairs.person[test]):
         rows, mine = np.flatnonzero(pairs.person[test] == person), np.flatnonzero(pairs.person[train] == person)
+        # a penalty chosen by cross-validation needs three trials at least
         if len(mine) < 3:
             if everybody is None:
                 everybody = _fit(pairs, cutter, train, target_ND, np.arange(len(train)))

@@ -70,6 +70,7 @@ class VectorJudge:
     def floors(self, label_N: Ints) -> dict[str, float]:
         """Shares of a guesser who knows how often each class is shown, and nothing of the EEG."""
         shares = np.bincount(label_N, minlength=len(self.centres_KD)) / max(len(label_N), 1)
+        # who guesses each class as often as it is shown is right with probability sum of p squared
         return {CATEGORY: float((shares**2).sum()), PICTURE: 1.0 / max(len(self.gallery_GD), 1)}
 
     def protocols(self) -> dict[str, str]:
@@ -83,5 +84,6 @@ class VectorJudge:
 
 def unit(vectors_ND: Array) -> Array:
     """Vectors of length 1; zero stays zero."""
+    # dividing by infinity leaves zero at zero
     length = np.linalg.norm(vectors_ND, axis=-1, keepdims=True)
     return np.asarray(vectors_ND / np.where(length > 1e-12, length, np.inf))

@@ -142,6 +142,7 @@ def encoding(pipeline: DreamDiffusionPipeline, pairs: Pairs, test: Ints, change:
     place = next(pipeline.encoder.parameters())
     following = other_category(pairs.labels[test])
     partner = {int(position): int(test[row]) for position, row in zip(test, following, strict=True)}
+    # the pipeline is only given arrays: their content says which trial they are
     known = {_digest(pairs.eeg([int(position)])[0]): int(position) for position in test}
 
     @torch.no_grad()
@@ -154,6 +155,7 @@ def encoding(pipeline: DreamDiffusionPipeline, pairs: Pairs, test: Ints, change:
         scaled = cast(Any, pipeline.encoder).scale(own) if conditioner.linear is not None and closed_form else None
         return conditioner(latent, scaled)
 
+    # on the object, not the class: another pipeline of this process goes on as it is
     pipeline.__dict__["encode"] = encode
     try:
         yield
@@ -195,6 +197,7 @@ def _closed_forms(
             rows.append(Row(name, "closed form", description, {}, reason))
             continue
         end, rate = t0 + pairs.eeg_shape[1] / sfreq, min(128.0, sfreq)
+        # from the onset of the picture on, where the trial reaches that far
         start = max(0.0, t0) if end > 0 else t0
         front = front_config(pairs, FrontChoice(start=start, seconds=min(0.6, end - start)), rate=rate, patch=2)
         found = ridge_vectors(pairs, front, train, test, vectors.train_ND, whiten=whiten)

@@ -181,6 +181,7 @@ def paired_interval(difference_N: np.ndarray, groups_N: Ints, seed: int, resampl
         return float(low), float(high)
     _, member = np.unique(groups_N, return_inverse=True)
     sums, counts = np.bincount(member, difference_N), np.bincount(member).astype(float)
+    # paired: both rows lose the same pictures in a resample, so that what is hard for both does not widen the interval
     drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])

@@ -244,6 +244,7 @@ def _same_encoder(reads: VectorSpace, target: VectorSpace) -> bool:
     (mine, _), (theirs, given) = reads.encoder.split(":", 1) if ":" in reads.encoder else (reads.encoder, ""), (
         target.encoder.split(":", 1) if ":" in target.encoder else (target.encoder, "")
     )  # fmt: skip
+    # a path: its owner says which weights they are
     return mine == theirs and ("/" in given or "\\" in given)
 
 

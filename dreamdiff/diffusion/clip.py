@@ -122,6 +122,7 @@ class ClipTarget:
         tower = getattr(self.model, "text", self.model)
         tokens = SimpleTokenizer(context_length=int(self.model.context_length))(list(texts))
         if padding == "end":
+            # the end token has the largest number of the vocabulary; open_clip fills with 0 behind it
             after = torch.arange(tokens.shape[1]) > tokens.argmax(dim=1, keepdim=True)
             tokens = torch.where(after, tokens.max(), tokens)
         tokens = tokens.to(place_of(self.model)[0])
@@ -257,6 +258,7 @@ def _from_tag(architecture: str, tag: str, source: str, offline: bool) -> ClipTa
             f"--clip {source}: the weights could not be downloaded ({str(error).strip()[:200]})",
             f"use {architecture}:FILE with a local file",
         ) from None
+    # open_clip's table of weights knows it, its configuration of the architecture does not always
     config = {**config, "quick_gelu": bool(known.get("quick_gelu", False))}
     return _build(config, file, {key: known[key] for key in _PREPROCESS_KEYS if key in known}, source)
 
@@ -283,6 +285,7 @@ def _build(config: Mapping[str, Any], file: Path, stated: Mapping[str, Any], sou
     tensors = read_tensors(file, ("logit_scale",))
     _check_image_size(config, tensors, source)
     try:
+        # a trial without memory: a configuration that fits no model is an error before gigabytes are reserved
         with torch.device("meta"):
             kind(**settings)
     except TypeError as error:

@@ -69,6 +69,7 @@ class Conditioner(Placed):
     def __init__(self, config: ConditionerConfig) -> None:
         super().__init__()
         self.config = config
+        # convolutions of width 1 over tokens: matrices that mix tokens, under the names of the authors' checkpoints
         self.channel_mapper = nn.Sequential(
             nn.Conv1d(config.tokens_in, config.tokens_mid, 1), nn.Conv1d(config.tokens_mid, config.tokens_out, 1)
         )
@@ -163,6 +164,7 @@ class Conditioner(Placed):
         tokens = self.dim_mapper(self.channel_mapper(latent_BLD)).float()
         scale = std / float(tokens.std().clamp_min(1e-8))
         self.dim_mapper.weight.mul_(scale)
+        # the bias goes through the same map as the tokens: (x - mean) * scale + mean
         self.dim_mapper.bias.sub_(tokens.mean()).mul_(scale).add_(mean)
 
 

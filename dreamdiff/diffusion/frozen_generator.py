@@ -50,6 +50,7 @@ class FrozenGenerator:
         self, texts: Sequence[str], seeds: Sequence[int], *, steps: int = 20, guidance: float = GUIDANCE, batch: int = 16
     ) -> Array:
         """(N, H, W, 3) uint8, one image per text; image k depends on its text and its seed alone."""
+        # each text once: a few class names for hundreds of pictures
         known = dict(zip(sorted(set(texts)), self.text_states(sorted(set(texts))), strict=True))
         empty = self.text_states([""])
         sampler = make_scheduler("dpm-solver++", self.sd.scheduler.config)
@@ -76,6 +77,7 @@ def resized(images_NHWC: Array, size: int) -> Array:
     if images_NHWC.shape[1:3] == (size, size):
         return images_NHWC
     pixels = torch.from_numpy(np.ascontiguousarray(images_NHWC)).permute(0, 3, 1, 2).float()
+    # antialiasing blurs where a picture grows
     small = size < images_NHWC.shape[1]
     scaled = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False, antialias=small)
     return np.asarray(scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))

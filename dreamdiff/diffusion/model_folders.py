@@ -102,6 +102,7 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype, variant: str | None =
     if files[0].suffix == ".bin":
         return _from_bin(kind, folder, files, dtype)
     try:
+        # diffusers prints about safety checkers and unused keys
         with contextlib.redirect_stdout(io.StringIO()):
             model, info = kind.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, torch_dtype=dtype, low_cpu_mem_usage=True, variant=variant,
@@ -110,6 +111,7 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype, variant: str | None =
     except Exception as error:  # safetensors, JSON, missing files and wrong shapes each raise their own kind
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"{folder}: not a readable {kind.__name__} ({reason[:200]})", _AGAIN) from None
+    # with low_cpu_mem_usage diffusers leaves a missing tensor on the meta device, without an error
     missing = sorted({*info["missing_keys"], *(name for name, tensor in model.state_dict().items() if tensor.is_meta)})
     if missing:
         raise CheckpointError(f"{folder}: {len(missing)} tensors are missing, the first is {missing[0]}", _AGAIN)

@@ -117,6 +117,7 @@ def _fits(scheduler: Any, steps: int, device: Any) -> bool:
         scheduler.set_timesteps(steps, device=device)
     except (ValueError, IndexError, RuntimeError, ZeroDivisionError):
         return False
+    # some schedulers make times beyond the last one of training, and sample noise from them without a word
     return float(scheduler.timesteps.max()) <= int(scheduler.config.num_train_timesteps) - 1
 
 

@@ -187,8 +187,10 @@ class DreamDiffusionPipeline(DiffusionPipeline):
             file.relative_to(partial).as_posix(): sha256_file(file) for file in sorted(partial.rglob("*")) if file.is_file()
         }
         self.files = {name: digest for name, digest in digests.items() if name.endswith(".safetensors")}
+        # apart from the weights: the fingerprint of a model must not change with a key of a configuration
         others = {name: digest for name, digest in digests.items() if name not in self.files}
         atomic.write_json(partial / DETAILS, {"pipeline": details, "files": self.files, "settings": others})
+        # last: diffusers takes a folder with this file for a pipeline
         atomic.write_json(partial / INDEX, index)
         atomic.publish_folder(partial, final)
 
@@ -318,6 +320,7 @@ def as_eeg(eeg_NCT: Any) -> Tensor:
             array = np.asarray(eeg_NCT)
             if array.dtype.kind not in "fiub":
                 raise ValueError(f"values of type {array.dtype}")
+            # torch knows neither foreign byte orders nor long doubles
             plain = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.dtype(np.float64)
             eeg_NCT = torch.from_numpy(np.ascontiguousarray(array.astype(plain)))
         if eeg_NCT.ndim != 3:

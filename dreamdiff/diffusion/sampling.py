@@ -134,8 +134,10 @@ def guided_sample(
     set_steps(scheduler, steps, device)
     known = inspect.signature(scheduler.step).parameters
     options = {name: value for name, value in (("eta", eta), ("generator", generator)) if name in known}
+    # samplers of the Euler family begin with larger noise than 1
     state_BCHW = noise_BCHW.to(dtype) * scheduler.init_noise_sigma
     for number, time in enumerate(scheduler.timesteps):
+        # one pass over both conditions: the U-Net's weights are read once
         both = torch.cat([state_BCHW, state_BCHW]) if scale != 1 else state_BCHW
         predicted = unet(scheduler.scale_model_input(both, time), time, **arguments).sample.to(
             device
@@ -190,6 +192,7 @@ def decode(vae: Any, latents_BCHW: Tensor) -> Tensor:
     if type(vae).__name__ == "VQModel":
         pixels = vae.decode(latents_BCHW, force_not_quantize=True).sample
     else:
+        # SDXL's VAE overflows in half precision, and its configuration says so
         upcast = getattr(vae.config, "force_upcast", False) and vae.dtype == torch.float16
         pixels = (vae.float() if upcast else vae).decode(
             (latents_BCHW.float() if upcast else latents_BCHW) / vae.config.scaling_factor

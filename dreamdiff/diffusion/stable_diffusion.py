@@ -20,6 +20,7 @@ from dreamdiff.untrusted.states import read_tensors
 from eegprep.errors import ModelError
 from eegprep.provenance import sha256_file, sha256_json
 
+# the configuration of a single file, which holds tensors only
 SD15_CONFIG = Path(__file__).parent / "sd15"
 
 PARTS = ("unet", "vae")

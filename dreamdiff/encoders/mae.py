@@ -51,10 +51,6 @@ class MaskedSignalOutput:
     mask: Tensor
     target: Tensor
 
-    def prediction_tokens(self, patch: int) -> Tensor:
-        """The prediction as the authors' code returns it: (B, L, P), time-major inside a token, channels fastest."""
-        return to_patches(self.prediction, patch)
-
 
 class MaskedSignalModel(nn.Module):
     """Asymmetric masked autoencoder over time tokens; `encoder` is the part that is kept.

@@ -70,6 +70,7 @@ class PairStream(ShuffledBatches):
 def image_moments(vae: Any, images_NHWC: np.ndarray) -> Tensor:
     """Mean and log-variance of q(z | image), (N, 2 C, h, w): all that is needed to draw latents later."""
     pixels = torch.from_numpy(np.ascontiguousarray(images_NHWC)).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
+    # not a draw: every epoch draws its own latents from these two numbers
     return vae.encode(pixels).latent_dist.parameters.float().cpu()
 
 

@@ -88,6 +88,7 @@ def linear_start(
             "set linear_start=false, or use the CLIP that this Stable Diffusion was trained with",
         )
     train = data.parts["train"]
+    # the cost of the fit grows with the cube of the trials
     chosen = train if len(train) <= limit else np.random.default_rng(0).choice(train, limit, replace=False)
     parts = [
         linear.features(encoder.scale(send(torch.from_numpy(data.pairs.eeg(part)), place_of(encoder)[0])))
@@ -115,6 +116,7 @@ def linear_start(
         assert conditioner.adapter is not None
         conditioner.adapter.fill(adapter.tensors)
     conditioner.null_LD.copy_(texts.empty_LD)
+    # tau and the head begin at zero, so that the closed form is all there is at the first step
     for layer in (conditioner.dim_mapper, cast(Any, conditioner.clip_head).fc):
         layer.weight.zero_()
         layer.bias.zero_()

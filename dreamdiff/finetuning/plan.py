@@ -98,6 +98,7 @@ def finetune_plan(task: Planned, planned: Sequence[PlannedRows]) -> FinetunePlan
         images=max((rows.new for rows in planned), default=0),
         cached=min((rows.cached for rows in planned), default=0),
         cache_bytes=sum(rows.bytes_new for rows in planned),
+        # three checkpoints, each with the weights and the two moments of AdamW, in float32
         run_bytes=int(weights + 3 * 3 * 4 * trained),
         memory_bytes=int(memory.total),
         steps=steps,

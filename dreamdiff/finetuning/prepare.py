@@ -181,6 +181,7 @@ def load_encoder(source: str) -> EEGEncoder:
     """A pre-trained encoder, an aligned one with its front end, or a fresh one for `random:PRESET` (rows 1 to 4 of Table 2)."""
     if source.startswith("random:"):
         with torch.random.fork_rng(devices=[]):
+            # always the same: an encoder called `random:PRESET` is one encoder
             torch.manual_seed(0)
             return EEGEncoder.from_preset(source.removeprefix("random:"))
     if is_aligned(source):
@@ -207,6 +208,7 @@ def need_space(out: Path, model: StableDiffusion) -> None:
     Raises:
         StoreError: naming what is needed and what is free.
     """
+    # the weights once for the pipeline, and as much again for checkpoints, which hold what is trained
     size = sum(p.numel() * p.element_size() for part in (model.unet, model.vae) for p in part.parameters()) * 2
     require_free(out, size, "checkpoints and pipeline", "free disk space, or choose another --out")
 
@@ -246,6 +248,7 @@ def _moments(
         with mixed(precision, device):
             return image_moments(model.vae, pairs.load_images(numbers[np.asarray(chosen)], size=size)).numpy()
 
+    # latents depend on the VAE alone: another U-Net finds them in the cache
     vae_files = {name: digest for name, digest in model.files.items() if name.startswith("vae/")} or model.files
     key = f"{'-'.join(digest[:12] for digest in vae_files.values())}-{size}" + ("" if precision == "fp32" else f"-{precision}")
     digests = [pairs.image_sha256[number] for number in numbers]

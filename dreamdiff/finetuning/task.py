@@ -129,6 +129,7 @@ class FinetuneTask(Task[Trained]):
 
     def _calibrate(self, std: float) -> None:
         trained = self.module
+        # a mean and a spread need no more trials
         some = self.data.parts["train"][:32]
         with torch.no_grad():
             eeg_NCT = send(torch.from_numpy(self.data.pairs.eeg(some)), place_of(trained.encoder)[0])
@@ -262,6 +263,7 @@ class FinetuneTask(Task[Trained]):
         vae = cast(Any, self.model.vae)
         home = place_of(vae)[0]
         vae.to(device)
+        # by trial: the same picture from validation to validation, as far as the weights are the same
         generators = [torch.Generator().manual_seed(int(p)) for p in positions]
         precision = precision_for(self.config.loop)
         with mixed("bf16" if precision == "bf16" else "fp32", device):

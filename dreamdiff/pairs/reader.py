@@ -395,11 +395,6 @@ class Pairs:
         """SHA-256 of every image, by image number: of the file for references, of shape and pixels else. A key for caches."""
         return self._images.sha256
 
-    @property
-    def image_paths(self) -> list[Path] | None:
-        """File of every image, by image number; None when the store holds the pixels."""
-        return self._images.paths
-
     def _member(self, name: str) -> np.ndarray:
         stored = self.splits
         if name in stored:

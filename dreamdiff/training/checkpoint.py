@@ -36,9 +36,6 @@ STATE_VERSION = 2
 
 RUN_FILE = "run.json"
 
-ADDED_LATER = {"pairs_content"}
-"""Parts of the identity that runs of release 0.1.0 do not have."""
-
 
 def save(
     run_dir: Path,

@@ -160,17 +160,6 @@ def _standard_table() -> dict[str, tuple[float, float, float]]:
     return {name: (place[0], place[1], place[2]) for name, place in json.loads(text).items()}
 
 
-def mne_positions() -> dict[str, tuple[float, float, float]]:
-    """The same table from MNE-Python: what `data/standard_1005.json` was made from."""
-    import mne
-
-    known = mne.channels.get_builtin_montages()
-    # MNE 1.13 gave the montage another name, and the old one warns
-    montage = mne.channels.make_standard_montage("colin27_1005" if "colin27_1005" in known else "standard_1005")
-    info = mne.create_info(montage.ch_names, 100.0, "eeg").set_montage(montage, verbose="error")
-    return {channel["ch_name"]: tuple(float(v) for v in channel["loc"][:3]) for channel in info["chs"]}  # type: ignore[misc]
-
-
 @cache
 def _standard_names() -> dict[str, str]:
     return {name.casefold(): name for name in _standard_table()}

@@ -49,7 +49,7 @@ def test_loss_prediction_mask_and_every_gradient_equal_a_build_from_timm_blocks(
     assert int(mask_BL[0].sum()) == 128 - int(128 * (1 - ratio))  # 115, 64 and 32 tokens stay visible
     torch.testing.assert_close(output.mask, mask_BL, atol=0, rtol=0)
     torch.testing.assert_close(output.loss, loss, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(output.prediction_tokens(patch=4), prediction_BLP, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(to_patches(output.prediction, 4), prediction_BLP, atol=1e-5, rtol=1e-5)
     gradients = {name: parameter.grad for name, parameter in ours.named_parameters()}
     for name, parameter in theirs.named_parameters():
         if parameter.requires_grad:

@@ -477,8 +477,8 @@ def test_references_are_read_where_they_are(with_files: Path):
     pairs = Pairs.open(with_files)
 
     assert pairs.images([2], size=8).shape == (1, 8, 8, 3) and pairs.images([2], size=8)[0, 0, 0, 0] == 120
-    assert pairs.image_paths is not None and pairs.image_paths[3].name == "3.png"
-    assert pairs.image_sha256[0] == hashlib.sha256(pairs.image_paths[0].read_bytes()).hexdigest()
+    assert pairs.image_names[3] == "n01/3.png"
+    assert pairs.image_sha256[0] == hashlib.sha256((with_files.parent / "imagenet" / "n01" / "0.png").read_bytes()).hexdigest()
     with pytest.raises(DataError, match="2 different sizes"):
         pairs.images([0, 1])
 

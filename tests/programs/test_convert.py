@@ -13,6 +13,7 @@ from timm_mae import TimmMAE
 from dreamdiff.encoders.config import DecoderConfig, EncoderConfig, MaskedSignalConfig
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.encoders.mae import MaskedSignalModel
+from dreamdiff.encoders.transformer import to_patches
 from dreamdiff.programs.convert import convert_any, convert_encoder, convert_pretrained, export_pretrained
 from dreamdiff.untrusted import checkpoints as safe_pickle
 from eegprep.errors import CheckpointError
@@ -52,7 +53,7 @@ def test_a_converted_checkpoint_gives_the_authors_numbers(tmp_path, theirs) -> N
     assert (found.kind, found.unexpected, found.epoch) == ("pre-training", (), 480)
     assert ours.config.mask_ratio == 0.1 and ours.config.encoder.heads == 4
     torch.testing.assert_close(output.loss, loss, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(output.prediction_tokens(4), prediction_BLP, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(to_patches(output.prediction, 4), prediction_BLP, atol=1e-5, rtol=1e-5)
     encoder = EEGEncoder.from_pretrained(tmp_path / "ours", scaling="none")
     torch.testing.assert_close(encoder(eeg_BCT), model.encode(eeg_BCT), atol=1e-5, rtol=1e-5)
 
