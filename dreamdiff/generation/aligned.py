@@ -84,6 +84,7 @@ class AlignedPipeline:
         out = torch.empty(len(eeg), self.generator.reads.width)
         for name in dict.fromkeys(names):
             rows = [row for row, other in enumerate(names) if other == name]
+            # None: the encoder's way for people it has not seen
             known = name if name in self.aligned.config.people else None
             out[rows] = self.aligned.encode(eeg[rows], person=known, target=self.target)
         return out

@@ -150,6 +150,7 @@ def is_current(out: Path, job: GeneratedFrom, key: str, schedule: str) -> bool:
         or content.get("eeg", {}).get("sha256") != job.eeg_sha256
     ):
         return False
+    # None: sidecars of 0.1.0 do not say
     stated = content.get("model", {}).get("schedule")
     if (content.get("name"), content.get("label")) != (job.name, job.label) or stated not in (None, schedule):
         return False
@@ -234,6 +235,7 @@ def _replay(
             f"{sidecar}: the EEG of trial {content['trial']} has SHA-256 {found[:12]}, it was {content['eeg']['sha256'][:12]}",
             "give the store that the image was made from with --eeg",
         )
+    # the same shape of batch: sums of another shape round differently
     size = int(content["batch"]["size"])
     generators = [generator_for(int(content["trial"]), int(content["seed"])) for _ in range(size)]
     image = render(

@@ -115,6 +115,7 @@ def generate(
         eeg_NCT = trials.read(positions)
         _require_finite(eeg_NCT, positions, trials)
         place = {position: row for row, position in enumerate(positions)}
+        # before the U-Net runs: whether a picture is there already depends on the EEG's content
         digests = [sha256_array(eeg_CT) for eeg_CT in eeg_NCT]
         asked = [
             GeneratedFrom(
@@ -148,6 +149,7 @@ def _make_batch(
     config: GenerateConfig,
     people: Sequence[str | None] | None,
 ) -> Iterator[GeneratedImage]:
+    # filled up: a batch of another shape would round differently
     more = config.batch_size - len(asked)
     filled = [*zip(rows, asked, strict=True), *[(rows[-1], asked[-1])] * more]
     images = render(
@@ -175,4 +177,5 @@ def render(
             **more,
         ),
     ).images
+    # rounded, not cut off: diffusers' PIL output does the same
     return (np.asarray(made) * 255).round().astype(np.uint8)

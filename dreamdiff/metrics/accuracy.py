@@ -39,6 +39,7 @@ def n_way_accuracy(
             scores_K, true = scores_NSK[item, sample], classes_N[item]
             for _ in range(draws):
                 others = rng.permutation(k - 1)[: n_way - 1]
+                # numbers 0..k-2 onto all classes but the true one
                 others = others + (others >= true)
                 hits_NS[item, sample] += _hit(scores_K[true], scores_K[others], top_k)
     floor = float(expected_n_way(truth_NK, classes_N, n_way=n_way, top_k=top_k).mean())
@@ -63,6 +64,7 @@ def expected_n_way(scores_MK: Array, classes_N: Array, *, n_way: int, top_k: int
     passes_r = hypergeom(k - 1, np.arange(k), n_way - 1).cdf(top_k - 1)
     order = np.sort(scores, axis=1)
     wanted_MN = scores[:, np.asarray(classes_N)]
+    # ties count for the image: with probabilities of a network they hardly occur
     higher_MN = np.stack([k - np.searchsorted(row, want, side="right") for row, want in zip(order, wanted_MN, strict=True)])
     return np.asarray(passes_r[higher_MN], float)
 
@@ -82,6 +84,7 @@ def shown_classes_accuracy(
     _check_ways(c, top_k, c)
     own_NS1 = np.take_along_axis(scores, np.broadcast_to(labels[:, None, None], (n, s, 1)), axis=2)
     others = scores.copy()
+    # the true class must not rank above itself
     np.put_along_axis(others, np.broadcast_to(labels[:, None, None], (n, s, 1)), -np.inf, axis=2)
     hits_NS = _rank_hit((others > own_NS1).sum(2), (others == own_NS1).sum(2), top_k)
     return mean_measurement(
@@ -98,6 +101,7 @@ def prior_floor(labels_N: Array, classes: int, top_k: int = 1) -> float:
     shares = np.bincount(np.asarray(labels_N), minlength=classes) / len(labels_N)
     if top_k == 1:
         return float((shares**2).sum())
+    # by symmetry; else the chance of being drawn second depends on what was drawn first, and is counted
     if np.allclose(shares, 1 / classes):
         return top_k / classes
     rng = np.random.default_rng(0)  # Gumbel top-k is drawing without replacement by weight

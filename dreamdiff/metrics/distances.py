@@ -119,6 +119,7 @@ def inception_of(probabilities_MK: Array, splits: int) -> float:
     size = -(-len(probabilities_MK) // splits)
     scores = []
     for part in (probabilities_MK[i : i + size] for i in range(0, len(probabilities_MK), size)):
+        # log(0) times 0 would be NaN
         p = np.maximum(part, 1e-300)
         scores.append(np.exp((p * (np.log(p) - np.log(p.mean(0, keepdims=True)))).sum(1).mean()))
     return float(np.mean(scores))

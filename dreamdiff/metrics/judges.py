@@ -124,6 +124,7 @@ def _load_lite0(file: Path) -> ImageClassifier:
     model.load_state_dict(dict(zip(names, tensors, strict=True)))
     network: Any = model
     head = network.get_classifier()
+    # what is left gives the pooled features
     network.reset_classifier(0)
     frozen = model.eval().requires_grad_(False)
     return ImageClassifier(DEFAULT, frozen, head.eval().requires_grad_(False), _lite0_preprocess, {file.name: sha256_file(file)})
@@ -153,6 +154,7 @@ def _size_of(name: str, preset: Any) -> dict[str, object]:
 
 def _cut(model: nn.Module, name: str) -> tuple[nn.Module, nn.Module]:
     """The network up to its last linear layer, and that layer."""
+    # torchvision's families call their last part by one of these
     for attribute in ("heads", "head", "classifier", "fc"):
         part = getattr(model, attribute, None)
         last: Any = [m for m in part.modules() if isinstance(m, nn.Linear)][-1] if isinstance(part, nn.Module) else None
@@ -263,6 +265,7 @@ def load_lpips(file: str | Path, backbone: Literal["alex", "vgg", "squeeze"] = "
         place = Path(folder) / "checkpoints" / expected
         place.parent.mkdir()
         torch.save(tensors, place)
+        # torchmetrics takes no weights as an argument; it finds them where torch.hub would have put them
         torch.hub.set_dir(folder)
         try:
             metric = LearnedPerceptualImagePatchSimilarity(net_type=backbone)

@@ -107,6 +107,7 @@ def bootstrap_interval(
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)
     for r in range(resamples):
+        # groups, not trials: trials of one picture are not independent
         drawn = rng.integers(len(sums), size=len(sums))
         means[r] = sums[drawn].sum() / counts[drawn].sum()
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])

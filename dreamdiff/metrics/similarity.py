@@ -65,6 +65,7 @@ def ssim_pairs(a_MHWC: Array, b_MHWC: Array) -> Floats:
     _, map_MCHW = structural_similarity_index_measure(
         a, b, sigma=1.5, kernel_size=11, data_range=255.0, reduction="none", return_full_image=True
     )
+    # half the window of 11: there it reaches over the border
     return np.asarray(map_MCHW[..., 5:-5, 5:-5].double().mean(dim=(1, 2, 3)), float)  # type: ignore[call-overload]
 
 
@@ -137,6 +138,7 @@ def pairwise_identification(
     wrong_N1N = (image[:, None] != image[None, :])[:, None, :]
     if not wrong_N1N.any(axis=(1, 2)).all():
         raise DataError("every trial showed 1 image (identification needs at least 2)", "choose a split with more images")
+    # a constant image would else lose, or win, every comparison
     wins = (similarity < own_NS1) + 0.5 * (similarity == own_NS1)
     values_NS = (wins * wrong_N1N).sum(2) / wrong_N1N.sum(2)
     return mean_measurement(

@@ -171,5 +171,6 @@ def check_image_names(path: Path, attributes: Mapping[str, Any]) -> None:
         raise StoreError(f"{path}/images: names and digests do not belong together", AGAIN)
     for name in names if attributes.get("kind") == "files" else ():
         parts = str(name).replace("\\", "/").split("/")
+        # nothing before the first slash: absolute; a colon: a drive of Windows
         if not parts[0] or ".." in parts or "\0" in str(name) or ":" in parts[0]:
             raise StoreError(f"{path}/images: names the file {name!r}, which is not inside the images' folder", AGAIN)

@@ -58,6 +58,7 @@ class Segment:
             commit = Commit.of(attributes, str(folder)) if attributes["version"] > 1 else None
             if commit is not None:
                 commit.read(folder, "rows/zarr.json")
+                # a folder can be copied to where another preprocessing is looked for
                 if f"{attributes['kind']}-{attributes['key'][:16]}" != folder.parent.name:
                     raise _damaged(folder, f"it holds {attributes['kind']} of another preprocessing")
             rows, images = zarr.open_group(folder, mode="r")["rows"], attributes["images"]
@@ -81,6 +82,7 @@ class Segment:
             found = np.asarray(self.array.oindex[rows], np.float32)
         except (ValueError, RuntimeError, OSError, KeyError) as error:
             raise _damaged(self.folder, str(error)) from None
+        # a missing chunk reads as the fill value, NaN
         if not np.isfinite(found).all():
             raise _damaged(self.folder, "rows are missing, or not finite")
         return found
@@ -122,6 +124,7 @@ class CachedRows:
         for number, segment in enumerate(self._segments):
             mine = np.flatnonzero(self._where[chosen, 0] == number)
             if len(mine):
+                # sorted and each once: zarr reads a shard once for all its rows
                 rows, back = np.unique(self._where[chosen[mine], 1], return_inverse=True)
                 out[mine] = segment.read(rows)[back]
         return out
@@ -226,6 +229,7 @@ def _add_segment(
     group: Path, kind: str, key: str, first: dict[str, int], compute: Compute, batch: int, progress: ProgressCallback | None
 ) -> None:
     digests, indices = list(first), list(first.values())
+    # named by its images, so that what a killed run left is found and replaced
     final = group / sha256("".join(digests))[:16]
     partial = partial_path(final)
     shutil.rmtree(partial, ignore_errors=True)
@@ -233,6 +237,7 @@ def _add_segment(
     segment = zarr.open_group(partial, mode="w")
     for start in range(0, len(indices), batch):
         rows = np.asarray(compute(indices[start : start + batch]), np.float32)
+        # the network decides how large a row is, so that space is checked after the first batch
         if array is None:
             _need_space(group, rows[0].nbytes * len(indices), kind)
             array = segment.create_array(

@@ -186,11 +186,13 @@ def _split_one(trials: Trials, factor: str, fractions: tuple[float, float, float
             f"split by {factor}: the {factor} is unknown for {unknown} of {len(groups)} trials",
             f"import the data with its {factor} column, or split by something that is known",
         )
+    # each factor its own order: in a joint split, people and pictures are shuffled independently
     rng = np.random.default_rng([seed, FACTORS.index(factor)])
     part_of_group: dict[int, int] = {}
     if factor in ("trial", "stimulus"):
         for concept in np.unique(trials.concept):
             members = np.unique(groups[trials.concept == concept])
+            # a picture may be shown under two concepts: it stays where the first one put it
             fresh = np.array([member for member in members if member not in part_of_group])
             _deal(fresh, fractions, rng, part_of_group)
     else:

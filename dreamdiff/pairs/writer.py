@@ -87,6 +87,7 @@ class PairsWriter:
         self._subjects: dict[str, int] = {}
         self._n_images = -1
         self._lock = ExitStack()
+        # a writer that is dropped without `finish` must not keep others out
         weakref.finalize(self, self._lock.close)
         self.stimulus = np.zeros(0, np.int64)
         self.complete = self._already_there(rebuild)
@@ -95,6 +96,7 @@ class PairsWriter:
             self.complete = self._already_there(rebuild)  # by whoever had the lock before
         if self.complete:
             self._lock.close()
+            # made for the lock only; not removed where another process still needs it
             with suppress(OSError):
                 self.partial.rmdir()
         else:
@@ -118,6 +120,7 @@ class PairsWriter:
         group = self._fresh("images")
         array = group.create_array(
             "images", shape=images_NHWC.shape, dtype="uint8", chunks=(1, *images_NHWC.shape[1:]),
+            # a chunk an image, so that one is read without the others; many in a file, so that a store is not a million files
             shards=(_whole(len(images_NHWC)), *images_NHWC.shape[1:]), compressors=ZstdCodec(level=3, checksum=True),
             dimension_names=("image", "y", "x", "colour"),
             attributes={
@@ -153,6 +156,7 @@ class PairsWriter:
             sketches.append(sketch(pixels))
             digests.append(sha256(content))
             sizes.append(len(content))
+        # of the store's folder, not of the working folder: a store is opened from elsewhere
         relative = os.path.relpath(Path(folder).resolve(), self.path.resolve().parent)
         group = self._fresh("images")
         group.create_group("images", attributes={
@@ -200,6 +204,7 @@ class PairsWriter:
             if self._view
             else SubjectPairs(group, folder, self.channels, self.samples, *limits)
         )
+        # no try: what an exception interrupts stays under its hidden name, and does not count
         yield target
         target.close({"blocks": "unknown", "unit": "uV", **attributes, "key": key})
         self._publish(subject)
@@ -225,6 +230,7 @@ class PairsWriter:
         })  # fmt: skip
         files = [path.relative_to(self.partial).as_posix() for path in self.partial.rglob("*") if path.is_file()]
         finish_root(self.partial, root, [name for name in files if name != "zarr.json" and not name.startswith(".")])
+        # the commit: until here, the store has no name
         publish_folder(self.partial, self.path)
         (self.path / OWNER).unlink(missing_ok=True)
         self._lock.close()
@@ -257,6 +263,7 @@ class PairsWriter:
 
     def _begin(self) -> None:
         """Take up the folder of an interrupted run of the same recipe, or start a new one."""
+        # never mixed: what another recipe left is removed
         begun = group_attributes(self.partial)
         if (begun.get("version"), begun.get("fingerprint")) != (VERSION, self._root["fingerprint"]):
             for leftover in self.partial.iterdir():

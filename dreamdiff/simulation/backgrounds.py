@@ -93,6 +93,7 @@ class GenuineBackground(Background):
             signal_CT, sfreq, spline_CC, mirrored_CC, _ = self._filtered[self._choose(rng, person)]
             length = signal_CT.shape[1] / sfreq
             times = onsets_N[done:] - onsets_N[done]
+            # room at the end for the margin that resampling takes
             n = int((times + SAMPLES / SFREQ < length - 0.5).sum())
             start = rng.uniform(0, length - 0.5 - times[n - 1] - SAMPLES / SFREQ)
             matrix = (rng.choice([-1.0, 1.0]) * (spline_CC if rng.random() < 0.5 else mirrored_CC)).astype(np.float32)
@@ -164,6 +165,7 @@ def _spline(from_C3: np.ndarray, to_C3: np.ndarray) -> np.ndarray:
 
 def _resampled(signal_CT: np.ndarray, sfreq: float, start: float, duration: float, to: float = SFREQ) -> np.ndarray:
     """A stretch of a signal at `to` Hz; a little more than `duration` s is cut so that edges stay outside."""
+    # s; the resampling filter rings at the ends of what it is given
     margin = 0.25
     first = max(0, round((start - margin) * sfreq))
     last = min(signal_CT.shape[1], round((start + duration + margin) * sfreq) + 1)
@@ -183,6 +185,7 @@ class PinkBackground(Background):
     def windows(self, onsets_N: np.ndarray, rng: np.random.Generator, person: int) -> np.ndarray:
         frequency_F = np.fft.rfftfreq(SAMPLES, 1 / SFREQ)
         inside = (frequency_F >= BAND[0]) & (frequency_F <= BAND[1])
+        # amplitude 1/sqrt(f) is power 1/f
         amplitude_F = np.where(inside, 1 / np.sqrt(np.maximum(frequency_F, 1e-9)), 0.0)
         amplitude_F *= SAMPLES / np.sqrt(2 * (amplitude_F**2).sum())  # unit variance after irfft
         mix_CS = _noise_field()
@@ -210,6 +213,7 @@ class PinkBackground(Background):
 @lru_cache
 def _noise_field() -> np.ndarray:
     """(C, S) float32: what each noise dipole shows at the scalp; the same cortex for everybody."""
+    # a constant of its own, so that the cortex does not change with the seed of the simulation
     rng = np.random.default_rng(20170901)
     directions = rng.standard_normal((150, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)

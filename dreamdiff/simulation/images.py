@@ -58,6 +58,7 @@ class ImageSet:
             images_NHWC=images,
             labels_N=np.concatenate([part.labels_N for part in parts]),
             names=_unique([f"{r['category']}/{r['source']}-{r['drawing']}" for r in records]),
+            # the second part is the held-out one
             held_out_N=np.concatenate([np.full(len(part), number == 1) for number, part in enumerate(parts)]),
             classes=tuple(embedded.categories()),
             class_ids=tuple(embedded.synsets()),

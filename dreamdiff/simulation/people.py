@@ -73,6 +73,7 @@ def principal_components(features_ND: np.ndarray, limit: int) -> np.ndarray:
     """
     centred = features_ND.astype(np.float64) - features_ND.mean(axis=0)
     left, singular, right = np.linalg.svd(centred, full_matrices=False)
+    # directions without variance would be rounding, scaled up
     k = int(min(limit, (singular > 1e-6 * max(singular[0], 1e-12)).sum()))
     if k == 0:
         raise DataError("all images have the same feature vector", "give features that tell images apart")
@@ -93,6 +94,7 @@ def waves(time_T: np.ndarray, delay: np.ndarray) -> np.ndarray:
     """
     centre, width, carrier = (np.array(column)[:, None] for column in zip(*_WAVES, strict=True))
     since = time_T - centre - np.asarray(delay)[..., None, None]
+    # the second factor: exactly 0 before the onset, and smooth there
     envelope = np.exp(-0.5 * (since / width) ** 2) * (1 - np.exp(-((np.maximum(time_T, 0) / 0.03) ** 2)))
     return envelope * np.cos(2 * np.pi * carrier * since)
 
@@ -111,6 +113,7 @@ class Person:
         self.base_SL = brain.base_SL * rng.lognormal(0, 0.2, brain.base_SL.shape)
         self.map_SLK = brain.map_SLK + 0.3 * rng.standard_normal(brain.map_SLK.shape) / np.sqrt(brain.map_SLK.shape[2])
         self.components_NK = brain.components_NK
+        # streams of their own for anatomy, schedule and background: turning one dial leaves the others as they were
         self._schedule(np.random.default_rng([config.seed, 3, number]))
         n = len(self.image_N)
         self.shift_N = rng.normal(0, config.jitter / 1000, n)  # s, latency jitter
@@ -137,6 +140,7 @@ class Person:
     def noise(self, block: int) -> np.ndarray:
         """(n, C, T) float32 uV, background of the trials of a block, with drift and amplifier noise."""
         if block in self._noise:
+            # read once to measure and once to write; popped, so that memory shrinks while writing
             return self._noise.pop(block)
         rng = np.random.default_rng([self.config.seed, 4, self.number, block])
         onsets = self.onset_N[self.block_N == block]
@@ -219,11 +223,13 @@ class Person:
         self.session_N = (block_N >= half).astype(np.int64)
         self.block_N = block_N
         gaps = rng.uniform(*GAP, size=len(order))
+        # the pause before the first trial of a block
         gaps[np.flatnonzero(np.diff(block_N, prepend=0))] += REST
         onset_N = np.cumsum(gaps)
         second = self.session_N == 1
         if second.any():
             onset_N[second] -= onset_N[second][0] - GAP[1]
+        # on a sample, so that the response needs no fraction of one
         self.onset_N = np.round(onset_N * self.sfreq) / self.sfreq
 
 
@@ -267,6 +273,7 @@ def drift_signal(rng: np.random.Generator, n_blocks: int, size: float) -> np.nda
     """(n_blocks + 1, C) log gain where blocks begin and the last one ends: smooth over the head, new each time."""
     positions_C3 = standard_electrodes().positions_C3
     distance_CC = np.linalg.norm(positions_C3[:, None] - positions_C3[None], axis=2)
+    # neighbours within 6 cm drift together; the small diagonal keeps the Cholesky factor real
     covariance_CC = np.exp(-0.5 * (distance_CC / 0.06) ** 2) + 1e-6 * np.eye(len(positions_C3))
     state_BC = rng.standard_normal((n_blocks + 1, len(positions_C3))) @ np.linalg.cholesky(covariance_CC).T
     return size * state_BC

@@ -83,6 +83,7 @@ def simulate(
     source: Background = PinkBackground() if config.background == "pink" else GenuineBackground(_recordings(backgrounds))
     recipe = {
         "kind": "simulated", **config.recipe(), "images": _digest(images.images_NHWC),
+        # rounded: the last digits of a network's features differ from machine to machine
         "features": _digest(np.round(images.features_ND.astype(np.float64), 3)), "features_from": images.features_from,
         "background_from": list(source.names),
     }  # fmt: skip

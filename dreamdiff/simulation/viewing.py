@@ -50,6 +50,7 @@ def bent(z_NK: np.ndarray, seed: int) -> np.ndarray:
     k = z_NK.shape[1]
     rotation_KK, _ = np.linalg.qr(np.random.default_rng([seed, 77]).standard_normal((k, k)))
     h_NK = np.tanh(BEND * z_NK @ rotation_KK)
+    # tanh alone is odd, and keeps a large linear part
     h_NK = np.where(h_NK > 0, h_NK, LEAK * h_NK)
     h_NK = h_NK - h_NK.mean(axis=0)
     return h_NK / np.sqrt(np.square(h_NK).mean())
@@ -148,6 +149,7 @@ class Viewer(Person):
             signal_CT = self._drifted(stretch, block, onsets_N[done : done + len(mine)] / max(float(onsets_N[-1]), 1e-9))
             signal_CT += AMPLIFIER_NOISE * rng.standard_normal(signal_CT.shape, dtype=np.float32)
             for target, x_CT in ((noise, signal_CT), (response, self._response(mine, stretch))):
+                # apart, as the filter is linear: their powers set g, which is known only afterwards
                 filtered_CT = band_pass(x_CT, self.sfreq, *self.background.pass_band(self.sfreq))
                 filtered_CT -= filtered_CT.mean(axis=0)
                 for row, first in enumerate(stretch.first_N):
@@ -162,6 +164,7 @@ class Viewer(Person):
         onset = round(-self.t0 * self.sfreq)
         for first, activity_ST in zip(stretch.first_N, self.source_activity(trials, time_T), strict=True):
             here = source_ST[:, first + onset : first + onset + len(time_T)]
+            # added: the tail of one response may reach into the next trial
             here += activity_ST[:, : here.shape[1]]
         return (self.lead_CS @ source_ST).astype(np.float32)
 

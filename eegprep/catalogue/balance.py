@@ -36,6 +36,7 @@ def balanced_caps(available: Mapping[str, int], target: int, seed: int = 0) -> d
     if waiting:
         level, rest = level + rest // len(waiting), rest % len(waiting)
     caps = {key: min(count, level) for key, count in available.items()}
+    # sorted: the draw must not depend on the order of a dictionary
     able = sorted(key for key, count in available.items() if count > level)
     for index in _generator(seed, "balanced_caps").permutation(len(able))[:rest]:
         caps[able[index]] += 1
@@ -74,5 +75,6 @@ def draw(n: int, keep: int, seed: int, key: str) -> np.ndarray:
 
 def _generator(seed: int, key: str) -> np.random.Generator:
     """Random numbers that depend on (seed, key) alone."""
+    # not `hash`, which is another one in every process
     digest = hashlib.sha256(f"{seed}\n{key}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))

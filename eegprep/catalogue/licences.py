@@ -42,6 +42,7 @@ def spdx(text: str | None) -> str:
     if creative:
         terms, version = creative.groups()
         parts = "-".join(part.upper() for part in re.findall("by|nc|nd|sa", terms))
+        # without a version, the current one is meant
         return f"CC-{parts}-{version or '4.0'}"
     return text.strip()
 

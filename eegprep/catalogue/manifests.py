@@ -156,6 +156,7 @@ def load(names: str | Path | Sequence[str | Path], root: Path | None = None) -> 
     if not listed:
         raise UsageError("no source was given", f"name a manifest ({', '.join(shipped())}), or for instance moabb:PhysionetMI")
     root = root or Path.cwd()
+    # a shell turns `*.edf` into names: together they are one source
     bare = [str(name) for name in listed if is_path(str(name), root)]
     parts = []
     for name in (str(item) for item in listed):
@@ -298,6 +299,7 @@ def write(path: Path, chosen: Sequence[catalogue.Entry], min_channels: int | Non
 
 
 def _load_one(name: str, root: Path) -> Manifest:
+    # a file may have a colon in its name
     if re.match(r"[A-Za-z]+:", name) and not Path(name).is_file():
         return Manifest(sources=(parse_source(name, root),))
     path = _find(name, root)

@@ -96,6 +96,7 @@ def _write_subject(root: Path, entry: Mapping[str, Any], pad_to: int, samples: i
         raise SignalError(
             f"{entry['subject']}: positions of shape {np.shape(positions)} for {n_channels} channels", "give (channels, 3) in m"
         )
+    # as the reference code pads: channels again, in their order
     pad_map = np.arange(pad_to) % n_channels
     starts = entry.get("starts")
     with SubjectWriter(root, entry["dataset"], str(entry["subject"]), channels=pad_to, samples=samples, shard=shard) as writer:
@@ -159,6 +160,7 @@ def export(
 def _export_hdf5(corpus: Corpus, out: Path, progress: ProgressCallback | None) -> int:
     """The groups of the corpus under their names; a chunk a window, gzip, which every HDF5 library reads."""
     out.parent.mkdir(parents=True, exist_ok=True)
+    # beside the target, so that the last step is a rename on one disk
     partial = atomic.private_path(out)
     try:
         with h5py.File(partial, "w") as file:
@@ -182,7 +184,14 @@ def _fill_hdf5(corpus: Corpus, file: h5py.File, progress: ProgressCallback | Non
             continue
         group, shape = file.create_group(key), (len(part), corpus.channels, corpus.samples)
         data = group.create_dataset(
-            "windows", shape, "<f4", chunks=(1, *shape[1:]), compression="gzip", compression_opts=1, track_times=False
+            # no times: the same corpus gives the same bytes
+            "windows",
+            shape,
+            "<f4",
+            chunks=(1, *shape[1:]),
+            compression="gzip",
+            compression_opts=1,
+            track_times=False,
         )
         data.attrs["unit"] = "uV"
         for first in range(0, len(part), _BLOCK):

@@ -100,6 +100,7 @@ class LocalFiles:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._open: OrderedDict[int, _File] = OrderedDict()
+        # whether the last reads came from the disk; then the next ones are announced to the kernel
         self._cold = False
 
     def __getstate__(self) -> dict[str, object]:
@@ -122,6 +123,7 @@ class LocalFiles:
         return [folder.name for folder in folders(self.root / path)]
 
     def tail(self, number: int, shard: Shard, length: int) -> bytes:
+        # positioned reads throughout: threads share a file without sharing a place in it
         return os.pread(self._file(number, shard).fd, length, max(0, shard.bytes - length))
 
     def again(self, number: int, shard: Shard, inner: int, offset: int, length: int) -> np.ndarray | None:

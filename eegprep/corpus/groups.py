@@ -58,6 +58,7 @@ def consolidated(node: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     if not whole or not all(isinstance(entry.get("attributes"), dict) for entry in nodes.values()):
         raise StoreError(f"{where}: its consolidated metadata is damaged", REPAIR)
     for name in nodes:
+        # names out of a file become paths: nothing may lead out of the store
         parent = check_relative(name, where).rpartition("/")[0]
         if name.count("/") > 2 or (parent and parent not in nodes):
             raise StoreError(f"{where}: its consolidated metadata names {name!r}, which is in none of its groups", REPAIR)

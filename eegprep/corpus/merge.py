@@ -43,6 +43,7 @@ def merge(stores: Sequence[str | Path], out: str | Path, *, progress: ProgressCa
         raise StoreError(f"the corpora hold windows of different shapes: {sorted(shapes)}", "merge corpora of one shape")
     _check_names(opened)
     recipes = {corpus.attributes["fingerprint"]: corpus.attributes["recipe"] for corpus in opened}
+    # parts of one corpus stay that corpus; of several, all recipes are kept
     recipe = next(iter(recipes.values())) if len(recipes) == 1 else {"merged": dict(sorted(recipes.items()))}
     name = next(iter(recipes)) if len(recipes) == 1 else fingerprint(recipe)
     root = Path(out)

@@ -112,6 +112,7 @@ class _RemoteFiles:
         offsets: Sequence[int],
         lengths: Sequence[int],
     ) -> Iterator[tuple[np.ndarray, int]]:
+        # windows come sorted by shard: one task a shard, whose ranges go out together
         runs = [list(run) for _, run in groupby(range(len(numbers)), key=numbers.__getitem__)]
         futures: list[Future[list[np.ndarray]]] = [
             self._executor().submit(self._checked, shards[run[0]], [offsets[k] for k in run], [lengths[k] for k in run])
@@ -196,6 +197,7 @@ class ObjectFiles(_RemoteFiles):
 
     def _open(self) -> Any:
         endpoint = str(self.options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT", ""))
+        # obstore refuses plain HTTP unless it is told; a test server or a local MinIO has nothing else
         plain = self.url.startswith("http://") or endpoint.startswith("http://")
         settings: dict[str, Any] = {
             "client_options": {"timeout": "30s", "connect_timeout": "10s", "allow_http": plain},
@@ -353,6 +355,7 @@ class CachedFiles:
             self._shard(number, shard).keep(inner, offset, content)
         except OSError:
             with self._lock:
+                # a full disk: what is free is counted again before the next chunk
                 self._room = 0
 
     def _make_room(self, needed: int) -> int:
@@ -364,6 +367,7 @@ class CachedFiles:
             except FileNotFoundError:
                 continue  # another process made room
             found.append((status.st_mtime_ns, status.st_blocks * 512, path))
+        # blocks, not sizes: the files are sparse
         taken = sum(size for _, size, _ in found)
         aim = self.limit if taken + needed <= self.limit else min(self.limit * 9 // 10, self.limit - needed)
         for _, size, path in sorted(found):
@@ -385,6 +389,7 @@ class _CachedShard:
 
     @property
     def removed(self) -> bool:
+        # another process may have made room while this one holds the file open
         return os.fstat(self._fd).st_nlink == 0
 
     def has(self, inner: int) -> bool:
@@ -395,6 +400,7 @@ class _CachedShard:
 
     def keep(self, inner: int, offset: int, content: bytes | np.ndarray) -> None:
         os.pwrite(self._fd, np.frombuffer(content, np.uint8).data, offset)
+        # after the bytes: a process that is killed in between leaves a chunk that counts as absent
         os.pwrite(self._fd, b"\1", self._base + inner)
         self._have[inner] = 1
 

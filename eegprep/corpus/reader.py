@@ -214,6 +214,7 @@ class Corpus:
         if count <= 1 or len(index_N) < SMALL_READ:
             self._shards.read(index_N, out_NCT, np.arange(len(index_N)))
             return out_NCT
+        # sorted first: each thread then works on shards of its own
         parts = np.array_split(np.argsort(index_N), count)
         work = self._threads.pool(count).map(lambda rows_N: self._shards.read(index_N[rows_N], out_NCT, rows_N), parts)
         for _ in work:

@@ -85,6 +85,7 @@ def not_here(path: Path) -> ToolkitError | None:
         return _fetch_first(path, "is a link to content that has not been fetched" if ".git/annex" in str(path.readlink()) else
                             f"is a link to {path.readlink().name}, which is not there")  # fmt: skip
     try:
+        # a pointer is a few lines of text; no recording is as short
         if is_there(path) and path.stat().st_size <= _POINTER_BYTES:
             with path.open("rb") as file:
                 head = file.read(_POINTER_BYTES)
@@ -144,7 +145,9 @@ def read_brainvision(path: Path) -> BrainVision:
         SourceError: no header of this kind.
     """
     text = decode(path.read_bytes())
+    # free text follows, which no parser of INI files reads
     body = text.partition("[Comment]")[0]
+    # `%` and lines without "=" occur in genuine headers
     parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True, delimiters=("=",))
     start = body.find("[")
     try:
@@ -257,6 +260,7 @@ def openable(path: Path) -> Iterator[Path]:
             name = b"recording" + ending if target is not None else b""
             content = re.sub(rb"(?mi)^" + key + rb"[ \t]*=[^\r\n]*", key + b"=" + name if name else b"", content)
             if target is not None:
+                # a link, not a copy: samples can be gigabytes
                 (Path(folder) / name.decode()).symlink_to(target.absolute())
         copy = Path(folder) / path.name
         copy.write_bytes(content)
@@ -309,6 +313,7 @@ _BIDS_PART = re.compile(r"(?P<before>.+_split-)(?P<number>\d+)(?P<after>.*\.fif(
 def _fif(path: Path) -> Parts:
     """A FIF file and the parts that it goes on in: they are named in it, so MNE-Python is asked where a candidate lies beside."""
     named = _BIDS_PART.fullmatch(path.name)
+    # a later part is read with its first one; alone it would be taken for a whole recording
     if named is not None and int(named["number"]) > 1 and not _exists(_part(path, named, 1)):
         first = _part(path, named, 1).name
         return Parts((path,), problem=SourceError(
@@ -320,6 +325,7 @@ def _fif(path: Path) -> Parts:
     import mne
 
     try:
+        # MaxShield concerns the magnetometers, not the EEG
         raw = mne.io.read_raw_fif(path, preload=False, allow_maxshield=True, verbose="error")
     except ValueError as error:
         if "plit raw file" not in str(error):

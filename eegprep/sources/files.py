@@ -77,6 +77,7 @@ def in_folder(folder: Path) -> list[Path]:
 def _walk(folder: Path) -> list[Path]:
     """Files and folder formats below a folder. A folder that cannot be looked into is in the list itself."""
     found: list[Path] = []
+    # links are followed, so that each real folder is entered once, or a circle would never end
     seen = {os.path.realpath(folder)}
 
     def refuse(error: OSError) -> None:
@@ -125,6 +126,7 @@ def _expand(folder: Path, parts: Sequence[str], seen: set[str]) -> Iterator[Path
     """
     head, rest = parts[0], parts[1:]
     if head == "**":
+        # `**` stands for no folder, too
         yield from _expand(folder, rest or ("*",), seen)
         for path in _list(folder):
             real = os.path.realpath(path)
@@ -174,5 +176,6 @@ def _recordings(paths: Sequence[Path]) -> dict[Path, Parts]:
             found[path] = parts_of(path)
         except OSError as error:
             found[path] = Parts((path,), problem=unreadable(path, error))
+    # a file of samples has an ending that recordings have, as `.eeg` of BrainVision
     inner = {part for path in paths for part in found[path].files[1:]}
     return {path: found[path] for path in paths if path not in inner}

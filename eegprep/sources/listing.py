@@ -288,6 +288,7 @@ def _task(subject: str, items: Sequence[_Item], names: Sequence[Name]) -> Task:
         dict.fromkeys(path for item in items if item.parts.problem is None for path in item.parts.files if not path.is_dir())
     )
     failed: dict[Path, OSError] = {}
+    # once a subject: recordings share files, as the sidecars of BIDS
     hashed = {file.name: file for file in data_folder.hash_files(paths, root, failed)}
     pinned = {name: digest for item in items for name, digest in item.source.sha256.items()}
     recordings, problem = [], None
@@ -307,6 +308,7 @@ def _task(subject: str, items: Sequence[_Item], names: Sequence[Name]) -> Task:
             )
         )
         problem = problem or _not_pinned(files, pinned)
+    # run 2 before run 10
     order = sorted(recordings, key=lambda item: (natural_key(item.session), natural_key(item.run)))
     everything = sorted({file for item in order for file in item.files}, key=lambda file: file.name)
     also = tuple({(item.source.spec, item.source.files): item.source for item in items if item.source is not source}.values())

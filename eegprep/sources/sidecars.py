@@ -48,8 +48,10 @@ def with_sidecars(content: Content, sidecars: Sidecars) -> tuple[Content, str]:
     said = _Said()
     settings: dict[str, object] = {}
     for path in sidecars.description:
+        # nearer files come later and win: the inheritance of BIDS
         settings.update(_json(path, said))
     rates = Counter(channel.rate for channel in content.channels)
+    # the rate of most channels; of a tie the higher, which is that of the EEG rather than of a slow sensor
     rate = max(rates, key=lambda value: (rates[value], value), default=1.0)
     channels = list(content.channels)
     if sidecars.channels is not None:
@@ -133,6 +135,7 @@ def read_table(path: Path, needed: Sequence[str], said: _Said) -> Table | None:
     if not lines:
         said.note(f"{path.name} is empty ({len(content)} bytes), so there is no column {needed[0]!r}; not used")
         return None
+    # commas last: they occur inside cells
     mark = next((mark for mark in ("\t", ";", ",") if mark in lines[0]), "\t")
     names = [name.strip().strip('"').lower() for name in lines[0].split(mark)]
     if not set(needed) & set(names):
@@ -192,6 +195,7 @@ def match_names(channels: Sequence[str], names: Sequence[str]) -> dict[str, int]
     """Which row says something of which channel: names as they are, then without regard to case, then as the electrodes they mean."""
     rows: dict[str, int] = {}
     free = dict(enumerate(names))
+    # the strictest form first, so that "Fp1" and "FP1" of one file stay two channels
     for form in (str, lambda text: text.strip().casefold(), lambda text: canonical_name(text).casefold()):
         known: dict[str, list[int]] = {}
         for row, name in free.items():
@@ -238,6 +242,7 @@ def _events(path: Path, rate: float, said: _Said) -> list[Event]:
         if onset is not None:
             named = (table.cell(name, row) for name in ("trial_type", "value", "stim_type", "event_type"))
             label = next((text for text in named if text.lower() not in _UNSAID), "event")
+            # nanoseconds: a quotient of samples and rate has digits that mean nothing
             events.append(Event(round(onset, 9), max(_number(table.cell("duration", row)) or 0.0, 0.0), label))
     if len(events) < table.rows:
         said.note(f"{path.name}: {table.rows - len(events)} of {table.rows} rows have no onset that is a number; left out")
@@ -273,6 +278,7 @@ def _unit(places: np.ndarray, frame: Mapping[str, Any], path: Path, said: _Said)
         return _METRES[named]
     known = places[np.isfinite(places).all(axis=1)]
     size = float(np.median(np.linalg.norm(known, axis=1))) if len(known) else 0.0
+    # a head's radius is about 90 mm, 9 cm or 0.09 m
     unit = "mm" if size > 30 else "cm" if size > 1.5 else "m"
     said.note(f"{path.name}: no unit of its positions is given; taken as {unit} by their size")
     return _METRES[unit]
@@ -294,6 +300,7 @@ def _in_head(places: np.ndarray, frame: Mapping[str, Any], said: _Said) -> np.nd
         except Exception:  # landmarks on one line, or in one place
             said.note("the landmarks of coordsystem.json define no head; not used")
     if str(frame.get("EEGCoordinateSystem", "")).strip().lower() in _FRONT_LEFT_UP:
+        # x front, y left -> x right, y front
         return places[:, [1, 0, 2]] * np.array([-1.0, 1.0, 1.0])
     return places
 

@@ -31,6 +31,7 @@ class ImageNetEEG(Reader):
         self._check(content)
         self.trials: list[Mapping[str, Any]] = content["dataset"]
         self.class_ids = [str(name) for name in content["labels"]]
+        # names for synsets, where the demo's categories have them
         known = dict(zip(embedded.synsets(), embedded.categories(), strict=True))
         self.classes = [known.get(name, name) for name in self.class_ids]
         numbers = sorted({int(trial["subject"]) for trial in self.trials})
@@ -44,6 +45,7 @@ class ImageNetEEG(Reader):
         self.image_folder = Path(config.images) if config.images else self.file.parent
         self.image_names = [_imagenet_file(self.image_folder, names[image]) for image in used]
         self.odd_labels = sum(
+            # names of ImageNet begin with the synset: a label can be checked against them
             names[int(self.trials[i]["image"])].partition("_")[0] != self.class_ids[int(self.trials[i]["label"])]
             for i in self.kept
         )
@@ -151,6 +153,7 @@ class ImageNetEEG(Reader):
         """Numbers in the store of trials listed by their place in the file, or, in a "single" file, among their subject's trials."""
         assert self.split_file is not None
         pool = list(range(len(self.trials)))
+        # nothing in the file says which of the two numberings it has; its authors' names do
         if "single" in self.split_file.name:
             if len(self.subjects) != 1:
                 raise UsageError(

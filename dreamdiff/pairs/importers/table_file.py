@@ -62,6 +62,7 @@ def _parquet(source: Path) -> pd.DataFrame:
 def _text(source: Path, needed: Sequence[str]) -> pd.DataFrame:
     text = _decoded(source.read_bytes(), source).replace("\r\n", "\n").replace("\r", "\n")
     header_line = next((line for line in text.split("\n") if line.strip()), "")
+    # csv.Sniffer guesses from cells too, and takes letters for separators
     separator = max(SEPARATORS, key=lambda mark: (_known(header_line, mark, needed), header_line.count(mark)))
     csv.field_size_limit(_MOST_CELL)
     try:
@@ -93,6 +94,7 @@ def _decoded(content: bytes, source: Path) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         encodings: tuple[str, ...] = ("utf-16",)
     else:
+        # Latin-1 last: it reads any bytes
         encodings = ("utf-8-sig", "latin-1")
     for encoding in encodings:
         try:

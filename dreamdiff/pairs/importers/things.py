@@ -102,6 +102,7 @@ class ThingsEEG2(Reader):
             if not 1 <= len(names) <= CHANNELS:
                 raise DataError(f"sub-{subject}: {len(names)} channels do not fit {CHANNELS}", "give the preprocessed files")
             each = data_NRCT.shape[1] if self.config.repetitions == "keep" else 1
+            # a batch holds whole conditions, whatever the number of repetitions
             step = max(1, BATCH // each)
             for start in range(0, len(data_NRCT), step):
                 piece_NRCT = np.asarray(data_NRCT[start : start + step], dtype=np.float32)
@@ -131,6 +132,7 @@ class ThingsEEG2(Reader):
     def splits(self) -> dict[str, np.ndarray]:
         concepts = np.unique(self.image_label[: self.first["training"][1]])
         rng = np.random.default_rng(self.config.seed)
+        # 740 of 16,540 images, as concepts
         held = rng.permutation(concepts)[: max(1, round(0.0447 * len(concepts)))] if len(concepts) > 1 else concepts[:0]
         lists: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
         offset = 0
