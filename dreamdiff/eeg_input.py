@@ -142,6 +142,7 @@ def prepare_for(recording: Recording, signal: SignalConfig) -> Recording:
         raise DataError(f"{recording.name}: cannot be used (no EEG channel is left)", "give another recording")
     if signal.sfreq is None or same_rate(made.sfreq, signal.sfreq):
         return made
+    # no filter is known: only the rate is brought into line
     factor = signal.sfreq / made.sfreq
     return replace(
         made, signal_CT=resample(made.signal_CT, made.sfreq, signal.sfreq, segments=made.segments), sfreq=signal.sfreq,
@@ -183,15 +184,18 @@ def rows_for(
         ModelError: electrodes of the model are missing, or too few have a known place.
     """
     if not signal.caps:
+        # as the reference code pads: channels again, in their order
         plan = ChannelPlan(tuple((np.arange(rows) % len(channels)).tolist()))
         return (
             plan,
             f"the model does not say which electrodes it was trained with: the {len(channels)} of {source} are taken in their order",
         )
+    # reversed: of two channels of one name the first wins
     places = {_key(name): index for index, name in reversed(list(enumerate(channels)))}
     missing = [
         [name for name in dict.fromkeys(cap.shown) if name is not None and _key(name) not in places] for cap in signal.caps
     ]
+    # people of one study may have worn different caps: the one that fits best counts
     best = min(range(len(signal.caps)), key=lambda number: (len(missing[number]), _unlike(signal.caps[number], channels)))
     cap, lost = signal.caps[best], missing[best]
     if not lost:

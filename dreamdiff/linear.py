@@ -45,10 +45,12 @@ def ridge(features_ND: ArrayLike, targets_NE: ArrayLike, *, penalties: Sequence[
     """
     x_ND, y_NE = np.asarray(features_ND, float), np.asarray(targets_NE, float)
     mean_D, spread_D = x_ND.mean(0), x_ND.std(0)
+    # what only varies by rounding would be blown up to variance 1
     varies_D = spread_D > 1e-9 * max(float(spread_D.max()), 1e-300)
     scale_D = np.where(varies_D, 1 / np.maximum(spread_D, 1e-300), 0.0)
     x_ND = (x_ND - mean_D) * scale_D
     offset_E = y_NE.mean(0)
+    # the kernel by the number of features, so that one list of penalties fits few and many
     count = max(x_ND.shape[1], 1)
     dual = Dual(x_ND @ x_ND.T / count, y_NE - offset_E)
     errors = [dual.left_out_error(penalty) for penalty in penalties]
@@ -93,6 +95,7 @@ def grouped_ridge(
     mean_D, offset_E = x_ND.mean(0), y_NE.mean(0)
     x_ND, y_NE = x_ND - mean_D, y_NE - offset_E
     kernel_NN, total = x_ND @ x_ND.T, max(float((y_NE**2).sum()), 1e-300)
+    # whole groups, dealt out in turn
     fold_N = np.unique(np.asarray(groups_N), return_inverse=True)[1] % folds
     left_over = np.zeros(len(penalties))
     for fold in range(folds):
@@ -102,6 +105,7 @@ def grouped_ridge(
             predicted = (kernel_NN[np.ix_(out, rest)] @ dual.solve(a * dual.mean) for a in penalties)
             left_over += np.array([float(((y_NE[out] - guess) ** 2).sum()) for guess in predicted]) / total
     best = int(left_over.argmin())
+    # once more on all trials, with the penalty that the folds chose
     dual = Dual(kernel_NN, y_NE)
     weights_DE = x_ND.T @ dual.solve(penalties[best] * dual.mean)
     return Ridge(weights_DE, offset_E - mean_D @ weights_DE, penalties[best], float(left_over[best]))
@@ -112,6 +116,7 @@ class Dual:
 
     def __init__(self, kernel_NN: Floats, targets_NE: Floats) -> None:
         values_N, self.vectors_NN = np.linalg.eigh(kernel_NN)
+        # a kernel has no negative eigenvalues but by rounding
         self.values_N = np.maximum(values_N, 0.0)
         self.mean = float(self.values_N.mean())
         self.turned_NE = self.vectors_NN.T @ targets_NE

@@ -44,6 +44,7 @@ def log_power(signal: Tensor, sfreq: float, bands: Sequence[tuple[float, float]]
         UsageError: the signal is too short to resolve a band.
     """
     samples = signal.shape[-1]
+    # without a window, slow waves of large power leak into the fast bands
     window = torch.hann_window(samples, device=signal.device, dtype=signal.dtype)
     power = torch.fft.rfft(signal * window, dim=-1).abs().square()
     frequency = torch.fft.rfftfreq(samples, 1 / sfreq, device=signal.device)

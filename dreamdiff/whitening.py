@@ -43,6 +43,7 @@ def band_passed(x_NCT: np.ndarray, sfreq: float, low: float, high: float) -> Flo
     """Windows filtered by a Butterworth of order 4 forwards and backwards; three periods of the lower edge are mirrored at the ends."""
     from scipy.signal import butter, sosfiltfilt  # late: a loader process needs no filters
 
+    # second-order sections: the polynomials of a narrow band lose their digits
     sections = butter(4, (low, high), "bandpass", fs=sfreq, output="sos")
     padding = min(x_NCT.shape[-1] - 1, round(3 * sfreq / low))
     return np.asarray(sosfiltfilt(sections, np.asarray(x_NCT, np.float64), axis=-1, padlen=padding))
@@ -66,6 +67,7 @@ def to_rate_and_band(windows_NCT: np.ndarray, sfreq: float, config: WhiteningCon
             )
         x = band_passed(x, sfreq, low, high)
     if sfreq != config.sfreq:
+        # a rate such as 499.999 Hz would ask for a filter of a million samples
         ratio = Fraction(config.sfreq / sfreq).limit_denominator(1000)
         x = resample_poly(x, ratio.numerator, ratio.denominator, axis=-1)
     return np.asarray(x, np.float32)
@@ -95,6 +97,7 @@ def riemannian_mean(covariance_NCC: np.ndarray, tolerance: float = 1e-8, most: i
     mean = covariance_NCC.mean(0)
     for _ in range(most):
         values, vectors = np.linalg.eigh(mean)
+        # repeated channels make the mean singular, and its root needs an inverse
         values = np.maximum(values, 1e-12 * values.max())
         root, inverse = (vectors * np.sqrt(values)) @ vectors.T, (vectors / np.sqrt(values)) @ vectors.T
         inner, turns = np.linalg.eigh(inverse @ covariance_NCC @ inverse)
@@ -123,6 +126,7 @@ def whitener(windows_NCT: np.ndarray, align: Align, shrinkage: float = 0.01) -> 
     covariance_NCC = covariances(windows_NCT)
     channels = covariance_NCC.shape[-1]
     if align == "riemann":
+        # before the mean: the logarithm of a singular matrix is infinite
         ridge = shrinkage * np.trace(covariance_NCC.mean(0)) / channels * np.eye(channels)
         return inverse_root(riemannian_mean(covariance_NCC + ridge), 0.0)
     mean_CC = covariance_NCC.mean(0)

@@ -35,12 +35,14 @@ def partial_path(path: Path) -> Path:
 
 def private_path(path: Path) -> Path:
     """A hidden name beside `path` that no other writer uses."""
+    # a name may have 255 bytes, and the token needs some of them
     name = path.name if len(os.fsencode(path.name)) <= 100 else hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]
     return path.with_name(f".{name}.{writers.writer_token()}.partial")
 
 
 def fsync_folder(folder: Path) -> None:
     """Make renames and new names in `folder`, or the content of a file, survive a power cut."""
+    # a rename is in the folder's own data: without this it may be lost though the file is safe
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -132,6 +134,7 @@ def remove(path: Path) -> None:
 def remove_whole(folder: Path) -> None:
     """Remove a folder so that a kill in the middle leaves no half of it under its name."""
     aside = private_path(folder)
+    # a rename happens whole; removing many files does not
     folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
 

@@ -18,6 +18,7 @@ def state_folder(data_dir: Path) -> Path:
     inside = data_dir / ".eegprep"
     if os.access(inside if inside.exists() else data_dir, os.W_OK) or not data_dir.exists():
         return inside
+    # one folder of records for each data folder
     name = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:16]
     return cache_folder("data-folders", name)
 
@@ -34,6 +35,7 @@ def is_desktop_file(name: str) -> bool:
 
 def free_bytes(folder: Path) -> int:
     """Free on the disk that a folder is on, or will be on once it is made."""
+    # what is not there yet will be on the disk of its nearest folder
     there = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if is_there(parent))
     return shutil.disk_usage(there).free
 

@@ -60,6 +60,7 @@ def folder_lock(
         ToolkitError: another process holds it, or may hold it.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # with the process: a forked child inherits this table, but not the right to write
     key = (os.getpid(), str(folder.resolve()))
     held = _held.get(key)
     if held is not None and again:
@@ -109,6 +110,7 @@ def _try(folder: Path, handle: int, token: str) -> str | None:
         return _describe(folder)
     except OSError:  # ENOLCK, ENOTSUP, EINVAL, ...: there are no locks here, the name has to do
         locked = False
+    # each round somebody else took over or let go; a hundred such rounds mean that others are busy here
     for _ in range(100):
         try:
             if _sign(folder, token):
@@ -188,6 +190,7 @@ def _take_over(folder: Path, content: bytes) -> None:
     aside = folder / f".writer.{writers.writer_token()}.partial"
     with suppress(FileNotFoundError):
         (folder / OWNER).rename(aside)
+        # between reading and renaming another process may have signed: give it back its name
         if aside.read_bytes() != content:
             with suppress(OSError):
                 os.link(aside, folder / OWNER)
@@ -216,6 +219,7 @@ def _file_system(folder: Path) -> str:
     with suppress(OSError):
         for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
             before, _, after = line.partition(" - ")
+            # blanks in names are written as \040
             point = before.split()[4].encode().decode("unicode_escape")
             if (place == point or place.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
                 best, kind = point, after.split()[0]

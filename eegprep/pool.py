@@ -170,6 +170,7 @@ def _start_worker() -> None:
 
         def watch() -> None:
             wait_for([parent.sentinel])
+            # not sys.exit: in a thread that would end the thread alone
             os._exit(1)
 
         threading.Thread(target=watch, daemon=True).start()
@@ -183,6 +184,7 @@ def _run_dask(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | 
 
     _require_memory(jobs, budget)
     results: list[Any] = [None] * len(jobs)
+    # a caller's own client stays the default
     with Client(budget.scheduler, set_as_default=False) as client:
         waiting = list(range(len(jobs)))
         running: dict[Any, int] = {}
@@ -191,6 +193,7 @@ def _run_dask(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | 
         def submit() -> None:
             while waiting and (index := _next(jobs, waiting, running.values(), budget)) is not None:
                 waiting.remove(index)
+                # not pure: of a job of the same content, Dask would give the earlier result; retried, as machines go away
                 future = client.submit(run_job, jobs[index], pure=False, retries=2)
                 running[future] = index
                 arriving.add(future)
@@ -219,6 +222,7 @@ class _Threads:
     def pool(self, count: int) -> ThreadPoolExecutor:
         key = (os.getpid(), count)
         if key not in self._pools:
+            # pools of the parent: their threads are not here
             self._pools = {known: pool for known, pool in self._pools.items() if known[0] == key[0]}
             self._pools[key] = ThreadPoolExecutor(count, thread_name_prefix="corpus")
         return self._pools[key]

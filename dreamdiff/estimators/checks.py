@@ -100,6 +100,7 @@ def mirror_map(channels: Sequence[str]) -> np.ndarray:
         if not parts:
             return name
         number = int(parts[2])
+        # odd numbers lie left, even ones right; z has no number
         return f"{parts[1]}{number + (1 if number % 2 else -1)}{parts[3]}"
 
     missing = [name for name in names if other(name) not in names]

@@ -90,6 +90,7 @@ class EEGClassifier(ClassifierMixin, BaseEstimator):
         self.places_C3_ = places_of(self.channels, self.positions, x_NCT.shape[1])
         check_places(self.places_C3_, self.channels)
         self.n_channels_, self.n_samples_ = x_NCT.shape[1:]
+        # the caller's random numbers go on as if this had not run
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             encoder = (
@@ -98,6 +99,7 @@ class EEGClassifier(ClassifierMixin, BaseEstimator):
                 else copy.deepcopy(load_positions_encoder(self.model))
             )
             head = nn.Linear(x_NCT.shape[1] * encoder.width, len(self.classes_))
+            # zero: at the first step all classes are equally likely, and the encoder gets no gradient from a random head
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
         self.front_end_ = front_end_of(encoder, self.align)
@@ -107,6 +109,7 @@ class EEGClassifier(ClassifierMixin, BaseEstimator):
         steps = max(1, len(task.batches(0))) * self.epochs
         loop = LoopConfig(
             seed=self.seed, epochs=self.epochs, max_steps=steps, tracker="none", precision="fp32", device=self.device,
+            # the loop of the package without its files: one validation at the end, and a folder that is thrown away
             validate_steps=steps, checkpoint_minutes=60.0, keep_checkpoints=1,
         )  # fmt: skip
         optim = OptimConfig(
@@ -156,6 +159,7 @@ class _FineTuning(Task):
         self.module = self.network = network
         self.settings, self.eeg_NCT, self.code_N = settings, eeg_NCT, code_N
         network.encoder.requires_grad_(settings.lr_encoder > 0)
+        # nothing is masked here
         network.encoder.mask_token.requires_grad_(False)
         self.mirror_C = None
         if settings.mirror:
@@ -176,6 +180,7 @@ class _FineTuning(Task):
     def batches(self, epoch: int) -> list[np.ndarray]:
         """Windows of each batch of an epoch."""
         order = np.random.default_rng([self.settings.seed, epoch]).permutation(len(self.eeg_NCT))
+        # parts of nearly one size: a last batch of two windows would pull as hard as a whole one
         count = max(1, round(len(order) / self.settings.batch_size))
         return [part for part in np.array_split(order, count) if len(part)]
 
@@ -192,9 +197,11 @@ class _FineTuning(Task):
         most = round(self.settings.shift * self.network.encoder.config.front_end.sfreq)
         if most:
             shift_B = draw.integers("shift", 2 * most + 1) - most
+            # circular: nothing has to be made up at the edges
             eeg = torch.stack([window.roll(int(n), dims=-1) for window, n in zip(eeg, shift_B, strict=True)])
         if self.mirror_C is not None:
             flip_B = draw.uniform("mirror") < 0.5
             eeg = torch.where(flip_B[:, None, None], eeg[:, self.mirror_C.to(eeg.device)], eeg)
+            # the mirror image of a left hand is a right hand
             code = torch.where(flip_B, 1 - code, code)
         return {"loss": F.cross_entropy(self.network(eeg), code)}

@@ -100,6 +100,7 @@ class LogPower(TransformerMixin, BaseEstimator):
             band_NCT: np.ndarray = band_passed(x_NCT, self.sfreq, low, high)
             if self.align != "none":
                 band_NCT = whiten_each(band_NCT, group_N, self.align, self.shrinkage)
+            # a flat channel has no power, and its logarithm must stay finite
             maps.append(np.log(np.maximum(np.square(band_NCT, dtype=np.float64).mean(-1), 1e-12)))
         features_ND = np.concatenate(maps, axis=1)
         return centred(features_ND, group_N) if self.centre else features_ND
@@ -134,6 +135,7 @@ class Mirror(TransformerMixin, BaseEstimator):
                 f"{features_ND.shape[1]} features are no whole number per channel ({len(self.mirror_)} channels)",
                 "give a map per channel",
             )
+        # the same exchange of channels inside each part of the features
         order = np.concatenate([self.mirror_ + part * len(self.mirror_) for part in range(parts)])
         return features_ND - features_ND[:, order]
 
@@ -155,6 +157,7 @@ class CSP(TransformerMixin, BaseEstimator):
         if len(self.classes_) != 2:
             raise DataError(f"CSP separates two classes, there are {len(self.classes_)}", "choose two labels, or LogPower")
         covariance_NCC = covariances(x_NCT)
+        # by the trace: a loud window would decide alone
         trace_N = np.maximum(np.trace(covariance_NCC, axis1=1, axis2=2), 1e-300)
         first, second = ((covariance_NCC / trace_N[:, None, None])[y_N == label].mean(0) for label in self.classes_)
         total = first + second

@@ -192,14 +192,17 @@ def _draw(signal_CT: np.ndarray, sfreq: float, names: list[str], title: str, fil
     from matplotlib.figure import Figure
 
     n_rows, n_samples = signal_CT.shape
+    # by the median channel: a loud one must not flatten the others
     scale = 4 * float(np.median(signal_CT.std(axis=1))) or 1.0
     figure = Figure(figsize=(12, max(4.0, 0.11 * n_rows + 1.5)), layout="constrained")
     traces, bars = figure.subplots(1, 2, sharey=True, width_ratios=(6, 1))
     time_s = np.arange(n_samples) / sfreq
     for row in range(n_rows):
+        # grey: rows that repeat a channel
         colour = "#1f4e79" if row < real else "#9aa7b4"
         traces.plot(time_s, signal_CT[row] / scale - row, linewidth=0.5, color=colour)
     traces.set(xlabel="s", xlim=(0, n_samples / sfreq), ylim=(-n_rows, 1), title=title)
+    # more names than this do not fit beside each other
     step = max(1, n_rows // 64)
     traces.set_yticks(-np.arange(0, n_rows, step), names[::step], fontsize=5)
     bars.barh(-np.arange(n_rows), signal_CT.std(axis=1), height=0.8, color="#1f4e79")
