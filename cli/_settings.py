@@ -95,9 +95,9 @@ def meaning(schema: Any, name: str) -> str:
         return str(described[0]).strip()
     for one in classes:
         text = " ".join((one.__doc__ or "").split())
-        found = re.search(rf"(?:^|[.;] )(?:\w+, )*{name}(?:, \w+)*: (.*?)(?=[.;] (?:\w+, )*\w+: |\.?$)", text)
-        if found:
-            return found[1].strip()
+        match = re.search(rf"(?:^|[.;] )(?:\w+, )*{name}(?:, \w+)*: (.*?)(?=[.;] (?:\w+, )*\w+: |\.?$)", text)
+        if match:
+            return match[1].strip()
     return ""
 
 

@@ -179,9 +179,9 @@ def _together(names: Sequence[str]) -> str:
     distinct = list(dict.fromkeys(names))
     if len(distinct) <= 3:
         return ", ".join(distinct)
-    found = [re.fullmatch(r"(.*?)(\d+)", name) for name in distinct]
-    numbers = [int(match[2]) for match in found if match is not None]
-    counts_on = len(numbers) == len(distinct) and len({match[1] for match in found if match is not None}) == 1
+    matches = [re.fullmatch(r"(.*?)(\d+)", name) for name in distinct]
+    numbers = [int(match[2]) for match in matches if match is not None]
+    counts_on = len(numbers) == len(distinct) and len({match[1] for match in matches if match is not None}) == 1
     if counts_on and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
         return f"{len(distinct)} channels, {distinct[0]} to {distinct[-1]}"
     return f"{len(distinct)} channels, {', '.join(distinct[:3])} ..."

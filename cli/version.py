@@ -10,8 +10,8 @@ import typer
 from ._app import dreamdiff_app, eegprep_app
 
 
-def _show(wanted: bool) -> None:
-    if wanted:
+def _show(requested: bool) -> None:
+    if requested:
         typer.echo(f"eeg-dreamdiff {metadata.version('eeg-dreamdiff')}")
         raise typer.Exit
 

@@ -74,12 +74,12 @@ class DataError(ToolkitError):
 
 def missing_path(path: str | os.PathLike[str], error: type[ToolkitError] = StoreError) -> ToolkitError:
     """The error for a file or folder that does not exist: one sentence in every command, with the nearest name beside it."""
-    wanted = Path(path)
-    folder = wanted.parent
+    missing = Path(path)
+    folder = missing.parent
     if not folder.is_dir():
         return error(f"{path} does not exist, nor does its folder", "check the path")
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    near = get_close_matches(wanted.name, names, n=1)
+    near = get_close_matches(missing.name, names, n=1)
     return error(f"{path} does not exist", f"check the path; did you mean {folder / near[0]}?" if near else "check the path")
 
 

@@ -80,7 +80,7 @@ def folder_lock(
 
 
 def _take(folder: Path, wait: float, waiting: Callable[[str], None] | None, refused: Callable[[str, str], ToolkitError]) -> _Held:
-    deadline, said = time.monotonic() + wait, False
+    deadline, announced = time.monotonic() + wait, False
     while True:
         handle, token = os.open(folder, os.O_RDONLY | os.O_CLOEXEC), writers.writer_token()
         try:
@@ -95,9 +95,9 @@ def _take(folder: Path, wait: float, waiting: Callable[[str], None] | None, refu
         if wait >= 0 and time.monotonic() >= deadline:
             gone = f"; if that process is gone, delete {folder / OWNER}" if "another machine" in holder else ""
             raise refused(holder + (f", waited {wait:g} s" if wait > 0 else ""), f"wait until it is done{gone}")
-        if waiting is not None and not said:
+        if waiting is not None and not announced:
             waiting(holder)
-            said = True
+            announced = True
         time.sleep(_PAUSE_S)
 
 

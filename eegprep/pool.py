@@ -41,11 +41,11 @@ def parse_bytes(text: str | int) -> int:
     """`"4GB"`, `"512 MiB"` or a number as bytes."""
     if isinstance(text, int):
         return text
-    found = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{0,15})?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
-    if not found:
+    match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{0,15})?)\s*([kmgt]?)(i?)b?\s*", text, re.IGNORECASE)
+    if not match:
         raise UsageError(f"{text[:40]!r} is not an amount of memory", "write for instance 4GB or 512MB")
-    base = 1024 if found[3] else 1000
-    return int(float(found[1]) * base ** " kmgt".index(found[2].lower() or " "))
+    base = 1024 if match[3] else 1000
+    return int(float(match[1]) * base ** " kmgt".index(match[2].lower() or " "))
 
 
 def run_jobs(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | None) -> list[Any]:

@@ -42,17 +42,17 @@ def datasets(
 
     from .._output import emit_json, emit_table, note
 
-    found = catalogue.search(
+    entries = catalogue.search(
         min_channels=min_channels, max_channels=max_channels, min_rate=min_rate, max_rate=max_rate, paradigm=paradigm, task=task,
         licences=licence or (), name=name,
     )  # fmt: skip
     if as_json:
-        emit_json([entry.record() for entry in found])
+        emit_json([entry.record() for entry in entries])
     else:
-        emit_table("data sets", [entry.row() for entry in found], [*catalogue.COLUMNS, *(["note"] if notes else [])])
-    note(catalogue.totals(found))
+        emit_table("data sets", [entry.row() for entry in entries], [*catalogue.COLUMNS, *(["note"] if notes else [])])
+    note(catalogue.totals(entries))
     if manifest:
         from eegprep.catalogue import manifests
 
-        manifests.write(manifest, found, min_channels)
+        manifests.write(manifest, entries, min_channels)
         note(f"{manifest}: written; next: eegprep build {manifest} --out corpus.zarr --dry-run")

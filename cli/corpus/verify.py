@@ -36,14 +36,16 @@ def verify(
     from .._output import emit_json, emit_table, note, progress
 
     with progress("verify") as bar:
-        found = check(store, fast=fast, repair=repair, deep=deep, source=source, data_dir=data_dir, offline=offline, progress=bar)
-    problems = [vars(problem) for problem in found.problems]
+        result = check(
+            store, fast=fast, repair=repair, deep=deep, source=source, data_dir=data_dir, offline=offline, progress=bar
+        )
+    problems = [vars(problem) for problem in result.problems]
     if as_json:
-        emit_json({"path": str(found.path), "checked": found.checked, "files": found.files, "bytes": found.bytes,
-                   "problems": problems, "repaired": list(found.repaired), "exit_code": found.exit_code})  # fmt: skip
+        emit_json({"path": str(result.path), "checked": result.checked, "files": result.files, "bytes": result.bytes,
+                   "problems": problems, "repaired": list(result.repaired), "exit_code": result.exit_code})  # fmt: skip
     elif problems:
         emit_table("problems", problems)
-    note(found.text)
+    note(result.text)
     if problems:
         note("  fix: run `eegprep verify --repair`, which makes just these subjects again")
-    return found.exit_code
+    return result.exit_code

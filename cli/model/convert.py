@@ -33,8 +33,8 @@ def convert(
     """
     from dreamdiff.programs.convert import convert_any
 
-    found = convert_any(checkpoint, out, scaling=scaling, encoder_only=encoder_only)
+    facts = convert_any(checkpoint, out, scaling=scaling, encoder_only=encoder_only)
     if json_:
-        _output.emit_json(found)
+        _output.emit_json(facts)
     else:
-        _output.emit_table(str(out), [{"item": name, "value": value} for name, value in found.items()])
+        _output.emit_table(str(out), [{"item": name, "value": value} for name, value in facts.items()])

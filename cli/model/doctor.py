@@ -43,7 +43,7 @@ def doctor(
 
 def _show(facts: dict) -> None:
     rows = [{"what": "python", "found": f"{facts['python']} on {facts['system']}"}]
-    rows += [{"what": name, "found": found or "not installed"} for name, found in facts["versions"].items()]
+    rows += [{"what": name, "found": version or "not installed"} for name, version in facts["versions"].items()]
     rows += [
         {"what": d["device"], "found": ", ".join(f"{k} {v}" for k, v in d.items() if k != "device")} for d in facts["devices"]
     ]

@@ -72,8 +72,8 @@ def unlabelled_corpus(
     for number, name in enumerate(people):
         if progress:
             progress(number, len(people), f"trials of {name}")
-        mine = train[person[train] == number]
-        subjects.append({"windows": front_end_of(pairs, mine, front, person).numpy(), "subject": name})
+        own = train[person[train] == number]
+        subjects.append({"windows": front_end_of(pairs, own, front, person).numpy(), "subject": name})
     partial = partial_path(out)
     shutil.rmtree(partial, ignore_errors=True)
     from_arrays(partial, subjects, sfreq=config.rate, dataset="trials", licence=pairs.licence, pad_to=config.channels)

@@ -30,14 +30,14 @@ def ridge_vectors(pairs: Pairs, front: FrontEndConfig, train: Ints, test: Ints, 
     everybody = None
     cutter = FrontEnd(front.model_copy(update={"align": "person" if whiten else "none"}))
     for person in np.unique(pairs.person[test]):
-        rows, mine = np.flatnonzero(pairs.person[test] == person), np.flatnonzero(pairs.person[train] == person)
+        rows, own = np.flatnonzero(pairs.person[test] == person), np.flatnonzero(pairs.person[train] == person)
         # a penalty chosen by cross-validation needs three trials at least
-        if len(mine) < 3:
+        if len(own) < 3:
             if everybody is None:
                 everybody = _fit(pairs, cutter, train, target_ND, np.arange(len(train)))
             model = everybody
         else:
-            model = _fit(pairs, cutter, train, target_ND, mine)
+            model = _fit(pairs, cutter, train, target_ND, own)
         fitted, whitener = model
         out[rows] = fitted.predict(_features(pairs, cutter, test[rows], whitener).numpy())
     return out

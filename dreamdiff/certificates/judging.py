@@ -46,26 +46,28 @@ class VectorJudge:
 
     def truth(self, label_N: Ints, picture_N: Ints) -> dict[str, Ints]:
         """What is right of each trial, for every measure that has an answer: -1 for trials of a class that was never taught."""
-        taught = np.abs(self.centres_KD).sum(1) > 0
-        found: dict[str, Ints] = {}
-        category_N = np.where(taught[label_N], label_N, -1)
-        if (category_N >= 0).any() and taught.sum() > 1:
-            found[CATEGORY] = category_N
+        in_training = np.abs(self.centres_KD).sum(1) > 0
+        answers: dict[str, Ints] = {}
+        category_N = np.where(in_training[label_N], label_N, -1)
+        if (category_N >= 0).any() and in_training.sum() > 1:
+            answers[CATEGORY] = category_N
         if len(self.gallery_GD) > 1:
-            found[PICTURE] = np.asarray(picture_N, np.int64)
-        return found
+            answers[PICTURE] = np.asarray(picture_N, np.int64)
+        return answers
 
     def predict(self, vectors_ND: Array) -> Mapping[str, Ints]:
         """The nearest category and picture of each vector; -1 for a vector without a direction, which decides nothing."""
         direction_ND = self.directions(vectors_ND)
         says = np.abs(direction_ND).sum(1) > 0
-        taught = np.flatnonzero(np.abs(self.centres_KD).sum(1) > 0)
-        found: dict[str, Ints] = {}
-        if len(taught) > 1:
-            found[CATEGORY] = np.where(says, taught[(direction_ND @ self.centres_KD[taught].T).argmax(1)], -1)
+        training_classes = np.flatnonzero(np.abs(self.centres_KD).sum(1) > 0)
+        predictions: dict[str, Ints] = {}
+        if len(training_classes) > 1:
+            predictions[CATEGORY] = np.where(
+                says, training_classes[(direction_ND @ self.centres_KD[training_classes].T).argmax(1)], -1
+            )
         if len(self.gallery_GD) > 1:
-            found[PICTURE] = np.where(says, (direction_ND @ self.gallery_GD.T).argmax(1), -1)
-        return found
+            predictions[PICTURE] = np.where(says, (direction_ND @ self.gallery_GD.T).argmax(1), -1)
+        return predictions
 
     def floors(self, label_N: Ints) -> dict[str, float]:
         """Shares of a guesser who knows how often each class is shown, and nothing of the EEG."""

@@ -194,16 +194,16 @@ def _is_transformers(folder: Path) -> bool:
 
 def _from_file(architecture: str, file: Path, source: str) -> ClipTarget:
     config = _architecture(architecture)
-    beside = file.parent / CONFIG_FILE
+    config_file = file.parent / CONFIG_FILE
     stated: dict[str, object] = {}
     assumed: tuple[str, ...] = ()
-    if beside.is_file():
-        model, stated = _stated(beside)
-        asked, found = bool(config.get("quick_gelu")), bool(model.get("quick_gelu"))
-        if asked != found:
+    if config_file.is_file():
+        model, stated = _stated(config_file)
+        asked, trained_with = bool(config.get("quick_gelu")), bool(model.get("quick_gelu"))
+        if asked != trained_with:
             raise ModelError(
-                f"{source}: the weights were trained with quick_gelu = {found} ({beside}), {architecture} has {asked}",
-                f"use the architecture {architecture + '-quickgelu' if found else architecture.removesuffix('-quickgelu')}",
+                f"{source}: the weights were trained with quick_gelu = {trained_with} ({config_file}), {architecture} has {asked}",
+                f"use the architecture {architecture + '-quickgelu' if trained_with else architecture.removesuffix('-quickgelu')}",
             )
     else:
         assumed = _activation(architecture, file, source)
@@ -318,9 +318,9 @@ def _check_image_size(config: Mapping[str, Any], tensors: dict[str, Tensor], sou
     size, patch = vision.get("image_size"), vision.get("patch_size")
     if table is None or not isinstance(size, int) or not isinstance(patch, int):
         return
-    wanted, found = (size // patch) ** 2 + 1, len(table)
-    if wanted != found:
-        side = round((found - 1) ** 0.5) * patch
+    expected, rows = (size // patch) ** 2 + 1, len(table)
+    if expected != rows:
+        side = round((rows - 1) ** 0.5) * patch
         raise ModelError(
             f"{source}: the weights were trained on images of {side} pixels, the configuration says {size}",
             f"use the configuration for {side} pixels; another size would change every vector",

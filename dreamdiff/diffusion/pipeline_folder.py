@@ -72,11 +72,11 @@ def check_options(options: dict[str, Any]) -> None:
 
 
 def verify_files(folder: Path, files: dict[str, str]) -> None:
-    for name, wanted in files.items():
-        found = sha256_once(folder / name) if (folder / name).is_file() else "nothing"
-        if found != wanted:
+    for name, expected in files.items():
+        digest = sha256_once(folder / name) if (folder / name).is_file() else "nothing"
+        if digest != expected:
             raise CheckpointError(
-                f"{folder / name}: SHA-256 is {found[:12]}, it was {wanted[:12]} when the pipeline was written",
+                f"{folder / name}: SHA-256 is {digest[:12]}, it was {expected[:12]} when the pipeline was written",
                 "copy the pipeline again",
             )
 

@@ -44,8 +44,8 @@ class Condition:
         return len(next(value for value in self._values().values()))
 
     def _values(self) -> dict[str, Tensor]:
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in found.items() if value is not None}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
     def to(self, device: Any, dtype: torch.dtype) -> Condition:
         """The same on a device, in the precision of the U-Net."""
@@ -57,13 +57,13 @@ class Condition:
 
     def after(self, first: Condition) -> Condition:
         """The rows of `first`, then these."""
-        mine, others = self._values(), first._values()
-        if mine.keys() != others.keys():
+        own, others = self._values(), first._values()
+        if own.keys() != others.keys():
             raise ModelError(
-                f"a condition of {', '.join(mine)} cannot be guided by one of {', '.join(others)}",
+                f"a condition of {', '.join(own)} cannot be guided by one of {', '.join(others)}",
                 "give both conditions the same parts",
             )
-        return Condition(**{name: torch.cat([others[name], value]) for name, value in mine.items()})
+        return Condition(**{name: torch.cat([others[name], value]) for name, value in own.items()})
 
     def arguments(self, unet: Any) -> dict[str, object]:
         """Keyword arguments of a diffusers `UNet2DConditionModel`."""

@@ -201,8 +201,8 @@ def _load_folder(folder: Path, source: str, dtype: torch.dtype) -> StableDiffusi
 
 def _all_weights(folder: Path) -> list[Path]:
     """What identifies a part: all its safetensors, else the pickled weights that are read; not what macOS leaves (`._name`)."""
-    found = [file for file in sorted(folder.glob("*.safetensors")) if not file.name.startswith(".")]
-    return found or weight_files(folder)[0]
+    tensor_files = [file for file in sorted(folder.glob("*.safetensors")) if not file.name.startswith(".")]
+    return tensor_files or weight_files(folder)[0]
 
 
 def _notes(folder: Path) -> tuple[str, ...]:
@@ -267,9 +267,9 @@ def from_compvis(kind: SingleFileKind, tensors: Mapping[str, Tensor], config: Pa
 
 
 def _check_parts(loaded: StableDiffusion) -> None:
-    wanted, found = int(loaded.unet.config.in_channels), int(loaded.vae.config.latent_channels)
-    if wanted != found:
+    unet_channels, vae_channels = int(loaded.unet.config.in_channels), int(loaded.vae.config.latent_channels)
+    if unet_channels != vae_channels:
         raise ModelError(
-            f"{loaded.source}: its U-Net reads {wanted} latent channels, its VAE writes {found}",
+            f"{loaded.source}: its U-Net reads {unet_channels} latent channels, its VAE writes {vae_channels}",
             "use a U-Net and a VAE of the same model",
         )

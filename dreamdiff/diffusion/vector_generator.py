@@ -321,6 +321,6 @@ def _encode(folder: Path, name: str, prompt: str) -> tuple[Tensor, Tensor, Tenso
     length = int(config.get("max_position_embeddings", 77))
     tokens = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
     with torch.no_grad():
-        found = encoder(tokens, output_hidden_states=True)
-    pooled = getattr(found, "text_embeds", None)
-    return found.last_hidden_state, found.hidden_states[-2], found.pooler_output if pooled is None else pooled
+        output = encoder(tokens, output_hidden_states=True)
+    pooled = getattr(output, "text_embeds", None)
+    return output.last_hidden_state, output.hidden_states[-2], output.pooler_output if pooled is None else pooled

@@ -114,8 +114,8 @@ class FrontEnd(nn.Module):
         out_BCW = torch.empty_like(x_BCW)
         # person by person: gathering a (C, C) matrix for every trial would take more memory than the trials
         for number in torch.unique(person_B).tolist():
-            mine = person_B == number
-            out_BCW[mine] = self.whitener_PCC[number].to(x_BCW.dtype) @ x_BCW[mine]
+            own_rows = person_B == number
+            out_BCW[own_rows] = self.whitener_PCC[number].to(x_BCW.dtype) @ x_BCW[own_rows]
         return out_BCW
 
     @torch.no_grad()

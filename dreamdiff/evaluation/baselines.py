@@ -42,8 +42,8 @@ def from_words(problem: Problem, generator: FrozenGenerator, texts: Sequence[str
 def predicted_clip(problem: Problem, clip: ClipTarget) -> tuple[Array, Array]:
     """CLIP vectors that ridge regression reads from the EEG of test trials, and those of the training images; per person."""
     store = problem.store
-    taught, member = np.unique(store.image[problem.train], return_inverse=True)
-    vectors = np.asarray(clip.encode_images(list(store.load_images(taught))))
+    training_images, member = np.unique(store.image[problem.train], return_inverse=True)
+    vectors = np.asarray(clip.encode_images(list(store.load_images(training_images))))
     x_train, x_test = problem.features()
     out = np.zeros((len(problem.test), vectors.shape[1]))
     for rows, here in _by_person(store.person[problem.train], store.person[problem.test]):
@@ -62,11 +62,11 @@ def predicted_class(problem: Problem) -> Ints:
 
 def _by_person(person_train: Array, person_test: Array) -> list[tuple[Ints, Ints]]:
     """Rows of training and test per person; a person without training trials is read with everybody's."""
-    found = []
+    pairs = []
     for person in np.unique(person_test):
-        mine = np.flatnonzero(person_train == person)
-        found.append((mine if len(mine) > 1 else np.arange(len(person_train)), np.flatnonzero(person_test == person)))
-    return found
+        own = np.flatnonzero(person_train == person)
+        pairs.append((own if len(own) > 1 else np.arange(len(person_train)), np.flatnonzero(person_test == person)))
+    return pairs
 
 
 # the baselines
@@ -92,10 +92,10 @@ def nearest_training_image(problem: Problem, clip: ClipTarget) -> Baseline:
     """No generator at all: the training image whose CLIP vector is nearest to what ridge regression reads from the EEG."""
     store = problem.store
     predicted, vectors = predicted_clip(problem, clip)
-    taught = np.unique(store.image[problem.train])
+    training_images = np.unique(store.image[problem.train])
     order = np.argsort(-cosine_similarity(predicted[:, None], vectors)[:, 0], axis=1)
     columns = order[:, np.arange(problem.samples) % order.shape[1]]
-    pictures = store.load_images(taught, size=problem.size)
+    pictures = store.load_images(training_images, size=problem.size)
     return Baseline("nearest training image", "ridge regression from EEG to CLIP, nearest training images", pictures[columns])
 
 

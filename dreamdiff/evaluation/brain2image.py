@@ -119,8 +119,8 @@ def brain2image(
     images = torch.stack(made, 1).flatten(0, 1)
     pictures = ((images + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     shape = (len(problem.test), problem.samples, problem.size, problem.size, 3)
-    told = f"EEG through an LSTM that was trained to name the class, {kind.upper()} generator"
-    return Baseline(f"Brain2Image-{kind.upper()}", told, resized(pictures, problem.size).reshape(shape))
+    description = f"EEG through an LSTM that was trained to name the class, {kind.upper()} generator"
+    return Baseline(f"Brain2Image-{kind.upper()}", description, resized(pictures, problem.size).reshape(shape))
 
 
 def _lstm_input(store: Pairs, positions: Ints) -> Tensor:

@@ -49,7 +49,7 @@ def failures(material: Material) -> list[Failure]:
     if not other.any():
         return []
     limit_colour, limit_shape = np.quantile(colour[other], NEAR), np.quantile(shape[other], NEAR)
-    found = []
+    failed = []
     for i, j in zip(*np.nonzero(called_NS != material.labels_N[:, None]), strict=True):
         alike = [
             name
@@ -57,7 +57,7 @@ def failures(material: Material) -> list[Failure]:
             if value > limit
         ]
         kind = " and ".join(alike) or "neither"
-        found.append(
+        failed.append(
             Failure(
                 int(i),
                 int(j),
@@ -68,7 +68,7 @@ def failures(material: Material) -> list[Failure]:
                 float(colour[i, j, i]),
             )
         )
-    return found
+    return failed
 
 
 def histogram_overlap(a_MHWC: Array, b_NHWC: Array) -> Array:
@@ -103,9 +103,9 @@ def pick_failures(wrong: list[Failure]) -> list[Failure]:
     """A few of each kind, by turns, the likeliest first; at most one sample of a trial."""
     by_kind: dict[str, list[Failure]] = {}
     for one in sorted(wrong, key=lambda f: -(f.shape + f.colour)):
-        mine = by_kind.setdefault(one.kind, [])
+        same_kind = by_kind.setdefault(one.kind, [])
         if all(one.trial != other.trial for kind in by_kind.values() for other in kind):
-            mine.append(one)
+            same_kind.append(one)
     picked: list[Failure] = []
     for turn in range(FAILURES):
         picked += [kind[turn] for kind in by_kind.values() if turn < len(kind)]

@@ -87,11 +87,11 @@ def generation_controls(
         ),
         ("class mean", "the mean EEG of the test trials of the class", "category without image", class_mean),
     ]  # fmt: skip
-    found = []
-    for number, (name, told, expected, signal) in enumerate(altered):
+    controls = []
+    for number, (name, description, expected, signal) in enumerate(altered):
         if progress is not None:
             progress(number, len(altered), f"generating from {name}")
-        found.append(GenerationControl(name, told, expected, tuple(score(generate(signal)))))
+        controls.append(GenerationControl(name, description, expected, tuple(score(generate(signal)))))
     if progress is not None:
         progress(len(altered), len(altered), "generation controls done")
-    return found
+    return controls

@@ -176,11 +176,11 @@ def _set_measurement(
     """Bootstrap over trials, a trial's samples together; re-centred, because repeated images shift a set distance."""
     n, s = shape[:2]
     rng = np.random.default_rng(seed)
-    found = np.empty(resamples)
+    resampled = np.empty(resamples)
     for r in range(resamples):
         trials = rng.integers(n, size=n)
-        found[r] = draw(trials, (trials[:, None] * s + np.arange(s)).reshape(-1))
-    low, high = np.quantile(found - np.median(found), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + point
+        resampled[r] = draw(trials, (trials[:, None] * s + np.arange(s)).reshape(-1))
+    low, high = np.quantile(resampled - np.median(resampled), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + point
     return Measurement(name, protocol, point, float(low), float(high), n, seed, floor, better, unit, note, independent=n)
 
 

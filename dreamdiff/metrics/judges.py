@@ -238,11 +238,11 @@ class Lpips:
         )
         device = place_of(self.metric)[0]
         batch = fitting_batch(device, BYTES_OF_IMAGE, least=16, most=256)
-        found = []
+        distances = []
         for x, y in zip(a.split(batch), b.split(batch), strict=True):
             with mixed(self.precision, device):
-                found.append(self.metric.net(send(x, device), send(y, device)).reshape(-1).float().cpu())
-        return np.asarray(torch.cat(found), float)
+                distances.append(self.metric.net(send(x, device), send(y, device)).reshape(-1).float().cpu())
+        return np.asarray(torch.cat(distances), float)
 
 
 def load_lpips(file: str | Path, backbone: Literal["alex", "vgg", "squeeze"] = "alex") -> Lpips:
@@ -297,8 +297,8 @@ def _imagenet_names() -> dict[str, int]:
 def imagenet_indices(classes: Sequence[str]) -> list[int] | None:
     """Where the classes of a data set are among ImageNet's 1,000, by synset or name; None if any of them is not there."""
     names = _imagenet_names()
-    found = [names.get(name, names.get(_plain(name))) for name in classes]
-    return None if None in found or len(set(found)) < len(found) else [int(i) for i in found if i is not None]
+    indices = [names.get(name, names.get(_plain(name))) for name in classes]
+    return None if None in indices or len(set(indices)) < len(indices) else [int(i) for i in indices if i is not None]
 
 
 def _plain(name: str) -> str:
@@ -355,6 +355,6 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], file: str) -> None:
         raise _other_weights(file, type(model).__name__, error) from None
 
 
-def _other_weights(file: str | Path, wanted: str, error: Exception) -> ModelError:
+def _other_weights(file: str | Path, network: str, error: Exception) -> ModelError:
     first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
-    return ModelError(f"{file}: not the weights of {wanted} ({first[:160]})", "give the file that was published for it")
+    return ModelError(f"{file}: not the weights of {network} ({first[:160]})", "give the file that was published for it")

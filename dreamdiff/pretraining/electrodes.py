@@ -129,8 +129,10 @@ class Whitened:
         prepared: list[np.ndarray] = [np.empty(0)] * len(index_B)
         cap_B = self.true.cap_N[index_B]
         for number in np.unique(cap_B).tolist():
-            cap, mine = self.true.caps[number], np.flatnonzero(cap_B == number)
-            for row, x_CT in zip(mine, self._prepare(eeg_BRT[mine][:, torch.from_numpy(cap.rows_C)].numpy(), cap), strict=True):
+            cap, own_rows = self.true.caps[number], np.flatnonzero(cap_B == number)
+            for row, x_CT in zip(
+                own_rows, self._prepare(eeg_BRT[own_rows][:, torch.from_numpy(cap.rows_C)].numpy(), cap), strict=True
+            ):
                 prepared[row] = x_CT
         longest = max(x_CT.shape[-1] for x_CT in prepared)
         eeg = torch.zeros((len(prepared), taken["eeg"].shape[1], longest))

@@ -89,8 +89,8 @@ def chosen_windows(corpus: Corpus, split: str | None, fraction: float, seed: int
         raise UsageError(f"fraction {fraction} is not between 0 and 1", "give the share of people to hold out, for instance 0.1")
     people = corpus.subjects["person"].tolist()
     out = set(held_out(people, fraction, seed))
-    wanted = sorted(out if split == "validation" else set(people) - out)
-    return corpus.positions(corpus.select(person=wanted))
+    chosen = sorted(out if split == "validation" else set(people) - out)
+    return corpus.positions(corpus.select(person=chosen))
 
 
 def _weighted_parts(corpus: Corpus, chosen: np.ndarray, weights: Mapping[str, float]) -> list[tuple[np.ndarray, int]]:

@@ -147,11 +147,11 @@ class Score:
         self.error_interpolation += n * hidden_error(interpolation(target_BCT, hidden_BT), target_BCT, hidden_BT)
         # filters reach across the edges of hidden tokens: with foreign samples there, both signals would differ for that alone
         rebuilt_BCT = np.where(hidden_BT[:, None, :], prediction_BCT, target_BCT)
-        found = {"all": Moments.of(prediction_BCT, target_BCT, hidden_BT)}
+        moments = {"all": Moments.of(prediction_BCT, target_BCT, hidden_BT)}
         for band, (low, high) in CORPUS_BANDS.items():
             rebuilt, true = (band_pass(signal, sfreq_B, low, high) for signal in (rebuilt_BCT, target_BCT))
-            found[band] = Moments.of(rebuilt, true, hidden_BT)
-        self.moments = found if self.moments is None else {band: self.moments[band] + found[band] for band in found}
+            moments[band] = Moments.of(rebuilt, true, hidden_BT)
+        self.moments = moments if self.moments is None else {band: self.moments[band] + moments[band] for band in moments}
 
     def summary(self) -> dict[str, float]:
         """Losses, and correlations averaged over channels."""

@@ -160,11 +160,11 @@ class WindowStream(IterableDataset[Batch]):
             raise DataError(
                 f"stream state of version {state.get('version')} (known: {STATE_VERSION})", "use the software that saved it"
             )
-        mine = self.state_dict()
+        own = self.state_dict()
         for key, what in (("seed", "seed"), ("windows", "number of windows"), ("content", "corpus, selection or weights")):
-            if state.get(key) != mine[key]:
+            if state.get(key) != own[key]:
                 raise DataError(
-                    f"the saved stream has another {what}: {state.get(key)!r}, here {mine[key]!r}",
+                    f"the saved stream has another {what}: {state.get(key)!r}, here {own[key]!r}",
                     "open the same corpus with the same selection, split, weights and seed, or start a new run",
                 )
         left = self._draws.total - int(state["position"])

@@ -231,17 +231,17 @@ def convert_any(checkpoint: Path, out: Path, *, scaling: Scaling | None = None, 
             "remarks": list(whole.remarks),
         }
     if encoder_only or not is_pretrained(content):
-        found = convert_encoder(checkpoint, out, scaling)
+        converted = convert_encoder(checkpoint, out, scaling)
     else:
-        found = convert_pretrained(checkpoint, out, scaling or "divide-by-10")
+        converted = convert_pretrained(checkpoint, out, scaling or "divide-by-10")
     left_behind = {"left behind": f"the U-Net ({unet} tensors), because only the encoder was asked for"} if unet else {}
     return {
-        "kind": found.kind,
+        "kind": converted.kind,
         "out": str(out),
         **left_behind,
-        "tensors": found.tensors,
+        "tensors": converted.tensors,
         "missing": [],
-        "unexpected": list(found.unexpected),
-        "input scaling": found.scaling,
-        "epoch": found.epoch,
+        "unexpected": list(converted.unexpected),
+        "input scaling": converted.scaling,
+        "epoch": converted.epoch,
     }

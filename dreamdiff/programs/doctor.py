@@ -54,19 +54,19 @@ def versions() -> dict[str, str | None]:
 
 def devices() -> list[dict[str, object]]:
     """What torch can compute on."""
-    found: list[dict[str, object]] = [
+    rows: list[dict[str, object]] = [
         {"device": "cpu", "name": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
          "bf16": cpu_multiplies_bf16()}
     ]  # fmt: skip
     for number in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(number)
-        found.append(
+        rows.append(
             {"device": f"cuda:{number}", "name": facts.name, "memory_gb": round(facts.total_memory / 1e9, 1),
              "bf16": torch.cuda.is_bf16_supported()}
         )  # fmt: skip
     if torch.backends.mps.is_available():
-        found.append({"device": "mps", "name": "Apple GPU"})
-    return found
+        rows.append({"device": "mps", "name": "Apple GPU"})
+    return rows
 
 
 def cpu_multiplies_bf16() -> bool:
@@ -79,19 +79,19 @@ def check_stream(timeout: float = 60.0) -> list[Check]:
     """The same batches from threads and from worker processes of every kind; a worker that hangs is reported."""
     with small_corpus() as path:
         stream = WindowStream(path, 8, pin_memory=False)
-        wanted = torch.cat([batch["index"] for batch in stream])
-        complete = wanted.sort().values.equal(torch.arange(len(stream.corpus)))
+        expected = torch.cat([batch["index"] for batch in stream])
+        complete = expected.sort().values.equal(torch.arange(len(stream.corpus)))
         checks = [Check("stream, threads", complete, "every window once" if complete else "windows are missing or repeated")]
         methods = START_METHODS if sys.platform != "win32" else ("spawn",)
-        checks += [_check_workers(stream, wanted, method, timeout) for method in methods]
+        checks += [_check_workers(stream, expected, method, timeout) for method in methods]
     return checks
 
 
-def _check_workers(stream: WindowStream, wanted: torch.Tensor, method: str, timeout: float) -> Check:
+def _check_workers(stream: WindowStream, expected: torch.Tensor, method: str, timeout: float) -> Check:
     stream.set_epoch(0)
     try:
-        found = torch.cat([batch["index"] for batch in stream.loader(2, context=method, timeout=timeout)])
+        order = torch.cat([batch["index"] for batch in stream.loader(2, context=method, timeout=timeout)])
     except Exception as error:  # whatever happens is a finding
         return Check(f"stream, 2 workers by {method}", False, f"{type(error).__name__}: {str(error).splitlines()[0]}")
-    same = found.equal(wanted)
+    same = order.equal(expected)
     return Check(f"stream, 2 workers by {method}", same, "same batches" if same else "other batches than threads give")

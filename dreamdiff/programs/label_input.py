@@ -37,11 +37,11 @@ def label_pairs(pairs: Pairs, out: Path) -> Path:
         images_NHWC = pairs.load_images(numbers, size=None if len(sizes) == 1 else MIXED_SIZE)
         writer.set_images(images_NHWC, [f"image {number}" for number in numbers])
         for number, name in enumerate(pairs.subjects):
-            mine = np.flatnonzero(pairs.person == number)
+            own = np.flatnonzero(pairs.person == number)
             kept = {key: value for key, value in pairs.attributes[name].items() if key in ("sfreq", "t0", "channels", "band")}
             if not writer.done(name, "label-input"):
                 with writer.subject(name, "label-input", {**kept, "unit": "uV"}) as target:
-                    for part in np.array_split(mine, max(1, len(mine) // 256)):
+                    for part in np.array_split(own, max(1, len(own) // 256)):
                         target.add(code_KCT[pairs.labels[part]], image=pairs.image[part], label=pairs.labels[part])
         writer.finish(pairs.splits)
     return out

@@ -251,8 +251,8 @@ def images_of(
     images: ImageSet, label: int, trials: int, rng: np.random.Generator, test: float = 0.2
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images and parts (0 train, 1 val, 2 test) of the trials of a category: 10 % and a share for the test, the rest for training."""
-    mine = np.flatnonzero(images.labels_N == label)
-    training, held_out = mine[~images.held_out_N[mine]], mine[images.held_out_N[mine]]
+    own = np.flatnonzero(images.labels_N == label)
+    training, held_out = own[~images.held_out_N[own]], own[images.held_out_N[own]]
     n_test, n_val = max(1, round(test * trials)), max(1, round(0.1 * trials))
     n_train = trials - n_test - n_val
     # drawings are parted the same way for all people; with a single held-out drawing, validation shows training drawings

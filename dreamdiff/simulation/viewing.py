@@ -145,16 +145,16 @@ class Viewer(Person):
         noise = np.empty_like(response)
         done = 0
         for stretch in self.background.stretches(onsets_N, rng, self.number, self.sfreq, self.samples / self.sfreq):
-            mine = rows[done : done + len(stretch.first_N)]
-            signal_CT = self._drifted(stretch, block, onsets_N[done : done + len(mine)] / max(float(onsets_N[-1]), 1e-9))
+            trials = rows[done : done + len(stretch.first_N)]
+            signal_CT = self._drifted(stretch, block, onsets_N[done : done + len(trials)] / max(float(onsets_N[-1]), 1e-9))
             signal_CT += AMPLIFIER_NOISE * rng.standard_normal(signal_CT.shape, dtype=np.float32)
-            for target, x_CT in ((noise, signal_CT), (response, self._response(mine, stretch))):
+            for target, x_CT in ((noise, signal_CT), (response, self._response(trials, stretch))):
                 # apart, as the filter is linear: their powers set g, which is known only afterwards
                 filtered_CT = band_pass(x_CT, self.sfreq, *self.background.pass_band(self.sfreq))
                 filtered_CT -= filtered_CT.mean(axis=0)
                 for row, first in enumerate(stretch.first_N):
                     target[done + row] = filtered_CT[:, first : first + self.samples]
-            done += len(mine)
+            done += len(trials)
         return response, noise
 
     def _response(self, trials: np.ndarray, stretch: Stretch) -> np.ndarray:

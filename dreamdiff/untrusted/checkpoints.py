@@ -55,9 +55,9 @@ def load(file: str | Path) -> Any:
     try:
         content = mapped(path)  # stays mapped as long as an array lies over it
         reader = _Zip(path, content) if head.startswith(b"PK\x03\x04") else _Legacy(path, content)
-        found = reader.structure()
+        structure = reader.structure()
         tensors = _Tensors(path, reader)
-        return Finish(content, {TensorAt: tensors, StorageAt: lambda storage: tensors(storage.whole())})(found)
+        return Finish(content, {TensorAt: tensors, StorageAt: lambda storage: tensors(storage.whole())})(structure)
     except Refused as error:
         raise CheckpointError(
             f"{file}: refused: {error}", "only load checkpoints whose contents you know; nothing of this one was executed"
@@ -189,12 +189,12 @@ class _Zip:
         return self.content[start : start + min(length, 100)]
 
     def _check(self, name: str, start: int, length: int) -> None:
-        found = 0
+        checksum = 0
         # in pieces: a slice of a mapping is a copy
         for at in range(start, start + length, 1 << 24):
-            found = zlib.crc32(self.content[at : min(at + (1 << 24), start + length)], found)
-        if found != self.members[name].CRC and self.members[name].CRC != 0:  # writers that know no checksum leave 0
-            raise ValueError(f"{name}: its checksum is {found:08x}, it was {self.members[name].CRC:08x} when it was written")
+            checksum = zlib.crc32(self.content[at : min(at + (1 << 24), start + length)], checksum)
+        if checksum != self.members[name].CRC and self.members[name].CRC != 0:  # writers that know no checksum leave 0
+            raise ValueError(f"{name}: its checksum is {checksum:08x}, it was {self.members[name].CRC:08x} when it was written")
 
 
 class _Legacy:
@@ -215,7 +215,7 @@ class _Legacy:
         system = self._pickle(plain=True)
         if isinstance(system, dict) and not system.get("little_endian", True):
             raise Refused("its numbers are big-endian")
-        found = self._pickle(plain=False)
+        content = self._pickle(plain=False)
         for key in self._pickle(plain=True):
             (numel,) = struct.unpack("<q", self.content[self.position : self.position + 8])
             length = numel * getattr(torch, self.used.get(str(key), "float32")).itemsize
@@ -224,7 +224,7 @@ class _Legacy:
                 raise ValueError(f"it is cut short: {start + length} bytes are announced, {len(self.content)} are there")
             self.places[str(key)] = (start, length)
             self.position = start + length
-        return found
+        return content
 
     def place(self, storage: StorageAt) -> tuple[int, int]:
         """First byte and length of a storage."""
@@ -236,9 +236,9 @@ class _Legacy:
         machine = Machine(
             self.content, self.position, len(self.content), PLAIN_CALLS if plain else CALLS, None if plain else self._resolve
         )
-        found = machine.run()
+        result = machine.run()
         self.position = machine.position
-        return found
+        return result
 
     def _resolve(self, reference: Any) -> StorageAt:
         storage = _storage(reference)
@@ -257,27 +257,29 @@ class _Tensors:
         self.places: dict[str, tuple[int, int]] = {}
         self.total = 0
 
-    def __call__(self, found: TensorAt) -> Tensor:
-        dtype = getattr(torch, found.dtype or found.storage.dtype)
-        storage = self._storage(found.storage, dtype)
-        size, stride = found.size, found.stride
-        if len(size) != len(stride) or found.offset < 0 or min((*stride, 0)) < 0 or min((*size, 0)) < 0:
+    def __call__(self, tensor: TensorAt) -> Tensor:
+        dtype = getattr(torch, tensor.dtype or tensor.storage.dtype)
+        storage = self._storage(tensor.storage, dtype)
+        size, stride = tensor.size, tensor.stride
+        if len(size) != len(stride) or tensor.offset < 0 or min((*stride, 0)) < 0 or min((*size, 0)) < 0:
             raise ValueError("a tensor with a negative size, stride or offset")
-        last = found.offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else found.offset - 1
+        last = (
+            tensor.offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else tensor.offset - 1
+        )
         if last >= storage.numel():
             raise ValueError(f"a tensor reaches to element {last} of a storage of {storage.numel()}")
         # a view can repeat its numbers without end: a few bytes would become terabytes when they are copied
         self.total += math.prod(size) * dtype.itemsize
         if self.total > 4 * len(self.pages) + SPARE:
             raise Refused(f"its tensors hold {self.total:,} bytes, the file has {len(self.pages):,}")
-        return torch.as_strided(storage, size, stride, found.offset)
+        return torch.as_strided(storage, size, stride, tensor.offset)
 
-    def _storage(self, found: StorageAt, dtype: torch.dtype) -> Tensor:
-        key = (found.key, str(dtype))
+    def _storage(self, storage: StorageAt, dtype: torch.dtype) -> Tensor:
+        key = (storage.key, str(dtype))
         if key not in self.storages:
-            if found.key not in self.places:
-                self.places[found.key] = self.reader.place(found)
-            start, length = self.places[found.key]
+            if storage.key not in self.places:
+                self.places[storage.key] = self.reader.place(storage)
+            start, length = self.places[storage.key]
             content = np.asarray(self.pages[start : start + length])
             # old files align nothing, and torch wants whole numbers at whole places
             if content.ctypes.data % dtype.itemsize:

@@ -162,9 +162,9 @@ class Machine:
         last = self.position + n
         if n < 0 or last > self.end:
             raise EOFError("it ends too early")
-        found = self.content[self.position : last]
+        content = self.content[self.position : last]
         self.position = last
-        return found
+        return content
 
     def number(self, form: str) -> Any:
         return struct.unpack(form, self.read(struct.calcsize(form)))[0]
@@ -173,9 +173,9 @@ class Machine:
         last = self.content.find(b"\n", self.position, min(self.end, self.position + MAX_TEXT))
         if last < 0:
             raise EOFError("a line without an end")
-        found = self.counted(last - self.position)
+        text = self.counted(last - self.position)
         self.position = last + 1
-        return found.decode(encoding, "replace")
+        return text.decode(encoding, "replace")
 
     def counted(self, n: int) -> bytes:
         """Bytes of a text or a small byte string; how many there may be is limited."""
@@ -194,8 +194,8 @@ class Machine:
 
     def old_text(self, length: int) -> None:
         """A `str` of Python 2: text if it is ASCII, else bytes."""
-        found = self.counted(length)
-        self.push(found.decode() if found.isascii() else found)
+        text = self.counted(length)
+        self.push(text.decode() if text.isascii() else text)
 
     def bytes_(self, length: int) -> None:
         if length < LOCATED:
@@ -290,9 +290,9 @@ class Machine:
         target.update(self.pairs(items))
 
     def name(self, module: Any, name: Any) -> None:
-        found = Name(str(module), str(name))
-        check_name(found.module, found.name, self.calls)
-        self.push(found)
+        named = Name(str(module), str(name))
+        check_name(named.module, named.name, self.calls)
+        self.push(named)
 
     def call(self, named: Any, arguments: Any) -> Any:
         """What takes the place of a call: the answer of the table, or an inert record."""

@@ -42,10 +42,10 @@ def read_tensors(path: Path, anchors: Sequence[str] = ()) -> dict[str, Tensor]:
     # people rename files: the content decides
     if (path.suffix == ".safetensors" and not head.startswith(b"PK\x03\x04")) or head[8:10] == b'{"':
         return state_of(load_tensors(path), anchors)
-    found = state_of(load(path), anchors)
-    if not found:
+    tensors = state_of(load(path), anchors)
+    if not tensors:
         raise CheckpointError(f"{path}: holds no state_dict (no named tensors)", "give a checkpoint saved with torch.save")
-    return found
+    return tensors
 
 
 def state_of(content: Any, anchors: Sequence[str] = ()) -> dict[str, Tensor]:

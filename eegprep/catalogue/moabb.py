@@ -184,9 +184,9 @@ def search(
     if paradigm is not None and paradigm not in PARADIGMS:
         hint = suggest(paradigm, PARADIGMS)
         raise UsageError(f"there is no paradigm {paradigm!r}{hint}", f"choose one of: {', '.join(PARADIGMS)}")
-    wanted = {spdx(licence) for licence in licences if licence != "open"}
+    accepted = {spdx(licence) for licence in licences if licence != "open"}
     if "open" in set(licences):
-        wanted |= set(OPEN_LICENCES)
+        accepted |= set(OPEN_LICENCES)
     return [
         e
         for e in entries()
@@ -196,7 +196,7 @@ def search(
         and (max_rate is None or (e.sfreq or 0.0) <= max_rate)
         and (paradigm is None or e.paradigm == paradigm)
         and (task is None or e.task == task)
-        and (not wanted or e.licence in wanted)
+        and (not accepted or e.licence in accepted)
         and name.lower() in e.name.lower()
     ]
 
@@ -303,11 +303,11 @@ def ask_moabb() -> list[Entry]:
     from moabb.datasets.utils import dataset_dict
 
     extra = _extra()
-    found = []
+    table = []
     for name, dataset_class in sorted(dataset_dict.items(), key=lambda item: item[0].lower()):
         if not name.startswith("Fake"):
-            found.append(_entry(name, dataset_class(), extra.get(name)))
-    return found
+            table.append(_entry(name, dataset_class(), extra.get(name)))
+    return table
 
 
 def _entry(name: str, dataset: Any, extra: Mapping[str, str] | None) -> Entry:

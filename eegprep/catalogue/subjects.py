@@ -80,7 +80,7 @@ def _members(token: str, known: Sequence[str]) -> list[str]:
     else:
         raise _unknown_subject(token, known)
     numbered = [(re.fullmatch(rf"{re.escape(head)}(\d+)", subject), subject) for subject in known]
-    members = [subject for found, subject in numbered if found is not None and first <= int(found[1]) <= last]
+    members = [subject for match, subject in numbered if match is not None and first <= int(match[1]) <= last]
     if not members:
         raise _unknown_subject(token, known)
     return members

@@ -263,7 +263,7 @@ def _is_done(folder: Path, mark: Mapping[str, Any], size: int) -> bool:
         table = sha256_file(folder / "windows.csv")
     except (OSError, ValueError):
         return False
-    return bool(content == {**mark, "table": table}) and all(size < found <= size + 256 for found in files)
+    return bool(content == {**mark, "table": table}) and all(size < file_size <= size + 256 for file_size in files)
 
 
 def _of_group(corpus: Corpus, key: str) -> Corpus:

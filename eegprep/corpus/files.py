@@ -158,16 +158,16 @@ class LocalFiles:
         if self._pid != os.getpid():  # after a fork a lock of the parent may be held for ever; the files are opened anew
             self._start()
         with self._lock:
-            found = self._open.get(number)
-            if found is not None:
+            file = self._open.get(number)
+            if file is not None:
                 self._open.move_to_end(number)
-                return found
-        found = _File(self.root, shard.path, shard.bytes)
+                return file
+        file = _File(self.root, shard.path, shard.bytes)
         with self._lock:
-            found = self._open.setdefault(number, found)
+            file = self._open.setdefault(number, file)
             while len(self._open) > OPEN_FILES:
                 self._open.popitem(last=False)  # closed when the last thread that reads from it lets go
-        return found
+        return file
 
 
 class _File:
@@ -179,9 +179,9 @@ class _File:
             self.fd = open_inside(root, relative)
         except FileNotFoundError:
             raise StoreError(f"{self.path}: this shard is missing", REPAIR) from None
-        found = os.fstat(self.fd).st_size
-        if found != size:
-            raise StoreError(f"{self.path}: has {found} bytes, the commit record says {size}", REPAIR)
+        present = os.fstat(self.fd).st_size
+        if present != size:
+            raise StoreError(f"{self.path}: has {present} bytes, the commit record says {size}", REPAIR)
 
     def __del__(self) -> None:
         if self.fd >= 0:

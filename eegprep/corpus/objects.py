@@ -156,12 +156,14 @@ class ObjectFiles(_RemoteFiles):
         return bytes(self._call(path, lambda store: obstore.get(store, path).bytes()))
 
     def children(self, path: str) -> list[str]:
-        found = self._call(path, lambda store: obstore.list_with_delimiter(store, path or None))
-        return sorted(prefix.rstrip("/").rsplit("/", 1)[-1] for prefix in found["common_prefixes"])
+        listing = self._call(path, lambda store: obstore.list_with_delimiter(store, path or None))
+        return sorted(prefix.rstrip("/").rsplit("/", 1)[-1] for prefix in listing["common_prefixes"])
 
     def _ranges(self, path: str, starts: list[int], lengths: list[int]) -> list[np.ndarray]:
-        found = self._call(path, lambda store: obstore.get_ranges(store, path, starts=starts, lengths=lengths, coalesce=COALESCE))
-        return [np.frombuffer(content, np.uint8) for content in found]
+        contents = self._call(
+            path, lambda store: obstore.get_ranges(store, path, starts=starts, lengths=lengths, coalesce=COALESCE)
+        )
+        return [np.frombuffer(content, np.uint8) for content in contents]
 
     def _call(self, path: str, request: Any) -> Any:
         """One request. obstore itself tries again when a server is busy, but not when an answer breaks off in the middle."""
@@ -333,13 +335,13 @@ class CachedFiles:
         if self._pid != os.getpid():
             self._start()
         with self._lock:
-            found = self._open.get(number)
-            if found is None or found.removed:
-                found = self._open[number] = _CachedShard(self.folder / f"{shard.sha256}.shard", shard)
+            cached = self._open.get(number)
+            if cached is None or cached.removed:
+                cached = self._open[number] = _CachedShard(self.folder / f"{shard.sha256}.shard", shard)
             self._open.move_to_end(number)
             while len(self._open) > OPEN_FILES:
                 self._open.popitem(last=False)
-            return found
+            return cached
 
     def _keep(self, number: int, shard: Shard, inner: int, offset: int, content: bytes | np.ndarray) -> None:
         """Put a chunk into the cache, if there is room or room can be made; a full disk is no reason to stop reading."""
@@ -360,17 +362,17 @@ class CachedFiles:
 
     def _make_room(self, needed: int) -> int:
         """Remove what was not used for longest until `needed` bytes and a tenth of the limit are free; return what is free."""
-        found = []
+        entries = []
         for path in (*self.folder.glob("*.shard"), *self.folder.glob("*.column")):
             try:
                 status = path.stat()
             except FileNotFoundError:
                 continue  # another process made room
-            found.append((status.st_mtime_ns, status.st_blocks * 512, path))
+            entries.append((status.st_mtime_ns, status.st_blocks * 512, path))
         # blocks, not sizes: the files are sparse
-        taken = sum(size for _, size, _ in found)
+        taken = sum(size for _, size, _ in entries)
         aim = self.limit if taken + needed <= self.limit else min(self.limit * 9 // 10, self.limit - needed)
-        for _, size, path in sorted(found):
+        for _, size, path in sorted(entries):
             if taken <= aim:
                 break
             path.unlink(missing_ok=True)

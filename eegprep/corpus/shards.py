@@ -155,12 +155,12 @@ def stored_checksums(path: Path, capacity: int) -> np.ndarray:
     with path.open("rb") as file:
         file.seek(size - length)
         offsets, lengths = parse_index(file.read(length), capacity, size - length, str(path))
-        found = []
+        checksums = []
         for offset, count in zip(offsets.tolist(), lengths.tolist(), strict=True):
             if offset >= 0:
                 file.seek(offset + count - 4)
-                found.append(crc_of(file.read(4)))
-    return np.array(found, "<u4")
+                checksums.append(crc_of(file.read(4)))
+    return np.array(checksums, "<u4")
 
 
 def _is_whole(content: np.ndarray, checksum: int) -> bool:
@@ -223,7 +223,7 @@ _LIBRARY = _library()
 
 def _decoder() -> _FastDecoder | _PlainDecoder:
     """The decoder of this thread."""
-    found: _FastDecoder | _PlainDecoder | None = getattr(THREAD, "decoder", None)
-    if found is None:
-        found = THREAD.decoder = _FastDecoder(_LIBRARY) if _LIBRARY is not None else _PlainDecoder()
-    return found
+    decoder: _FastDecoder | _PlainDecoder | None = getattr(THREAD, "decoder", None)
+    if decoder is None:
+        decoder = THREAD.decoder = _FastDecoder(_LIBRARY) if _LIBRARY is not None else _PlainDecoder()
+    return decoder

@@ -33,16 +33,16 @@ def hash_files(paths: Iterable[Path], root: Path, failed: dict[Path, OSError] | 
         failed: give a dictionary to continue without files that cannot be read; it is filled with the reasons.
     """
     memory = _HashMemory(root)
-    found = []
+    hashed = []
     for path in paths:
         try:
-            found.append(SourceFile(name_under(path, root), path.stat().st_size, memory.sha256(path)))
+            hashed.append(SourceFile(name_under(path, root), path.stat().st_size, memory.sha256(path)))
         except OSError as error:
             if failed is None:
                 raise
             failed[path] = error
     memory.save()
-    return sorted(found, key=lambda file: file.name)
+    return sorted(hashed, key=lambda file: file.name)
 
 
 @contextmanager
@@ -115,16 +115,16 @@ class FetchRecords:
 
     def _examine(self, name: str) -> dict[str, object]:
         path = self.data_dir / name
-        status, found = path.stat(), sha256_file(path)
+        status, digest = path.stat(), sha256_file(path)
         before = self.known.get(name)
-        if before and before["sha256"] != found:
+        if before and before["sha256"] != digest:
             raise FetchError(
-                f"{name} has changed: SHA-256 {found[:16]}..., on record {before['sha256'][:16]}...",
+                f"{name} has changed: SHA-256 {digest[:16]}..., on record {before['sha256'][:16]}...",
                 f"delete {path} and fetch it again, or delete {self.path} if the change was meant",
             )
-        record = {"bytes": status.st_size, "sha256": found, "mtime_ns": status.st_mtime_ns}
+        record = {"bytes": status.st_size, "sha256": digest, "mtime_ns": status.st_mtime_ns}
         published = published_sha256(f"/{name}")  # downloads were compared before they got their name; this file was here
-        return record if published in (None, found) else record | {"published": published}
+        return record if published in (None, digest) else record | {"published": published}
 
     def unlike_published(self, subject: str) -> list[str]:
         """Files that were in the data folder and are not what their authors published: somebody's own, or damaged."""
@@ -157,11 +157,11 @@ class _HashMemory:
         record = self.known.get(key)
         if record and record[:2] == [status.st_size, status.st_mtime_ns]:
             return str(record[2])
-        found = sha256_file(path)
+        digest = sha256_file(path)
         if time.time() - status.st_mtime > self.YOUNG_S:
-            self.known[key] = [status.st_size, status.st_mtime_ns, found]
+            self.known[key] = [status.st_size, status.st_mtime_ns, digest]
             self.changed = True
-        return found
+        return digest
 
     def save(self) -> None:
         if self.changed:

@@ -99,11 +99,11 @@ def require_licences(rows: Iterable[PlanRow], accept: Iterable[str] = ()) -> Non
             missing.setdefault(row.licence, []).append(row.dataset)
     if not missing:
         return
-    said = "; ".join(
+    terms = "; ".join(
         f"{licence} ({', '.join(licences.licence_terms(licence))}) of {', '.join(names)}" for licence, names in missing.items()
     )
     flags = " ".join(f"--accept {licence!r}" if " " in licence else f"--accept {licence}" for licence in missing)
-    raise LicenceError(f"{len(missing)} licence(s) must be accepted before the download: {said}", f"read them, then add {flags}")
+    raise LicenceError(f"{len(missing)} licence(s) must be accepted before the download: {terms}", f"read them, then add {flags}")
 
 
 def ensure(
@@ -140,21 +140,21 @@ def ensure(
         raise UsageError(f"{source.spec} is local: there is nothing to fetch", "use the files as they are")
     if provider not in PROVIDERS:
         raise UsageError(f"there is no provider {provider!r}", f"choose one of: {', '.join(PROVIDERS)}")
-    wanted = [str(subject) for subject in (subjects or source.subjects or catalogue.entry(source.target).subjects)]
+    subject_ids = [str(subject) for subject in (subjects or source.subjects or catalogue.entry(source.target).subjects)]
     records = FetchRecords(source, data_dir)
-    missing = [subject for subject in wanted if not records.holds(subject)]
+    missing = [subject for subject in subject_ids if not records.holds(subject)]
     if missing:
         with data_folder_lock(data_dir, progress=progress):
             records = FetchRecords(source, data_dir)  # somebody else may have been faster
-            missing = [subject for subject in wanted if not records.holds(subject)]
+            missing = [subject for subject in subject_ids if not records.holds(subject)]
             if missing:
                 problems = _fetch_missing(
-                    source, data_dir, missing, len(wanted), records, offline, tuple(accept), provider, progress
+                    source, data_dir, missing, len(subject_ids), records, offline, tuple(accept), provider, progress
                 )
                 _settle(problems, failed)
-    found = {subject: records.files(subject) for subject in wanted if records.holds(subject)}
-    _require_pinned(source, found)
-    return found
+    files = {subject: records.files(subject) for subject in subject_ids if records.holds(subject)}
+    _require_pinned(source, files)
+    return files
 
 
 def check(files: Iterable[SourceFile], data_dir: Path, *, quick: bool = False) -> None:
@@ -167,9 +167,9 @@ def check(files: Iterable[SourceFile], data_dir: Path, *, quick: bool = False) -
             raise FetchError(f"{file.name} is missing in {data_dir}", "run the same command again to fetch it") from None
         if size != file.bytes:
             raise FetchError(f"{file.name} has {size} bytes, on record are {file.bytes}", f"delete {path} and fetch it again")
-        if not quick and (found := sha256_file(path)) != file.sha256:
+        if not quick and (digest := sha256_file(path)) != file.sha256:
             raise FetchError(
-                f"{file.name} has changed: SHA-256 {found[:16]}..., on record {file.sha256[:16]}...",
+                f"{file.name} has changed: SHA-256 {digest[:16]}..., on record {file.sha256[:16]}...",
                 f"delete {path} and fetch it again",
             )
 
@@ -215,8 +215,8 @@ def _fetch_missing(
             done += 1
             if progress:
                 unlike = records.unlike_published(answer["subject"])
-                said = f": {len(unlike)} of its files differ from the published checksums" if unlike else ""
-                progress(done, total, f"{source.target} subject {answer['subject']}{said}")
+                remark = f": {len(unlike)} of its files differ from the published checksums" if unlike else ""
+                progress(done, total, f"{source.target} subject {answer['subject']}{remark}")
         elif "problem" in answer:
             problems[answer["subject"]] = FetchError(answer["problem"], answer["fix"])
         elif progress and "file" in answer:
@@ -282,21 +282,21 @@ def _ask_child(request: Mapping[str, Any], data_dir: Path) -> Iterator[Mapping[s
 
 def _plan_moabb(source: Source, data_dir: Path, subjects: Sequence[str] | None) -> PlanRow:
     declared = catalogue.entry(source.target)
-    wanted = [str(subject) for subject in (subjects or source.subjects or declared.subjects)]
+    subject_ids = [str(subject) for subject in (subjects or source.subjects or declared.subjects)]
     records = FetchRecords(source, data_dir)
-    here = sum(records.holds(subject) for subject in wanted)
+    here = sum(records.holds(subject) for subject in subject_ids)
     # nobody declares sizes by subject
-    share = None if declared.bytes is None else round(declared.bytes * len(wanted) / max(1, declared.n_subjects))
-    provider = "local" if here == len(wanted) else ("nemar" if declared.nemar_id else "upstream")
+    share = None if declared.bytes is None else round(declared.bytes * len(subject_ids) / max(1, declared.n_subjects))
+    provider = "local" if here == len(subject_ids) else ("nemar" if declared.nemar_id else "upstream")
     return PlanRow(
-        source.spec, source.dataset, len(wanted), here, share, source.licence, not licences.is_open(source.licence), provider,
+        source.spec, source.dataset, len(subject_ids), here, share, source.licence, not licences.is_open(source.licence), provider,
         source.doi,
     )  # fmt: skip
 
 
-def _require_pinned(source: Source, found: Mapping[str, Sequence[SourceFile]]) -> None:
+def _require_pinned(source: Source, subject_files: Mapping[str, Sequence[SourceFile]]) -> None:
     """A lock file names each file's hash: what is here must be that."""
-    for files in found.values():
+    for files in subject_files.values():
         for file in files:
             pinned = source.sha256.get(file.name)
             if pinned is not None and pinned != file.sha256:

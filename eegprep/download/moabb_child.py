@@ -210,8 +210,8 @@ def published_sha256(url: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _eegbci_checksums() -> dict[str, str]:
-    found = find_spec("mne")  # without importing it
-    folder = Path((found.submodule_search_locations or [""])[0]) if found else Path()
+    spec = find_spec("mne")  # without importing it
+    folder = Path((spec.submodule_search_locations or [""])[0]) if spec else Path()
     text = (folder / "data" / "eegbci_checksums.txt").read_text(encoding="utf-8")
     return dict(line.split() for line in text.splitlines() if line.strip())
 

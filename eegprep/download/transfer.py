@@ -245,9 +245,9 @@ class _Job:
         if self.size is not None and here != self.size:
             raise _Retry(f"{here} bytes came, the file has {self.size}", whole=True)
         # from the disk, not from what came through the wire: this is what will be read
-        found = sha256_file(self.partial)
-        if self.sha256 is not None and found != self.sha256:
-            raise _Retry(f"its SHA-256 is {found[:16]}..., published is {self.sha256[:16]}...", whole=True)
+        digest = sha256_file(self.partial)
+        if self.sha256 is not None and digest != self.sha256:
+            raise _Retry(f"its SHA-256 is {digest[:16]}..., published is {self.sha256[:16]}...", whole=True)
         if self.sha256 is None:
             problem = content_problem(self.partial, self.destination.name)
             if problem:
@@ -258,7 +258,7 @@ class _Job:
         self.partial.replace(self.destination)
         fsync_folder(self.destination.parent)
         self.note.unlink(missing_ok=True)
-        return Fetched(self.destination, self.asked_url, here, found, self.url.startswith("https:"))
+        return Fetched(self.destination, self.asked_url, here, digest, self.url.startswith("https:"))
 
     def _here(self) -> int:
         return self.partial.stat().st_size if self.partial.exists() else 0

@@ -92,13 +92,13 @@ def _packages(requirements: Iterable[str] | None) -> list[Check]:
         needed = Requirement(text)
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
             continue
-        found = installed_version(needed.name)
-        if found is None:
+        present = installed_version(needed.name)
+        if present is None:
             checks.append(Check(needed.name, "failed", f"not installed (needs {needed.specifier})", f"pip install '{text}'"))
-        elif not needed.specifier.contains(found, prereleases=True):
-            checks.append(Check(needed.name, "failed", f"{found} (needs {needed.specifier})", f"pip install '{text}'"))
+        elif not needed.specifier.contains(present, prereleases=True):
+            checks.append(Check(needed.name, "failed", f"{present} (needs {needed.specifier})", f"pip install '{text}'"))
         else:
-            checks.append(Check(needed.name, "ok", found))
+            checks.append(Check(needed.name, "ok", present))
     return checks
 
 

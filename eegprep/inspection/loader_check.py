@@ -41,15 +41,15 @@ def check_reader(timeout: float = 60.0) -> list[Check]:
     """
     with small_corpus() as path:
         corpus = Corpus.open(path)
-        wanted = digest(corpus)
-        checks = [_attempt("threads", lambda: _from_threads(corpus, wanted, timeout))]
+        expected = digest(corpus)
+        checks = [_attempt("threads", lambda: _from_threads(corpus, expected, timeout))]
         for method in START_METHODS:
             if method not in multiprocessing.get_all_start_methods():
                 continue
             for name, given in (("opened in the child", str(path)), ("opened before", corpus)):
-                checks.append(_attempt(f"{method}, {name}", lambda m=method, g=given: _from_process(m, g, wanted, timeout)))  # type: ignore[misc]
+                checks.append(_attempt(f"{method}, {name}", lambda m=method, g=given: _from_process(m, g, expected, timeout)))  # type: ignore[misc]
         if "fork" in multiprocessing.get_all_start_methods():
-            checks.append(_attempt("fork while threads read", lambda: _fork_while_reading(corpus, wanted, timeout)))
+            checks.append(_attempt("fork while threads read", lambda: _fork_while_reading(corpus, expected, timeout)))
     return checks
 
 
@@ -81,23 +81,23 @@ def _attempt(name: str, action: Callable[[], str]) -> Check:
     return Check(name, not problem, problem or f"{time.monotonic() - start:.1f} s")
 
 
-def _from_threads(corpus: Corpus, wanted: str, timeout: float) -> str:
+def _from_threads(corpus: Corpus, expected: str, timeout: float) -> str:
     pool = ThreadPoolExecutor(4)
     try:
-        found = [future.result(timeout) for future in [pool.submit(digest, corpus) for _ in range(8)]]
+        digests = [future.result(timeout) for future in [pool.submit(digest, corpus) for _ in range(8)]]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    return "" if set(found) == {wanted} else "threads read different windows"
+    return "" if set(digests) == {expected} else "threads read different windows"
 
 
-def _from_process(method: str, given: str | Corpus, wanted: str, timeout: float) -> str:
+def _from_process(method: str, given: str | Corpus, expected: str, timeout: float) -> str:
     context: Any = multiprocessing.get_context(method)
-    process = context.Process(target=_child, args=(given, wanted), daemon=True)
+    process = context.Process(target=_child, args=(given, expected), daemon=True)
     process.start()
     return _ended(process, timeout)
 
 
-def _fork_while_reading(corpus: Corpus, wanted: str, timeout: float) -> str:
+def _fork_while_reading(corpus: Corpus, expected: str, timeout: float) -> str:
     """Fork at moments when other threads hold the locks of the reader: the child must not wait for them."""
     stop = threading.Event()
 
@@ -110,7 +110,7 @@ def _fork_while_reading(corpus: Corpus, wanted: str, timeout: float) -> str:
         thread.start()
     try:
         for _ in range(4):
-            problem = _from_process("fork", corpus, wanted, timeout)
+            problem = _from_process("fork", corpus, expected, timeout)
             if problem:
                 return problem
     finally:
@@ -129,8 +129,8 @@ def _ended(process: Any, timeout: float) -> str:
     return "" if process.exitcode == 0 else f"ended with exit code {process.exitcode}"
 
 
-def _child(given: str | Corpus, wanted: str) -> None:
+def _child(given: str | Corpus, expected: str) -> None:
     corpus = given if isinstance(given, Corpus) else Corpus.open(given)
-    ok = digest(corpus) == wanted
+    ok = digest(corpus) == expected
     sys.stdout.flush()
     os._exit(0 if ok else 1)

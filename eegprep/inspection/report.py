@@ -75,9 +75,10 @@ def _verdict(page: Page, facts: StoreFacts) -> None:
     """The two things that people get wrong first: sharing, and people in several data sets."""
     closed = {name: licences.licence_terms(name) for name in _licence_names(facts.recordings) if not licences.is_open(name)}
     if closed:
-        said = "; ".join(f"{name}: {', '.join(terms)}" for name, terms in closed.items())
+        restrictions = "; ".join(f"{name}: {', '.join(terms)}" for name, terms in closed.items())
         page.text(
-            f"Not everything here may be shared freely; the table of licences below says which data sets. {said}.", "warning"
+            f"Not everything here may be shared freely; the table of licences below says which data sets. {restrictions}.",
+            "warning",
         )
     elif facts.recordings:
         page.text("Every licence in this corpus allows sharing it with attribution; the list of authors is below.", "verdict")

@@ -50,12 +50,12 @@ def read(path: Path, reading: Reading) -> Content:
         SourceError: no array of numbers that can be a signal, or its rate or unit is not known.
     """
     variables = _variables(path)
-    found = _fieldtrip(variables) or _plain(path.name, variables, reading)
-    n_channels = found.trials[0].shape[0]
-    sfreq = reading.sfreq or found.sfreq
-    names = list(reading.channel_names) or found.names
-    shape = " x ".join(str(size) for size in found.trials[0].shape) + (
-        f", {len(found.trials)} trials" if len(found.trials) > 1 else ""
+    data = _fieldtrip(variables) or _plain(path.name, variables, reading)
+    n_channels = data.trials[0].shape[0]
+    sfreq = reading.sfreq or data.sfreq
+    names = list(reading.channel_names) or data.names
+    shape = " x ".join(str(size) for size in data.trials[0].shape) + (
+        f", {len(data.trials)} trials" if len(data.trials) > 1 else ""
     )
     missing = [
         option
@@ -64,10 +64,10 @@ def read(path: Path, reading: Reading) -> Content:
     ]
     if sfreq is None or not reading.unit:
         raise SourceError(
-            f"{path.name}: the array {found.where} ({shape}) comes without {' and '.join(_SAYS[option[:6]] for option in missing)}",
+            f"{path.name}: the array {data.where} ({shape}) comes without {' and '.join(_SAYS[option[:6]] for option in missing)}",
             f"say what the file does not: {' '.join(missing)} (options of eegprep fetch and build; for other commands save it as EDF or FIF)",
         )
-    notes = [Note("array", f"read the array {found.where} ({shape}) at {sfreq:g} Hz in {reading.unit}")]
+    notes = [Note("array", f"read the array {data.where} ({shape}) at {sfreq:g} Hz in {reading.unit}")]
     if names and len(names) != n_channels:
         raise SourceError(
             f"{path.name}: {len(names)} channel names for an array of {shape}",
@@ -76,8 +76,8 @@ def read(path: Path, reading: Reading) -> Content:
     if not names:
         names = [f"ch{number}" for number in range(1, n_channels + 1)]
         notes.append(Note("channel_names", "the array has no channel names; --channel-names gives them"))
-    signal_CT = np.concatenate(found.trials, axis=1).astype(np.float64)
-    ends = np.cumsum([trial.shape[1] for trial in found.trials])[:-1] / sfreq
+    signal_CT = np.concatenate(data.trials, axis=1).astype(np.float64)
+    ends = np.cumsum([trial.shape[1] for trial in data.trials])[:-1] / sfreq
     return Content(
         channels=tuple(Channel(name, float(sfreq), declared=bool(reading.channel_names), unit=reading.unit) for name in names),
         seconds=signal_CT.shape[1] / sfreq,
@@ -115,7 +115,7 @@ def _hdf5(path: Path) -> Mapping[str, Any]:
     """Arrays of a MATLAB 7.3 file in MATLAB's order of axes; texts where they can be told."""
     import h5py
 
-    found: dict[str, object] = {}
+    variables: dict[str, object] = {}
     with h5py.File(path, "r") as file:
 
         def take(name: str, node: Any) -> None:
@@ -127,25 +127,25 @@ def _hdf5(path: Path) -> Mapping[str, Any]:
                         for ref in np.asarray(node).ravel()
                         if file[ref].dtype.kind in "ui"
                     ]
-                    found[name.rpartition("/")[2]] = texts
+                    variables[name.rpartition("/")[2]] = texts
                 elif kind == "char":
-                    found[name.rpartition("/")[2]] = "".join(map(chr, np.asarray(node).T.ravel()))
+                    variables[name.rpartition("/")[2]] = "".join(map(chr, np.asarray(node).T.ravel()))
                 elif node.dtype.kind in "fiu":
                     # HDF5 holds MATLAB's axes in reverse
-                    found[name.rpartition("/")[2]] = np.asarray(node).T
+                    variables[name.rpartition("/")[2]] = np.asarray(node).T
 
         file.visititems(take)
-    return found
+    return variables
 
 
 def _flat(variables: Mapping[str, Any], prefix: str = "") -> Mapping[str, Any]:
     """Variables with those inside structures, `eeg.data`."""
-    found: dict[str, object] = {}
+    flat: dict[str, object] = {}
     for name, value in variables.items():
-        found[prefix + name] = value
+        flat[prefix + name] = value
         if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
-    return found
+            flat |= _flat(value, f"{prefix}{name}.")
+    return flat
 
 
 def _fieldtrip(variables: Mapping[str, Any]) -> _Found | None:

@@ -127,8 +127,8 @@ def to_recording(
     signal_CT, offsets_C = content.read(rows, uv_C)
     names = tuple(channel.name for channel in chosen)
     seconds = signal_CT.shape[1] / rate
-    found = [note for note in content.notes if not is_seam(note)]
-    kept, outside = inside(merge(found, content.triggers, rate), seconds) if events is None else (list(events), [])
+    events_in_file = [note for note in content.notes if not is_seam(note)]
+    kept, outside = inside(merge(events_in_file, content.triggers, rate), seconds) if events is None else (list(events), [])
     notes = [*content.findings, *left_out, *outside_note(outside, kept, seconds)]
     places_C3, misplaced_notes = _positions(chosen)
     notes += misplaced_notes
@@ -198,16 +198,16 @@ def choose(channels: Sequence[Channel], reading: Reading, name: str) -> tuple[li
 def _eeg_rows(channels: Sequence[Channel], reading: Reading, name: str, left_out: list[Note]) -> list[int]:
     """Rows that are EEG by what the file, the person or the name says."""
     if reading.channel_names:
-        wanted = {text.strip().casefold() for text in reading.channel_names}
-        rows = [row for row, channel in enumerate(channels) if channel.name.strip().casefold() in wanted]
+        chosen = {text.strip().casefold() for text in reading.channel_names}
+        rows = [row for row, channel in enumerate(channels) if channel.name.strip().casefold() in chosen]
         if not rows:
             there = ", ".join(channel.name for channel in channels[:12])
             raise SourceError(
-                f"{name}: 0 of {len(wanted)} channels of --channel-names are in the file (it has {there})",
+                f"{name}: 0 of {len(chosen)} channels of --channel-names are in the file (it has {there})",
                 "name channels of the file in --channel-names",
             )
-        if len(rows) < len(wanted):
-            left_out.append(Note("channel_names", f"{len(rows)} of {len(wanted)} channels of --channel-names are in the file"))
+        if len(rows) < len(chosen):
+            left_out.append(Note("channel_names", f"{len(rows)} of {len(chosen)} channels of --channel-names are in the file"))
         left_out += [
             Note("not_eeg", "is not among --channel-names", channel.name)
             for row, channel in enumerate(channels)
@@ -218,13 +218,13 @@ def _eeg_rows(channels: Sequence[Channel], reading: Reading, name: str, left_out
         Note("not_eeg", f"declared as {channel.kind}", channel.name) for channel in channels if channel.kind in _OTHER_KINDS
     ]
     candidates = [row for row, channel in enumerate(channels) if channel.kind == "eeg"]
-    mine = [channels[row] for row in candidates]
+    considered = [channels[row] for row in candidates]
     reasons = why_not_eeg(
-        [channel.name for channel in mine],
-        [channel.declared for channel in mine],
-        [channel.place is not None for channel in mine],
+        [channel.name for channel in considered],
+        [channel.declared for channel in considered],
+        [channel.place is not None for channel in considered],
     )
-    left_out += [Note("not_eeg", reason, channel.name) for channel, reason in zip(mine, reasons, strict=True) if reason]
+    left_out += [Note("not_eeg", reason, channel.name) for channel, reason in zip(considered, reasons, strict=True) if reason]
     return [row for row, reason in zip(candidates, reasons, strict=True) if not reason]
 
 
@@ -279,8 +279,8 @@ def merge(first: Sequence[Event], second: Sequence[Event], rate: float) -> list[
     if not second:
         return list(first)
     times = np.sort([event.onset for event in first if not event.is_bad])
-    told_N = near(np.array([event.onset for event in second]), times, max(_SAME_EVENT, 1.5 / rate))
-    added = [event for event, told in zip(second, told_N, strict=True) if not told or event.is_bad]
+    repeated_N = near(np.array([event.onset for event in second]), times, max(_SAME_EVENT, 1.5 / rate))
+    added = [event for event, repeated in zip(second, repeated_N, strict=True) if not repeated or event.is_bad]
     return sorted([*first, *added], key=lambda event: (event.onset, event.duration))
 
 

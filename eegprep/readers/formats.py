@@ -100,9 +100,9 @@ def _unpacked(path: Path, reading: Reading) -> Content:
 def _with_mne(path: Path) -> Content:
     """A file through MNE-Python, with its losses as findings."""
     try:
-        with _heard() as said:
+        with _heard() as heard:
             raw, notes = _open(path)
-        content = content_of(raw, [*notes, *_losses(said)])
+        content = content_of(raw, [*notes, *_losses(heard)])
         return _with_gdf_units(content, path) if path.suffix.lower() == ".gdf" else content
     except ToolkitError:
         raise
@@ -118,12 +118,12 @@ def _heard() -> Iterator[list[warnings.WarningMessage]]:
     """Collect what MNE-Python warns of, and print none of it."""
     # readers run at level "warning", or they would not warn at all; what they also log is held back here
     handlers = [(handler, handler.level) for handler in logging.getLogger("mne").handlers]
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         for handler, _ in handlers:
             handler.setLevel(logging.CRITICAL)
         try:
-            yield said
+            yield heard
         finally:
             for handler, level in handlers:
                 handler.setLevel(level)
@@ -204,12 +204,12 @@ def _read_nihon(path: Path, **options: Any) -> BaseRaw:
     """Texts of the log are UTF-8, or else Latin-1: MNE-Python leaves out what it cannot decode."""
     import mne
 
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         raw = mne.io.read_raw_nihon(path, **options)
-    if any("Could not decode log" in str(warning.message) for warning in said):
+    if any("Could not decode log" in str(warning.message) for warning in heard):
         return mne.io.read_raw_nihon(path, encoding="latin1", **options)
-    for warning in said:
+    for warning in heard:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return raw
 
@@ -338,14 +338,14 @@ def _plausible(raw: BaseRaw) -> bool:
     return bool(good_C.mean() >= _LEAST_SHARE)
 
 
-def _losses(said: Sequence[warnings.WarningMessage]) -> list[Note]:
+def _losses(heard: Sequence[warnings.WarningMessage]) -> list[Note]:
     """What MNE-Python only warns of although something is lost."""
     notes = []
-    for warning in said:
+    for warning in heard:
         text = " ".join(str(warning.message).split())
-        found = re.search(r"Omitted (\d+) annotation", text)
-        if found:
-            notes.append(Note("events_outside", f"{found[1]} events lie outside the signal and are left out"))
+        match = re.search(r"Omitted (\d+) annotation", text)
+        if match:
+            notes.append(Note("events_outside", f"{match[1]} events lie outside the signal and are left out"))
     return notes
 
 

@@ -202,14 +202,14 @@ def _block_ends(raw: BaseRaw) -> list[int]:
 def _notes(raw: BaseRaw) -> list[Event]:
     """Annotations, the one at sample 0 included; onsets in s from the first sample."""
     notes = raw.annotations
-    found = [
+    markers = [
         Event(round(float(onset - raw.first_time), 9), float(duration), str(label))
         for onset, duration, label in zip(notes.onset, notes.duration, notes.description, strict=True)
     ]
     kind = type(raw).__name__
     # EEGLAB writes -99 for a boundary when the types of its events are numbers; GDF begins a new run with 0x7FFE
-    code = "-99" if "EEGLAB" in kind and all(_number(note.label) for note in found) else "32766" if kind == "RawGDF" else None
-    return [Event(note.onset, note.duration, "boundary") if note.label == code else note for note in found]
+    code = "-99" if "EEGLAB" in kind and all(_number(note.label) for note in markers) else "32766" if kind == "RawGDF" else None
+    return [Event(note.onset, note.duration, "boundary") if note.label == code else note for note in markers]
 
 
 def _number(label: str) -> bool:

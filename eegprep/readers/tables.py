@@ -149,18 +149,18 @@ def _header_line(name: str, head: list[tuple[int, str]], comments: str) -> tuple
         # the first line of words over a line of numbers
         if len(cells) == len(below) > 1 and _share_of_numbers(below) >= 0.5 > _share_of_numbers(cells):
             return begin, delimiter, [f"{c}-{i}" if cells.count(c) > 1 else c for i, c in enumerate(cells)]
-    said = _COUNT.search(comments)
-    if said is not None and head and _share_of_numbers(head[0][1].split(",")) >= 0.5:  # OpenBCI before 2020 has no names
-        names = ["Sample Index", *(f"EXG Channel {i}" for i in range(int(said[1])))]
+    stated = _COUNT.search(comments)
+    if stated is not None and head and _share_of_numbers(head[0][1].split(",")) >= 0.5:  # OpenBCI before 2020 has no names
+        names = ["Sample Index", *(f"EXG Channel {i}" for i in range(int(stated[1])))]
         width = len(head[0][1].split(","))
         return head[0][0] - 1, ",", [*names, *(f"aux {i}" for i in range(len(names), width))][:width]
-    found = _LABELS.search(head[0][1]) if len(head) > 1 else None  # an early exporter of Emotiv names columns in its first line
-    if found is None:
+    match = _LABELS.search(head[0][1]) if len(head) > 1 else None  # an early exporter of Emotiv names columns in its first line
+    if match is None:
         raise SourceError(
             f"{name}: no table of samples with a line of column names was found",
             "give one row a sample and the names of the channels in the first line",
         )
-    names, width = found[1].split(), len(head[1][1].split(","))
+    names, width = match[1].split(), len(head[1][1].split(","))
     return head[0][0], ",", [*names, *(f"column {i}" for i in range(len(names), width))][:width]
 
 
@@ -174,9 +174,9 @@ def _numbers(column: pd.Series[Any]) -> np.ndarray | None:
     """A column as float64, None when it does not hold numbers."""
     import pandas as pd
 
-    found = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
     # a few cells of text, such as a dash for a lost sample, do not make it a column of text
-    return found if np.isfinite(found).any() and np.isfinite(found).sum() >= column.notna().sum() / 2 else None
+    return numbers if np.isfinite(numbers).any() and np.isfinite(numbers).sum() >= column.notna().sum() / 2 else None
 
 
 def _is_index(name: str, column: np.ndarray) -> bool:
@@ -208,8 +208,8 @@ def _channels(names: list[str], sfreq: float, reading: Reading) -> tuple[tuple[C
     """Names and units out of the column names, and whether the unit had to be assumed."""
     channels, assumed = [], False
     for name in names:
-        found = _UNIT.match(name.strip())
-        short, unit = (found[1], found[2]) if found else (name.strip(), "")
+        match = _UNIT.match(name.strip())
+        short, unit = (match[1], match[2]) if match else (name.strip(), "")
         short = re.sub(r"^(RAW_|EEG[._])", "", short)
         if not unit and not reading.unit:
             unit, assumed = "uV", True
@@ -219,23 +219,23 @@ def _channels(names: list[str], sfreq: float, reading: Reading) -> tuple[tuple[C
 
 def _clock(name: str, table: pd.DataFrame, times: list[str], counters: list[str], preamble: str, reading: Reading) -> _Clock:
     """Rate and gaps: from --sfreq, a rate that is written somewhere, or the number of samples over the time that they span."""
-    found = [m for text in (*times, preamble) for m in _RATE.finditer(text)]
-    said = reading.sfreq or (float(found[0][1] or found[0][2]) if found else None)
-    stamps_N = next((stamps for stamps in (_stamps(table[column], said) for column in times) if stamps is not None), None)
+    matches = [m for text in (*times, preamble) for m in _RATE.finditer(text)]
+    stated = reading.sfreq or (float(matches[0][1] or matches[0][2]) if matches else None)
+    stamps_N = next((stamps for stamps in (_stamps(table[column], stated) for column in times) if stamps is not None), None)
     lost = _lost_packets(table, counters)
     if stamps_N is None:
-        if said is None:
+        if stated is None:
             raise SourceError(
                 f"{name}: neither a time column nor a rate is in the table",
                 "give the rate: --sfreq HZ (eegprep fetch and build; for other commands save it as EDF or FIF)",
             )
-        return _Clock(said, lost)
-    sfreq, estimate, gaps = rate_of(stamps_N, said)
-    message = "" if said else f"{sfreq:g} Hz, from {len(stamps_N):,} samples over the time that they span ({estimate:.2f} Hz)"
+        return _Clock(stated, lost)
+    sfreq, estimate, gaps = rate_of(stamps_N, stated)
+    message = "" if stated else f"{sfreq:g} Hz, from {len(stamps_N):,} samples over the time that they span ({estimate:.2f} Hz)"
     return _Clock(sfreq, tuple(sorted({*gaps, *lost})), message)
 
 
-def _stamps(column: pd.Series[Any], said: float | None) -> np.ndarray | None:
+def _stamps(column: pd.Series[Any], stated: float | None) -> np.ndarray | None:
     """Times in s: (N,) float64, None when the column holds no usable time."""
     import pandas as pd
 
@@ -256,12 +256,12 @@ def _stamps(column: pd.Series[Any], said: float | None) -> np.ndarray | None:
     # s, ms, us, ns: the one that gives a rate that an EEG can have
     for scale in (1.0, 1e-3, 1e-6, 1e-9):
         rate = 1.0 / (typical * scale)
-        if (said and abs(rate / said - 1) < 0.2) or (not said and _LEAST_HZ <= rate <= _MOST_HZ):
+        if (stated and abs(rate / stated - 1) < 0.2) or (not stated and _LEAST_HZ <= rate <= _MOST_HZ):
             return np.asarray(stamps_N * scale)
     return None
 
 
-def rate_of(stamps_N: np.ndarray, said: float | None = None) -> tuple[float, float, tuple[int, ...]]:
+def rate_of(stamps_N: np.ndarray, stated: float | None = None) -> tuple[float, float, tuple[int, ...]]:
     """Rate in Hz, its estimate before it was brought to a usual one, and the rows before which samples are missing.
 
     Stamps of packets jitter by tens of milliseconds and may go backwards, so the rate is the number of samples over the time that
@@ -269,7 +269,7 @@ def rate_of(stamps_N: np.ndarray, said: float | None = None) -> tuple[float, flo
 
     Args:
         stamps_N: s, in the order of the rows.
-        said: Hz, when it is known.
+        stated: Hz, when it is known.
     """
     steps = np.diff(stamps_N)
     # ours, s: longer steps are taken for gaps before the rate is known
@@ -277,7 +277,7 @@ def rate_of(stamps_N: np.ndarray, said: float | None = None) -> tuple[float, flo
     breaks = np.flatnonzero(np.abs(steps) > coarse) + 1
     edges = [0, *breaks.tolist(), len(stamps_N)]
     estimate = _estimate(stamps_N, edges)
-    sfreq = said or _usual(estimate)
+    sfreq = stated or _usual(estimate)
     # what shifts everything after it: medians of half a second on both sides
     reach = max(4, round(sfreq / 2))
     fine = []
@@ -290,7 +290,7 @@ def rate_of(stamps_N: np.ndarray, said: float | None = None) -> tuple[float, flo
             fine.append(row)
     edges = sorted({*edges, *fine})
     estimate = _estimate(stamps_N, edges)
-    return said or _usual(estimate), estimate, tuple(edges[1:-1])
+    return stated or _usual(estimate), estimate, tuple(edges[1:-1])
 
 
 def _estimate(stamps_N: np.ndarray, edges: list[int]) -> float:

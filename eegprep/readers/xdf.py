@@ -96,12 +96,12 @@ def _content(path: Path, streams: Sequence[Mapping[str, Any]], reading: Reading)
     for other in streams:
         if other is stream or _text(other, "type").casefold() not in ("markers", "marker", "events", "stim"):
             continue
-        found = []
+        markers = []
         for time, value in zip(other["time_stamps"], other["time_series"], strict=True):
             row = int(np.searchsorted(stamps_T, time - 0.5 / sfreq)) if stamps_T[0] - 1 <= time <= stamps_T[-1] + 1 else -1
             onset = float(time - stamps_T[0]) if row < 0 else row / sfreq
-            found.append(Event(round(onset, 9), 0.0, str(np.atleast_1d(np.asarray(value, object))[0])))
-        events = merge(events, sorted(found, key=lambda event: event.onset), sfreq)
+            markers.append(Event(round(onset, 9), 0.0, str(np.atleast_1d(np.asarray(value, object))[0])))
+        events = merge(events, sorted(markers, key=lambda event: event.onset), sfreq)
     return Content(
         channels=tuple(channels),
         seconds=values_CT.shape[1] / sfreq,

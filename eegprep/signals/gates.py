@@ -55,21 +55,21 @@ def gate_raw(recording: Recording, recipe: Recipe) -> Recording:
         "typed as EEG, but the name says otherwise",
     )
     if recipe.select_channels:
-        wanted = {canonical_name(name).casefold() for name in recipe.select_channels}
+        chosen = {canonical_name(name).casefold() for name in recipe.select_channels}
         drop(
             "not_selected",
-            [i for i, name in enumerate(names) if keep[i] and canonical_name(name).casefold() not in wanted],
+            [i for i, name in enumerate(names) if keep[i] and canonical_name(name).casefold() not in chosen],
             "is not among --select-channels",
         )
-        absent = len(wanted) - len({canonical_name(name).casefold() for name in names} & wanted)
+        absent = len(chosen) - len({canonical_name(name).casefold() for name in names} & chosen)
         if absent:
-            message = f"{absent} of {len(wanted)} channels of --select-channels are not in the recording"
-            findings.append(Finding("select_channels", recording.name, None, absent, len(wanted), "noted", message))
+            message = f"{absent} of {len(chosen)} channels of --select-channels are not in the recording"
+            findings.append(Finding("select_channels", recording.name, None, absent, len(chosen), "noted", message))
     range_C = _ranges(recording)
     if not np.isfinite(range_C[keep]).all():
-        recording, dropped, share_C, found = _without_lost_samples(recording, keep & ~np.isfinite(range_C), keep, recipe.window)
+        recording, dropped, share_C, more = _without_lost_samples(recording, keep & ~np.isfinite(range_C), keep, recipe.window)
         drop("not_finite", dropped, "holds NaN or infinity (share of samples)", share_C.tolist(), 0.0)
-        findings += found
+        findings += more
         range_C = _ranges(recording)
     # flat before copies: dead channels are equal to each other, and "flat" is the truer reason
     limit = _FLAT_FRACTION * float(np.median(range_C[keep])) if keep.any() else 0.0
@@ -295,14 +295,14 @@ def _copies(signal_CT: np.ndarray, rows: np.ndarray) -> list[int]:
     """Rows that equal an earlier one, sample for sample; a few samples are compared first, because almost no rows do."""
     step = max(1, signal_CT.shape[1] // 64)
     seen: dict[bytes, list[int]] = {}
-    found = []
+    copies = []
     for row in rows.tolist():
         alike = seen.setdefault(signal_CT[row, ::step].tobytes(), [])
         if any(np.array_equal(signal_CT[row], signal_CT[other]) for other in alike):
-            found.append(row)
+            copies.append(row)
         else:
             alike.append(row)
-    return found
+    return copies
 
 
 def _with(recording: Recording, findings: Iterable[Finding]) -> Recording:

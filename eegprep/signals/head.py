@@ -55,9 +55,9 @@ def standard_electrodes() -> Electrodes:
 def known_electrodes(names: Sequence[str]) -> tuple[list[int], Electrodes]:
     """Which of the channel names have a place on this head, and those places. Case and trailing dots do not matter."""
     table = {name.upper(): (name, xyz) for name, xyz in _placed().items()}
-    found = [(index, table[key]) for index, name in enumerate(names) if (key := name.strip().rstrip(".").upper()) in table]
-    places = np.array([xyz for _, (_, xyz) in found]).reshape(-1, 3)
-    return [index for index, _ in found], Electrodes(tuple(name for _, (name, _) in found), places)
+    known = [(index, table[key]) for index, name in enumerate(names) if (key := name.strip().rstrip(".").upper()) in table]
+    places = np.array([xyz for _, (_, xyz) in known]).reshape(-1, 3)
+    return [index for index, _ in known], Electrodes(tuple(name for _, (name, _) in known), places)
 
 
 def on_sphere(positions_C3: np.ndarray, centre_3: np.ndarray | None = None) -> np.ndarray:

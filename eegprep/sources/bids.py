@@ -43,11 +43,11 @@ def find_recordings(root: Path) -> Iterator[tuple[Named, Path, Parts]]:
                 yield _named(root, person, folder / f"{person.name}_eeg"), folder, Parts((folder,), problem=closed(folder))
                 continue
             mains = [path for path in listed if _is_recording(path)]
-            found = {path: parts_of(path) for path in mains}
-            inner = {part for parts in found.values() for part in parts.files[1:]}
+            files = {path: parts_of(path) for path in mains}
+            inner = {part for parts in files.values() for part in parts.files[1:]}
             for path in mains:
                 if path not in inner:
-                    yield _named(root, person, path), path, _with_sidecars(root, path, found[path])
+                    yield _named(root, person, path), path, _with_sidecars(root, path, files[path])
 
 
 def _eeg_folders(person: Path) -> list[Path]:
@@ -101,7 +101,7 @@ def sidecars_of(root: Path, recording: Path) -> Sidecars:
     folders = [root, *reversed([p for p in recording.parents if p != root and p.is_relative_to(root)])]
 
     def fitting(suffix: str, ignored: tuple[str, ...] = ()) -> list[Path]:
-        found = []
+        paths = []
         for folder in folders:
             fits = []
             for path in sorted(folder.glob(f"*{suffix}")):
@@ -109,8 +109,8 @@ def sidecars_of(root: Path, recording: Path) -> Sidecars:
                 whole = path.name == suffix or path.name.endswith(f"_{suffix}")
                 if whole and not path.name.startswith(".") and all(own.get(key) == value for key, value in entities.items()):
                     fits.append((len(entities), path))
-            found += [path for _, path in sorted(fits)]
-        return found
+            paths += [path for _, path in sorted(fits)]
+        return paths
 
     def nearest(suffix: str, ignored: tuple[str, ...] = ()) -> Path | None:
         return next(reversed(fitting(suffix, ignored)), None)

@@ -48,14 +48,14 @@ def parts_of(path: Path) -> Parts:
         return Parts((path,), problem=lost)
     finder = _FINDERS.get(path.suffix.lower())
     try:
-        found = Parts((path,)) if finder is None else finder(path)
+        parts = Parts((path,)) if finder is None else finder(path)
     except OSError as error:
         return Parts((path,), problem=unreadable(path, error))
-    for companion in found.files[1:]:
+    for companion in parts.files[1:]:
         lost = not_here(companion) or _elsewhere(companion, path)
         if lost is not None:
-            return Parts((path,), found.oddities, lost)
-    return found
+            return Parts((path,), parts.oddities, lost)
+    return parts
 
 
 def _check_utf8(path: Path) -> None:
@@ -222,14 +222,14 @@ def _cut(header: BrainVision, data: Path) -> list[tuple[str, str]]:
     samples, rest = divmod(size, header.sample_bytes)
     marks = [] if header.markers is None or not_here(header.markers) else _marker_samples(header.markers)
     beyond = sum(1 for sample in marks if sample > samples)
-    said = []
+    signs = []
     if rest:
-        said.append(f"it ends in the middle of a sample ({size:,} bytes are {samples:,} samples and {rest} bytes)")
+        signs.append(f"it ends in the middle of a sample ({size:,} bytes are {samples:,} samples and {rest} bytes)")
     if header.points > samples:
-        said.append(f"it ends after {samples:,} of {header.points:,} samples")
+        signs.append(f"it ends after {samples:,} of {header.points:,} samples")
     if beyond:
-        said.append(f"{beyond} of {len(marks)} markers lie behind its end")
-    return [("cut", f"{data.name} is incomplete: {'; '.join(said)}")] if said else []
+        signs.append(f"{beyond} of {len(marks)} markers lie behind its end")
+    return [("cut", f"{data.name} is incomplete: {'; '.join(signs)}")] if signs else []
 
 
 def _marker_samples(path: Path) -> list[int]:
@@ -369,10 +369,10 @@ def _beside(*endings: str) -> Callable[[Path], Parts]:
     """Files of the same name with these endings, in any case."""
 
     def find(path: Path) -> Parts:
-        wanted = {f"{path.stem}{ending}".casefold() for ending in endings} | {
+        names = {f"{path.stem}{ending}".casefold() for ending in endings} | {
             f"{path.name}{ending}".casefold() for ending in endings
         }
-        beside = sorted(item for item in path.parent.iterdir() if item.name.casefold() in wanted and item != path)
+        beside = sorted(item for item in path.parent.iterdir() if item.name.casefold() in names and item != path)
         return Parts((path, *beside))
 
     return find

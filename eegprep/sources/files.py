@@ -69,19 +69,19 @@ def _nothing(target: str, literal: Path) -> tuple[str, str]:
 
 def in_folder(folder: Path) -> list[Path]:
     """Recordings at any depth, each once, however many links lead to its folder."""
-    found = _walk(folder)
-    sure = [path for path in found if ending(path) in RECORDINGS]
-    return sure or [path for path in found if ending(path) in TABLES and path.suffix.lower() != ".txt"]
+    paths = _walk(folder)
+    sure = [path for path in paths if ending(path) in RECORDINGS]
+    return sure or [path for path in paths if ending(path) in TABLES and path.suffix.lower() != ".txt"]
 
 
 def _walk(folder: Path) -> list[Path]:
     """Files and folder formats below a folder. A folder that cannot be looked into is in the list itself."""
-    found: list[Path] = []
+    paths: list[Path] = []
     # links are followed, so that each real folder is entered once, or a circle would never end
     seen = {os.path.realpath(folder)}
 
     def refuse(error: OSError) -> None:
-        found.append(Path(str(error.filename)))
+        paths.append(Path(str(error.filename)))
 
     for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         here = Path(place)
@@ -92,12 +92,12 @@ def _walk(folder: Path) -> list[Path]:
                 continue
             seen.add(real)
             if Path(name).suffix.lower() in FOLDER_FORMATS:
-                found.append(here / name)
+                paths.append(here / name)
             else:
                 kept.append(name)
         folders[:] = kept
-        found += [here / name for name in sorted(files) if not name.startswith(".")]
-    return sorted(found)
+        paths += [here / name for name in sorted(files) if not name.startswith(".")]
+    return sorted(paths)
 
 
 def _several(root: Path, only: Sequence[str]) -> list[Path]:
@@ -167,15 +167,15 @@ def _only_recordings(paths: Iterable[Path]) -> list[Path]:
 
 def _recordings(paths: Sequence[Path]) -> dict[Path, Parts]:
     """Each recording with its files; what another one reads is none of its own."""
-    found: dict[Path, Parts] = {}
+    parts: dict[Path, Parts] = {}
     for path in paths:
         if is_container(path):
-            found[path] = Parts((path,), problem=closed(path))
+            parts[path] = Parts((path,), problem=closed(path))
             continue
         try:
-            found[path] = parts_of(path)
+            parts[path] = parts_of(path)
         except OSError as error:
-            found[path] = Parts((path,), problem=unreadable(path, error))
+            parts[path] = Parts((path,), problem=unreadable(path, error))
     # a file of samples has an ending that recordings have, as `.eeg` of BrainVision
-    inner = {part for path in paths for part in found[path].files[1:]}
-    return {path: found[path] for path in paths if path not in inner}
+    inner = {part for path in paths for part in parts[path].files[1:]}
+    return {path: parts[path] for path in paths if path not in inner}

@@ -80,7 +80,7 @@ def read_moabb(task: Task) -> Iterator[Recording | Unreadable]:
     expected = entry.sessions
     sessions: set[str] = set()
     for part in _moabb_parts(task):
-        with _LoaderLog() as said, quiet_mne():
+        with _LoaderLog() as log, quiet_mne():
             loaded = _load_part(part, task, origin)
             if isinstance(loaded, Unreadable):
                 yield loaded
@@ -101,9 +101,9 @@ def read_moabb(task: Task) -> Iterator[Recording | Unreadable]:
                 else:
                     yield recording
                     del recording
-        if said.failures:
+        if log.failures:
             lost = replace(origin, session=sorted(sessions)[-1] if sessions else "0", run="lost")
-            yield Unreadable.because(lost, SourceError(f"{task.name}: the loader left out files: {said.failures[0]}", _LOST_FIX))
+            yield Unreadable.because(lost, SourceError(f"{task.name}: the loader left out files: {log.failures[0]}", _LOST_FIX))
     if len(sessions) < expected and (entry.may_hide_errors or not seen):
         problem = f"{task.name}: the loader gave {len(sessions)} sessions with {seen} runs, declared are {expected} sessions"
         yield Unreadable.because(replace(origin, session="missing", run="sessions"), SourceError(problem, _LOST_FIX))

@@ -113,11 +113,11 @@ def check_file(folder: Path, relative: str, record: StoredFile, fast: bool) -> t
     if not fast:
         try:
             with os.fdopen(open_inside(folder, relative), "rb") as file:
-                found = sha256_stream(file)
+                digest = sha256_stream(file)
         except (StoreError, OSError) as error:
             return "altered", f"cannot be read ({error})"
-        if found != record.sha256:
-            return "altered", f"SHA-256 {found[:12]}..., committed was {record.sha256[:12]}..."
+        if digest != record.sha256:
+            return "altered", f"SHA-256 {digest[:12]}..., committed was {record.sha256[:12]}..."
     return None
 
 

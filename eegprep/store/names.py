@@ -97,12 +97,12 @@ def folders(folder: Path) -> list[Path]:
     Raises:
         StoreError: one of them is a link: whoever writes there would write outside of the store.
     """
-    found = []
+    names = []
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith("."):
             continue
         if entry.is_symlink():
             raise StoreError(f"{entry}: is a link", "put the files themselves into the store")
         if entry.is_dir():
-            found.append(entry)
-    return found
+            names.append(entry)
+    return names

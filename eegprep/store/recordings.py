@@ -47,10 +47,10 @@ def create_recordings(root: Path, stage: str, recipe: Mapping[str, Any]) -> None
     root = Path(root)
     node = usable_root(root, "a recordings store", "choose another output")
     if node is not None:
-        found = _of_ours(node["attributes"], root)
-        if found["stage"] != stage:
-            raise StoreError(f"{root}: holds {found['stage']} recordings, not {stage} ones", "choose another output")
-        if found["recipe"] == plain_json(recipe):
+        root_record = _of_ours(node["attributes"], root)
+        if root_record["stage"] != stage:
+            raise StoreError(f"{root}: holds {root_record['stage']} recordings, not {stage} ones", "choose another output")
+        if root_record["recipe"] == plain_json(recipe):
             return
     root.mkdir(parents=True, exist_ok=True)
     attributes = {"format": FORMAT, "version": VERSION, "stage": stage, "recipe": dict(recipe)}

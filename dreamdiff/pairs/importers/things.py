@@ -77,11 +77,11 @@ class ThingsEEG2(Reader):
             )
         except (KeyError, TypeError, IndexError):
             raise DataError(f"{file.name}: is not a dictionary of preprocessed EEG", "give the files of THINGS-EEG2") from None
-        wanted = (self.first[part][1], len(names), len(times))
-        if data.ndim != 4 or (data.shape[0], *data.shape[2:]) != wanted or len(times) < 2:
+        expected = (self.first[part][1], len(names), len(times))
+        if data.ndim != 4 or (data.shape[0], *data.shape[2:]) != expected or len(times) < 2:
             raise DataError(
-                f"sub-{subject}/{file.name}: EEG of shape {data.shape} does not fit {wanted[0]} images, {wanted[1]} channels and "
-                f"{wanted[2]} times",
+                f"sub-{subject}/{file.name}: EEG of shape {data.shape} does not fit {expected[0]} images, {expected[1]} channels and "
+                f"{expected[2]} times",
                 "give the image set that belongs to it with --images",
             )
         return data, [str(name) for name in names], times
