@@ -127,7 +127,7 @@ def main() -> None:
         if not (work / "sd").exists():
             write_inputs(work, options.size)
         make_task(work, options.size)  # fills the caches, as a first epoch would
-        found = {}
+        result = {}
         for name in ("ours", "authors"):
             command = [
                 sys.executable,
@@ -141,8 +141,8 @@ def main() -> None:
                 "--steps",
                 str(options.steps),
             ]
-            found[name] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-    ours, authors = found["ours"], found["authors"]
+            result[name] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    ours, authors = result["ours"], result["authors"]
     apart = max(abs(a - b) for a, b in zip(ours["losses"], authors["losses"], strict=True))
     print(f"{options.size}: CPU seconds a step: ours {ours['seconds']:.3f}, authors' way {authors['seconds']:.3f}, "
           f"{authors['seconds'] / ours['seconds']:.2f} times the rate (aim 1.5)")  # fmt: skip

@@ -77,24 +77,24 @@ def in_turn(
     competitors: dict[str, Callable[[], None]], rounds: int = ROUNDS, clear: Callable[[], None] = lambda: None
 ) -> dict[str, Times]:
     """Times of each competitor, in alternating rounds; `clear` removes what the round before left."""
-    found = {name: Times([], []) for name in competitors}
+    result = {name: Times([], []) for name in competitors}
     for _ in range(rounds):
         for name, work in competitors.items():
             clear()
             wall, cpu = measure(work)
-            found[name].wall.append(wall)
-            found[name].cpu.append(cpu)
-    return found
+            result[name].wall.append(wall)
+            result[name].cpu.append(cpu)
+    return result
 
 
 def show(title: str, times: dict[str, Times], base: str) -> None:
     """A table with ratios to `base`: above 1 is faster."""
     print(f"\n{title}; median seconds of {len(times[base].wall)} rounds, ratio of the medians (of the best rounds)")
-    for name, found in times.items():
+    for name, result in times.items():
         cells = []
-        for unit, mine, theirs in (("wall", found.wall, times[base].wall), ("CPU", found.cpu, times[base].cpu)):
-            ratio, best = median(theirs) / median(mine), min(theirs) / min(mine)
-            cells.append(f"{median(mine):8.3f} s {unit} x{ratio:5.2f} (x{best:5.2f})")
+        for unit, own, theirs in (("wall", result.wall, times[base].wall), ("CPU", result.cpu, times[base].cpu)):
+            ratio, best = median(theirs) / median(own), min(theirs) / min(own)
+            cells.append(f"{median(own):8.3f} s {unit} x{ratio:5.2f} (x{best:5.2f})")
         print(f"  {name:42s} {'   '.join(cells)}")
 
 

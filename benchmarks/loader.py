@@ -56,17 +56,17 @@ def measure(peer: Peer, epochs: list[list[np.ndarray]]) -> list[tuple[float, flo
     Returns:
         For each epoch: windows a second, and processor time in us a window (all threads).
     """
-    read, found = peer.open(), []
+    read, result = peer.open(), []
     for batches in epochs:
         start, used = time.perf_counter(), time.process_time()
         for indices in batches:
             read(indices)[:, 0, 0].sum().item()
         seconds, used = time.perf_counter() - start, time.process_time() - used
         n = sum(map(len, batches))
-        found.append((n / seconds, used / n * 1e6))
+        result.append((n / seconds, used / n * 1e6))
     del read
     peer.close()
-    return found
+    return result
 
 
 def bench_read(folder: Path, windows_NCT: np.ndarray, rounds: int) -> dict[str, object]:
@@ -211,14 +211,14 @@ print(len(stream.corpus), before, peak())
 def bench_memory(folder: Path) -> dict[str, object]:
     """Peak memory of a process that streams one epoch, and of one with ten times the corpus."""
     many_times(folder / "corpus.zarr", folder / "ten.zarr", 10)
-    found = {}
+    result = {}
     print("\nmemory of a streaming process (MB)")
     for name in ("corpus.zarr", "ten.zarr"):
         answer = subprocess.run([sys.executable, "-c", _MEMORY, str(folder / name)], capture_output=True, text=True, check=True)
         windows, before, peak = (int(value) for value in answer.stdout.split())
-        found[name] = {"windows": windows, "imports_mb": before / 1024, "peak_mb": peak / 1024}
+        result[name] = {"windows": windows, "imports_mb": before / 1024, "peak_mb": peak / 1024}
         print(f"  {windows:7,d} windows: peak {peak / 1024:.0f}, of which imports {before / 1024:.0f}")
-    return found
+    return result
 
 
 def bench_open(folder: Path) -> dict[str, float]:
@@ -303,24 +303,24 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to put the files (default: a temporary folder)")
     parser.add_argument("--json", type=Path, help="write all figures here")
     args = parser.parse_args()
-    wanted, found = set(args.only.split(",")), {"machine": platform.processor(), "processors": len(os.sched_getaffinity(0))}
+    expected, result = set(args.only.split(",")), {"machine": platform.processor(), "processors": len(os.sched_getaffinity(0))}
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         corpus = make_corpus(folder / "corpus.zarr", args.windows)
-        print(f"{corpus}; {found['processors']} processors, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
-        if "read" in wanted:
-            found["read"] = bench_read(folder, corpus.read(np.arange(len(corpus))), args.rounds)
-        if "processes" in wanted:
-            found["processes"] = bench_processes(folder, args.rounds)
-        if "memory" in wanted:
-            found["memory"] = bench_memory(folder)
-        if "open" in wanted:
-            found["open"] = bench_open(folder)
-        if "train" in wanted:
-            found["train"] = bench_train(folder, args.rounds)
-    found["own_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"{corpus}; {result['processors']} processors, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
+        if "read" in expected:
+            result["read"] = bench_read(folder, corpus.read(np.arange(len(corpus))), args.rounds)
+        if "processes" in expected:
+            result["processes"] = bench_processes(folder, args.rounds)
+        if "memory" in expected:
+            result["memory"] = bench_memory(folder)
+        if "open" in expected:
+            result["open"] = bench_open(folder)
+        if "train" in expected:
+            result["train"] = bench_train(folder, args.rounds)
+    result["own_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if args.json:
-        args.json.write_text(json.dumps(found, indent=2))
+        args.json.write_text(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

@@ -192,14 +192,14 @@ def learn(stride: int) -> None:
         )  # fmt: skip
         start = time.perf_counter()
         result = pretrain(store, Path(folder) / "run", config)
-        found = result.validation
+        actual = result.validation
         windows = len(eegprep.Corpus.open(store))
         split = json.loads((Path(folder) / "run/validation.json").read_text())["split"]
         print(
             f"learn: tiny, {windows} windows (stride {stride}), held out: {', '.join(split['names'])}; {result.step} steps in "
-            f"{time.perf_counter() - start:.0f} s\n  masked loss {found['loss']:.3f}; visible mean {found['loss_visible_mean']:.3f} "
-            f"({found['loss'] / found['loss_visible_mean']:.0%} of it); linear interpolation {found['loss_interpolation']:.3f} "
-            f"({found['loss'] / found['loss_interpolation']:.0%} of it); correlation {found['correlation']:.2f}"
+            f"{time.perf_counter() - start:.0f} s\n  masked loss {actual['loss']:.3f}; visible mean {actual['loss_visible_mean']:.3f} "
+            f"({actual['loss'] / actual['loss_visible_mean']:.0%} of it); linear interpolation {actual['loss_interpolation']:.3f} "
+            f"({actual['loss'] / actual['loss_interpolation']:.0%} of it); correlation {actual['correlation']:.2f}"
         )
 
 

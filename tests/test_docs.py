@@ -52,10 +52,10 @@ def run(language: str, code: str, folder: Path) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_of_the_page_runs(page, tmp_path):
     """Documentation that is not run is wrong after a month."""
-    found = blocks(page)
-    assert found, f"{page.name} holds no block to run"
+    result = blocks(page)
+    assert result, f"{page.name} holds no block to run"
 
-    for number, (language, code) in enumerate(found, start=1):
+    for number, (language, code) in enumerate(result, start=1):
         done = run(language, code, tmp_path)
 
         assert done.returncode == 0, f"{page.name}, block {number}:\n{code}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
@@ -64,9 +64,9 @@ def test_every_block_of_the_page_runs(page, tmp_path):
 def test_a_skipped_block_needs_a_reason():
     """`not run` without a reason would hide a broken example."""
     page = "<!-- not run: needs a GPU -->\n```bash\nfalse\n```\n```python\nx = 1\n```\n"
-    found = [(m["language"], bool(m["skip"])) for m in BLOCK.finditer(page)]
+    result = [(m["language"], bool(m["skip"])) for m in BLOCK.finditer(page)]
 
-    assert found == [("bash", True), ("python", False)]
+    assert result == [("bash", True), ("python", False)]
 
 
 def test_the_reference_pages_are_what_the_code_says():

@@ -100,14 +100,14 @@ def test_a_name_from_another_machine_holds_where_locks_cannot_tell(tmp_path, mon
 
 def test_waiting_ends_when_the_other_lets_go(tmp_path):
     """And says once for whom."""
-    pid, told = holding(tmp_path / "s", tmp_path / "ready"), []
+    pid, messages = holding(tmp_path / "s", tmp_path / "ready"), []
 
     def waiting(holder: str) -> None:
-        told.append(holder)
+        messages.append(holder)
         end(pid)
 
     with locks.folder_lock(tmp_path / "s", wait=-1, waiting=waiting, refused=StoreError):
-        assert told == [f"process {pid} on {os.uname().nodename}"]
+        assert messages == [f"process {pid} on {os.uname().nodename}"]
 
 
 def test_what_a_living_process_prepares_is_not_cleaned_away(tmp_path):

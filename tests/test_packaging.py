@@ -76,14 +76,14 @@ def declared(extras: list[str], groups: list[str] = ()) -> set[str]:
 def imported(top: str) -> dict[str, str]:
     """Foreign top-level modules that the files of a folder import, inside functions too, with one of the files."""
     own = {"eegprep", "dreamdiff", "cli", "tools", *(path.stem for path in ROOT.glob(f"{top}/**/*.py")), *sys.stdlib_module_names}
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for path in sorted((ROOT / top).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 names = [str(node.module)]
-            found |= {name.partition(".")[0]: str(path.relative_to(ROOT)) for name in names}
-    return {name: path for name, path in found.items() if name not in own}
+            result |= {name.partition(".")[0]: str(path.relative_to(ROOT)) for name in names}
+    return {name: path for name, path in result.items() if name not in own}
 
 
 EXTRAS = list(PROJECT["project"]["optional-dependencies"])

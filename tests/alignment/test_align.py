@@ -27,8 +27,8 @@ def test_accuracy(run, pairs, target) -> float:
     parts = store.parts()
     row = np.arange(len(vectors))
     centres_KD = centres(vectors, row, store.image[parts["train"]], store.labels[parts["train"]], len(store.classes))
-    found = model.encode(store.eeg(parts["test"]), person=[store.subjects[p] for p in store.person[parts["test"]]])
-    nearest = (model.heads[0].standardise(found) @ centres_KD.T).argmax(1).numpy()
+    result = model.encode(store.eeg(parts["test"]), person=[store.subjects[p] for p in store.person[parts["test"]]])
+    nearest = (model.heads[0].standardise(result) @ centres_KD.T).argmax(1).numpy()
     return float((nearest == store.labels[parts["test"]]).mean())
 
 
@@ -56,10 +56,10 @@ def test_vectors_come_in_the_space_of_the_target(parts, tmp_path):
     align(pairs, tmp_path / "run", small_config(), targets=[target])
     store = Pairs.open(pairs)
 
-    found = dreamdiff.AlignedEncoder.from_pretrained(tmp_path / "run").encode(store.eeg(store.split()["test"]))
+    result = dreamdiff.AlignedEncoder.from_pretrained(tmp_path / "run").encode(store.eeg(store.split()["test"]))
 
-    assert found.shape[1] == WIDTH
-    assert float(found.mean()) == pytest.approx(5, abs=0.3)
+    assert result.shape[1] == WIDTH
+    assert float(result.mean()) == pytest.approx(5, abs=0.3)
 
 
 def test_a_killed_run_ends_like_one_that_was_not_killed(parts, tmp_path):
@@ -190,10 +190,10 @@ def test_what_does_not_fit_is_refused_before_training(parts, tmp_path, arguments
     pairs, target = parts
     options = {"config": small_config(), "targets": [target], **arguments}
 
-    with pytest.raises(error) as found:
+    with pytest.raises(error) as result:
         align(pairs, tmp_path / "run", **options)
 
-    assert all(word in str(found.value) for word in words), str(found.value)
+    assert all(word in str(result.value) for word in words), str(result.value)
 
 
 def test_pictures_without_a_vector_are_counted(parts, tmp_path):

@@ -35,6 +35,6 @@ def test_an_aligned_run_is_where_fine_tuning_starts(tmp_path):
 
     task.module.eval()
     again = DreamDiffusionPipeline.from_pretrained(tmp_path / "run")
-    found = again.encode(store.eeg([0, 1])).clip_BD
+    result = again.encode(store.eeg([0, 1])).clip_BD
     assert tuple(again.encoder.front.whitener_PCC.shape) == (1, 6, 6)
-    np.testing.assert_allclose(found.numpy(), task.pipeline().encode(store.eeg([0, 1])).clip_BD.detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(result.numpy(), task.pipeline().encode(store.eeg([0, 1])).clip_BD.detach().numpy(), atol=1e-5)

@@ -54,8 +54,8 @@ def make_world(
         eeg = _responses(draw, vectors_MD[image], drive, heads + 0.3 * draw.normal(size=heads.shape), noise, jitter)
         label = label_M[image]
         if shuffled:
-            mine = np.flatnonzero(part == 0)
-            image[mine] = image[mine][draw.permutation(len(mine))]
+            own = np.flatnonzero(part == 0)
+            image[own] = image[own][draw.permutation(len(own))]
             label = label_M[image]
         with writer.subject(f"p{person}", "key", {"sfreq": RATE, "t0": 0.0, "unit": "uV", "channels": _names()}) as target:
             target.add(eeg, image=image, label=label, onset=2.0 * np.arange(len(image)), session=np.zeros(len(image), int))

@@ -127,9 +127,9 @@ def test_108_classes_declare_30_channels_or_more() -> None:
 
 def test_filters_combine() -> None:
     """Each narrows what the others leave."""
-    found = catalogue.search(min_channels=60, max_rate=250, paradigm="ssvep", licences=["cc by 4.0"], name="wang")
+    result = catalogue.search(min_channels=60, max_rate=250, paradigm="ssvep", licences=["cc by 4.0"], name="wang")
 
-    assert [e.name for e in found] == ["Wang2016"]
+    assert [e.name for e in result] == ["Wang2016"]
 
 
 def test_an_unknown_paradigm_is_corrected() -> None:

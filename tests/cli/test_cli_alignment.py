@@ -29,8 +29,8 @@ def settings_of(monkeypatch, tmp_path):
         (tmp_path / "settings.toml").write_text(file)
         line = [*command.split(), *options, "--pairs", tmp_path / "pairs.zarr", "--out", tmp_path / "out"]
         line += ["--config", tmp_path / "settings.toml"]
-        (found,) = CliRunner().invoke(dreamdiff_app, [str(part) for part in line]).exception.args
-        return found
+        (result,) = CliRunner().invoke(dreamdiff_app, [str(part) for part in line]).exception.args
+        return result
 
     return settings
 
@@ -46,9 +46,9 @@ def test_loss_wins_over_a_file_and_one_weight_can_still_be_set(settings_of):
 
 def test_options_of_retrieve_win_over_a_file(settings_of, tmp_path):
     """`--repetitions` and `--target` as every other option."""
-    found = settings_of(
+    result = settings_of(
         "retrieve", "--model", tmp_path / "aligned", "--repetitions", "1, all", "--target", "second",
         file='repetitions = ["2"]\ntarget = "first"\nseed = 7\n',
     )  # fmt: skip
 
-    assert (found.repetitions, found.target, found.seed) == (("1", "all"), "second", 7)
+    assert (result.repetitions, result.target, result.seed) == (("1", "all"), "second", 7)

@@ -249,8 +249,8 @@ def test_help_is_laid_out_as_people_know_it(name, command, monkeypatch):
     shown = re.sub(r"\s+", " ", text)
     for option in command.params:
         if option.name in DEFAULTS.get(command.settings, {}):
-            told = shown.partition(f"{max(option.opts, key=len)} ")[2][:250]
-            assert "default" in told, f"{option.name} shows no default"
+            messages = shown.partition(f"{max(option.opts, key=len)} ")[2][:250]
+            assert "default" in messages, f"{option.name} shows no default"
     described = text.partition("Examples:")[0].splitlines()
     assert [line for line in described if len(line) > 80] == []
 

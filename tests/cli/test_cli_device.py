@@ -39,8 +39,8 @@ def options_of(name: str) -> set[str]:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_command_that_runs_a_network_offers_a_device(name) -> None:
     """A person with two cards chooses one in the same words everywhere."""
-    wanted = {"--device"} if name in NO_PRECISION else {"--device", "--precision"}
-    assert wanted <= options_of(name)
+    expected = {"--device"} if name in NO_PRECISION else {"--device", "--precision"}
+    assert expected <= options_of(name)
 
 
 def test_a_card_that_is_not_there_is_an_error(monkeypatch) -> None:

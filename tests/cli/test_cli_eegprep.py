@@ -18,8 +18,8 @@ SAMPLE = shipped_folder() / "sample/MNE-eegbci-data/files/eegmmidb/1.0.0"
 def eegprep(*words, capsys) -> tuple[int, str, str]:
     """(exit code, stdout, stderr) of one command."""
     code = run(eegprep_app, "eegprep", [str(word) for word in words])
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    output = capsys.readouterr()
+    return code, output.out, output.err
 
 
 @pytest.fixture

@@ -74,8 +74,8 @@ def problem(words: list[str]) -> str:
 
 
 def every_line() -> list[tuple[str, str]]:
-    found = [(page, shlex.join(call)) for page, code in blocks("bash sh") for call in command_lines(code)]
-    return sorted(set(found))
+    result = [(page, shlex.join(call)) for page, code in blocks("bash sh") for call in command_lines(code)]
+    return sorted(set(result))
 
 
 @pytest.mark.parametrize(("page", "line"), every_line())
@@ -128,7 +128,7 @@ def commands(command: object, path: tuple[str, ...]) -> list[tuple[tuple[str, ..
     children = getattr(command, "commands", {})
     if not children:
         return [(path, command)]
-    return [found for name, child in children.items() for found in commands(child, (*path, name))]
+    return [result for name, child in children.items() for result in commands(child, (*path, name))]
 
 
 @pytest.mark.parametrize(("path", "command"), [one for name, app in APPS.items() for one in commands(app, (name,))], ids=str)

@@ -79,11 +79,11 @@ def test_every_setting_is_described(config):
 )
 def test_an_option_that_is_a_setting_says_what_the_setting_says(command, config, own):
     """One description for `--help`, the reference and TOML files: a second one would sooner or later say something else."""
-    found = typer.main.get_command(dreamdiff_app)
+    result = typer.main.get_command(dreamdiff_app)
     for word in command.split():
-        found = found.commands[word]
+        result = result.commands[word]
     shared = {"device", "precision"}  # one text for all commands, see cli/_described.py
-    options = {one.name: one.help for one in found.params if one.name in config.model_fields and one.name not in shared}
+    options = {one.name: one.help for one in result.params if one.name in config.model_fields and one.name not in shared}
 
     wrong = [n for n, text in options.items() if not text.startswith(config.model_fields[n].description.replace("`", ""))]
 

@@ -90,7 +90,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     while process.poll() is None and not any(tmp_path.glob("c.zarr/*/.*.partial")):
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
+    output = process.communicate(timeout=60)[1]
 
     assert process.returncode in (0, 130)
-    assert process.returncode == 0 or "run the same command again to resume" in said
+    assert process.returncode == 0 or "run the same command again to resume" in output

@@ -123,10 +123,10 @@ def test_npy_files_are_what_the_published_script_scans(tmp_path):
 
     assert exports.export(corpus, tmp_path / "npy", "npy") == 17
 
-    found = sorted((tmp_path / "npy").rglob("*.npy"))
-    assert len(found) == 17
-    assert np.array_equal(np.stack([np.load(path) for path in found]), corpus.read(np.arange(17)))
-    assert np.load(found[0]).dtype == np.float32
+    result = sorted((tmp_path / "npy").rglob("*.npy"))
+    assert len(result) == 17
+    assert np.array_equal(np.stack([np.load(path) for path in result]), corpus.read(np.arange(17)))
+    assert np.load(result[0]).dtype == np.float32
     with (tmp_path / "npy/A/1/windows.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert rows[2] == {"file": "00000002.npy", "dataset": "A", "subject": "1", "recording": "0", "start": "32", "label": "x"}

@@ -115,10 +115,10 @@ def test_a_corpus_on_s3_gives_the_same_bits(s3, plain):
 def test_a_stream_from_s3_gives_every_window_once(s3, plain):
     """Threads that read ahead hide the latency."""
     stream = WindowStream(eegprep.Corpus.open("s3://eeg/c.zarr", options=s3), 16)
-    found = list(stream)
+    result = list(stream)
 
-    assert sorted(i for batch in found for i in batch["index"].tolist()) == list(range(72))
-    assert all(np.array_equal(batch["eeg"].numpy(), plain[batch["index"].numpy()]) for batch in found)
+    assert sorted(i for batch in result for i in batch["index"].tolist()) == list(range(72))
+    assert all(np.array_equal(batch["eeg"].numpy(), plain[batch["index"].numpy()]) for batch in result)
 
 
 def test_a_corpus_on_s3_without_consolidated_metadata_is_listed(s3, folder, plain, tmp_path):

@@ -73,9 +73,9 @@ def test_the_zarrs_pipeline_gives_the_same_bits(folder, plain):
     pytest.importorskip("zarrs")
     with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
         group = zarr.open_group(folder, mode="r")
-        found = np.concatenate([group[f"{p['dataset']}/{p['subject']}/windows"][:] for p in PEOPLE])
+        result = np.concatenate([group[f"{p['dataset']}/{p['subject']}/windows"][:] for p in PEOPLE])
 
-    assert np.array_equal(found, plain)
+    assert np.array_equal(result, plain)
 
 
 def test_the_decoder_through_numcodecs_gives_the_same_bits(folder, plain, monkeypatch):

@@ -49,12 +49,12 @@ def test_vectors_are_open_clips_own(folder, images):
     """A second path through the same library: create_model_and_transforms on the folder, one image at a time."""
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     with torch.no_grad():
-        wanted = torch.cat([model.eval().encode_image(preprocess(Image.fromarray(image))[None]) for image in images])
+        expected = torch.cat([model.eval().encode_image(preprocess(Image.fromarray(image))[None]) for image in images])
 
-    found = load_clip(str(folder)).encode_images(images, batch=2)
+    result = load_clip(str(folder)).encode_images(images, batch=2)
 
-    torch.testing.assert_close(found, torch.nn.functional.normalize(wanted, dim=-1), atol=1e-5, rtol=1e-5)
-    assert found.shape == (5, CLIP_WIDTH)
+    torch.testing.assert_close(result, torch.nn.functional.normalize(expected, dim=-1), atol=1e-5, rtol=1e-5)
+    assert result.shape == (5, CLIP_WIDTH)
 
 
 def test_a_local_model_loads_without_opening_a_socket(folder, monkeypatch):

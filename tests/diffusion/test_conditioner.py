@@ -128,9 +128,9 @@ def test_contrastive_loss_equals_cross_entropy_when_all_images_differ():
     """The usual InfoNCE, written with torch's own cross-entropy."""
     eeg, target = torch.randn(6, 4), torch.randn(6, 4)
     logits = F.normalize(eeg, dim=-1) @ F.normalize(target, dim=-1).T / 0.07
-    wanted = (F.cross_entropy(logits, torch.arange(6)) + F.cross_entropy(logits.T, torch.arange(6))) / 2
+    expected = (F.cross_entropy(logits, torch.arange(6)) + F.cross_entropy(logits.T, torch.arange(6))) / 2
 
-    torch.testing.assert_close(contrastive_loss(eeg, target, torch.arange(6)), wanted)
+    torch.testing.assert_close(contrastive_loss(eeg, target, torch.arange(6)), expected)
 
 
 def test_ridge_is_the_textbook_formula_at_the_chosen_penalty():

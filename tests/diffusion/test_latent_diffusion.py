@@ -60,19 +60,19 @@ def test_a_diffusers_folder_loads_without_opening_a_socket(folder, no_network):
 @pytest.mark.parametrize("ending", [".safetensors", ".ckpt"])
 def test_a_single_file_in_compvis_names_is_the_same_model(folder, tmp_path, no_network, ending):
     """People have v1-5-pruned.ckpt; every tensor must land where the diffusers folder has it, and no configuration be fetched."""
-    wanted = ld.load_stable_diffusion(folder)
+    expected = ld.load_stable_diffusion(folder)
     file = tmp_path / f"model{ending}"
     if ending == ".ckpt":
-        torch.save({"state_dict": compvis_state(wanted), "global_step": 7}, file)
+        torch.save({"state_dict": compvis_state(expected), "global_step": 7}, file)
     else:
-        save_file(compvis_state(wanted), file)
+        save_file(compvis_state(expected), file)
 
-    found = ld.load_stable_diffusion(file, config=folder)
+    result = ld.load_stable_diffusion(file, config=folder)
 
-    assert torch.equal(answer(found.unet), answer(wanted.unet))
+    assert torch.equal(answer(result.unet), answer(expected.unet))
     pixels = torch.rand(1, 3, 32, 32)
-    assert torch.equal(found.vae.encode(pixels).latent_dist.mean, wanted.vae.encode(pixels).latent_dist.mean)
-    assert torch.equal(found.vae.decode(torch.ones(1, 4, 8, 8)).sample, wanted.vae.decode(torch.ones(1, 4, 8, 8)).sample)
+    assert torch.equal(result.vae.encode(pixels).latent_dist.mean, expected.vae.encode(pixels).latent_dist.mean)
+    assert torch.equal(result.vae.decode(torch.ones(1, 4, 8, 8)).sample, expected.vae.decode(torch.ones(1, 4, 8, 8)).sample)
 
 
 def test_the_shipped_configuration_is_stable_diffusion_15():

@@ -178,10 +178,10 @@ def test_parts_of_two_runs_are_refused(sd, changes, message):
     """Both numbers, before any time is spent."""
     model = ld.load_stable_diffusion(sd)
     encoder = EEGEncoder(EncoderConfig(channels=6, window=64, width=16, depth=1, heads=2))
-    wanted = {"tokens_in": 16, "width_in": 16, "context_width": CONTEXT_WIDTH, "clip_width": 5, **changes}
+    expected = {"tokens_in": 16, "width_in": 16, "context_width": CONTEXT_WIDTH, "clip_width": 5, **changes}
 
     with pytest.raises(ModelError, match=message):
-        DreamDiffusionPipeline(model.unet, model.vae, model.scheduler, encoder, Conditioner(ConditionerConfig(**wanted)))
+        DreamDiffusionPipeline(model.unet, model.vae, model.scheduler, encoder, Conditioner(ConditionerConfig(**expected)))
 
 
 # --- images

@@ -41,11 +41,11 @@ def test_options_of_diffusers_are_understood_or_refused(saved):  # noqa: F811
 
 def test_diffusers_itself_reads_the_folder(saved):  # noqa: F811
     """With guidance and image size, which are ours."""
-    found = diffusers.DiffusionPipeline.from_pretrained(saved)
+    result = diffusers.DiffusionPipeline.from_pretrained(saved)
 
-    assert type(found) is DreamDiffusionPipeline and found.details.guidance == 2.0 and found.details.signal.sfreq == 250.0
+    assert type(result) is DreamDiffusionPipeline and result.details.guidance == 2.0 and result.details.signal.sfreq == 250.0
     ours = DreamDiffusionPipeline.from_pretrained(saved)
-    torch.testing.assert_close(latents(found, eeg(1), dice(0)), latents(ours, eeg(1), dice(0)), atol=0, rtol=0)
+    torch.testing.assert_close(latents(result, eeg(1), dice(0)), latents(ours, eeg(1), dice(0)), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("form", [list, np.asarray, lambda x: np.asarray(x, ">f4"), lambda x: x.bfloat16(), lambda x: x.tolist()])

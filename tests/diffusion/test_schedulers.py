@@ -63,7 +63,7 @@ def test_a_thousand_steps_work_or_are_refused_with_the_number_that_does(name):
 def test_min_snr_weights_are_finite_at_zero_terminal_snr():
     """SNR 0: weight 1 for epsilon, 0 for v."""
     last = torch.tensor([999])
-    for kind, wanted in (("epsilon", 1.0), ("v_prediction", 0.0)):
+    for kind, expected in (("epsilon", 1.0), ("v_prediction", 0.0)):
         schedule = NoiseSchedule(torch.linspace(0.999, 0.0, 1000), kind)
-        assert schedule.weight(last, 5.0).tolist() == [wanted]
+        assert schedule.weight(last, 5.0).tolist() == [expected]
         assert bool(schedule.weight(torch.arange(1000), 5.0).isfinite().all())

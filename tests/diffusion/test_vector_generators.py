@@ -322,10 +322,10 @@ def test_guidance_is_the_difference_times_the_scale() -> None:
     schedule = EulerDiscreteScheduler(num_train_timesteps=10)
     noise = torch.randn(2, 1, 3, 3, generator=dice(0)[0])
     asked, nothing = Condition(torch.tensor([[[2.0]], [[5.0]]])), Condition(torch.full((2, 1, 1), 1.0))
-    found = guided_sample(Answer(), schedule, noise, asked, nothing, scale=3.0, steps=1)
+    result = guided_sample(Answer(), schedule, noise, asked, nothing, scale=3.0, steps=1)
     sigma = float(schedule.sigmas[0])
     start = noise * schedule.init_noise_sigma
-    assert torch.allclose(found, start - sigma * torch.tensor([1 + 3 * 1.0, 1 + 3 * 4.0]).view(2, 1, 1, 1), atol=1e-3)
+    assert torch.allclose(result, start - sigma * torch.tensor([1 + 3 * 1.0, 1 + 3 * 4.0]).view(2, 1, 1, 1), atol=1e-3)
 
 
 def test_the_prior_keeps_training_vectors_and_pulls_others_towards_them() -> None:

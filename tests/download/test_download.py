@@ -162,8 +162,8 @@ def test_a_content_length_that_is_too_large_is_an_error(server: Server, tmp_path
 
 def test_a_server_that_changes_its_mind_about_the_length_is_not_believed(server: Server, tmp_path: Path) -> None:
     """200 said 300,000 bytes and sent them; asked for what comes after, it says that there are 250,000, or 400,000."""
-    for claim, said in ((250_000, "300000 bytes came, the server now says 250000"), (400_000, "longer than the 300000 bytes")):
-        with pytest.raises(FetchError, match=said):
+    for claim, output in ((250_000, "300000 bytes came, the server now says 250000"), (400_000, "longer than the 300000 bytes")):
+        with pytest.raises(FetchError, match=output):
             download(server.put("/a.bin", BODY, claim=claim), tmp_path / "a.bin", sleep=lambda _: None)
 
 

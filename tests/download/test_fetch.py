@@ -117,9 +117,9 @@ def test_a_host_that_gives_no_answer_is_asked_for_one_subject_only(
     shutil.rmtree(tmp_path / ".eegprep", ignore_errors=True)
     failed: dict[str, Any] = {}
 
-    found = fetch.ensure(OPEN, tmp_path, subjects=("1", "2", "3", "4"), failed=failed)
+    result = fetch.ensure(OPEN, tmp_path, subjects=("1", "2", "3", "4"), failed=failed)
 
-    assert list(found) == ["3"]
+    assert list(result) == ["3"]
     assert list(failed) == ["1", "2", "4"]
     assert len(gave_up) == 1
     assert "6 attempts" in failed["4"].problem
@@ -131,12 +131,12 @@ GPL = parse_source("moabb:Shin2017A")
 
 def test_files_of_the_wanted_subjects_arrive_with_name_size_and_hash(spy: type, tmp_path: Path) -> None:
     """Names are relative to the data folder, so that a store does not depend on the machine."""
-    found = fetch.ensure(OPEN, tmp_path, subjects=("2", "3"))
+    result = fetch.ensure(OPEN, tmp_path, subjects=("2", "3"))
 
-    assert list(found) == ["2", "3"]
-    assert found["2"][0].name == "MNE-spy-data/s2.mat"
-    assert found["2"][0].bytes == len(CONTENT[2])
-    fetch.check(found["2"] + found["3"], tmp_path)
+    assert list(result) == ["2", "3"]
+    assert result["2"][0].name == "MNE-spy-data/s2.mat"
+    assert result["2"][0].bytes == len(CONTENT[2])
+    fetch.check(result["2"] + result["3"], tmp_path)
 
 
 def test_a_second_call_asks_neither_moabb_nor_the_server(spy: type[SpyDataset], server: Server, tmp_path: Path) -> None:
@@ -160,12 +160,12 @@ def test_other_options_of_a_class_are_other_files(spy: type[SpyDataset], tmp_pat
 
 def test_progress_names_subjects(spy: type, tmp_path: Path) -> None:
     """(done, total, message) after each subject."""
-    told: list[tuple[int, int, str]] = []
+    messages: list[tuple[int, int, str]] = []
 
-    fetch.ensure(OPEN, tmp_path, subjects=("1", "2"), progress=lambda *what: told.append(what))
+    fetch.ensure(OPEN, tmp_path, subjects=("1", "2"), progress=lambda *what: messages.append(what))
 
-    assert (1, 2, "CastillosCVEP40 subject 1") in told
-    assert (2, 2, "CastillosCVEP40 subject 2") in told
+    assert (1, 2, "CastillosCVEP40 subject 1") in messages
+    assert (2, 2, "CastillosCVEP40 subject 2") in messages
 
 
 def test_one_subject_that_fails_does_not_lose_the_others(spy: type, server: Server, tmp_path: Path) -> None:
@@ -175,9 +175,9 @@ def test_one_subject_that_fails_does_not_lose_the_others(spy: type, server: Serv
     with pytest.raises(FetchError, match=r"CastillosCVEP40 subject 2: .*404"):
         fetch.ensure(OPEN, tmp_path, subjects=("1", "2", "3"))
     failed: dict[str, FetchError] = {}
-    found = fetch.ensure(OPEN, tmp_path, subjects=("1", "2", "3"), failed=failed)
+    result = fetch.ensure(OPEN, tmp_path, subjects=("1", "2", "3"), failed=failed)
 
-    assert list(found) == ["1", "3"]
+    assert list(result) == ["1", "3"]
     assert list(failed) == ["2"]
 
 
@@ -298,9 +298,9 @@ def test_companions_of_a_file_and_files_of_a_folder_belong_to_a_subject(tmp_path
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
 
-    found = moabb_files._expand({"x": [tmp_path / "a.set", str(tmp_path / "b.vhdr")], "y": tmp_path / "folder", "z": None})
+    result = moabb_files._expand({"x": [tmp_path / "a.set", str(tmp_path / "b.vhdr")], "y": tmp_path / "folder", "z": None})
 
-    assert sorted(path.name for path in found) == ["a.fdt", "a.set", "b.eeg", "b.vhdr", "b.vmrk", "c.mat"]
+    assert sorted(path.name for path in result) == ["a.fdt", "a.set", "b.eeg", "b.vhdr", "b.vmrk", "c.mat"]
 
 
 # -- offline --------------------------------------------------------------------------------------------------------------
@@ -312,9 +312,9 @@ def test_offline_finds_what_is_there_and_opens_no_socket(spy: type, tmp_path: Pa
     folder.mkdir()
     (folder / "s1.mat").write_bytes(CONTENT[1])
 
-    found = fetch.ensure(OPEN, tmp_path, subjects=("1",), offline=True)
+    result = fetch.ensure(OPEN, tmp_path, subjects=("1",), offline=True)
 
-    assert [file.name for file in found["1"]] == ["MNE-spy-data/s1.mat"]
+    assert [file.name for file in result["1"]] == ["MNE-spy-data/s1.mat"]
 
 
 def test_offline_names_what_is_missing(spy: type, server: Server, tmp_path: Path) -> None:
@@ -467,22 +467,22 @@ def test_the_plan_opens_no_socket(tmp_path: Path) -> None:
 
 def test_a_file_that_changed_is_an_error_not_an_update(spy: type, tmp_path: Path) -> None:
     """Same name, same length, another content: only the hash sees it."""
-    found = fetch.ensure(OPEN, tmp_path, subjects=("1",))
-    path = tmp_path / found["1"][0].name
+    result = fetch.ensure(OPEN, tmp_path, subjects=("1",))
+    path = tmp_path / result["1"][0].name
     path.write_bytes(CONTENT[1][:-1] + b"!")
 
     with pytest.raises(FetchError, match=r"s1\.mat has changed: SHA-256 [0-9a-f]{16}\.\.\., on record"):
-        fetch.check(found["1"], tmp_path)
+        fetch.check(result["1"], tmp_path)
     with pytest.raises(FetchError, match=r"s1\.mat has changed: SHA-256 [0-9a-f]{16}\.\.\., on record"):
         fetch.ensure(OPEN, tmp_path, subjects=("1",))
 
 
 def test_a_file_that_was_deleted_is_fetched_again_and_must_be_the_same(spy: type, server: Server, tmp_path: Path) -> None:
     """The record pins what was there, for all time."""
-    found = fetch.ensure(OPEN, tmp_path, subjects=("1",))
-    path = tmp_path / found["1"][0].name
+    result = fetch.ensure(OPEN, tmp_path, subjects=("1",))
+    path = tmp_path / result["1"][0].name
     path.unlink()
-    assert fetch.ensure(OPEN, tmp_path, subjects=("1",)) == found
+    assert fetch.ensure(OPEN, tmp_path, subjects=("1",)) == result
 
     path.unlink()
     server.put("/s1.mat", CONTENT[2], etag='"v2"')
@@ -520,7 +520,7 @@ def test_files_unlike_their_published_checksum_are_pointed_out(spy: type, tmp_pa
     folder = tmp_path / "files" / "eegmmidb" / "1.0.0" / "S001"
     folder.mkdir(parents=True)
     (folder / "S001R03.edf").write_bytes(b"mine")
-    told: list[str] = []
+    messages: list[str] = []
 
     class Local(SpyDataset):
         def data_path(self, subject: int) -> str:
@@ -528,9 +528,9 @@ def test_files_unlike_their_published_checksum_are_pointed_out(spy: type, tmp_pa
 
     with pytest.MonkeyPatch.context() as patch:
         _install(patch, {"CastillosCVEP40": Local})
-        fetch.ensure(OPEN, tmp_path, subjects=("1",), progress=lambda done, total, message: told.append(message))
+        fetch.ensure(OPEN, tmp_path, subjects=("1",), progress=lambda done, total, message: messages.append(message))
 
-    assert any("1 of its files differ from the published checksums" in message for message in told)
+    assert any("1 of its files differ from the published checksums" in message for message in messages)
 
 
 def test_published_checksums_are_those_of_the_genuine_files() -> None:
@@ -607,9 +607,9 @@ def test_names_are_relative_to_the_root_and_sorted(tmp_path: Path) -> None:
     for name in ("root/b/2", "root/a", "other"):
         (tmp_path / name).write_bytes(b"x")
 
-    found = fetch_data_folder.hash_files([tmp_path / "root/b/2", tmp_path / "root/a", tmp_path / "other"], tmp_path / "root")
+    result = fetch_data_folder.hash_files([tmp_path / "root/b/2", tmp_path / "root/a", tmp_path / "other"], tmp_path / "root")
 
-    assert [file.name for file in found] == ["a", "b/2", "other"]
+    assert [file.name for file in result] == ["a", "b/2", "other"]
 
 
 # -- one process at a time ------------------------------------------------------------------------------------------------
@@ -634,17 +634,17 @@ def _holder(folder: Path) -> subprocess.Popen[str]:
 def test_two_processes_cannot_fetch_into_one_folder(tmp_path: Path) -> None:
     """MOABB races on shared archives; here the second waits, is told for whom, and can be told to give up."""
     child = _holder(tmp_path)
-    told: list[str] = []
+    messages: list[str] = []
     try:
         with (
             pytest.raises(FetchError, match=rf"is in use by process {child.pid} on .*, waited 0.05 s"),
-            fetch_data_folder.data_folder_lock(tmp_path, timeout=0.05, progress=lambda done, total, text: told.append(text)),
+            fetch_data_folder.data_folder_lock(tmp_path, timeout=0.05, progress=lambda done, total, text: messages.append(text)),
         ):
             pytest.fail("it was taken twice")
     finally:
         child.kill()
         child.communicate()
-    assert told == [f"waiting for process {child.pid} on {socket.gethostname()}, which holds {tmp_path}"]
+    assert messages == [f"waiting for process {child.pid} on {socket.gethostname()}, which holds {tmp_path}"]
 
 
 def test_a_killed_process_lets_go(tmp_path: Path) -> None:
@@ -670,8 +670,8 @@ def test_moabb_s_process_ends_with_the_one_that_started_it(tmp_path: Path) -> No
     starter = "import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdin=subprocess.PIPE); print(c.pid, flush=True); c.wait()"
     parent = subprocess.Popen([sys.executable, "-c", starter, code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    said = {parent.stdout.readline().strip(), parent.stdout.readline().strip()}
-    (child,) = (int(word) for word in said - {"up"})
+    output = {parent.stdout.readline().strip(), parent.stdout.readline().strip()}
+    (child,) = (int(word) for word in output - {"up"})
 
     parent.kill()
     parent.communicate()  # returns when the child, which shares this pipe, has ended as well
@@ -736,14 +736,14 @@ def test_a_real_class_downloads_through_our_downloader_in_its_own_process(cho: S
     """The connection drops twice, MOABB does not notice, and the file lies where its loader will look."""
     server.resources["/s01.mat"].drops = [50, 20]
 
-    found = fetch.ensure(cho, tmp_path, subjects=("1",), provider="upstream")
+    result = fetch.ensure(cho, tmp_path, subjects=("1",), provider="upstream")
 
-    (file,) = found["1"]
+    (file,) = result["1"]
     assert file.name.endswith("100001_101000/100295/mat_data/s01.mat")
     assert file.name.startswith("MNE-gigadb-data/")
     assert (tmp_path / file.name).read_bytes() == server.resources["/s01.mat"].content
     assert "bytes=50-" in server.resources["/s01.mat"].requests
-    assert fetch.ensure(cho, tmp_path, subjects=("1",), offline=True) == found
+    assert fetch.ensure(cho, tmp_path, subjects=("1",), offline=True) == result
     assert not (tmp_path / ".eegprep" / "parts" / "s01.mat").exists()
 
 

@@ -73,14 +73,14 @@ def test_the_short_way_to_the_loss_gives_the_same_loss_and_gradients(ratio: floa
     """Training leaves out what does not count; nothing else may change."""
     ours, _ = twins()
     eeg_BCT, noise_BL = torch.randn(3, 128, 512), torch.rand(3, 128)
-    found = []
+    result = []
     for loss in (ours(eeg_BCT, noise=noise_BL, mask_ratio=ratio).loss, ours.loss(eeg_BCT, noise=noise_BL, mask_ratio=ratio)):
         ours.zero_grad()
         loss.backward()
-        found.append((loss.detach(), [parameter.grad.clone() for parameter in ours.parameters() if parameter.grad is not None]))
+        result.append((loss.detach(), [parameter.grad.clone() for parameter in ours.parameters() if parameter.grad is not None]))
 
-    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-6, rtol=1e-5)
-    for whole, short in zip(found[0][1], found[1][1], strict=False):
+    torch.testing.assert_close(result[0][0], result[1][0], atol=1e-6, rtol=1e-5)
+    for whole, short in zip(result[0][1], result[1][1], strict=False):
         torch.testing.assert_close(whole, short, atol=1e-6, rtol=1e-4)
     assert ours.loss(eeg_BCT, mask_ratio=0.0).item() == 0  # nothing is hidden, as in `forward`
 

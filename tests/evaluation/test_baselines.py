@@ -38,11 +38,11 @@ def test_ridge_map_agrees_with_scikit_learn():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(50, 20))
     y = x @ rng.normal(size=(20, 3)) + rng.normal(size=(50, 3))
-    mine = b_linear.ridge(x, y)
+    own = b_linear.ridge(x, y)
     standard = (x - x.mean(0)) / x.std(0)
 
     np.testing.assert_allclose(
-        mine.predict(x), Ridge(alpha=mine.penalty * 20).fit(standard, y).predict(standard), rtol=1e-6, atol=1e-8
+        own.predict(x), Ridge(alpha=own.penalty * 20).fit(standard, y).predict(standard), rtol=1e-6, atol=1e-8
     )
 
 
@@ -55,10 +55,10 @@ def test_nearest_training_image_shows_training_images_only(problem):
     """It must never show what was shown in the test."""
     clip = load_clip(str(tiny_parts()[1]))
     made = b.nearest_training_image(problem, clip).images_NSHWC
-    taught = {image.tobytes() for image in problem.store.images(problem.train)}
+    training_images = {image.tobytes() for image in problem.store.images(problem.train)}
 
     assert made.shape == (len(problem.test), 2, 32, 32, 3)
-    assert all(image.tobytes() in taught for image in made.reshape(-1, 32, 32, 3))
+    assert all(image.tobytes() in training_images for image in made.reshape(-1, 32, 32, 3))
     assert (made[:, 0] != made[:, 1]).any(axis=(1, 2, 3)).all()  # first and second nearest
 
 
@@ -75,10 +75,10 @@ def test_frozen_generator_image_depends_on_words_and_seed_alone(generator):
 
 def test_oracle_and_unconditional_say_what_they_should(problem, generator, monkeypatch):
     """The oracle names the true class of every test trial; the unconditional baseline says nothing."""
-    said: list[list[str]] = []
+    output: list[list[str]] = []
 
     def listen(texts, seeds, **_):
-        said.append(list(texts))
+        output.append(list(texts))
         return np.zeros((len(texts), 32, 32, 3), np.uint8)
 
     monkeypatch.setattr(generator, "images", listen)
@@ -86,10 +86,10 @@ def test_oracle_and_unconditional_say_what_they_should(problem, generator, monke
         b.run_baseline(name, problem, generator=generator, clip=generator.clip)
 
     truth = [b_frozen_generator.caption(problem.store.classes[c]) for c in problem.store.labels[problem.test]]
-    assert said[0] == [text for text in truth for _ in range(2)]
-    assert set(said[1]) == {""}
-    assert np.mean([a == t for a, t in zip(said[2][::2], truth, strict=True)]) > 0.5
-    assert set(said[3]) <= {b_frozen_generator.caption(c) for c in problem.store.classes}
+    assert output[0] == [text for text in truth for _ in range(2)]
+    assert set(output[1]) == {""}
+    assert np.mean([a == t for a, t in zip(output[2][::2], truth, strict=True)]) > 0.5
+    assert set(output[3]) <= {b_frozen_generator.caption(c) for c in problem.store.classes}
     assert b_frozen_generator.caption("African elephant") == "a drawing of an african elephant"
 
 

@@ -134,8 +134,8 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(parts, tmp_path):
 
     losses = one_step(task)
 
-    wanted = 0.5 * losses["sd"] + 2 * losses["clip"] + 0.3 * losses["contrastive"] + 0.7 * losses["class"]
-    torch.testing.assert_close(losses["loss"], wanted)
+    expected = 0.5 * losses["sd"] + 2 * losses["clip"] + 0.3 * losses["contrastive"] + 0.7 * losses["class"]
+    torch.testing.assert_close(losses["loss"], expected)
 
 
 def test_cached_latents_give_the_loss_of_encoding_at_every_step(parts, tmp_path):
@@ -144,7 +144,7 @@ def test_cached_latents_give_the_loss_of_encoding_at_every_step(parts, tmp_path)
     positions = task.data.parts["train"][:5]
     batch = task.data.batch(positions)
 
-    found = task.step(batch, Draw(0, 0, batch["index"]))["sd"]
+    result = task.step(batch, Draw(0, 0, batch["index"]))["sd"]
 
     model = load_stable_diffusion(parts / "sd")
     draw = Draw(0, 0, batch["index"])
@@ -153,10 +153,10 @@ def test_cached_latents_give_the_loss_of_encoding_at_every_step(parts, tmp_path)
         posterior = model.vae.encode(pixels).latent_dist
         clean = (posterior.mean + posterior.std * draw.normal("latent", 4, 8, 8)) * 0.18215
         tokens = task.module.conditioner(task.module.encoder(batch["eeg"])).tokens_BLD
-        wanted = diffusion_loss(
+        expected = diffusion_loss(
             task.module.unet, NoiseSchedule.of(model.scheduler), clean, tokens, draw.normal("noise", 4, 8, 8), draw.integers("step", 1000)
         )  # fmt: skip
-    torch.testing.assert_close(found.detach(), wanted)
+    torch.testing.assert_close(result.detach(), expected)
 
 
 def test_the_loss_of_a_trial_does_not_depend_on_its_batch(parts, tmp_path):
@@ -252,15 +252,15 @@ def test_a_stream_goes_on_with_the_very_next_batch(parts, tmp_path):
     """Position in the epoch and order of the epoch after."""
     data = prepare(parts, tmp_path).data
     whole = ft_data.PairStream(data, 5, seed=0)
-    wanted = [batch["index"].tolist() for _ in range(2) for batch in whole]
+    expected = [batch["index"].tolist() for _ in range(2) for batch in whole]
     first, second = ft_data.PairStream(data, 5, seed=0), ft_data.PairStream(data, 5, seed=0)
     iterator = iter(first)
-    found = [next(iterator)["index"].tolist() for _ in range(3)]
+    result = [next(iterator)["index"].tolist() for _ in range(3)]
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
 
-    found += [batch["index"].tolist() for _ in range(2) for batch in second]
+    result += [batch["index"].tolist() for _ in range(2) for batch in second]
 
-    assert found == wanted
+    assert result == expected
 
 
 def test_more_processes_than_trials_is_refused(parts, tmp_path):
@@ -539,6 +539,6 @@ def test_a_run_of_the_version_before_has_the_same_identity(parts, tmp_path):
     rates = {key: now["config"]["optim"][key] for key in ("lr_encoder", "lr_conditioner")}
     stored = {**now, "config": {**flat, **rates, "optim": optim, "loop": now["config"]["loop"]}, "optim": optim}
 
-    found = task.current_identity(stored)
+    result = task.current_identity(stored)
 
-    assert found["config"] == now["config"] and found["optim"] == {**optim, "lr_encoder": 0.5, "lr_conditioner": 1.0}
+    assert result["config"] == now["config"] and result["optim"] == {**optim, "lr_encoder": 0.5, "lr_conditioner": 1.0}

@@ -92,9 +92,9 @@ def test_a_whole_cache_beside_read_only_pairs_is_used(tmp_path):
     digests = [f"image {k}" for k in range(4)]
     cached_rows(tmp_path / "beside", "clip", "k" * 64, digests, lambda chosen: rows[list(chosen)])
 
-    found = cached_rows(tmp_path / "own", "clip", "k" * 64, digests, lambda _: 1 / 0, also=tmp_path / "beside")
+    result = cached_rows(tmp_path / "own", "clip", "k" * 64, digests, lambda _: 1 / 0, also=tmp_path / "beside")
 
-    np.testing.assert_array_equal(found.read(range(4)), rows)
+    np.testing.assert_array_equal(result.read(range(4)), rows)
     assert not list((tmp_path / "own").glob("*")) if (tmp_path / "own").exists() else True
 
 

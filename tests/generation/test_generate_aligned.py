@@ -64,8 +64,8 @@ def test_every_test_trial_gets_the_picture_of_its_own_vector_and_person(parts: P
         vector = pipe.aligned.encode(store.eeg([row]), person=person)
         expected = pipe.generator(vector, [generator_for(int(number), 0)], steps=2)[0]
         with Image.open(tmp_path / f"trial-{int(number):06d}_seed-0.png") as image:
-            found = np.asarray(image.convert("RGB"))
-        assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+            result = np.asarray(image.convert("RGB"))
+        assert np.abs(result.astype(int) - expected.astype(int)).max() <= 1
     other = pipe.aligned.encode(store.eeg([0]), person=None)
     assert not torch.allclose(other, pipe.aligned.encode(store.eeg([0]), person=store.subjects[store.person[0]]), atol=1e-3)
 

@@ -18,8 +18,8 @@ from eegprep.offline import no_network
 
 
 def named(checks: list[Check], name: str) -> Check:
-    (found,) = [check for check in checks if check.name == name]
-    return found
+    (result,) = [check for check in checks if check.name == name]
+    return result
 
 
 @pytest.fixture

@@ -63,8 +63,8 @@ def words(section: Callable[[Page, StoreFacts], None], *recordings: Listed, left
 
 def pictures(text: str) -> list[np.ndarray]:
     """All embedded images, decoded."""
-    found = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
-    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("L")) for content in found]
+    result = re.findall(r'src="data:image/png;base64,([^"]+)"', text)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("L")) for content in result]
 
 
 @pytest.fixture(scope="module")
@@ -332,21 +332,21 @@ def test_spectra_agree_with_scipy() -> None:
     freqs, power_CF = welch(signal_CT, 256, "hann", 512, 0, detrend="constant")
     expected = np.interp(SUMMARY_FREQS, freqs, np.median(power_CF, axis=0))
 
-    found = np.array([np.nan if v is None else v for v in spectrum(signal_CT, 256.0)])
+    result = np.array([np.nan if v is None else v for v in spectrum(signal_CT, 256.0)])
 
     known = np.asarray(SUMMARY_FREQS) <= 128
-    np.testing.assert_allclose(found[known], expected[known], rtol=2e-3)
-    assert np.isnan(found[~known]).all()
+    np.testing.assert_allclose(result[known], expected[known], rtol=2e-3)
+    assert np.isnan(result[~known]).all()
 
 
 def test_white_noise_has_its_variance_in_its_spectrum() -> None:
     """Parseval: 10 uV over 0-500 Hz is 0.2 uV^2/Hz, on a sampled recording longer than the windows that are looked at."""
     signal_CT = np.random.default_rng(1).normal(0, 10, (8, 200_000)).astype(np.float32)
 
-    found = summarise(signal_CT, 1000.0, signal_CT, 1000.0)
+    result = summarise(signal_CT, 1000.0, signal_CT, 1000.0)
 
-    assert np.mean(found.psd_before) == pytest.approx(0.2, rel=0.05)
-    np.testing.assert_allclose(found.std, 10, rtol=0.01)
+    assert np.mean(result.psd_before) == pytest.approx(0.2, rel=0.05)
+    np.testing.assert_allclose(result.std, 10, rtol=0.01)
 
 
 def test_a_seam_is_not_power() -> None:
@@ -368,10 +368,10 @@ def test_stretches_shorter_than_two_seconds_give_a_coarser_spectrum() -> None:
     signal_CT = np.random.default_rng(2).normal(0, 10, (8, 32 * 40)).astype(np.float32)
     segments = [(32 * n, 32 * (n + 1)) for n in range(40)]
 
-    found = [value for value in spectrum(signal_CT, 64.0, segments) if value is not None]
+    result = [value for value in spectrum(signal_CT, 64.0, segments) if value is not None]
 
     # the mean is removed from each short window, which takes from the lowest frequencies
-    assert np.mean(found[30:]) == pytest.approx(100 / 32, rel=0.1)
+    assert np.mean(result[30:]) == pytest.approx(100 / 32, rel=0.1)
 
 
 def test_a_recording_of_a_few_samples_has_no_spectrum() -> None:

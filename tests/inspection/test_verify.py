@@ -100,12 +100,12 @@ def test_damage_is_found_and_repaired_in_that_subject_only(corpus, built, damage
     damage(subject(corpus, "02"))
     others = {path: path.stat().st_mtime_ns for path in subject(corpus, "01").rglob("*")}
 
-    found = verify(corpus)
+    result = verify(corpus)
     fast = verify(corpus, fast=True)
     repaired = verify(corpus, repair=True)
 
-    assert {problem.code for problem in found.problems} >= {code} and found.exit_code == 1
-    assert {problem.group.rpartition("/")[2] for problem in found.problems} == {"02"}
+    assert {problem.code for problem in result.problems} >= {code} and result.exit_code == 1
+    assert {problem.group.rpartition("/")[2] for problem in result.problems} == {"02"}
     assert bool(fast.problems) is seen_fast
     assert repaired.problems == () and repaired.exit_code == 0 and len(repaired.repaired) == 1
     assert tree(corpus) == tree(built)
@@ -114,9 +114,9 @@ def test_damage_is_found_and_repaired_in_that_subject_only(corpus, built, damage
 
 def test_a_whole_corpus_is_whole(built):
     """No false alarm; sizes and counts are said."""
-    found = verify(built)
+    result = verify(built)
 
-    assert found.problems == () and found.checked == 3 and found.bytes > 0 and "whole and unchanged" in found.text
+    assert result.problems == () and result.checked == 3 and result.bytes > 0 and "whole and unchanged" in result.text
 
 
 def test_files_that_macos_lays_beside_others_are_passed_over(corpus):
@@ -160,9 +160,9 @@ def test_deep_verification_notices_windows_that_the_sources_do_not_give(tmp_path
     eegprep.build(source, tmp_path / "c.zarr")
     write_edf(tmp_path / "p/sub-02_run-1.edf", eeg(4, 2400, 200.0, 5), 200.0)
 
-    found = verify(tmp_path / "c.zarr", deep=True)
+    result = verify(tmp_path / "c.zarr", deep=True)
 
-    assert {(problem.code, problem.group.rpartition("/")[2]) for problem in found.problems} == {("different", "02")}
+    assert {(problem.code, problem.group.rpartition("/")[2]) for problem in result.problems} == {("different", "02")}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 

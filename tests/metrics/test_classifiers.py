@@ -225,8 +225,8 @@ def test_lpips_is_that_of_the_original_package(tmp_path):
         for part in (other.net.slice1, other.net.slice2, other.net.slice3, other.net.slice4, other.net.slice5)
         for layer in part
     ]
-    for mine, theirs in zip(model.features, slices, strict=False):
-        theirs.load_state_dict(mine.state_dict())
+    for own, theirs in zip(model.features, slices, strict=False):
+        theirs.load_state_dict(own.state_dict())
     x, y = (torch.from_numpy(i).permute(0, 3, 1, 2) / 127.5 - 1 for i in (a, b))
     with torch.no_grad():
         expected = other(x, y).reshape(-1)

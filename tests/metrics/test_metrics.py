@@ -76,9 +76,9 @@ def test_interval_covers_the_truth_19_times_in_20():
 
 def test_no_hit_in_50_trials_does_not_give_an_interval_of_zero_width():
     """Resampling zeros gives zeros; Wilson's interval for 0 of 50 ends at 7.1 %."""
-    found = m_measurement.mean_measurement("x", "p", np.zeros((50, 1)), seed=0, floor=0.02)
+    result = m_measurement.mean_measurement("x", "p", np.zeros((50, 1)), seed=0, floor=0.02)
 
-    assert (found.low, found.high) == (0.0, pytest.approx(0.0713, abs=0.0005))
+    assert (result.low, result.high) == (0.0, pytest.approx(0.0713, abs=0.0005))
 
 
 def test_interval_repeats_with_its_seed_and_refuses_no_trials():
@@ -93,10 +93,10 @@ def test_interval_repeats_with_its_seed_and_refuses_no_trials():
 
 def test_measurement_carries_all_that_is_needed_to_read_it():
     """A number without protocol, n, seed, interval and floor cannot be compared with another."""
-    found = m_measurement.mean_measurement("x", "protocol", np.array([[0.2, 0.4], [1.0, 0.0]]), seed=3, floor=0.1)
-    plain = found.to_json()
+    result = m_measurement.mean_measurement("x", "protocol", np.array([[0.2, 0.4], [1.0, 0.0]]), seed=3, floor=0.1)
+    plain = result.to_json()
 
-    assert found.value == pytest.approx(0.4)  # mean over samples first, never the best of them (0.7)
+    assert result.value == pytest.approx(0.4)  # mean over samples first, never the best of them (0.7)
     assert {"protocol", "n", "seed", "low", "high", "floor", "above_floor", "better", "unit"} <= set(plain)
     assert plain["n"] == 2 and plain["seed"] == 3 and "values_N" not in plain
 
@@ -136,9 +136,9 @@ def test_n_way_draws_are_the_published_ones_for_a_numpy_seed(seed):
     pred, truth = noise_scores(4, 3, 200, seed=5)
     pred[:, :, :] += truth[:, None] * RNG(1).random((4, 3, 1))
 
-    found = m_accuracy.n_way_accuracy(pred, truth, n_way=50, draws=20, seed=seed)
+    result = m_accuracy.n_way_accuracy(pred, truth, n_way=50, draws=20, seed=seed)
 
-    assert found.value == pytest.approx(literal_n_way(pred.transpose(1, 0, 2), truth.argmax(1), 50, 20, seed), abs=1e-12)
+    assert result.value == pytest.approx(literal_n_way(pred.transpose(1, 0, 2), truth.argmax(1), 50, 20, seed), abs=1e-12)
 
 
 def test_n_way_by_hand():
@@ -156,19 +156,19 @@ def test_n_way_draws_estimate_the_closed_form():
     pred, truth = noise_scores(30, 1, 120, seed=8)
     expected = np.diag(m_accuracy.expected_n_way(pred[:, 0], truth.argmax(1), n_way=10, top_k=2)).mean()
 
-    found = m_accuracy.n_way_accuracy(pred, truth, n_way=10, top_k=2, draws=2000)
+    result = m_accuracy.n_way_accuracy(pred, truth, n_way=10, top_k=2, draws=2000)
 
-    assert found.value == pytest.approx(expected, abs=0.01)
+    assert result.value == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize(("n_way", "top_k"), [(50, 1), (50, 5), (10, 1)])
 def test_n_way_is_at_chance_on_noise(n_way, top_k):
     """k / n for scores with no information."""
-    found = m_accuracy.n_way_accuracy(*noise_scores(300, 2, 300, seed=1), n_way=n_way, top_k=top_k)
+    result = m_accuracy.n_way_accuracy(*noise_scores(300, 2, 300, seed=1), n_way=n_way, top_k=top_k)
 
-    assert covers(found, top_k / n_way)
-    assert top_k / n_way * 0.95 < found.floor < top_k / n_way + 2 / 300  # a guesser may draw the image itself: 1 in 300
-    assert found.above_floor is False
+    assert covers(result, top_k / n_way)
+    assert top_k / n_way * 0.95 < result.floor < top_k / n_way + 2 / 300  # a guesser may draw the image itself: 1 in 300
+    assert result.above_floor is False
 
 
 def test_n_way_floor_is_what_a_class_guesser_reaches():
@@ -180,10 +180,10 @@ def test_n_way_floor_is_what_a_class_guesser_reaches():
     truth[np.arange(400), shown] += 0.9
     pred[np.arange(400), 0, guessed] += 0.9
 
-    found = m_accuracy.n_way_accuracy(pred, truth, n_way=50, draws=50)
+    result = m_accuracy.n_way_accuracy(pred, truth, n_way=50, draws=50)
 
-    assert found.floor == pytest.approx(1 / 40 + 39 / 40 * (1 - 49 / 999) / 49, abs=0.004)
-    assert covers(found, found.floor)
+    assert result.floor == pytest.approx(1 / 40 + 39 / 40 * (1 - 49 / 999) / 49, abs=0.004)
+    assert covers(result, result.floor)
 
 
 def test_n_way_refuses_what_does_not_fit():
@@ -203,9 +203,9 @@ def test_shown_classes_by_hand_and_against_the_label():
     scores = np.array([[[0.9, 0.05, 0.05], [0.2, 0.5, 0.3]], [[0.1, 0.2, 0.7], [0.3, 0.4, 0.3]]])
     labels = np.array([0, 2])
 
-    found = m_accuracy.shown_classes_accuracy(scores, labels, top_k=1)
+    result = m_accuracy.shown_classes_accuracy(scores, labels, top_k=1)
 
-    np.testing.assert_allclose(found.values_N, [0.5, 0.5])
+    np.testing.assert_allclose(result.values_N, [0.5, 0.5])
     assert m_accuracy.shown_classes_accuracy(scores, labels, top_k=2).value == pytest.approx((1 + 0 + 1 + 0.5) / 4)
     np.testing.assert_allclose(m_accuracy.confusion(scores, labels), [[0.5, 0.5, 0], [0, 0, 0], [0, 0.5, 0.5]])
 
@@ -213,10 +213,10 @@ def test_shown_classes_by_hand_and_against_the_label():
 @pytest.mark.parametrize("top_k", [1, 5])
 def test_shown_classes_are_at_chance_on_noise(top_k):
     """k / 40 for scores with no information and balanced labels."""
-    found = m_accuracy.shown_classes_accuracy(RNG(0).random((400, 2, 40)), np.repeat(np.arange(40), 10), top_k=top_k)
+    result = m_accuracy.shown_classes_accuracy(RNG(0).random((400, 2, 40)), np.repeat(np.arange(40), 10), top_k=top_k)
 
-    assert covers(found, top_k / 40)
-    assert found.floor == pytest.approx(top_k / 40)
+    assert covers(result, top_k / 40)
+    assert result.floor == pytest.approx(top_k / 40)
 
 
 def test_shown_classes_floor_follows_the_class_frequencies():
@@ -226,8 +226,8 @@ def test_shown_classes_floor_follows_the_class_frequencies():
 
     rng = RNG(4)
     keys = np.log([0.5, 0.25, 0.25]) + rng.gumbel(size=(100, 400, 3))
-    found = m_accuracy.shown_classes_accuracy(keys, labels, top_k=2)
-    assert found.value == pytest.approx(m_accuracy.prior_floor(labels, 3, 2), abs=0.02)
+    result = m_accuracy.shown_classes_accuracy(keys, labels, top_k=2)
+    assert result.value == pytest.approx(m_accuracy.prior_floor(labels, 3, 2), abs=0.02)
 
 
 # picture against picture
@@ -266,9 +266,9 @@ def test_psnr_by_hand():
 @pytest.mark.parametrize("metric", [m.psnr, m.ssim])
 def test_picture_metrics_meet_their_floor_on_noise(metric):
     """The floor is another shown image; unrelated images of the same kind must come out there."""
-    found = [metric(*noise_images(40, 2, size=16, seed=seed)) for seed in range(12)]
+    result = [metric(*noise_images(40, 2, size=16, seed=seed)) for seed in range(12)]
 
-    assert sum(covers(one, one.floor) for one in found) >= 10  # of 12 intervals of 95 %
+    assert sum(covers(one, one.floor) for one in result) >= 10  # of 12 intervals of 95 %
 
 
 def test_pictures_in_other_units_are_refused():
@@ -285,9 +285,9 @@ def test_pictures_in_other_units_are_refused():
 
 def test_similarity_by_hand_and_on_noise():
     """45 degrees is 0.707; unrelated features come out at the floor."""
-    found = m.feature_similarity(np.array([[[1.0, 1.0]], [[0.0, 2.0]]]), np.array([[3.0, 0.0], [0.0, 1.0]]), space="CLIP")
-    assert found.value == pytest.approx((np.sqrt(0.5) + 1) / 2)
-    assert found.floor == pytest.approx(0.0)
+    result = m.feature_similarity(np.array([[[1.0, 1.0]], [[0.0, 2.0]]]), np.array([[3.0, 0.0], [0.0, 1.0]]), space="CLIP")
+    assert result.value == pytest.approx((np.sqrt(0.5) + 1) / 2)
+    assert result.floor == pytest.approx(0.0)
 
     rng = RNG(0)
     blind = m.feature_similarity(rng.normal(1, 1, (300, 2, 16)), rng.normal(1, 1, (300, 16)), space="CLIP")
@@ -310,9 +310,9 @@ def test_identification_is_at_one_half_on_noise(kind):
     """The only metric of the authors' that has a chance level of its own."""
     images, truth = noise_images(150, 2, size=16)
 
-    found = m.pairwise_identification(m.pixel_similarity(images, truth, kind), space=kind)
+    result = m.pairwise_identification(m.pixel_similarity(images, truth, kind), space=kind)
 
-    assert covers(found, 0.5) and found.floor == 0.5
+    assert covers(result, 0.5) and result.floor == 0.5
 
 
 def test_pixel_similarity_by_definition():
@@ -343,11 +343,11 @@ def test_retrieval_by_hand():
 def test_200_way_retrieval_is_at_chance_on_noise(top_k):
     """0.5 % and 2.5 % in the THINGS-EEG2 protocol."""
     rng = RNG(0)
-    found = m.retrieval(rng.normal(size=(600, 8)), rng.normal(size=(300, 8)), rng.integers(300, size=600), ways=200, top_k=top_k)
+    result = m.retrieval(rng.normal(size=(600, 8)), rng.normal(size=(300, 8)), rng.integers(300, size=600), ways=200, top_k=top_k)
 
-    assert found.floor == pytest.approx(top_k / 200)
-    assert covers(found, found.floor)
-    assert "200-way" in found.protocol
+    assert result.floor == pytest.approx(top_k / 200)
+    assert covers(result, result.floor)
+    assert "200-way" in result.protocol
 
 
 def test_retrieval_closed_form_is_the_mean_over_drawn_galleries():

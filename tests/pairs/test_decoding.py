@@ -40,9 +40,9 @@ def grey(values):
 )
 def test_deep_grey_is_scaled_by_its_range_and_not_clipped(content, note):
     """A clipped ramp would be white, or black."""
-    found, notes = decode_noted(content, "x")
+    result, notes = decode_noted(content, "x")
 
-    assert np.abs(found.astype(int) - grey(RAMP)).max() <= 1 and notes == (note,)
+    assert np.abs(result.astype(int) - grey(RAMP)).max() <= 1 and notes == (note,)
 
 
 @pytest.mark.parametrize(("orientation", "turns", "mirrored"), [(3, 2, False), (6, -1, False), (8, 1, False), (2, 0, True)])
@@ -53,10 +53,10 @@ def test_the_exif_orientation_is_followed(orientation, turns, mirrored):
     exif = Image.Exif()
     exif[0x0112] = orientation
 
-    found, notes = decode_noted(stored(Image.fromarray(tall), exif=exif), "x")
+    result, notes = decode_noted(stored(Image.fromarray(tall), exif=exif), "x")
 
-    wanted = np.rot90(tall[:, ::-1] if mirrored else tall, turns)
-    np.testing.assert_array_equal(found, wanted)
+    expected = np.rot90(tall[:, ::-1] if mirrored else tall, turns)
+    np.testing.assert_array_equal(result, expected)
     assert notes == ("turned by its EXIF orientation",)
 
 
@@ -69,8 +69,8 @@ def test_transparent_pixels_show_white_whatever_colour_they_hide():
     shown[:, 16:] = (0, 0, 255)
     palette = Image.fromarray(hidden[..., :3]).quantize(4)
     for content in (stored(Image.fromarray(hidden)), stored(palette, transparency=palette.getpixel((0, 0)))):
-        found, notes = decode_noted(content, "x")
-        np.testing.assert_array_equal(found, shown)
+        result, notes = decode_noted(content, "x")
+        np.testing.assert_array_equal(result, shown)
         assert notes == ("transparent pixels over white",)
     solid = np.concatenate([hidden[..., :3], np.full((32, 32, 1), 255, "u1")], 2)
     assert decode_noted(stored(Image.fromarray(solid)), "x")[1] == ()
@@ -82,8 +82,8 @@ def test_cmyk_palettes_bits_and_the_first_of_several():
     assert np.abs(decode_image(stored(flat.convert("CMYK"), "JPEG", quality=100), "x").astype(int) - (200, 60, 20)).max() < 9
     np.testing.assert_array_equal(decode_image(stored(Image.fromarray(RAMP > 0.5)), "x"), grey(RAMP > 0.5))
     frames = [Image.new("RGB", (32, 32), c) for c in ((250, 0, 0), (0, 250, 0))]
-    found, notes = decode_noted(stored(frames[0], "GIF", save_all=True, append_images=frames[1:]), "x")
-    assert found[0, 0].tolist() == [250, 0, 0] and notes == ("first of several pictures",)
+    result, notes = decode_noted(stored(frames[0], "GIF", save_all=True, append_images=frames[1:]), "x")
+    assert result[0, 0].tolist() == [250, 0, 0] and notes == ("first of several pictures",)
 
 
 @pytest.mark.parametrize("head", [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\xc5\xd0\xd3\xc6" + struct.pack("<II", 32, 80) + bytes(20)])

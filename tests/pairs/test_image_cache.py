@@ -143,6 +143,6 @@ def test_a_cache_of_the_first_version_is_read(tmp_path):
     rows = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
     segment.create_array("rows", data=rows)
 
-    found = cached_rows(tmp_path, "latents", "key", ["b", "a"], lambda chosen: 1 / 0)
+    result = cached_rows(tmp_path, "latents", "key", ["b", "a"], lambda chosen: 1 / 0)
 
-    np.testing.assert_array_equal(found.read([0, 1]), rows[::-1])
+    np.testing.assert_array_equal(result.read([0, 1]), rows[::-1])

@@ -28,18 +28,18 @@ def write(path, rows=ROWS, sep=",", encoding="utf-8", newline="\n", head=NEEDED,
 )  # fmt: skip
 def test_separators_encodings_and_line_ends_are_found(tmp_path, form):
     """And `007` and `NA` are labels, not a number and a gap."""
-    found = read_table(write(tmp_path / "t.txt", **form), NEEDED)
+    result = read_table(write(tmp_path / "t.txt", **form), NEEDED)
 
-    assert found.to_numpy().tolist() == ROWS and found.columns.tolist() == list(NEEDED)
+    assert result.to_numpy().tolist() == ROWS and result.columns.tolist() == list(NEEDED)
 
 
 def test_latin_1_quotes_and_decimal_commas(tmp_path):
     """A German spreadsheet's CSV."""
     rows = [["r.fif", "2,5", "a.png", "caf\u00e9"], ["r.fif", "7", "b.png", '"dog; big"']]
-    found = read_table(write(tmp_path / "t.csv", rows, sep=";", encoding="latin-1"), NEEDED)
+    result = read_table(write(tmp_path / "t.csv", rows, sep=";", encoding="latin-1"), NEEDED)
 
-    assert found["label"].tolist() == ["caf\u00e9", "dog; big"]
-    assert numbers(found["onset"], decimal_comma=True).tolist() == [2.5, 7.0]
+    assert result["label"].tolist() == ["caf\u00e9", "dog; big"]
+    assert numbers(result["onset"], decimal_comma=True).tolist() == [2.5, 7.0]
 
 
 def test_a_column_twice_and_a_row_too_long_are_refused(tmp_path):
@@ -59,6 +59,6 @@ def test_a_parquet_table_gives_the_same_text(tmp_path):
         tmp_path / "t.parquet"
     )
 
-    found = read_table(tmp_path / "t.parquet", NEEDED)
+    result = read_table(tmp_path / "t.parquet", NEEDED)
 
-    assert found.to_numpy().tolist() == [["r", "2", "a", "007"], ["r", "7", "", "NA"]]
+    assert result.to_numpy().tolist() == [["r", "2", "a", "007"], ["r", "7", "", "NA"]]

@@ -114,8 +114,8 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(corpus, tmp_path, target):
     assert again.resumed_from == 3
     assert whole.finished and again.finished
     assert whole.validation == again.validation
-    expected, found = (PositionsEncoder.from_pretrained(tmp_path / name).state_dict() for name in ("whole", "part"))
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    expected, result = (PositionsEncoder.from_pretrained(tmp_path / name).state_dict() for name in ("whole", "part"))
+    assert all(torch.equal(expected[name], result[name]) for name in expected)
 
 
 def test_the_run_is_an_encoder_for_everybody(corpus, tmp_path):

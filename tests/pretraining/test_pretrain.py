@@ -231,8 +231,8 @@ def test_bands_separate_rhythms_and_a_perfect_prediction_correlates_fully() -> N
     mask = np.repeat([1.0, 0.0], 64)[None]  # the first second is hidden
     score.add(np.stack([theta + beta, theta])[None], target, mask, rate)
 
-    found = score.correlations()
-    np.testing.assert_allclose(found["all"], [1.0, np.sqrt(0.5)], atol=0.02)
-    assert found["theta"][1] > 0.9 and found["beta"][0] == pytest.approx(1.0)
-    assert found["beta"][1] < found["beta"][0] - 0.1
+    result = score.correlations()
+    np.testing.assert_allclose(result["all"], [1.0, np.sqrt(0.5)], atol=0.02)
+    assert result["theta"][1] > 0.9 and result["beta"][0] == pytest.approx(1.0)
+    assert result["beta"][1] < result["beta"][0] - 0.1
     assert score.summary()["loss"] == pytest.approx(0.25, abs=0.02)

@@ -245,7 +245,7 @@ def test_a_fraction_goes_round_all_windows(corpus):
 def test_people_are_in_training_or_in_validation(corpus, seed):
     """Windows of one person in both would measure how well the person is known."""
     parts = {name: indices(WindowStream(corpus, 8, split=name, split_seed=seed)) for name in ("train", "validation")}
-    people = {name: set(corpus.group_of(found)) for name, found in parts.items()}
+    people = {name: set(corpus.group_of(result)) for name, result in parts.items()}
 
     assert sorted(parts["train"] + parts["validation"]) == list(range(N))
     assert not people["train"] & people["validation"]

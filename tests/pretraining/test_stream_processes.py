@@ -104,8 +104,8 @@ def test_a_fork_at_the_end_of_an_epoch_goes_on(folder):
     first = next(iterator)["index"].tolist()
 
     def rest() -> None:
-        found = [i for batch in iterator for i in batch["index"].tolist()]
-        expect(sorted(first + found) == list(range(240)))
+        result = [i for batch in iterator for i in batch["index"].tolist()]
+        expect(sorted(first + result) == list(range(240)))
 
     assert run_forked(rest) == 0
 
@@ -129,10 +129,10 @@ def test_children_forked_while_threads_hold_the_locks_do_not_wait_for_them(folde
 def test_many_threads_iterate_streams_of_one_corpus(folder):
     """Training and validation at the same time."""
     corpus = eegprep.Corpus.open(folder)
-    found: list[int] = []
+    result: list[int] = []
 
     def work() -> None:
-        found.append(len({i for batch in WindowStream(corpus, 8) for i in batch["index"].tolist()}))
+        result.append(len({i for batch in WindowStream(corpus, 8) for i in batch["index"].tolist()}))
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
@@ -140,7 +140,7 @@ def test_many_threads_iterate_streams_of_one_corpus(folder):
     for thread in threads:
         thread.join(PATIENCE)
 
-    assert found == [240] * 6
+    assert result == [240] * 6
 
 
 def _whole_lines(log: str) -> bytes:

@@ -43,14 +43,14 @@ def theirs(tmp_path, monkeypatch):
 def test_a_converted_checkpoint_gives_the_authors_numbers(tmp_path, theirs) -> None:
     """Loss, prediction and encoder tokens, from config.json and safetensors alone."""
     model, file = theirs
-    found = convert_pretrained(file, tmp_path / "ours")
+    result = convert_pretrained(file, tmp_path / "ours")
     eeg_BCT, noise_BL = torch.randn(2, 128, 512), torch.rand(2, 128)
 
     ours = MaskedSignalModel.from_pretrained(tmp_path / "ours", scaling="none")
     output = ours(eeg_BCT, noise=noise_BL)
     loss, prediction_BLP, _ = model(eeg_BCT, noise_BL, 0.1)
 
-    assert (found.kind, found.unexpected, found.epoch) == ("pre-training", (), 480)
+    assert (result.kind, result.unexpected, result.epoch) == ("pre-training", (), 480)
     assert ours.config.mask_ratio == 0.1 and ours.config.encoder.heads == 4
     torch.testing.assert_close(output.loss, loss, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(to_patches(output.prediction, 4), prediction_BLP, atol=1e-5, rtol=1e-5)
@@ -97,10 +97,10 @@ def test_the_encoder_of_a_fine_tuned_checkpoint_is_found_under_its_prefix(tmp_pa
     config = types.SimpleNamespace(num_heads=4)
     torch.save({"model_state_dict": state, "config": vars(config)}, tmp_path / "b.pth")
 
-    found = convert_encoder(tmp_path / "b.pth", tmp_path / "encoder")
+    result = convert_encoder(tmp_path / "b.pth", tmp_path / "encoder")
     encoder = EEGEncoder.from_pretrained(tmp_path / "encoder")
 
-    assert (found.kind, found.unexpected, encoder.config.scaling) == ("encoder", (), "none")
+    assert (result.kind, result.unexpected, encoder.config.scaling) == ("encoder", (), "none")
     torch.testing.assert_close(encoder.pos_embed, keep["pos_embed"], atol=0, rtol=0)
     with torch.no_grad():
         model.pos_embed += 0.01

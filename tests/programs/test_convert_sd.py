@@ -111,8 +111,8 @@ def test_unet_and_vae_answer_as_before(authors, converted):
     x, context = torch.randn(1, 4, 8, 8), torch.randn(1, 77, CONTEXT_WIDTH)
 
     with torch.no_grad():
-        found = pipe.unet(x, 7, context, class_labels=torch.zeros(1, 64)).sample
-        torch.testing.assert_close(found, model.unet(x, 7, context).sample)
+        result = pipe.unet(x, 7, context, class_labels=torch.zeros(1, 64)).sample
+        torch.testing.assert_close(result, model.unet(x, 7, context).sample)
         torch.testing.assert_close(pipe.vae.decode(x).sample, model.vae.decode(x).sample)
 
 

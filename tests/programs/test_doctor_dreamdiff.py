@@ -17,10 +17,10 @@ from eegprep.inspection.loader_check import Check
 @pytest.fixture
 def quick(monkeypatch):
     """The self-test has its own tests; here it answers at once."""
-    found = [Check("threads", True, "0.1 s")]
-    monkeypatch.setattr(doctor, "check_reader", lambda timeout: list(found))
+    result = [Check("threads", True, "0.1 s")]
+    monkeypatch.setattr(doctor, "check_reader", lambda timeout: list(result))
     monkeypatch.setattr(doctor, "check_stream", lambda timeout: [])
-    return found
+    return result
 
 
 def test_the_facts_are_json_and_complete(quick, capsys):

@@ -382,8 +382,8 @@ def test_what_a_loader_only_logs_is_heard():
     """A dozen loaders catch the error of a file, log it, and return the rest."""
     import logging
 
-    with moabb_source._LoaderLog() as said:
+    with moabb_source._LoaderLog() as output:
         logging.getLogger("moabb.datasets.made").warning("Failed to load session 2: truncated")
         logging.getLogger("moabb.datasets.made").warning("Trials demeaned and stacked")
 
-    assert said.failures == ["Failed to load session 2: truncated"]
+    assert output.failures == ["Failed to load session 2: truncated"]

@@ -190,9 +190,9 @@ def test_merge_takes_over_what_has_changed(tmp_path, change):
 
     merged = merge([tmp_path / "source"], tmp_path / "m")
 
-    wanted = eegprep.Corpus.open(tmp_path / "source")
-    assert np.array_equal(merged.read([0]), wanted.read([0])) and merged.labels.tolist() == wanted.labels.tolist()
-    assert merged.recordings["sfreq"].tolist() == wanted.recordings["sfreq"].tolist()
+    expected = eegprep.Corpus.open(tmp_path / "source")
+    assert np.array_equal(merged.read([0]), expected.read([0])) and merged.labels.tolist() == expected.labels.tolist()
+    assert merged.recordings["sfreq"].tolist() == expected.recordings["sfreq"].tolist()
 
 
 def test_merge_and_export_take_the_lock(tmp_path):

@@ -97,7 +97,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
 
 def children(pid: int) -> list[int]:
     """Processes whose parent is `pid`, and theirs."""
-    found = []
+    result = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
@@ -105,8 +105,8 @@ def children(pid: int) -> list[int]:
             except OSError:
                 continue
             if parent == pid:
-                found += [int(folder.name), *children(int(folder.name))]
-    return found
+                result += [int(folder.name), *children(int(folder.name))]
+    return result
 
 
 def alive(pid: int) -> bool:

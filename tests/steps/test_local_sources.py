@@ -96,8 +96,11 @@ def test_a_recording_that_broke_off_is_read_up_to_there_and_says_so(tmp_path):
 
     build(tmp_path / "c.zarr", f"files:{tmp_path}/rec.vhdr", dataset="set")
 
-    said = findings(tmp_path / "c.zarr", "set/rec")
-    assert "cut: rec.eeg is incomplete: it ends in the middle of a sample" in said and "1 of 2 markers lie behind its end" in said
+    output = findings(tmp_path / "c.zarr", "set/rec")
+    assert (
+        "cut: rec.eeg is incomplete: it ends in the middle of a sample" in output
+        and "1 of 2 markers lie behind its end" in output
+    )
 
 
 def test_types_go_to_channels_by_name_whatever_the_order_of_the_table(tmp_path):

@@ -39,9 +39,9 @@ def test_bad_stretches_are_kept_or_taken_as_not_recorded(tmp_path, marked):
     assert any(2400 <= start < 3600 for start in starts(tmp_path / "keep.zarr"))
     assert not [start for start in starts(tmp_path / "reject.zarr") if start < 3600 and start + 512 > 2400]
     assert len(starts(tmp_path / "reject.zarr")) == 4 + 8
-    said = {name: eegprep.build(marked, tmp_path / f"{name}.zarr", bad=name).findings for name in ("keep", "reject")}
+    output = {name: eegprep.build(marked, tmp_path / f"{name}.zarr", bad=name).findings for name in ("keep", "reject")}
     for name, words in (("keep", "kept"), ("reject", "not recorded (--bad reject)")):
-        (finding,) = [f for f in said[name] if f.code == "bad_spans"]
+        (finding,) = [f for f in output[name] if f.code == "bad_spans"]
         assert words in finding.message and finding.value == 6.0
 
 

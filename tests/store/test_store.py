@@ -61,9 +61,9 @@ def test_plain_zarr_reads_every_bit_without_a_warning(tmp_path, n):
         warnings.simplefilter("error")
         group = zarr.open_group(tmp_path / "c.zarr", mode="r")
         array = group["Set/1/windows"]
-        found, members = array[:], dict(group.members(max_depth=None))
+        result, members = array[:], dict(group.members(max_depth=None))
 
-    assert np.array_equal(found, windows(n))
+    assert np.array_equal(result, windows(n))
     assert array.metadata.dimension_names == ("window", "channel", "time")
     assert array.dtype == np.float32 and array.chunks == (1, 8, 32) and array.shards == (8, 8, 32)
     assert set(members) == {"Set", "Set/1", *(f"Set/1/{name}" for name in ("windows", "recording", "start", "label", "crc32c"))}
@@ -117,10 +117,10 @@ def test_the_commit_record_names_every_file_of_the_group(tmp_path):
 
     group = tmp_path / "c/Set/1"
     record = json.loads((group / "zarr.json").read_text())["attributes"]["commit"]
-    found = tree(group)
-    del found["zarr.json"]
+    result = tree(group)
+    del result["zarr.json"]
 
-    assert {name: entry["sha256"] for name, entry in record["files"].items()} == found
+    assert {name: entry["sha256"] for name, entry in record["files"].items()} == result
     assert all((group / name).stat().st_size == entry["bytes"] for name, entry in record["files"].items())
     assert record["windows"] == 20 and record["key"] == "k"
 

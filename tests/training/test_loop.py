@@ -275,11 +275,11 @@ def test_bf16_trains_and_the_weights_stay_fp32(tmp_path) -> None:
 
 def test_progress_tells_loss_rate_and_waiting(tmp_path) -> None:
     """What a person wants to know while it runs, and a TensorBoard log by default."""
-    told = []
-    fit(Toy(), settings(max_steps=2, tracker="tensorboard"), OPTIM, tmp_path, progress=lambda *args: told.append(args))
+    messages = []
+    fit(Toy(), settings(max_steps=2, tracker="tensorboard"), OPTIM, tmp_path, progress=lambda *args: messages.append(args))
 
-    assert told[-1][:2] == (2, 2)
-    assert all(word in told[-1][2] for word in ("loss", "/s", "waiting for data"))
+    assert messages[-1][:2] == (2, 2)
+    assert all(word in messages[-1][2] for word in ("loss", "/s", "waiting for data"))
     assert list((tmp_path / "logs").rglob("events.out.*"))
     assert (tmp_path / "loss.png").read_bytes()[:4] == b"\x89PNG"
 

@@ -100,10 +100,10 @@ def test_objects_of_foreign_classes_become_inert_records(tmp_path: Path):
     plain.rate = 250
     (tmp_path / "x.npy").write_bytes(pickle.dumps({"a": plain, "b": np.arange(3), "c": {1, 2}}, protocol=4))
 
-    found = arrays.load(tmp_path / "x.npy")
+    result = arrays.load(tmp_path / "x.npy")
 
-    assert isinstance(found["a"], Foreign) and found["a"].attributes == {"rate": 250}
-    assert found["b"].tolist() == [0, 1, 2] and found["c"] == {1, 2}
+    assert isinstance(result["a"], Foreign) and result["a"].attributes == {"rate": 250}
+    assert result["b"].tolist() == [0, 1, 2] and result["c"] == {1, 2}
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2])
@@ -174,10 +174,10 @@ def test_an_npz_file_of_arrays_is_read(tmp_path: Path):
     """Packed or not, as numpy reads it."""
     for number, write in enumerate((np.savez, np.savez_compressed)):
         write(tmp_path / f"{number}.npz", vectors=np.arange(6.0).reshape(2, 3), names=np.array(["a", "b"]))
-        found = arrays.load_npz(tmp_path / f"{number}.npz")
+        result = arrays.load_npz(tmp_path / f"{number}.npz")
 
-        np.testing.assert_array_equal(found["vectors"], [[0, 1, 2], [3, 4, 5]])
-        assert found["names"].tolist() == ["a", "b"]
+        np.testing.assert_array_equal(result["vectors"], [[0, 1, 2], [3, 4, 5]])
+        assert result["names"].tolist() == ["a", "b"]
 
 
 def npz_with(path: Path, content: bytes) -> Path:

@@ -45,17 +45,17 @@ def test_tensors_views_and_configuration_come_back_without_their_class(tmp_path,
     torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
     monkeypatch.delitem(sys.modules, "config")
 
-    found = checkpoints.load(tmp_path / "x.pth")
+    result = checkpoints.load(tmp_path / "x.pth")
 
     for name, tensor in model.items():
-        assert found["model"][name].dtype == tensor.dtype
-        torch.testing.assert_close(found["model"][name], tensor.detach(), atol=0, rtol=0)
-    assert isinstance(found["config"], Foreign) and found["config"].type_name == "config.Config_MBM_EEG"
-    kept = found["config"].attributes
+        assert result["model"][name].dtype == tensor.dtype
+        torch.testing.assert_close(result["model"][name], tensor.detach(), atol=0, rtol=0)
+    assert isinstance(result["config"], Foreign) and result["config"].type_name == "config.Config_MBM_EEG"
+    kept = result["config"].attributes
     assert (kept["lr"], kept["patch_size"], kept["betas"]) == (2.5e-4, 4, (0.9, 0.95))
     np.testing.assert_array_equal(kept["roi"], np.arange(3.0))
-    torch.testing.assert_close(found["state"], content["state"])
-    assert found[5] == content[5]
+    torch.testing.assert_close(result["state"], content["state"])
+    assert result[5] == content[5]
 
 
 class Attack:
@@ -135,9 +135,9 @@ def test_what_a_file_refers_to_many_times_is_held_once(tmp_path) -> None:
     """Text of 3 MB, 300 times: 900 MB if it were written out."""
     torch.save(["x" * 3_000_000] * 300, tmp_path / "x.pth")
 
-    found = checkpoints.load(tmp_path / "x.pth")
+    result = checkpoints.load(tmp_path / "x.pth")
 
-    assert len({id(text) for text in found}) == 1 and len(found) == 300
+    assert len({id(text) for text in result}) == 1 and len(result) == 300
 
 
 def test_a_tensor_that_repeats_a_few_numbers_without_end_is_refused(tmp_path) -> None:
@@ -159,10 +159,10 @@ def test_the_checksums_of_the_zip_are_compared(tmp_path) -> None:
         harmed[position] ^= 1 << int(position % 8)
         (tmp_path / "x.pth").write_bytes(harmed)
         try:
-            found = checkpoints.load(tmp_path / "x.pth")
+            result = checkpoints.load(tmp_path / "x.pth")
         except CheckpointError:
             continue
-        if found.keys() != {"a"} or not torch.equal(found["a"], before):
+        if result.keys() != {"a"} or not torch.equal(result["a"], before):
             silent.append(int(position))
     assert not silent
 
@@ -234,8 +234,8 @@ def test_tensors_share_the_files_pages_and_can_be_changed_without_changing_it(tm
     torch.save({"a": torch.ones(1000)}, file)
     before = file.read_bytes()
 
-    found = checkpoints.load(file)["a"]
-    found.add_(1)
+    result = checkpoints.load(file)["a"]
+    result.add_(1)
 
     assert file.read_bytes() == before
     assert checkpoints.load(file)["a"].sum() == 1000

@@ -99,11 +99,11 @@ def train_tower(work: Path, seed: int, plan: Plan, clip: Any) -> Any:
         draw = torch.rand(len(members), generator=generator)
         picked = [int(group[int(len(group) * float(d))]) for group, d in zip(members, draw, strict=True)]
         x = disguised(images[picked], generator)
-        wanted = look(x) - centre
+        expected = look(x) - centre
         x = x + 0.12 * torch.rand(batch, 1, 1, 1, generator=generator) * torch.randn(x.shape, generator=generator)
         vector = F.normalize(model.visual(x), dim=1)
         named = F.cross_entropy(scale * vector @ words_KD.T, torch.arange(batch), label_smoothing=0.05)
-        seen = F.mse_loss(model.look(vector * vector.shape[1] ** 0.5), wanted) / wanted.var(0).mean()
+        seen = F.mse_loss(model.look(vector * vector.shape[1] ** 0.5), expected) / expected.var(0).mean()
         return named + LOOK * seen
 
     tower = Stage("tower", Tower(clip.visual, words_KD.shape[1]), plan, work, seed + 4).run(loss_of)

@@ -33,26 +33,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    wanted = STAGES if given.stage == "all" else (given.stage,)
+    expected = STAGES if given.stage == "all" else (given.stage,)
 
     def plan(name: str) -> Plan:
         known = PLANS[name]
-        return Plan(**{**known.__dict__, "steps": given.steps}) if given.steps and name in wanted else known
+        return Plan(**{**known.__dict__, "steps": given.steps}) if given.steps and name in expected else known
 
-    if "vae" in wanted:
+    if "vae" in expected:
         export_vae(train_vae(given.work, given.seed, plan("vae")), given.out / "sd")
-    if "clip" in wanted:
+    if "clip" in expected:
         export_clip(train_clip(given.work, given.seed, plan("clip")), given.out / "clip")
-    if "tower" in wanted:
+    if "tower" in expected:
         export_clip(train_tower(given.work, given.seed, plan("tower"), load_clip(given.out / "clip")), given.out / "clip")
-    if "decoder" in wanted:
+    if "decoder" in expected:
         export_vae(train_decoder(given.work, given.seed, plan("decoder"), load_vae(given.out / "sd")), given.out / "sd")
-    if "unet" in wanted:
+    if "unet" in expected:
         export_unet(
             train_unet(given.work, given.seed, plan("unet"), load_vae(given.out / "sd"), load_clip(given.out / "clip")),
             given.out / "sd",
         )
-    if "adapter" in wanted:
+    if "adapter" in expected:
         clip, vae = load_clip(given.out / "clip"), load_vae(given.out / "sd")
         trained = train_adapter(given.work, given.seed, plan("adapter"), given.out / "sd", vae, clip)
         export_adapter(trained, given.out / "adapter", clip, given.out / "clip")
