@@ -72,6 +72,7 @@ def require_existing(value: Any) -> None:
     """Raise where a path that a command should read does not exist; addresses and names with a prefix are left to the reader."""
     for one in value if isinstance(value, list | tuple) else [value]:
         text = "" if one is None else str(one)
+        # a colon: an address of a store, or a name such as random:PRESET
         if text and ":" not in text:
             from eegprep.errors import require_path
 

@@ -57,6 +57,7 @@ def preset_names(command: str) -> list[str]:
 
 
 def _walk(schema: Any, values: Any, prefix: str) -> Iterator[Setting]:
+    # late: a command that only shows help does not need it
     from pydantic import BaseModel
 
     sections = []

@@ -31,6 +31,7 @@ def from_words(problem: Problem, generator: FrozenGenerator, texts: Sequence[str
     """(N, S, H, W, 3): the frozen generator's images of one text per test trial, at the size that is judged."""
     numbers = problem.store.indices[problem.test]
     jobs = [
+        # primes: no two of (seed, trial, sample) share a seed of the generator in any run of a usual size
         (text, 1_000_003 * problem.seed + 1009 * int(i) + s)
         for text, i in zip(texts, numbers, strict=True)
         for s in range(problem.samples)
@@ -48,6 +49,7 @@ def predicted_clip(problem: Problem, clip: ClipTarget) -> tuple[Array, Array]:
     out = np.zeros((len(problem.test), vectors.shape[1]))
     for rows, here in _by_person(store.person[problem.train], store.person[problem.test]):
         out[here] = ridge(x_train[rows], vectors[member[rows]]).predict(x_test[here])
+    # CLIP's vectors share a large part, and a cosine would mostly compare that
     return out - vectors.mean(0), vectors - vectors.mean(0)
 
 
@@ -65,6 +67,7 @@ def _by_person(person_train: Array, person_test: Array) -> list[tuple[Ints, Ints
     pairs = []
     for person in np.unique(person_test):
         own = np.flatnonzero(person_train == person)
+        # a single trial fits no map
         pairs.append((own if len(own) > 1 else np.arange(len(person_train)), np.flatnonzero(person_test == person)))
     return pairs
 

@@ -45,6 +45,7 @@ def failures(material: Material) -> list[Failure]:
     flat = material.images_NSHWC.reshape(n * s, *material.images_NSHWC.shape[2:])
     colour = histogram_overlap(flat, material.truth_NHWC).reshape(n, s, n)
     shape = edge_correlation(flat, material.truth_NHWC).reshape(n, s, n)
+    # unrelated: pictures of another category
     other = (material.labels_N[:, None] != material.labels_N[None])[:, None, :].repeat(s, 1)
     if not other.any():
         return []
@@ -94,6 +95,7 @@ def edge_correlation(a_MHWC: Array, b_NHWC: Array) -> Array:
 def _edges(image_HWC: Array) -> Array:
     grey = np.asarray(Image.fromarray(image_HWC).convert("L").resize((64, 64), Image.Resampling.BOX), float)
     down, across = np.gradient(grey)
+    # strength of the edges, not their direction, on a grid that forgives small shifts
     cells = np.hypot(down, across).reshape(16, 4, 16, 4).mean((1, 3)).reshape(-1)
     cells = cells - cells.mean()
     return np.asarray(cells / max(float(np.linalg.norm(cells)), 1e-9))

@@ -54,6 +54,7 @@ from eegprep.recording import ProgressCallback
 from eegprep.sealed import read_sealed, write_sealed
 from eegprep.settings import merge, resolve, validated
 
+# where a row runs, not what it is
 LEFT_OUT_OF_IDENTITY = {"workers", "scheduler", "device"}
 
 
@@ -143,6 +144,7 @@ def _corpus_of(pairs: Pairs, config: AblateConfig, out: Path) -> None:
         if (pairs.person[parts["train"]] == number).any()
     ]
     sfreq = float(pairs.attributes[pairs.subjects[0]].get("sfreq") or 512.0)
+    # a folder that is not finished must not pass for the corpus in the next run
     partial = out.with_name(f".{out.name}.partial")
     from_arrays(partial, subjects, sfreq=sfreq, dataset="training-trials", licence=pairs.licence)
     atomic.publish_folder(partial, out)
@@ -375,6 +377,7 @@ def _claim(place: Place, config: AblateConfig) -> None:
 def _shared(config: AblateConfig) -> dict[str, object]:
     plain: dict[str, Any] = json.loads(config.model_dump_json(exclude=LEFT_OUT_OF_IDENTITY))
     if plain["pairs"] is not None:
+        # by name: the folder may move, and the content is in the fingerprint of each row
         plain["pairs"] = Path(plain["pairs"]).name
     plain["store"] = None if plain["store"] is None else Path(plain["store"]).name
     return plain
@@ -402,6 +405,7 @@ def _loop(config: AblateConfig) -> dict[str, object]:
 
 
 def _steps(steps: int | None) -> dict[str, object]:
+    # so many epochs that the number of steps decides
     return {} if steps is None else {"loop": {"max_steps": steps, "epochs": 1_000_000}}
 
 

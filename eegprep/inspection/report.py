@@ -150,6 +150,7 @@ def _declared_row(name: str, own: Sequence[Listed]) -> dict[str, object] | None:
         return None
     channels = {listed.record.n_channels for listed in own}
     rates = {listed.record.original_sfreq for listed in own}
+    # a thousandth: files store rates such as 499.999
     same_rate = entry.sfreq is None or all(math.isclose(rate, entry.sfreq, rel_tol=1e-3) for rate in rates)
     if channels == {entry.channels} and same_rate:
         return None

@@ -77,6 +77,7 @@ def _spectrum_panel(axes: Any, name: str, records: Sequence[tuple[CorpusRecordin
     before, after = [spectra.psd_before for _, spectra in records], [spectra.psd_after for _, spectra in records]
     for rows, colour, label in ((before, GREY, "before"), (after, BLUE, "after")):
         table = np.array([[np.nan if v is None else v for v in row] for row in rows], float)
+        # the axis is logarithmic
         table[table <= 0] = np.nan
         known = np.isfinite(table).any(axis=0)
         if not known.any():
@@ -90,6 +91,7 @@ def _spectrum_panel(axes: Any, name: str, records: Sequence[tuple[CorpusRecordin
         axes.axvspan(max(low_hz, freqs[0]), min(high_hz, freqs[-1]), color=BLUE, alpha=0.08 / len(bands) + 0.02, lw=0)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    # what a filter leaves of the stop band lies many decades below, and would squeeze the rest
     axes.set_ylim(highest * 1e-8, highest * 4)
     axes.set_xlim(freqs[0], freqs[-1])
     axes.set_xticks([1, 2, 5, 10, 20, 50, 100, 200, 500], ["1", "2", "5", "10", "20", "50", "100", "200", "500"], fontsize=7)
@@ -141,6 +143,7 @@ def _mean_power(recordings: Sequence[Listed]) -> tuple[np.ndarray, np.ndarray]:
         positions_C3 = record.made.positions_C3 if record.made is not None else np.empty((0, 3))
         if len(deviation) != len(positions_C3) or not np.isfinite(deviation).any():
             continue
+        # against the recording's own median: amplifiers and caps differ more than people do
         decibels = 20 * np.log10(np.asarray(deviation, float) / np.nanmedian(deviation))
         for channel, value, place in zip(record.channels, decibels, positions_C3, strict=True):
             if np.isfinite(value) and np.isfinite(place).all():
