@@ -257,6 +257,7 @@ class Unreadable:
         if isinstance(error, MemoryError):
             error = SourceError(f"{name}: not enough memory to read it", "use fewer --workers or raise --max-memory")
         if not isinstance(error, ToolkitError):
+            # one line: messages of libraries can be pages
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             error = SourceError(f"{name}: cannot be read ({reason})", "exclude the recording, or repair its file")
         return cls(name, error, origin.sources)

@@ -162,6 +162,7 @@ def evenly(positions: Ints, labels_N: Array, limit: int | None, seed: int) -> In
     turn = np.zeros(len(shuffled), int)
     for label in np.unique(labels_N[shuffled]):
         here = labels_N[shuffled] == label
+        # the first of each class, then the second of each, and so on
         turn[here] = np.arange(here.sum())
     return np.sort(shuffled[np.argsort(turn, kind="stable")][:limit])
 
@@ -231,6 +232,7 @@ def run_decoding_controls(
 ) -> DecodingControls:
     """Decoding controls of a store: `extract_features` with its rate, its first sample and its real channels."""
     attributes = store.attributes[store.subjects[0]]
+    # rows beyond them repeat channels, and would count twice
     channels = min(int(store.attributes[name].get("n_channels", store.eeg_shape[0])) for name in store.subjects)
     features = extract_features(
         store.eeg, store.trials, train, sfreq=float(attributes.get("sfreq") or 512.0), t0=float(attributes.get("t0") or 0.0),

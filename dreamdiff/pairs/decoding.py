@@ -13,6 +13,7 @@ from eegprep.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM")
 """What is read. EPS, which Pillow hands to Ghostscript, and formats that nobody has photographs in are not among them."""
+# a small file can unpack to gigabytes; the largest photographs that people have are about this large
 MAX_PIXELS = 50_000_000
 BACKGROUND = (255, 255, 255)  # behind transparent pixels, as viewers and browsers show them
 
@@ -55,6 +56,7 @@ def _as_shown(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
     if getattr(image, "is_animated", False):
         notes.append("first of several pictures")
     image.load()
+    # 0x0112: the tag of the orientation; read now, as a converted image has lost it
     orientation = image.getexif().get(0x0112, 1)
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         grey, note = _eight_bit(np.asarray(image), image.mode)
@@ -98,6 +100,7 @@ def _eight_bit(values: np.ndarray, mode: str) -> tuple[np.ndarray, str]:
         if finite.size == 0:
             raise ValueError("no value of it is a finite number")
         low, high = float(finite.min()), float(finite.max())
+        # pictures as float are written from 0..1 or from 0..255
         if low >= 0 and high <= 255:
             low, high = 0.0, 1.0 if high <= 1 else 255.0
         values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)

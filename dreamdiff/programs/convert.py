@@ -110,11 +110,13 @@ def convert_encoder(checkpoint: str | Path, out: Path, scaling: Scaling | None =
     state = convert_sd.weights_of(content) if finetuned else _state(content)
     if finetuned:
         state = {n.removeprefix(FINETUNED_PREFIX): t for n, t in state.items() if n.startswith(FINETUNED_PREFIX)}
+    # a pre-training checkpoint holds the decoder as well
     state = {name: tensor for name, tensor in state.items() if not name.startswith(OUTSIDE_ENCODER)}
     if "patch_embed.proj.weight" not in state:
         raise CheckpointError(
             f"{checkpoint}: holds no EEG encoder (no patch_embed.proj.weight)", "give a checkpoint of the authors' code"
         )
+    # their two data loaders differ: only that of pre-training divides
     used: Scaling = scaling or ("none" if finetuned else "divide-by-10")
     shape = settings.validated(EncoderConfig, _encoder_shape(state, settings_of, used, checkpoint))
     with torch.device("meta"):
@@ -215,6 +217,7 @@ def convert_any(checkpoint: Path, out: Path, *, scaling: Scaling | None = None, 
         export_pretrained(checkpoint, out)
         return {"kind": "export for the authors' code", "out": str(out)}
     content = safe_pickle.load(checkpoint)
+    # a Stable Diffusion checkpoint has a U-Net too, but no encoder
     unet = sum(name.startswith(UNET_PREFIX) for name in convert_sd.weights_of(content))
     if unet and not convert_sd.is_finetuned(content):
         raise CheckpointError(

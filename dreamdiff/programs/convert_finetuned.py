@@ -160,6 +160,7 @@ def _conditioner(state: dict[str, Tensor], time: dict[str, Tensor], encoder: EEG
         raise CheckpointError(f"{path}: {TAU}{error.args[0]} is missing", "copy or download the checkpoint again") from None
     with torch.device("meta"):
         conditioner = Conditioner(config)
+    # the authors train without dropped trials, so that no such tokens are in the file
     renamed = {"null_LD": torch.zeros(conditioner.null_LD.shape)}
     for old, new in NAMES.items():
         renamed |= {new + name.removeprefix(old): value for name, value in state.items() if name.startswith(old)}

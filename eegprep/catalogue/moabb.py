@@ -222,6 +222,7 @@ def people(chosen: Iterable[Entry]) -> set[str]:
 
 def total_bytes(chosen: Iterable[Entry]) -> int:
     """Declared bytes of several classes; a deposit that backs several classes counts once."""
+    # a dictionary: classes of one deposit share its id
     return sum({e.nemar_id or e.name: e.bytes or 0 for e in chosen}.values())
 
 
@@ -254,6 +255,7 @@ def snapshot_text(table: Iterable[Entry]) -> str:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, Entry]:
+    # a development version changes without changing its number
     if not _is_release(moabb_version()):
         return {e.name: e for e in ask_moabb()}
     for text in _kept():
@@ -305,6 +307,7 @@ def ask_moabb() -> list[Entry]:
     extra = _extra()
     table = []
     for name, dataset_class in sorted(dataset_dict.items(), key=lambda item: item[0].lower()):
+        # MOABB's own test data
         if not name.startswith("Fake"):
             table.append(_entry(name, dataset_class(), extra.get(name)))
     return table

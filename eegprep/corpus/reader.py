@@ -325,6 +325,7 @@ class Corpus:
                         f"see corpus.{'subjects' if what != 'licence' else 'recordings'}",
                     )
             keep &= np.logical_or.reduce([column.isin(names).to_numpy() for column in columns])
+        # close, not equal: files store rates such as 499.999
         if rate is not None and not np.isclose(table["sfreq"], rate).any():
             known_rates = ", ".join(f"{one:g}" for one in sorted(set(table["sfreq"])))
             raise UsageError(f"no recording of {self.url} has {rate:g} Hz", f"use one of: {known_rates}")
@@ -376,6 +377,7 @@ class Corpus:
     def _with_rows(self, rows: np.ndarray) -> Corpus:
         other = copy.copy(self)  # shares open files and what is known of the shards
         other._tables = {}
+        # sorted: shards are read in their order, whatever the order of selection
         other._rows = rows if self._rows is None else np.intersect1d(self._rows, rows, assume_unique=True)
         return other
 

@@ -51,6 +51,7 @@ class Shards:
         The crc32c of a window is checked the first time that this process reads it, and compared with what was stored for that
         window, so that a chunk or a shard in another's place is noticed.
         """
+        # in the order of the files, so that a disk reads forwards and a shard is asked once
         order = np.argsort(index_N)
         index_N, rows_N = index_N[order], rows_N[order]
         number_N = self._locate(index_N)
@@ -68,11 +69,13 @@ class Shards:
             length, source = lengths[k], address
             if not checked[k] and not _is_whole(buffer[:length], checksums[k]):
                 source = self._fetch_again(numbers[k], inner[k], offsets[k], length, checksums[k])
+            # without the crc32c at the end, straight into the row of the result
             got = decode(source, length - 4, base + rows[k] * step, step)
             if got != step:
                 raise StoreError(
                     f"{shards[k].path}: window {inner[k]} of the shard is damaged ({got} of {step} bytes decoded)", REPAIR
                 )
+        # checked once a process: afterwards, the page cache is as good as memory
         self._checked[index_N] = True
 
     def _fetch_again(self, number: int, inner: int, offset: int, length: int, checksum: int) -> int:
@@ -83,6 +86,7 @@ class Shards:
             raise StoreError(
                 f"{shard.path}: window {inner} of the shard is damaged, or is another's (its crc32c does not fit)", REPAIR
             )
+        # an address alone would not keep the bytes alive
         THREAD.fetched = encoded
         return int(encoded.ctypes.data)
 
@@ -95,6 +99,7 @@ class Shards:
 
     def _learn(self, number: int) -> None:
         shard = self.shards[number]
+        # an offset and a length of 8 bytes for each inner chunk, then a crc32c
         length = 16 * shard.capacity + 4
         if shard.bytes < length:
             raise StoreError(f"{shard.path}: {shard.bytes} bytes are too few for an index of {length}", REPAIR)

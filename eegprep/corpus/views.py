@@ -63,6 +63,7 @@ def source_rows(record: Mapping[str, Any], channels: int) -> tuple[np.ndarray, l
         return np.arange(channels), [f"row{i:03d}" for i in range(channels)]
     sources, first = np.unique(rows_C, return_index=True)
     keep = sources >= 0
+    # in the order of the rows, not of the numbers of the channels
     order = np.argsort(first[keep])
     return first[keep][order], [names[i] for i in sources[keep][order]]
 
@@ -103,6 +104,7 @@ def to_epochs(corpus: Windows) -> Any:
         )
     rows, info = _info(records[0], corpus.channels)
     codes, names = pd.factorize(table["label"].fillna("none").astype(str))
+    # MNE wants samples that differ; windows of several recordings have no common time
     events = np.column_stack([np.arange(len(corpus)), np.zeros(len(corpus), int), codes + 1])
     data_NCT = corpus.read(np.arange(len(corpus)))[:, rows].astype(float) * VOLT
     event_id = {str(name): code + 1 for code, name in enumerate(names)}

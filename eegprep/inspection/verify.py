@@ -82,6 +82,7 @@ def _check(root: Path, fast: bool, progress: ProgressCallback | None) -> Verific
         files, size = files + checked.files, size + checked.bytes
     if progress is not None:
         progress(len(groups), len(groups), "")
+    # only if all files are as they were: otherwise the reader would say the same again
     if not problems and node["attributes"]["format"] != recordings_store.FORMAT:
         problems += _as_readers_see_it(root)
     if not problems and node["attributes"]["format"] == store.VIEW_FORMAT:
@@ -198,6 +199,7 @@ def _maker(root: Path, source: list[str] | None, data_dir: str | Path | None, of
 
 def _compare_again(root: Path, make: Maker) -> list[Problem]:
     """Make everything again beside the store, and compare file by file."""
+    # beside the store: the temporary folder of the system may be too small
     scratch = Path(tempfile.mkdtemp(prefix=f".{root.name}.deep.", dir=root.parent))
     try:
         again = scratch / "again.zarr"

@@ -40,6 +40,7 @@ def moabb_environment(data_dir: Path, offline: bool) -> Iterator[NetworkGuard | 
     """MOABB reads what lies in `data_dir`, in the upstream layout, and leaves the user's MNE configuration alone."""
     values = moabb_files.environment(data_dir)
     folders.state_folder(data_dir).joinpath("home").mkdir(parents=True, exist_ok=True)
+    # put back afterwards: the caller's other MOABB code must see its own folders
     before = {key: os.environ.get(key) for key in values}
     os.environ.update(values)
     try:
@@ -104,6 +105,7 @@ def read_moabb(task: Task) -> Iterator[Recording | Unreadable]:
         if log.failures:
             lost = replace(origin, session=sorted(sessions)[-1] if sessions else "0", run="lost")
             yield Unreadable.because(lost, SourceError(f"{task.name}: the loader left out files: {log.failures[0]}", _LOST_FIX))
+    # other loaders raise: there, a missing session is a person who did not come back
     if len(sessions) < expected and (entry.may_hide_errors or not seen):
         problem = f"{task.name}: the loader gave {len(sessions)} sessions with {seen} runs, declared are {expected} sessions"
         yield Unreadable.because(replace(origin, session="missing", run="sessions"), SourceError(problem, _LOST_FIX))
@@ -124,6 +126,7 @@ def _load_part(
         return Unreadable.because(
             origin, SourceError(f"{task.name}: MOABB knows no such subject", "choose one that `eegprep datasets` lists")
         )
+    # a loader that finds its files asks for no network; only where it did ask, it may
     for offline in (True, False):
         with moabb_environment(data_dir, offline) as guard, network.files_opened(data_dir) as opened:
             try:
@@ -184,6 +187,7 @@ def joined_segments(signal_CT: np.ndarray, cues: Sequence[int], after: int) -> t
         after: samples of a trial after its cue, as declared.
     """
     filled_T = (signal_CT == 0).all(axis=0)
+    # a filled sample before and after: every stretch then has two edges
     edges = np.flatnonzero(np.diff(np.concatenate([[True], filled_T, [True]]).astype(np.int8)))
     pieces: list[tuple[int, int]] = []
     for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
