@@ -127,7 +127,7 @@ def _lite0(name: str, device: torch.device | str) -> ImageTarget:
     network.backbone.to(device)
     network.head.to(device)
     files = tuple(f"{file}: SHA-256 {digest}" for file, digest in network.files.items())
-    fingerprint = _digest({"kind": name, "files": sorted(network.files.values())})
+    fingerprint = sha256_json({"kind": name, "files": sorted(network.files.values())}, blanks=True)
     return ImageTarget(
         name,
         fingerprint,
@@ -167,7 +167,9 @@ def _timm(name: str, rest: str, device: torch.device | str, offline: bool) -> Im
         pixels = torch.stack([transform(Image.fromarray(image)) for image in images])
         return network(pixels.to(device)).flatten(1).float().cpu().numpy()
 
-    return ImageTarget(name, _digest({"timm": architecture, "weights": weights, "data": plain}), compute, batch=_batch(device))
+    return ImageTarget(
+        name, sha256_json({"timm": architecture, "weights": weights, "data": plain}, blanks=True), compute, batch=_batch(device)
+    )
 
 
 def _folder(name: str, folder: Path, device: torch.device | str) -> ImageTarget:
@@ -205,7 +207,10 @@ def _folder(name: str, folder: Path, device: torch.device | str) -> ImageTarget:
 
     content = json.loads(json.dumps(preprocessing, default=str))
     return ImageTarget(
-        name, _digest({"model": config.model_type, "weights": weights, "preprocess": content}), compute, batch=_batch(device)
+        name,
+        sha256_json({"model": config.model_type, "weights": weights, "preprocess": content}, blanks=True),
+        compute,
+        batch=_batch(device),
     )
 
 

@@ -255,11 +255,11 @@ def _moments(
     if dry_run:
         side = size // vae_factor(model.vae)
         shape = (2 * int(model.vae.config.latent_channels), side, side)
-        return planned_rows(root, "latents", hashlib.sha256(key.encode()).hexdigest(), digests, shape)
+        return planned_rows(root, "latents", sha256(key), digests, shape)
     model.vae.to(device)
     batch = fitting_batch(device, VAE_BYTES_OF_PIXEL * size**2, least=4, most=64)
     rows = shared_rows(
-        root, "latents", hashlib.sha256(key.encode()).hexdigest(), digests, compute, batch=batch, progress=progress,
+        root, "latents", sha256(key), digests, compute, batch=batch, progress=progress,
         also=shared_cache(pairs.path),
     )  # fmt: skip
     model.vae.to("cpu")  # training needs the latents only
