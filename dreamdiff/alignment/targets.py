@@ -32,7 +32,7 @@ from dreamdiff.pairs.image_cache import shared_cache
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.untrusted.arrays import load_npz
 from eegprep.errors import CheckpointError, DataError, ModelError
-from eegprep.provenance import sha256, sha256_file
+from eegprep.provenance import sha256, sha256_file, sha256_json
 from eegprep.recording import ProgressCallback
 
 Images = Sequence[np.ndarray]

@@ -30,7 +30,7 @@ from dreamdiff.training.loop import fit
 from dreamdiff.training.task import FitResult
 from eegprep.errors import ModelError
 from eegprep.folders import require_free
-from eegprep.provenance import sha256_file
+from eegprep.provenance import sha256, sha256_file
 from eegprep.recording import ProgressCallback
 
 VAE_BYTES_OF_PIXEL = 3000  # activations of Stable Diffusion's encoder in fp32, with room

@@ -20,6 +20,7 @@ from dreamdiff.programs import tables as a_tables
 from dreamdiff.programs.ablate_config import ABLATE_PRESETS
 from dreamdiff.programs.label_input import label_pairs
 from eegprep.errors import DataError, UsageError
+from eegprep.pool import Budget, run_jobs
 from eegprep.settings import resolve
 
 # facts of the paper, Table 2: row, pre-training, CLIP, mask ratio, tuned, parameters, accuracy
