@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator
 
@@ -59,7 +59,7 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def resolved_precision(precision: str, device: torch.device) -> str:
+def resolved_precision(precision: str, device: torch.device) -> Precision:
     """`auto` as one of fp32 (CPU), bf16 (a GPU that has it) and fp16; others as they are.
 
     Raises:
@@ -70,7 +70,7 @@ def resolved_precision(precision: str, device: torch.device) -> str:
     if precision == "fp16" and device.type == "cpu":
         raise UsageError("fp16 needs a GPU, and the networks run on the CPU", "use --precision fp32 or bf16")
     if precision != "auto":
-        return precision
+        return cast(Precision, precision)
     if device.type != "cuda":
         return "fp32"  # bf16 pays on some CPUs and for wide models only; and fp32 gives the same bits again
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"

@@ -9,8 +9,9 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -40,7 +41,7 @@ def sha256_file(path: Path) -> str:
         return sha256_stream(file)
 
 
-def sha256_stream(file: BinaryIO) -> str:
+def sha256_stream(file: BufferedReader) -> str:
     """SHA-256 of what is left of an open file, in a constant amount of memory."""
     return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -201,7 +201,7 @@ def _figure6(
     labels = drawn.store.labels[drawn.chosen]
     material = Material(
         drawn.truth_NHWC, drawn.images_NSHWC, labels, drawn.store.classes, [drawn.name(row) for row in range(len(labels))],
-        np.zeros(len(labels)), judged, None, drawn.truth_NHWC, np.arange(len(labels)),
+        np.zeros(len(labels)), judged, None, drawn.truth_NHWC, np.arange(len(labels)), drawn.store.person[drawn.chosen],
     )  # fmt: skip
     wrong = failures(material)
     lead = "Samples that the judge calls something else, by what they share with the image that was shown: its shape, its colours, both, neither."

@@ -194,7 +194,8 @@ def seen_by(source: str) -> list[Entry]:
     if source.startswith("random:"):
         return []
     if is_aligned(source):
-        return list(AlignedEncoder.from_pretrained(source).config.training.get("seen", [{"kind": "unknown", "where": source}]))
+        seen = AlignedEncoder.from_pretrained(source).config.training.get("seen", [{"kind": "unknown", "where": source}])
+        return cast(list[Entry], seen)
     return read_seen(weights_folder(Path(source)))
 
 

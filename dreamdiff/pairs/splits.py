@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,8 +59,11 @@ class Trials:
 
     def take(self, indices: np.ndarray) -> Trials:
         """The table of some trials."""
-        columns = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return Trials(**{name: None if values is None else np.asarray(values)[indices] for name, values in columns.items()})
+        columns: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        taken: dict[str, Any] = {
+            name: None if values is None else np.asarray(values)[indices] for name, values in columns.items()
+        }
+        return Trials(**taken)
 
 
 def exchange_units(trials: Trials) -> np.ndarray:

@@ -300,7 +300,7 @@ def _changes(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
         files.append({str(entry[0]): entry[1:] for entry in recipe.get("sources") or () if isinstance(entry, list)})
     other = [name for name in sorted({**files[0], **files[1]}) if files[0].get(name) != files[1].get(name)]
     said = [f"{len(other)} source files are not the same, the first is {other[0]}"] if other else []
-    return differences(*settings, options=True) + said
+    return differences(settings[0], settings[1], options=True) + said
 
 
 def _whole(n: int) -> int:

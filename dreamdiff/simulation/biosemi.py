@@ -7,6 +7,7 @@ Shapes: C channels, T samples.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def _bdf(signal_CT: np.ndarray, status_T: np.ndarray, sfreq: int) -> bytes:
     labels = [*(f"A{k}" for k in range(1, len(signal_CT) + 1)), "Status"]
     n, seconds, largest = len(labels), signal_CT.shape[1] // sfreq, 8_388_607
 
-    def fields(values: list[object], width: int) -> bytes:
+    def fields(values: Sequence[object], width: int) -> bytes:
         return "".join(f"{value!s:<{width}}"[:width] for value in values).encode("ascii")
 
     low, high = [-LIMIT_UV] * (n - 1) + [-largest - 1], [LIMIT_UV] * (n - 1) + [largest]

@@ -139,8 +139,8 @@ def page(studio: Studio) -> Any:
         person.input(guarded(choose_person), person, [trial, *shows])
         upload.change(guarded(take_upload), [upload, person], [uploaded, trial, person, *shows])
         trial.input(guarded(drawn), [trial, uploaded], shows)
-        previous.click(guarded(lambda *now: step(*now, -1)), [trial, person, uploaded], [trial, *shows])
-        following.click(guarded(lambda *now: step(*now, 1)), [trial, person, uploaded], [trial, *shows])
+        previous.click(guarded(lambda now, who, file: step(now, who, file, -1)), [trial, person, uploaded], [trial, *shows])
+        following.click(guarded(lambda now, who, file: step(now, who, file, 1)), [trial, person, uploaded], [trial, *shows])
         blocks.load(guarded(drawn), [trial, uploaded], shows)
         button.click(run_make, [trial, uploaded, samples, seed, steps, guidance], [gallery, guess, download])
     return blocks

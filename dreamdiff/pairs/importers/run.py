@@ -58,8 +58,9 @@ def import_pairs(
         CheckpointError: a pickle that is damaged, or asks for more than plain data.
     """
     reader = READERS[config.kind](Path(source), config)
-    for sentence in reader.said if tell is not None else ():
-        tell(sentence)
+    if tell is not None:
+        for sentence in reader.said:
+            tell(sentence)
     recipe: dict[str, object] = {"kind": config.kind, "settings": _relevant(config), "sources": reader.sources}
     view = None
     if isinstance(reader, CorpusTrials):

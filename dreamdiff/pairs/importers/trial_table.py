@@ -127,7 +127,7 @@ def _rows(
     names = [str(cell) for cell in table[image]]
     places = _find_images(dict.fromkeys(names), images, [file.parent, path.parent, folder, Path(task.root)], file)
     relative = Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
-    found = []
+    found: list[Mapping[str, str]] = []
     for number, (event, row) in enumerate(zip(matched.events, matched.rows, strict=True), 1):
         picture = places[names[row]]
         kind = str(table[label].iloc[row]) if label is not None else picture.parent.name
