@@ -58,6 +58,9 @@ def pairs_import(
     licence: Annotated[str, typer.Option(help="table: licence of the data; corpus: of the images")] = "unknown",
     split_by: Annotated[str, typer.Option(help="Split where the source has none: stimulus, trial, person, concept")] = "stimulus",
     seed: Annotated[int, typer.Option(help="Seed of that split")] = 0,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="The EEG is simulated; every picture and page then says so")
+    ] = False,
     rebuild: Annotated[
         bool,
         typer.Option(
@@ -80,7 +83,7 @@ def pairs_import(
         subjects=parse_subjects(subjects) if subjects else None, window=parse_window(window), repetitions=repetitions,
         low=low, high=high, nyquist=nyquist, resample=resample, offset=offset, licence=licence, split_by=split_by, seed=seed,
         columns=parse_columns(columns), subject_pattern=subject_pattern or "", session_pattern=session_pattern or "", sfreq=sfreq,
-        unit=unit or "", channel_names=o.names_of(channel_names) or (), scale=scale,
+        unit=unit or "", channel_names=o.names_of(channel_names) or (), scale=scale, simulated=simulated,
     )  # fmt: skip
     with progress("import") as update:
         pairs = import_pairs(source, out, config, rebuild=rebuild, progress=update, tell=note)

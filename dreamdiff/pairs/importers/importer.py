@@ -60,6 +60,7 @@ class ImportConfig(Settings):
     channel_names: tuple[str, ...] = Field(default=(), description="table: names of channels, or which are EEG")
     scale: float | None = Field(default=None, gt=0, description="table: factor for all values")
     licence: str = Field(default="unknown", description="table: licence of the data; corpus: of the images")
+    simulated: bool = Field(default=False, description="The EEG is simulated; every picture and page then says so")
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def import_pairs(
         view = reader.view_of(Path(out))
         recipe |= {"settings": _relevant(config) | reader.filtered(), "corpus": view["identity"]}
     with PairsWriter(
-        out, recipe=recipe, classes=reader.classes, class_ids=reader.class_ids, provenance="recorded", licence=reader.licence,
+        out, recipe=recipe, classes=reader.classes, class_ids=reader.class_ids, provenance="simulated" if config.simulated else "recorded", licence=reader.licence,
         corpus=view, rebuild=rebuild,
     ) as writer:  # fmt: skip
         if not writer.complete:
@@ -116,4 +116,5 @@ def _relevant(config: ImportConfig) -> dict[str, object]:
     content = config.model_dump(mode="json", include=common | own)
     reading = {"columns", "subject_pattern", "session_pattern", "sfreq", "unit", "channel_names", "scale"}  # only where given
     given = config.model_dump(mode="json", include=reading) if config.kind == "table" else {}
+    given |= config.model_dump(mode="json", include={"simulated"})
     return content | {key: value for key, value in given.items() if value}
