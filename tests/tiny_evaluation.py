@@ -78,7 +78,9 @@ def tiny_pipeline() -> Path:
             ConditionerConfig(tokens_in=encoder.tokens, width_in=16, context_width=CONTEXT_WIDTH, clip_width=CLIP_WIDTH)
         )
     store = Pairs.open(tiny_pairs())
-    details = PipelineConfig(classes=CLASSES, training={"pairs": store.fingerprint, "split": "default"})
+    details = PipelineConfig(
+        classes=CLASSES, training={"pairs": store.fingerprint, "split": "default", "provenance": store.provenance}
+    )
     scheduler = make_scheduler("dpm-solver++", sd.scheduler.config)
     DreamDiffusionPipeline(sd.unet, sd.vae, scheduler, encoder, conditioner, details).save_pretrained(folder() / "model")
     return folder() / "model"

@@ -91,7 +91,8 @@ def test_a_whole_report_is_verified(report):
 
 
 def edited(folder: Path, to: Path, change) -> Path:
-    """A copy of the report with report.json changed."""
+    """A copy of the report with report.json changed, beside the report, whose paths begin there."""
+    to = folder / to.parent.name
     to.mkdir()
     content = json.loads((folder / "report" / "report.json").read_text())
     change(content)

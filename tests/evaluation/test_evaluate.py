@@ -55,6 +55,7 @@ def test_report_fits_its_schema_and_is_on_disk(found):
     content = json.loads((out / "report.json").read_text())
 
     jsonschema.Draft202012Validator(schema).validate(content)
+    assert len(content.pop("sha256")) == 64  # of the rest
     assert content == json.loads(json.dumps(report.to_json()))
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**content, "verdict": "good"}, schema)

@@ -41,7 +41,9 @@ def study(tmp_path_factory):
     pairs = import_pairs(
         folder / "table.csv", folder / "p.zarr", ImportConfig(kind="table", split_by="trial", low=4.0, resample=200.0)
     )
-    return SimpleNamespace(folder=folder, pairs=pairs, signal=signal_of([pairs.attributes["1"]], pairs.recipe["settings"]))
+    return SimpleNamespace(
+        folder=folder, pairs=pairs, signal=signal_of([pairs.attributes[pairs.subjects[0]]], pairs.recipe["settings"])
+    )
 
 
 def model(signal: SignalConfig, **training):
@@ -143,7 +145,7 @@ def test_rows_of_a_store_with_another_order_are_moved_and_those_of_another_cap_r
     moved = open_trials(study.folder / "p.zarr", model(turned))
 
     np.testing.assert_array_equal(moved.read([0, 3]), study.pairs.eeg([0, 3])[:, np.arange(128)[::-1] % 8])
-    with pytest.raises(ModelError, match=r"subject 1: 2 of the 10 electrodes"):
+    with pytest.raises(ModelError, match=r"subject rec: 2 of the 10 electrodes"):
         open_trials(study.folder / "p.zarr", model(SignalConfig(sfreq=200.0, caps=cap(*NAMES[:8], "Oz", "Pz").caps)))
 
 
