@@ -227,7 +227,7 @@ def test_in_a_browser_choose_generate_and_upload(browser, studio, recording, tmp
     browser.find_element("css selector", "#generate").click()
     wait_for(browser, loaded_images("#generated"))
     wait_for(browser, lambda d: "%" in d.find_element("css selector", "#guess").text)
-    wait_for(browser, lambda d: "images-seed-0.zip" in d.find_element("css selector", "#download").text)
+    wait_for(browser, lambda d: "images-seed-0" in d.find_element("css selector", "#download").get_attribute("innerHTML"))
 
     def trial_shown(driver):
         return driver.find_element("css selector", "#trial input").get_attribute("value")
