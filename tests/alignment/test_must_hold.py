@@ -63,18 +63,12 @@ def gain_of_pre_training(pairs: Path, msm: Path, folder: Path) -> tuple[float, f
     return paired_interval(np.concatenate(differences), np.concatenate(groups), 0)
 
 
-@pytest.mark.xfail(
-    reason="open fault: the last checkpoint of a few-label run on a pre-trained encoder lacks encoder.cls_token", strict=False
-)
 @pytest.mark.slow
 def test_pre_training_helps_where_there_are_two_labels_a_category(parts, tmp_path):
     low, _ = gain_of_pre_training(*parts, tmp_path)
     assert low > 0
 
 
-@pytest.mark.xfail(
-    reason="open fault: the last checkpoint of a few-label run on a pre-trained encoder lacks encoder.cls_token", strict=False
-)
 @pytest.mark.slow
 def test_the_gain_is_gone_when_pre_training_learns_nothing(parts, tmp_path):
     """The mutation of the claim above: the same run, stopped after its first step."""
