@@ -140,12 +140,8 @@ class References:
     def _source(self, number: int, recording: int) -> _Piecewise | _Whole:
         key = (number, recording)
         with self._lock:
-            if key not in self._piecewise:
-                self._piecewise[key] = None
-                known = False
-            else:
-                known = True
-            piecewise, whole = self._piecewise[key], self._whole.get(key)
+            known = key in self._piecewise
+            piecewise, whole = self._piecewise.get(key), self._whole.get(key)
             if whole is not None:
                 self._whole.move_to_end(key)
         if not known:
