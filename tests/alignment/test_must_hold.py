@@ -60,7 +60,7 @@ def gain_of_pre_training(pairs: Path, msm: Path, folder: Path) -> tuple[float, f
             hits.append((found["as it is"].predicted["category"] == found.truth["category"]).astype(float))
         differences.append(hits[0] - hits[1])
         groups.append(found.groups["category"])
-    return paired_interval(np.concatenate(differences), np.concatenate(groups), 0)
+    return paired_interval(np.concatenate(differences), np.concatenate(groups, axis=-1), 0)
 
 
 @pytest.mark.slow
