@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,21 @@ from eegprep.signals.recipe import Recipe
 from eegprep.signals.windows import Cut, make_windows, plan_channels
 from eegprep.sources.reading import read_file, scaled
 
+_NEEDED = ("recording", "onset", "image", "label")
+
+
+def _read_table(source: Path, columns: Mapping[str, str] = MappingProxyType({})) -> pd.DataFrame:
+    """The rows of a trial table under the project's names of columns; every cell is still text."""
+    return own_names(read_table(source, [*_NEEDED, *columns.values()]), columns, _NEEDED, source)
+
 
 class OwnTable(TrialRows):
     """Rows of recording, onset (s from the first sample), image, label; optional subject, session, block, trial, split."""
 
-    _NEEDED = ("recording", "onset", "image", "label")
-
     def __init__(self, source: Path, config: ImportConfig) -> None:
         self.config, self.source, self.table_file = config, source, source
         self.recipe = Recipe(low=config.low, high=config.high, nyquist=config.nyquist, resample=config.resample, min_channels=8)
-        table = own_names(read_table(source, [*self._NEEDED, *config.columns.values()]), config.columns, self._NEEDED, source)
+        table = _read_table(source, config.columns)
         self._check(table)
         if "subject" not in table:
             people, said = people_of(list(table["recording"]), config.subject_pattern, config.session_pattern)
@@ -59,8 +65,8 @@ class OwnTable(TrialRows):
         self._facts: dict[str, list[dict[str, Any]]] = {}
 
     def _check(self, table: pd.DataFrame) -> None:
-        check_columns(table, self.source, self._NEEDED)
-        check_filled(table, self.source, [*self._NEEDED, *(name for name in ("subject", "split") if name in table)])
+        check_columns(table, self.source, _NEEDED)
+        check_filled(table, self.source, [*_NEEDED, *(name for name in ("subject", "split") if name in table)])
         table["onset"] = onsets_of(table, self.source)
 
     def _check_twice(self, table: pd.DataFrame) -> None:
