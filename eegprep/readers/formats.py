@@ -402,6 +402,13 @@ def unreadable(path: Path, error: BaseException) -> SourceError:
         return SourceError(
             f"{path.name}: holds no recording (averages, a covariance or the like)", "give the recording, or leave it out"
         )
+    if field := re.search(
+        r"'Bunch' object has no attribute '(\w+)'", text
+    ):  # how a missing field of EEG reaches us from MNE-Python
+        return SourceError(
+            f"{path.name}: its EEG structure has no field {field[1]!r}",
+            "open it in EEGLAB, complete it and save it again, or leave it out",
+        )
     # a report may be shared, and folders name people
     text = text.replace(f"{path.parent}/", "")
     text = re.split(r"(?:Please|Consider|You might|You may|Try |Use |pass |To |set `?\w+`? |Either )", text, maxsplit=1)[0].strip(

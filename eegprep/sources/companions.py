@@ -17,6 +17,7 @@ from pathlib import Path
 
 from eegprep.errors import SourceError, ToolkitError
 from eegprep.folders import is_folder, is_there
+from eegprep.readers.sizes import held_bytes
 
 
 @dataclass(frozen=True)
@@ -292,8 +293,8 @@ def _eeglab_data(path: Path) -> str | None:
     """The file of samples that a `.set` names; "" when it holds them itself, None when it cannot be looked into."""
     from scipy.io import loadmat
 
-    # a file that holds its samples is large, and need not be opened for this
-    if path.stat().st_size > 32_000_000:
+    # a file that holds its samples is large, if not before it is unfolded, and need not be opened for this
+    if held_bytes(path) > 32_000_000:
         return ""
     try:
         content = loadmat(path, variable_names=["EEG", "data", "datfile"], squeeze_me=True, struct_as_record=False)

@@ -22,6 +22,7 @@ from eegprep.readers.formats import open_content
 from eegprep.readers.sizes import held_bytes
 from eegprep.settings import read_toml
 from eegprep.signals.recipe import make_recipe
+from eegprep.sources import companions
 
 # ----------------------------------------------------------------------------------------------------------- annotations
 
@@ -226,3 +227,20 @@ def test_a_range_of_a_billion_subjects_is_refused(text):
     """Before it is written out."""
     with pytest.raises(UsageError, match="limit"):
         parse_subjects(text)
+
+
+def test_a_set_file_without_a_field_of_eeg_is_refused_by_the_name_of_the_field(tmp_path):
+    eeg_of_eeglab = {"data": np.zeros((8, 500), np.float32), "srate": 128.0, "nbchan": 8, "pnts": 500, "trials": 1}
+    scipy.io.savemat(tmp_path / "bare.set", {"EEG": eeg_of_eeglab}, do_compression=True)
+
+    with pytest.raises(SourceError, match="no field 'chanlocs'"):
+        open_content(tmp_path / "bare.set")
+
+
+def test_a_small_set_file_that_unfolds_to_much_is_not_unfolded_to_look_for_its_companion(tmp_path, monkeypatch):
+    packed = {"data": np.zeros((8, 2_000_000), np.float32), "srate": 128.0, "nbchan": 8, "pnts": 2_000_000, "trials": 1}
+    scipy.io.savemat(tmp_path / "zeros.set", {"EEG": packed}, do_compression=True)
+    monkeypatch.setattr(scipy.io, "loadmat", lambda *_, **__: pytest.fail("the samples were unfolded"))
+
+    assert (tmp_path / "zeros.set").stat().st_size < 1_000_000
+    assert companions.parts_of(tmp_path / "zeros.set").files == (tmp_path / "zeros.set",)
