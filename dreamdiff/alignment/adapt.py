@@ -23,12 +23,11 @@ from dreamdiff.alignment.model import AlignedEncoder
 from dreamdiff.alignment.prepare import align_data, identity_of, images_of, load_vectors
 from dreamdiff.alignment.task import AlignTask
 from dreamdiff.alignment.tuning import choose_what_trains
-from dreamdiff.encoders.weights import WEIGHTS_FILE, weights_folder
+from dreamdiff.encoders.weights import weights_digest, weights_folder
 from dreamdiff.lineage.seen import seen_in_pairs
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.loop import fit
 from eegprep.errors import DataError, ModelError, UsageError
-from eegprep.provenance import sha256_file
 from eegprep.recording import ProgressCallback
 from eegprep.settings import resolve
 
@@ -121,7 +120,7 @@ def _task(
     identity = {
         "task": "adapt", "config": identity_of(config), "pairs": store.fingerprint, "pairs_content": store.content_sha256,
         "targets": [s.model_dump() for s in spaces],
-        "model": sha256_file(weights_folder(Path(model)) / WEIGHTS_FILE), "trials": len(parts["train"]),
+        "model": weights_digest(weights_folder(Path(model))), "trials": len(parts["train"]),
     }  # fmt: skip
     return AlignTask(config, data, aligned, identity, out, remarks)
 

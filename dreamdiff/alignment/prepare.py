@@ -24,14 +24,13 @@ from dreamdiff.encoders.encoder import encoder_preset
 from dreamdiff.encoders.frontend import FrontEndConfig
 from dreamdiff.encoders.kinds import build_encoder, encoder_class, encoder_prefix
 from dreamdiff.encoders.library import network_class
-from dreamdiff.encoders.weights import WEIGHTS_FILE, config_section, load_module, read_config, signal_section, weights_folder
+from dreamdiff.encoders.weights import config_section, load_module, read_config, signal_section, weights_digest, weights_folder
 from dreamdiff.lineage.seen import Entry, read_seen, seen_by_outsider, seen_in_pairs
 from dreamdiff.pairs.image_cache import default_cache
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.loop import fit
 from dreamdiff.training.task import FitResult, mix
 from eegprep.errors import ModelError, UsageError
-from eegprep.provenance import sha256_file
 from eegprep.recording import ProgressCallback
 from eegprep.settings import suggest
 
@@ -279,4 +278,4 @@ def _folder_start(name: str, folder: Path) -> EncoderStart:
     rate = float(content.get("front", {}).get("rate") or signal_section(content).sfreq or DEFAULT_RATE)
     channels, patch = section.pop("channels", None), int(section.get("patch", 1))
     section.pop("window", None)
-    return EncoderStart(name, sha256_file(source / WEIGHTS_FILE), section, rate, patch, source, channels, seen=read_seen(source))
+    return EncoderStart(name, weights_digest(source), section, rate, patch, source, channels, seen=read_seen(source))

@@ -23,8 +23,10 @@ from dreamdiff.alignment.epochs import keep_epoch
 from dreamdiff.alignment.losses import contrastive_loss, cosine_loss, error_loss
 from dreamdiff.alignment.model import AlignedEncoder, Head
 from dreamdiff.alignment.tuning import merge_lora
+from dreamdiff.encoders.frozen import FROZEN_FILE, keep_frozen, write_record
 from dreamdiff.encoders.weights import CONFIG_FILE
 from dreamdiff.pretraining.pretrain import rolled
+from dreamdiff.training import checkpoint
 from dreamdiff.training.best import best_file, keep_if_best, load_trained
 from dreamdiff.training.optim import ParameterGroup
 from dreamdiff.training.shuffled import ShuffledBatches
@@ -50,6 +52,7 @@ class AlignTask(Task):
         self.config, self.data, self.model, self.run_dir = config, data, model, run_dir
         self._identity, self.remarks = identity, tuple(remarks)
         self.module = model
+        self._frozen_digest: str | None = None
         learns = config.loss.learn_scale and config.loss.contrastive > 0
         model.log_scale.requires_grad_(learns)
         with torch.no_grad():
@@ -150,8 +153,24 @@ class AlignTask(Task):
             keep_epoch(self.run_dir, self.module, self.steps_done, score, self.config.keep_epochs_mb)
 
     def describe(self, folder: Path) -> None:
-        """config.json beside the weights."""
+        """config.json beside the weights; in a checkpoint also which frozen weights belong to it."""
         atomic.write_json(folder / CONFIG_FILE, self.model.config_content())
+        frozen = self._frozen()
+        if folder == self.run_dir or not frozen:
+            return
+        if self._frozen_digest is None:
+            self._frozen_digest = keep_frozen(self.run_dir / checkpoint.FOLDER, frozen)
+        write_record(folder, self._frozen_digest)
+
+    def continued(self, folder: Path) -> None:
+        """Compare the frozen weights with those of the run."""
+        if (folder.parent / FROZEN_FILE).is_file():
+            self._frozen_digest = keep_frozen(folder.parent, self._frozen())
+
+    def _frozen(self) -> dict[str, Tensor]:
+        # an object of the caller's: no folder can build it again
+        external = self.model.config.encoder.get("kind") == "external"
+        return {} if external else checkpoint.frozen_state(self.module)
 
     def export(self, run_dir: Path) -> None:
         """Write config.json and model.safetensors of the finished model into the run folder."""

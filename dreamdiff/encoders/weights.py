@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dreamdiff.eeg_input import SignalConfig
-from dreamdiff.untrusted.tensors import load_tensors, read_metadata, save_tensors, tensor_shapes
+from dreamdiff.encoders.frozen import RECORD_FILE, frozen_file, whole_shapes, whole_tensors
+from dreamdiff.untrusted.tensors import read_metadata, save_tensors
 from eegprep import atomic, settings
 from eegprep.errors import CheckpointError, missing_path
 from eegprep.provenance import fingerprint, sha256_file
@@ -20,6 +21,8 @@ from eegprep.sealed import read_object
 CONFIG_FILE = "config.json"
 
 WEIGHTS_FILE = "model.safetensors"
+
+STATE_FILE = "state.json"  # of a checkpoint
 
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -76,6 +79,13 @@ def weights_folder(folder: Path) -> Path:
     )
 
 
+def weights_digest(folder: Path) -> str:
+    """What identifies the weights of a model folder: the SHA-256 of model.safetensors, with that of the frozen weights of a checkpoint."""
+    frozen = frozen_file(folder)
+    digest = sha256_file(folder / WEIGHTS_FILE)
+    return digest if frozen is None else fingerprint({"trained": digest, "frozen": sha256_file(frozen)})
+
+
 def read_config(folder: Path) -> Mapping[str, Any]:
     """config.json of a model folder."""
     file = folder / CONFIG_FILE
@@ -108,15 +118,21 @@ def load_module(make: Callable[[], ModuleT], folder: Path, prefix: str = "", der
         raise CheckpointError(f"{file}: missing", "give a folder that holds config.json and model.safetensors")
     with torch.device("meta"):
         expected = {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
-    shapes = {name.removeprefix(prefix): shape for name, shape in tensor_shapes(file).items() if name.startswith(prefix)}
+    stored = whole_shapes(folder, WEIGHTS_FILE)
+    shapes = {name.removeprefix(prefix): shape for name, shape in stored.items() if name.startswith(prefix)}
     problems = shape_problems(expected, shapes | {name: expected[name] for name in derived})
     if problems:
+        # checkpoints of earlier releases left out what is not trained, and nothing beside them holds it
+        partial = (folder / STATE_FILE).is_file() and not (folder / RECORD_FILE).is_file() and expected.keys() > shapes.keys()
         raise CheckpointError(
             f"{file}: does not fit its config.json: {'; '.join(problems)}",
-            "use the config.json that was written with the weights",
+            "run the command that trains it again until it has finished, and give the folder of the run"
+            if partial
+            else "use the config.json that was written with the weights",
         )
     _check_config(folder)
-    found = {name.removeprefix(prefix): tensor for name, tensor in load_tensors(file).items() if name.startswith(prefix)}
+    whole = whole_tensors(folder, WEIGHTS_FILE)
+    found = {name.removeprefix(prefix): tensor for name, tensor in whole.items() if name.startswith(prefix)}
     module = make()
     module.load_state_dict(found | {name: tensor for name, tensor in module.state_dict().items() if name in derived})
     return module
@@ -139,7 +155,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], where: str, problem: st
 
 def _check_config(folder: Path) -> None:
     """Compare config.json with the digest in the weights, or in the record of a checkpoint; release 0.1.0 wrote the latter only."""
-    record = folder / "state.json"
+    record = folder / STATE_FILE
     if record.is_file():
         try:
             written = json.loads(record.read_text(encoding="utf-8"))["files"].get(CONFIG_FILE)

@@ -16,7 +16,7 @@ from dreamdiff.diffusion.clip import BYTES_OF_IMAGE, ClipTarget, load_clip
 from dreamdiff.diffusion.stable_diffusion import StableDiffusion, load_stable_diffusion, vae_factor
 from dreamdiff.eeg_input import CapConfig, signal_of
 from dreamdiff.encoders.encoder import EEGEncoder
-from dreamdiff.encoders.weights import weights_folder
+from dreamdiff.encoders.weights import weights_digest, weights_folder
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.finetuning.data import TrainingData, image_moments
 from dreamdiff.finetuning.linear_start import Texts, adapter_for
@@ -30,7 +30,7 @@ from dreamdiff.training.loop import fit
 from dreamdiff.training.task import FitResult
 from eegprep.errors import ModelError
 from eegprep.folders import require_free
-from eegprep.provenance import sha256, sha256_file
+from eegprep.provenance import sha256
 from eegprep.recording import ProgressCallback
 
 VAE_BYTES_OF_PIXEL = 3000  # activations of Stable Diffusion's encoder in fp32, with room
@@ -200,7 +200,7 @@ def seen_by(source: str) -> list[Entry]:
 
 
 def _encoder_identity(source: str) -> str:
-    return source if source.startswith("random:") else sha256_file(weights_folder(Path(source)) / "model.safetensors")
+    return source if source.startswith("random:") else weights_digest(weights_folder(Path(source)))
 
 
 def need_space(out: Path, model: StableDiffusion) -> None:

@@ -20,9 +20,9 @@ from dreamdiff.diffusion.adapters import VectorSpace, check_space
 from dreamdiff.diffusion.pipeline import DreamDiffusionOutput, PipelineConfig, SignalConfig
 from dreamdiff.diffusion.prior import Prior
 from dreamdiff.diffusion.vector_generator import VectorGenerator, load_vector_generator
-from dreamdiff.encoders.weights import WEIGHTS_FILE, read_config, weights_folder
+from dreamdiff.encoders.weights import WEIGHTS_FILE, read_config, weights_digest, weights_folder
 from eegprep.errors import CheckpointError, ModelError, ToolkitError, UsageError
-from eegprep.provenance import sha256_file, sha256_json
+from eegprep.provenance import sha256_json
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def load_aligned_pipeline(
     weights = weights_folder(Path(model)) / WEIGHTS_FILE
     if not weights.is_file():
         raise CheckpointError(f"{weights}: missing", "run `dreamdiff train align` again with the same --out")
-    return AlignedPipeline(aligned, generator, pull, {WEIGHTS_FILE: sha256_file(weights)})
+    return AlignedPipeline(aligned, generator, pull, {WEIGHTS_FILE: weights_digest(weights.parent)})
 
 
 def needs_generator(options: dict[str, object]) -> None:

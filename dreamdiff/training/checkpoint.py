@@ -136,6 +136,11 @@ def trained_state(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}
 
 
+def frozen_state(module: nn.Module) -> dict[str, Tensor]:
+    """What `trained_state` leaves out."""
+    return {name: parameter.detach() for name, parameter in module.named_parameters() if not parameter.requires_grad}
+
+
 def load_trained_state(module: nn.Module, found: Mapping[str, Tensor], where: str) -> None:
     """Put `trained_state` back; exactly the same names and shapes are needed."""
     expected = trained_state(module)

@@ -399,6 +399,7 @@ class _Run:
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.feed.load_state_dict(state["stream"])
+        self.task.continued(folder)
         self.step = self.resumed_from = state["step"]
         self.validation, self.loss = state["validation"], state["loss"]
 

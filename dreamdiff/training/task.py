@@ -151,6 +151,9 @@ class Task(Generic[ModuleT]):
     def describe(self, folder: Path) -> None:
         """Files that belong beside the weights in a checkpoint, such as config.json."""
 
+    def continued(self, folder: Path) -> None:
+        """Check what a checkpoint holds beside the trained weights, after they were put back."""
+
     def export(self, run_dir: Path) -> None:
         """Write the finished model into the run folder."""
 
