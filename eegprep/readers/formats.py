@@ -22,6 +22,7 @@ from eegprep.errors import SourceError, ToolkitError
 from eegprep.readers import arrays, edf, tables, xdf
 from eegprep.readers.content import Content, Note, Reading, needs_package
 from eegprep.readers.raws import content_of, quiet_mne
+from eegprep.readers.sizes import struct_fields
 from eegprep.recording import Event
 
 if TYPE_CHECKING:
@@ -158,6 +159,12 @@ def _open(path: Path) -> tuple[BaseRaw, list[Note]]:
         except UnicodeDecodeError:
             return _open_brainvision_latin(path), []
     if suffix == ".set":
+        fields = struct_fields(path, "EEG")
+        if missing := [name for name in _EEGLAB_FIELDS if fields and name not in fields]:
+            raise SourceError(
+                f"{path.name}: its EEG structure has no field {missing[0]!r}",
+                "complete it in EEGLAB and save it again, or leave it out",
+            )
         try:
             return mne.io.read_raw_eeglab(path, **options), []
         except Exception as error:
@@ -167,6 +174,8 @@ def _open(path: Path) -> tuple[BaseRaw, list[Note]]:
     return mne.io.read_raw(path, **options), []
 
 
+# without these MNE-Python ends in a traceback, after it has unfolded all samples
+_EEGLAB_FIELDS = ("data", "srate", "chanlocs")
 # formats that MNE-Python reads with the help of another package
 _PACKAGES = {
     ".cnt": "antio",
@@ -401,13 +410,6 @@ def unreadable(path: Path, error: BaseException) -> SourceError:
     if "No raw data" in text or "Could not find measurement data" in text:
         return SourceError(
             f"{path.name}: holds no recording (averages, a covariance or the like)", "give the recording, or leave it out"
-        )
-    if field := re.search(
-        r"'Bunch' object has no attribute '(\w+)'", text
-    ):  # how a missing field of EEG reaches us from MNE-Python
-        return SourceError(
-            f"{path.name}: its EEG structure has no field {field[1]!r}",
-            "open it in EEGLAB, complete it and save it again, or leave it out",
         )
     # a report may be shared, and folders name people
     text = text.replace(f"{path.parent}/", "")

@@ -1,4 +1,4 @@
-"""How many bytes a compressed file holds, found without keeping them: what a limit of memory has to be compared with."""
+"""Looks into packed files without unpacking their samples: how many bytes they hold, and which fields."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 _PIECE = 1 << 20  # bytes
 _COMPRESSED = 15  # type of a compressed element of a MATLAB file, version 5
+_STRUCTURE = 2  # class of an array
+_BEGIN = 1 << 16  # bytes in which the names of the fields of a structure lie
 _NAMES = (".gz", ".set", ".mat")
 
 
@@ -66,6 +68,50 @@ def _elements(file: BinaryIO, order: str) -> Iterator[int]:
         start = file.tell()
         yield sum(len(piece) for piece in _inflated(file, length, zlib.MAX_WBITS)) if kind == _COMPRESSED else length
         file.seek(start + length, os.SEEK_SET)
+
+
+def struct_fields(path: Path, name: str) -> tuple[str, ...]:
+    """Names of the fields of the structure `name` of a MATLAB file, version 5, from its first bytes; empty where it has no such structure.
+
+    Samples stay packed: a structure begins with the names of its fields, and its values follow.
+    """
+    with path.open("rb") as file:
+        head = file.read(128)
+        if head[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):
+            return ()
+        order = "<" if head[126:128] == b"IM" else ">"
+        while len(tag := file.read(8)) == 8:
+            kind, length = struct.unpack(f"{order}II", tag)
+            start = file.tell()
+            if kind == _COMPRESSED:
+                begin = next(_inflated(file, min(length, _BEGIN), zlib.MAX_WBITS), b"")[8:]
+            else:
+                begin = file.read(min(length, _BEGIN))
+            try:
+                names = _names_of_fields(begin, order, name)
+            except (struct.error, IndexError):
+                names = ()
+            if names:
+                return names
+            file.seek(start + length, os.SEEK_SET)
+    return ()
+
+
+def _names_of_fields(begin: bytes, order: str, name: str) -> tuple[str, ...]:
+    """From the first bytes of an element: flags, size and name of the array, length of a field's name, all names one after the other."""
+    parts, place = [], 0
+    for _ in range(5):
+        kind, length = struct.unpack_from(f"{order}II", begin, place)
+        if kind >> 16:  # up to four bytes lie in the tag itself
+            length, data, place = kind >> 16, place + 4, place + 8
+        else:
+            data, place = place + 8, place + 8 + -(-length // 8) * 8
+        parts.append(begin[data : data + length])
+    flags, _, own_name, width, names = parts
+    if struct.unpack(f"{order}I", flags[:4])[0] & 0xFF != _STRUCTURE or own_name.decode("latin-1") != name:
+        return ()
+    step = struct.unpack(f"{order}I", width)[0]
+    return tuple(names[at : at + step].split(b"\0")[0].decode("latin-1") for at in range(0, len(names), max(1, step)))
 
 
 def _in_hdf5(path: str) -> int:

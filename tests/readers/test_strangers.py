@@ -19,7 +19,7 @@ from eegprep.errors import SourceError, ToolkitError, UsageError
 from eegprep.pool import parse_bytes
 from eegprep.readers import edf
 from eegprep.readers.formats import open_content
-from eegprep.readers.sizes import held_bytes
+from eegprep.readers.sizes import held_bytes, struct_fields
 from eegprep.settings import read_toml
 from eegprep.signals.recipe import make_recipe
 from eegprep.sources import companions
@@ -244,3 +244,12 @@ def test_a_small_set_file_that_unfolds_to_much_is_not_unfolded_to_look_for_its_c
 
     assert (tmp_path / "zeros.set").stat().st_size < 1_000_000
     assert companions.parts_of(tmp_path / "zeros.set").files == (tmp_path / "zeros.set",)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_fields_of_a_matlab_structure_are_read_from_its_first_bytes(tmp_path, packed):
+    eeg_of_eeglab = {"data": np.zeros((8, 100)), "srate": 1.0, "a_longer_name": 3}
+    scipy.io.savemat(tmp_path / "a.mat", {"x": np.arange(5), "EEG": eeg_of_eeglab}, do_compression=packed)
+
+    assert struct_fields(tmp_path / "a.mat", "EEG") == ("data", "srate", "a_longer_name")
+    assert struct_fields(tmp_path / "a.mat", "x") == ()
