@@ -182,16 +182,12 @@ class Elsewhere(torch.nn.Module):
 
 @pytest.mark.parametrize("offload", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_the_pipeline_mixes_no_devices(fake, monkeypatch, scale, offload) -> None:
+def test_the_pipeline_mixes_no_devices(fake, scale, offload) -> None:
     """Also when offloading has put the U-Net's weights on the host."""
-    from dreamdiff.diffusion import sampling
     from dreamdiff.diffusion.conditioner import Conditioner
     from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig
     from dreamdiff.finetuning.step import conditioner_config
 
-    monkeypatch.setattr(sampling, "set_steps", lambda scheduler, steps, device: scheduler.set_timesteps(steps, device=device))
-    for module in ("dreamdiff.diffusion.sampling", "dreamdiff.diffusion.pipeline"):
-        monkeypatch.setattr(f"{module}.require_finite", lambda *_: None)  # reads one number a picture
     with CARD:
         network, brain = unet(), encoder()
         conditioner = Conditioner(conditioner_config(finetuning("paper"), brain, network, clip_width=CLIP_WIDTH))
@@ -230,7 +226,16 @@ def test_the_frozen_networks_read_on_the_card(fake) -> None:
 
     assert clip.text_states(["a"]).device.type == "cuda" and clip.encode_text(["a"]).shape == (1, CLIP_WIDTH)
     assert image_moments(pictures, np.zeros((2, 32, 32, 3), np.uint8)).shape[0] == 2
-    assert conditioner(brain(torch.zeros(2, 6, 64, device=CARD))).tokens_BLD.shape == (2, 77, CONTEXT_WIDTH)
+    latent_BLD = brain(torch.from_numpy(np.zeros((2, 6, 64), np.float32)))  # from the host: an encoder brings EEG to where it is
+    conditioner.calibrate(latent_BLD, 0.0, 1.0)
+    assert conditioner(latent_BLD).tokens_BLD.shape == (2, 77, CONTEXT_WIDTH)
+
+
+def test_numbers_of_samples_given_as_a_list_halt_no_device(fake) -> None:
+    with Copies() as copies:
+        noise = Draw(0, 0, [4, 5, 6], CARD).normal("noise", 2)
+
+    assert (noise.device.type, noise.shape, copies.n) == ("cuda", (3, 2), 0)
 
 
 def test_both_steps_are_one_graph() -> None:

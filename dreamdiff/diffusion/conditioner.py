@@ -162,7 +162,7 @@ class Conditioner(Placed):
         Newly initialised layers give tokens with a standard deviation far below 1, so cross-attention barely responds. Ours, not the paper's.
         """
         tokens = self.dim_mapper(self.channel_mapper(latent_BLD)).float()
-        scale = std / float(tokens.std().clamp_min(1e-8))
+        scale = std / tokens.std().clamp_min(1e-8)  # a tensor: a number would have the host wait for the device
         self.dim_mapper.weight.mul_(scale)
         # the bias goes through the same map as the tokens: (x - mean) * scale + mean
         self.dim_mapper.bias.sub_(tokens.mean()).mul_(scale).add_(mean)

@@ -145,7 +145,7 @@ class EEGEncoder(Placed):
 
         The configured scaling is applied first; with `scaling="none"` this is the authors' `eeg_encoder` to rounding.
         """
-        patches_BLP = to_patches(self.scale(eeg_BCT, scale_B), self.config.patch)
+        patches_BLP = to_patches(self.scale(eeg_BCT.to(self.pos_embed.device), scale_B), self.config.patch)
         # row 0 of the table is the CLS token's
         tokens_BLD = self.encode(self.embed(patches_BLP, self.pos_embed[:, 1:]))
         if self.config.global_pool:

@@ -45,8 +45,7 @@ class Draw:
 
     def __init__(self, seed: int, epoch: int, index_B: Tensor | Sequence[int], device: torch.device | str = "cpu") -> None:
         self.seed, self.epoch = seed, epoch
-        given = index_B if isinstance(index_B, Tensor) else torch.tensor(index_B, device=device)
-        self.index_B = given.to(device, torch.int64)
+        self.index_B = index_B.to(device, torch.int64) if isinstance(index_B, Tensor) else _numbers(index_B, torch.device(device))
 
     def uniform(self, purpose: str, *shape: int) -> Tensor:
         """(B, *shape) in [0, 1), multiples of 2^-24."""
@@ -73,6 +72,13 @@ class Draw:
 
     def _shaped(self, values: Tensor, shape: Sequence[int]) -> Tensor:
         return values[:, : math.prod(shape)].reshape(len(values), *shape)
+
+
+def _numbers(values: Sequence[int], device: torch.device) -> Tensor:
+    if device.type == "cpu" or not len(values):
+        return torch.tensor(values, dtype=torch.int64, device=device)
+    # as arguments of kernels: a tensor that is made on the host halts the device for its copy
+    return torch.stack([torch.full((), int(value), dtype=torch.int64, device=device) for value in values])
 
 
 _LOW = (1 << 32) - 1
