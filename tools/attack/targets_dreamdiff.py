@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import targets_models
+import targets_programs
 import targets_training
 from campaign import Command, Hostile, Stored
 
@@ -50,6 +51,7 @@ def read_pairs(path: Path) -> Any:
 COMMANDS: list[Command] = [
     Command("pairs", lambda inputs: None, lambda inputs, out: write_pairs(out)),
     *targets_training.COMMANDS,
+    *targets_programs.COMMANDS,
 ]
 STORES: list[Stored] = [Stored("pairs", _pairs, read_pairs), *targets_models.STORES, *targets_training.STORES]
 HOSTILE: list[Hostile] = [*targets_models.HOSTILE, *targets_training.HOSTILE]

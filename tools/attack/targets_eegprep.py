@@ -16,6 +16,8 @@ from campaign import Command, Hostile, Stored
 from harness import Ended
 
 import eegprep
+from eegprep.inspection.report import report
+from eegprep.steps.index import index as eegprep_index
 
 # ------------------------------------------------------------------------------------------------------------ commands
 
@@ -67,6 +69,8 @@ COMMANDS = [
     Command("export npy", _two_corpora, lambda inputs, out: eegprep.export(inputs / "1.zarr", out, "npy")),
     Command("export hdf5", _two_corpora, lambda inputs, out: eegprep.export(inputs / "1.zarr", out, "hdf5")),
     Command("verify --repair", _people, _repaired),
+    Command("index", _people, lambda inputs, out: eegprep_index(_source(inputs), out), share=0.5),
+    Command("report", _two_corpora, lambda inputs, out: report(inputs / "1.zarr", out), share=0.3),
 ]
 
 # -------------------------------------------------------------------------------------------------------------- stores

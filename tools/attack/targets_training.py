@@ -52,7 +52,7 @@ from eegprep.settings import resolve
 torch.set_num_threads(1)
 
 
-def _weights(out: Path) -> dict[str, str]:
+def weights(out: Path) -> dict[str, str]:
     """What must not depend on kills: weights and configuration at the end of a run, not logs with times, nor which checkpoints are kept."""
     found = tree(out)
     return {
@@ -93,7 +93,7 @@ def _encoder(folder: Path) -> Path:
     return folder
 
 
-def _parts(inputs: Path) -> None:
+def prepare_parts(inputs: Path) -> None:
     tiny_pairs(inputs / "pairs.zarr", per_class=8)
     tiny_stable_diffusion(inputs / "sd")
     tiny_clip(inputs / "clip")
@@ -213,10 +213,10 @@ def _compvis(inputs: Path) -> None:
 
 
 COMMANDS = [
-    Command("train msm", _corpus, _pretrain, _weights, share=0.5),
-    Command("train finetune", _parts, _finetune, _weights, share=0.3),
-    Command("train align", _alignable, _align, _weights, share=0.5),
-    Command("adapt", _aligned, _adapt, _weights, share=0.5),
+    Command("train msm", _corpus, _pretrain, weights, share=0.5),
+    Command("train finetune", prepare_parts, _finetune, weights, share=0.3),
+    Command("train align", _alignable, _align, weights, share=0.5),
+    Command("adapt", _aligned, _adapt, weights, share=0.5),
     Command("generate", _pipeline, _generate, share=0.5),
     Command("evaluate", _pipeline, _evaluate, share=0.2),
     Command("retrieve", _aligned, _retrieve, share=0.5),
@@ -295,7 +295,7 @@ def _resume(path: Path) -> Any:
     align(
         path.parent / "pairs.zarr", copy, _align_config(path), targets=(f"vectors:{path.parent / 'vectors.npz'}",), offline=True
     )
-    return _weights(copy)
+    return weights(copy)
 
 
 def _pictures(folder: Path) -> Path:
