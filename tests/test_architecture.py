@@ -21,7 +21,7 @@ ORDER = [
     "eegprep.store", "eegprep.corpus", "eegprep.steps", "eegprep.inspection",
     "dreamdiff", "dreamdiff.embedded", "dreamdiff.untrusted", "dreamdiff.encoders", "dreamdiff.encoders.published", "dreamdiff.diffusion", "dreamdiff.metrics",
     "dreamdiff.sameness", "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.lineage", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.estimators", "dreamdiff.yardsticks", "dreamdiff.pretraining",
-    "dreamdiff.alignment", "dreamdiff.finetuning", "dreamdiff.generation", "dreamdiff.certificates", "dreamdiff.protocols",
+    "dreamdiff.alignment", "dreamdiff.finetuning", "dreamdiff.generation", "dreamdiff.certificates", "dreamdiff.protocols", "dreamdiff.baselines",
     "dreamdiff.evaluation", "dreamdiff.programs", "dreamdiff.web", "dreamdiff.figures",
     "cli", "cli.corpus", "cli.alignment", "cli.model", "cli.pairs",
 ]  # fmt: skip

@@ -26,7 +26,7 @@ def align(
     encoder: Annotated[
         str,
         typer.Option(
-            help="conv, msm:RUN (or any folder with an encoder), random:PRESET for an untrained one, or braindecode:NAME, a network of braindecode"
+            help="conv, msm:RUN (or any folder with an encoder), random:PRESET for an untrained one, nice, atm-s or enigma (published encoders), or braindecode:NAME, a network of braindecode"
         ),
     ] = "conv",
     target: Annotated[

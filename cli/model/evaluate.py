@@ -20,6 +20,7 @@ from .._output import emit_json, emit_table, note, progress
     dreamdiff evaluate --model run --pairs pairs.zarr --out evaluation
     dreamdiff evaluate --model run --pairs pairs.zarr --out evaluation --controls --baselines
     dreamdiff evaluate --model run --pairs pairs.zarr --out figures --figure 3
+    dreamdiff evaluate --baseline thoughtviz --baseline takagi --pairs pairs.zarr --out baselines
     dreamdiff evaluate --check evaluation
     dreamdiff evaluate --predictions theirs.csv --protocol repetitions=80,selection=last,person=new --out review
     """,
@@ -58,8 +59,18 @@ def evaluate(
         bool, typer.Option("--controls", help="Run the controls: what else could have produced the result")
     ] = False,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Also measure what it has to beat: Brain2Image, linear maps, oracles, no EEG")
+        bool,
+        typer.Option(
+            "--baselines",
+            help="Also measure what it has to beat: Brain2Image, ThoughtViz, Takagi and Nishimoto, linear maps, oracles, no EEG",
+        ),
     ] = False,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measure this baseline by itself, without a model: brain2image-gan, thoughtviz, takagi, nearest, ... or all (repeat)"
+        ),
+    ] = None,
     classifier: Annotated[
         str | None,
         typer.Option(help="efficientnet-lite0, or vit_h_14:FILE for the paper's protocol, or another torchvision NAME:FILE"),
@@ -97,9 +108,15 @@ def evaluate(
     if predictions is not None:
         _review(predictions, pairs, out, split, protocol, seed, json)
         return
+    if baseline and model is None:
+        _baselines(tuple(baseline), pairs, out, config, set_, {
+            "split": split, "samples": samples, "trials": trials, "steps": steps, "seed": seed, "classifier": classifier, "inception": inception,
+            "lpips": lpips, "clip": clip, "device": device, "precision": precision,
+        }, images, json)  # fmt: skip
+        return
     if model is None or pairs is None or out is None:
         missing = [name for name, value in (("--model", model), ("--pairs", pairs), ("--out", out)) if value is None]
-        raise typer.BadParameter(f"missing {', '.join(missing)} (or --check REPORT, or --predictions FILE)")
+        raise typer.BadParameter(f"missing {', '.join(missing)} (or --check REPORT, --predictions FILE, or --baseline NAME)")
     from dreamdiff.alignment.model import is_aligned
 
     if is_aligned(model) and figure is not None:
@@ -124,7 +141,7 @@ def evaluate(
 
     options = {
         "split": split, "samples": samples, "trials": trials, "steps": steps, "seed": seed, "controls": controls or None,
-        "classifier": classifier, "inception": inception, "lpips": lpips, "clip": clip, "baselines": ("all",) if baselines else None,
+        "classifier": classifier, "inception": inception, "lpips": lpips, "clip": clip, "baselines": ("all",) if baselines else tuple(baseline) if baseline else None,
         "device": device, "precision": precision,
     }  # fmt: skip
     settings = resolve(EvaluateConfig, file=config, assignments=set_ or (), options=options)
@@ -147,6 +164,29 @@ def evaluate(
     emit_table("measurements", rows, ["name", "value", "interval", "floor", "n", "unit", "protocol"])
     for warning in () if found.carriers is None else found.carriers.warnings:
         note(f"warning: {warning}")
+    note(f"report: {out / 'report.html'}")
+
+
+def _baselines(
+    names: tuple[str, ...], pairs: Path | None, out: Path | None, config: Path | None, set_: list[str] | None, options: dict[str, object],
+    images: Path | None, json: bool,
+) -> None:  # fmt: skip
+    from dreamdiff.evaluation.scorer import EvaluateConfig
+    from dreamdiff.evaluation.without_model import evaluate_baselines
+    from eegprep.settings import resolve
+
+    if pairs is None or out is None:
+        raise typer.BadParameter(f"missing {'--pairs' if pairs is None else '--out'}")
+    settings = resolve(EvaluateConfig, file=config, assignments=set_ or (), options=options)
+    with progress("baselines") as report:
+        found = evaluate_baselines(names, pairs, out, settings, images=images, progress=report)
+    if json:
+        emit_json(found.to_json())
+        return
+    note(found.first_line)
+    emit_table("baselines", found.table(), ["baseline", "name", "value", "interval", "floor", "n", "protocol"])
+    for what, why in found.not_computed.items():
+        note(f"not computed: {what}: {why}")
     note(f"report: {out / 'report.html'}")
 
 

@@ -110,8 +110,10 @@ def guided_sample(
     eta: float = 0.0,
     generator: Any = None,
     on_step: OnStep | None = None,
+    clean_BCHW: Tensor | None = None,
+    strength: float = 1.0,
 ) -> Tensor:
-    """Latents (B, C, H, W) from noise with unit variance.
+    """Latents (B, C, H, W) from noise with unit variance, or, image to image, from `clean_BCHW` with part of that noise.
 
     Args:
         unet, scheduler: of diffusers; the scheduler's timesteps are set here.
@@ -119,6 +121,7 @@ def guided_sample(
         scale: guidance, null + scale (condition - null); 1 does without `null` and costs one pass instead of two.
         eta, generator: for schedulers that have them (DDIM, ancestral samplers).
         on_step: number of the step, its time and the latents after it; returns the latents to continue with.
+        clean_BCHW, strength: latents to begin with, and the share of the steps that they are noised and sampled for (SDEdit, Meng et al. 2022).
 
     Raises:
         UsageError: guidance without `null`, or more steps than the schedule allows.
@@ -137,7 +140,13 @@ def guided_sample(
     options = {name: value for name, value in (("eta", eta), ("generator", generator)) if name in known}
     # samplers of the Euler family begin with larger noise than 1
     state_BCHW = noise_BCHW.to(dtype) * scheduler.init_noise_sigma
-    for number, time in enumerate(scheduler.timesteps):
+    times = scheduler.timesteps
+    if clean_BCHW is not None:
+        times = times[len(times) - max(1, int(len(times) * strength)) :]
+        state_BCHW = scheduler.add_noise(clean_BCHW.to(dtype), noise_BCHW.to(dtype), times[:1].repeat(len(clean_BCHW)))
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(len(scheduler.timesteps) - len(times))
+    for number, time in enumerate(times):
         # one pass over both conditions: the U-Net's weights are read once
         both = torch.cat([state_BCHW, state_BCHW]) if scale != 1 else state_BCHW
         predicted = unet(scheduler.scale_model_input(both, time), time, **arguments).sample.to(

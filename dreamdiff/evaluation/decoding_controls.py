@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 
 from dreamdiff.arrays import Array, Floats, Ints
+from dreamdiff.baselines.features import Features, mean_of, neighbours
 from dreamdiff.estimators.light import decode
-from dreamdiff.evaluation.features import Features, mean_of, neighbours
 from dreamdiff.metrics.measurement import Measurement, mean_measurement, units
 from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.splits import Exchange, Trials, exchange_units

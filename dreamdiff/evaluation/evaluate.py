@@ -12,22 +12,24 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 from PIL import Image
 
 from dreamdiff.arrays import Array, Ints
+from dreamdiff.baselines.features import Problem, extract_features
+from dreamdiff.baselines.run import chosen_baselines, run_baseline
 from dreamdiff.certificates.carriers import carriers_of
 from dreamdiff.certificates.check import images_digest, model_digest
 from dreamdiff.certificates.records import write_predictions
 from dreamdiff.devices import used
+from dreamdiff.diffusion.clip import ClipTarget
 from dreamdiff.diffusion.frozen_generator import FrozenGenerator
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
 from dreamdiff.diffusion.pipeline_folder import pipeline_folder
 from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
 from dreamdiff.estimators.carriers import Carriers
-from dreamdiff.evaluation.baselines import NAMES, run_baseline
 from dreamdiff.evaluation.certifying import certify_evaluation
 from dreamdiff.evaluation.decoding_controls import DecodingControls, decoding_controls
-from dreamdiff.evaluation.features import Problem, extract_features
 from dreamdiff.evaluation.generation_controls import GenerationControl, generation_controls
 from dreamdiff.evaluation.result import BaselineResult, Evaluation, Material
 from dreamdiff.evaluation.scorer import EvaluateConfig, ImageScorer, Networks, clip_width, load_networks
@@ -278,37 +280,49 @@ def run_baselines(
 
     folder: of the pipeline, from which it names its base model.
     """
-    names = NAMES if "all" in config.baselines else config.baselines
+    names = chosen_baselines(config.baselines)
     problem = Problem(store, train, chosen, pipeline.image_size, samples=config.samples, seed=config.seed, steps=config.steps)
-    clip, generator = scorer.networks.clip, None
     source = str(pipeline.details.training.get("sd", "")) if config.sd == "auto" else config.sd
     if config.sd == "auto" and folder is not None:
         source = found_again(source, folder)
+    generator, missing = frozen_generator(source, scorer.networks.clip, pipeline.device)
+    if missing:
+        scorer.not_computed["frozen generator"] = missing
+    return measure_baselines(names, problem, scorer, generator, config, pipeline.device, progress)
+
+
+def frozen_generator(source: str, clip: ClipTarget | None, device: torch.device) -> tuple[FrozenGenerator | None, str]:
+    """The generator that baselines draw with, or why there is none; no reason where nobody named one."""
+    if clip is None or not source:
+        return None, ""
     try:
-        generator = (
-            None
-            if clip is None or not source
-            else FrozenGenerator(load_stable_diffusion(source, offline=True).to(pipeline.device), clip)
-        )
+        return FrozenGenerator(load_stable_diffusion(source, offline=True).to(device), clip), ""
     except ToolkitError as error:
-        scorer.not_computed["frozen generator"] = error.problem
-    found = []
+        return None, error.problem
+
+
+def measure_baselines(
+    names: Sequence[str], problem: Problem, scorer: ImageScorer, generator: FrozenGenerator | None, config: EvaluateConfig,
+    device: torch.device, progress: ProgressCallback | None,
+) -> list[BaselineResult]:  # fmt: skip
+    """Each baseline, made and measured; those whose parts are missing go to the scorer's `not_computed`."""
+    results = []
     for name in names:
         try:
             made = run_baseline(
                 name,
                 problem,
                 generator=generator,
-                clip=clip,
+                clip=scorer.networks.clip,
                 epochs=config.baseline_epochs,
-                device=pipeline.device,
+                device=device,
                 progress=progress,
             )
         except ModelError as error:
             scorer.not_computed[f"baseline {name}"] = error.problem
             continue
-        found.append(BaselineResult(made.name, made.told, tuple(scorer.measure(made.images_NSHWC))))
-    return found
+        results.append(BaselineResult(made.name, made.told, tuple(scorer.measure(made.images_NSHWC))))
+    return results
 
 
 def identity(

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from dreamdiff.arrays import Array, Ints
-from dreamdiff.evaluation.baselines import run_baseline
+from dreamdiff.baselines.features import Problem
+from dreamdiff.baselines.run import run_baseline
 from dreamdiff.evaluation.evaluate import choose_trials, evenly, make_scorer, read_images, split_name
 from dreamdiff.evaluation.failures import count_failures, failures, pick_failures
-from dreamdiff.evaluation.features import Problem
 from dreamdiff.evaluation.result import Material
 from dreamdiff.evaluation.scorer import EvaluateConfig, clip_width, load_networks
 from dreamdiff.generation.config import GenerateConfig

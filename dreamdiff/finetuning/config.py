@@ -142,6 +142,15 @@ FINETUNE_PRESETS: dict[str, Mapping[str, Any]] = {
         "start": {"context_std": None},
         "loop": {"epochs": 500},
     },
+    # MinD-Vis (Chen et al. 2023), double conditioning: cross-attention and the time embedding both read the encoder, which trains with them;
+    # no CLIP loss; batch, rate and length of the authors' second stage. The paper reads fMRI and a label-to-image generator at 256 pixels
+    "mind-vis": {
+        "data": {"batch_size": 5},
+        "what": {"trains": "released", "time_branch": True},
+        "losses": {"w_clip": 0.0},
+        "start": {"context_std": None},
+        "loop": {"epochs": 500},
+    },
     # rows 12 to 14 of Table 2
     "encoder-only": {"what": {"trains": "none"}},
     "no-clip": {"losses": {"w_clip": 0.0}},

@@ -14,12 +14,12 @@ from typing import Any, cast
 
 import torch
 
+from dreamdiff.baselines.features import Problem
+from dreamdiff.baselines.run import run_baseline
 from dreamdiff.devices import choose_device, resolved_precision
 from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
 from dreamdiff.encoders.encoder import EEGEncoder, parameter_count
-from dreamdiff.evaluation.baselines import run_baseline
 from dreamdiff.evaluation.evaluate import choose_trials, evaluate, make_scorer
-from dreamdiff.evaluation.features import Problem
 from dreamdiff.evaluation.report import write_report
 from dreamdiff.evaluation.result import Evaluation
 from dreamdiff.evaluation.scorer import EvaluateConfig, load_networks

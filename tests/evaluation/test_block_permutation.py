@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dreamdiff.baselines.features import Features
 from dreamdiff.evaluation import decoding_controls as k
-from dreamdiff.evaluation.features import Features
 from dreamdiff.pairs.audit import audit
 from dreamdiff.pairs.splits import Exchange, Trials, exchange_units
 

@@ -8,8 +8,8 @@ from scipy.signal import butter, sosfiltfilt
 from sklearn.linear_model import RidgeClassifier
 
 from dreamdiff import linear as k_linear
+from dreamdiff.baselines import features as k_features
 from dreamdiff.evaluation import decoding_controls as k
-from dreamdiff.evaluation import features as k_features
 from dreamdiff.evaluation import generation_controls as k_generation_controls
 from dreamdiff.metrics.measurement import mean_measurement
 from dreamdiff.pairs.audit import audit

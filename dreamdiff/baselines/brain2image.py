@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dreamdiff.arrays import Ints
+from dreamdiff.baselines.features import Baseline, Problem
 from dreamdiff.devices import send
 from dreamdiff.diffusion.frozen_generator import resized
 from dreamdiff.encoders.encoder import robust_scale
-from dreamdiff.evaluation.features import Baseline, Problem
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, UsageError
 from eegprep.recording import ProgressCallback
@@ -99,7 +99,7 @@ def brain2image(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(problem.seed)
         store = problem.store
-        x_train, x_test = _lstm_input(store, problem.train), _lstm_input(store, problem.test)
+        x_train, x_test = binned_eeg(store, problem.train), binned_eeg(store, problem.test)
         pixels = torch.from_numpy(store.images(problem.train, size=TEACHER_SIZE)).permute(0, 3, 1, 2).float() / 127.5 - 1
         labels = torch.from_numpy(problem.labels_train)
         device = device or torch.device("cpu")
@@ -123,7 +123,7 @@ def brain2image(
     return Baseline(f"Brain2Image-{kind.upper()}", description, resized(pictures, problem.size).reshape(shape))
 
 
-def _lstm_input(store: Pairs, positions: Ints) -> Tensor:
+def binned_eeg(store: Pairs, positions: Ints) -> Tensor:
     """(N, C, TIME_STEPS): means of neighbouring samples, divided by the robust spread of the window."""
     eeg = torch.from_numpy(store.eeg(positions))
     return F.adaptive_avg_pool1d(eeg / robust_scale(eeg)[:, None, None], TIME_STEPS).clamp(-20, 20)
@@ -132,7 +132,7 @@ def _lstm_input(store: Pairs, positions: Ints) -> Tensor:
 Tick = Callable[[int], Any]
 
 
-def _batches(n: int, size: int) -> list[Tensor]:
+def batches(n: int, size: int) -> list[Tensor]:
     if n == 0:
         raise DataError("there are 0 training trials (at least 1 is needed)", "choose another split")
     return list(torch.randperm(n).split(size))
@@ -141,7 +141,7 @@ def _batches(n: int, size: int) -> list[Tensor]:
 def _train_lstm(encoder: LSTMEncoder, x_NCT: Tensor, labels_N: Tensor, epochs: int, batch: int, tick: Tick) -> None:
     optimiser = torch.optim.AdamW(encoder.parameters(), 2e-3, weight_decay=0.05)
     for epoch in range(epochs):
-        for rows in _batches(len(x_NCT), batch):
+        for rows in batches(len(x_NCT), batch):
             noisy = x_NCT[rows] + 0.3 * torch.randn_like(x_NCT[rows])
             loss = F.cross_entropy(encoder.classify(F.dropout(encoder(noisy), 0.5)), labels_N[rows])
             optimiser.zero_grad()
@@ -156,7 +156,7 @@ def _train_vae(decoder: Decoder, features_ND: Tensor, images_NCHW: Tensor, epoch
     posterior = ImageEncoder(2 * LATENT).to(images_NCHW.device)
     optimiser = torch.optim.Adam([*decoder.parameters(), *posterior.parameters()], 1e-3)
     for epoch in range(epochs):
-        for rows in _batches(len(images_NCHW), batch):
+        for rows in batches(len(images_NCHW), batch):
             image, features = images_NCHW[rows], features_ND[rows]
             mean, log_variance = posterior(image, features).chunk(2, 1)
             drawn = mean + (log_variance.clamp(-10, 10) / 2).exp() * torch.randn_like(mean)
@@ -174,7 +174,7 @@ def _train_gan(decoder: Decoder, features_ND: Tensor, images_NCHW: Tensor, epoch
     of_decoder = torch.optim.Adam(decoder.parameters(), 2e-4, betas=(0.5, 0.999))
     of_critic = torch.optim.Adam(critic.parameters(), 2e-4, betas=(0.5, 0.999))
     for epoch in range(epochs):
-        for rows in _batches(len(images_NCHW), batch):
+        for rows in batches(len(images_NCHW), batch):
             image, features = images_NCHW[rows], features_ND[rows]
             made = decoder(features, torch.randn(len(rows), LATENT).to(features.device))
             loss = F.softplus(-critic(image, features)).mean() + F.softplus(critic(made.detach(), features)).mean()

@@ -58,6 +58,16 @@ class Problem:
         return found[: len(self.train)], found[len(self.train) :]
 
 
+def by_person(person_train: Array, person_test: Array) -> list[tuple[Ints, Ints]]:
+    """Rows of training and test per person; a person without training trials is read with everybody's."""
+    pairs = []
+    for person in np.unique(person_test):
+        own = np.flatnonzero(person_train == person)
+        # a single trial fits no map
+        pairs.append((own if len(own) > 1 else np.arange(len(person_train)), np.flatnonzero(person_test == person)))
+    return pairs
+
+
 SLOW_HZ = 5.0  # the paper's lower edge; below is drift
 
 PRESTIMULUS_SAMPLES = 16

@@ -1,7 +1,7 @@
 """What a new system has to beat: simple ways from EEG to an image, and ways that need no EEG at all.
 
 Every baseline takes training trials and test trials and gives images (N, S, H, W, 3) that `evaluate.ImageScorer` measures like any
-other. Two kinds of generator are used: small ones that are trained here (Brain2Image), and the frozen generator of the
+other. Two kinds of generator are used: small ones that are trained here (Brain2Image, ThoughtViz), and the frozen generator of the
 model under test, which is given words.
 
 Legend: N trials, S samples, B batch, C channels, T samples in time, D width, K classes, H W pixels.
@@ -16,10 +16,12 @@ import numpy as np
 import torch
 
 from dreamdiff.arrays import Array, Ints
+from dreamdiff.baselines.brain2image import brain2image
+from dreamdiff.baselines.features import Baseline, Problem, by_person
+from dreamdiff.baselines.takagi import takagi
+from dreamdiff.baselines.thoughtviz import thoughtviz
 from dreamdiff.diffusion.clip import ClipTarget
 from dreamdiff.diffusion.frozen_generator import FrozenGenerator, caption, resized
-from dreamdiff.evaluation.brain2image import brain2image
-from dreamdiff.evaluation.features import Baseline, Problem
 from dreamdiff.linear import RidgeDecoder, ridge
 from dreamdiff.metrics.similarity import cosine_similarity
 from eegprep.errors import ModelError, UsageError
@@ -47,7 +49,7 @@ def predicted_clip(problem: Problem, clip: ClipTarget) -> tuple[Array, Array]:
     vectors = np.asarray(clip.encode_images(list(store.load_images(training_images))))
     x_train, x_test = problem.features()
     out = np.zeros((len(problem.test), vectors.shape[1]))
-    for rows, here in _by_person(store.person[problem.train], store.person[problem.test]):
+    for rows, here in by_person(store.person[problem.train], store.person[problem.test]):
         out[here] = ridge(x_train[rows], vectors[member[rows]]).predict(x_test[here])
     # CLIP's vectors share a large part, and a cosine would mostly compare that
     return out - vectors.mean(0), vectors - vectors.mean(0)
@@ -57,19 +59,9 @@ def predicted_class(problem: Problem) -> Ints:
     """Class that the light decoder names for each test trial; per person."""
     x_train, x_test = problem.features()
     out = np.zeros(len(problem.test), np.int64)
-    for rows, here in _by_person(problem.store.person[problem.train], problem.store.person[problem.test]):
+    for rows, here in by_person(problem.store.person[problem.train], problem.store.person[problem.test]):
         out[here] = RidgeDecoder().fit(x_train[rows], problem.labels_train[rows]).predict(x_test[here])
     return out
-
-
-def _by_person(person_train: Array, person_test: Array) -> list[tuple[Ints, Ints]]:
-    """Rows of training and test per person; a person without training trials is read with everybody's."""
-    pairs = []
-    for person in np.unique(person_test):
-        own = np.flatnonzero(person_train == person)
-        # a single trial fits no map
-        pairs.append((own if len(own) > 1 else np.arange(len(person_train)), np.flatnonzero(person_test == person)))
-    return pairs
 
 
 # the baselines
@@ -124,8 +116,20 @@ def unconditional(problem: Problem, generator: FrozenGenerator) -> Baseline:
 
 
 NAMES = (
-    "brain2image-vae", "brain2image-gan", "linear", "nearest", "label-input", "label-supervision", "unconditional",
+    "brain2image-vae", "brain2image-gan", "thoughtviz", "takagi", "linear", "nearest", "label-input", "label-supervision", "unconditional",
 )  # fmt: skip
+
+
+def chosen_baselines(names: Sequence[str]) -> tuple[str, ...]:
+    """Names to run, with `all` for every one.
+
+    Raises:
+        UsageError: unknown name.
+    """
+    unknown = [name for name in names if name not in (*NAMES, "all")]
+    if unknown:
+        raise UsageError(f"there is no baseline {unknown[0]!r}{suggest(unknown[0], NAMES)}", f"use one of: {', '.join(NAMES)}")
+    return NAMES if "all" in names else tuple(dict.fromkeys(names))
 
 
 def run_baseline(
@@ -137,11 +141,12 @@ def run_baseline(
     Raises:
         UsageError: unknown name. ModelError: it needs the frozen generator or a CLIP, and there is none.
     """
-    if name not in NAMES:
-        raise UsageError(f"there is no baseline {name!r}{suggest(name, NAMES)}", f"use one of: {', '.join(NAMES)}")
+    chosen_baselines([name])
     if name.startswith("brain2image"):
         kind: Literal["vae", "gan"] = "vae" if name.endswith("vae") else "gan"
         return brain2image(problem, kind, epochs=epochs, device=device, progress=progress)
+    if name == "thoughtviz":
+        return thoughtviz(problem, epochs=epochs, device=device, progress=progress)
     if name == "nearest":
         if clip is None:
             raise ModelError(f"baseline {name!r} needs a CLIP", "give --clip")
@@ -149,6 +154,6 @@ def run_baseline(
     if generator is None:
         raise ModelError(f"baseline {name!r} needs the frozen generator and its CLIP", "give --sd and --clip")
     table: dict[str, Callable[[Problem, FrozenGenerator], Baseline]] = {
-        "linear": linear_to_clip, "label-input": label_as_input, "label-supervision": label_as_supervision, "unconditional": unconditional,
+        "takagi": takagi, "linear": linear_to_clip, "label-input": label_as_input, "label-supervision": label_as_supervision, "unconditional": unconditional,
     }  # fmt: skip
     return table[name](problem, generator)

@@ -10,12 +10,12 @@ from tiny_evaluation import folder, tiny_pairs, tiny_parts
 from tiny_models import tiny_clip
 
 from dreamdiff import linear as b_linear
+from dreamdiff.baselines import brain2image as b_brain2image
+from dreamdiff.baselines import features as b_features
+from dreamdiff.baselines import run as b
 from dreamdiff.diffusion import frozen_generator as b_frozen_generator
 from dreamdiff.diffusion.clip import load_clip
 from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
-from dreamdiff.evaluation import baselines as b
-from dreamdiff.evaluation import brain2image as b_brain2image
-from dreamdiff.evaluation import features as b_features
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import DataError, ModelError, UsageError
 
@@ -151,4 +151,4 @@ def test_mistakes_are_named(problem, generator):
     with pytest.raises(ModelError, match="width 16, the generator reads 24"):
         b_frozen_generator.FrozenGenerator(generator.sd, load_clip(str(tiny_clip(folder() / "narrow-clip"))))
     with pytest.raises(DataError, match="0 training trials"):
-        b_brain2image._batches(0, 4)
+        b_brain2image.batches(0, 4)
