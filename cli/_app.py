@@ -55,6 +55,7 @@ class App(typer.Typer):
                 _output.set_detail(quiet=quiet, verbose=verbose, wide=wide)
                 for parameter in inputs:
                     require_existing(values.get(parameter))
+                    values[parameter] = _local(values.get(parameter), bool(values.get("offline")))
                 return function(**values)
 
             call.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *common])  # type: ignore[attr-defined]
@@ -79,6 +80,25 @@ def require_existing(value: Any) -> None:
             require_path(text)
 
 
+def _local(value: Any, offline: bool) -> Any:
+    """A model or pairs of the Hub (`hf:owner/name@revision`, `hf://datasets/owner/name`) as the folder they were downloaded to."""
+    text = str(value) if isinstance(value, str | Path) else ""
+    if not text.startswith("hf:"):
+        return value
+    if not text.startswith("hf:/"):
+        from dreamdiff.untrusted.hub import model_folder
+
+        return type(value)(model_folder(text, offline=offline))
+    # a Path has made one slash of two
+    return value if isinstance(value, str) else _local_pairs(text, offline)
+
+
+def _local_pairs(address: str, offline: bool) -> Path:
+    from dreamdiff.untrusted.hub import pairs_folder
+
+    return pairs_folder(address, offline=offline)
+
+
 def _app(help: str, panels: dict[str, tuple[str, ...]] | None = None, leads: dict[str, str] | None = None) -> App:
     group = type("Panels", (Group,), {"panels": panels or {}, "leads": leads or {}})
     return App(
@@ -97,7 +117,7 @@ eegprep_app = _app(
         "Find and fetch": ("datasets", "fetch"),
         "Build a corpus": ("build", "filter", "pad", "index"),
         "Look and check": ("inspect", "verify", "report"),
-        "Pass on": ("export", "merge"),
+        "Pass on": ("export", "merge", "push"),
         "Installation": ("doctor",),
     },
 )

@@ -39,6 +39,8 @@ ALIGNMENT = ("adapt", "retrieve", "train_align")
 
 PAIRS = ("table",)
 
-for _room, _names in (("corpus", CORPUS), ("model", MODEL), ("alignment", ALIGNMENT), ("pairs", PAIRS)):
+SHARING = ("push",)
+
+for _room, _names in (("corpus", CORPUS), ("model", MODEL), ("alignment", ALIGNMENT), ("pairs", PAIRS), ("sharing", SHARING)):
     for _name in _names:
         import_module(f"{__package__}.{_room}.{_name}")

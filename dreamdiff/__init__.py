@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dreamdiff.pairs.reader import Pairs
     from dreamdiff.pairs.writer import PairsWriter
     from dreamdiff.pretraining.stream import WindowStream
+    from dreamdiff.sharing.push import push_to_hub
 
 __version__ = "0.2.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "PairsWriter",
     "WindowStream",
     "__version__",
+    "push_to_hub",
 ]
 
 _HOME = {
@@ -44,6 +46,7 @@ _HOME = {
     "Pairs": "pairs.reader",
     "PairsWriter": "pairs.writer",
     "WindowStream": "pretraining.stream",
+    "push_to_hub": "sharing.push",
 }
 
 

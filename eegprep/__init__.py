@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from eegprep.errors import ToolkitError
     from eegprep.inspection.verify import verify
     from eegprep.readers.raws import from_raw
+    from eegprep.sharing.corpus import push_corpus
     from eegprep.signals.filters import band_pass, effective_band
     from eegprep.signals.windows import crop, pad_channels
     from eegprep.steps.build import build, fetch, filter_recordings, pad
@@ -43,6 +44,7 @@ __all__ = [
     "merge",
     "pad",
     "pad_channels",
+    "push_corpus",
     "verify",
 ]
 
@@ -62,6 +64,7 @@ _HOME = {
     "merge": "corpus.merge",
     "pad": "steps.build",
     "pad_channels": "signals.windows",
+    "push_corpus": "sharing.corpus",
     "verify": "inspection.verify",
 }
 

@@ -18,12 +18,12 @@ FORBIDDEN = {
 # a room imports itself and what stands earlier; the files directly in a package are its ground floor
 ORDER = [
     "eegprep", "eegprep.signals", "eegprep.readers", "eegprep.catalogue", "eegprep.download", "eegprep.sources",
-    "eegprep.store", "eegprep.corpus", "eegprep.steps", "eegprep.inspection",
+    "eegprep.store", "eegprep.corpus", "eegprep.steps", "eegprep.inspection", "eegprep.sharing",
     "dreamdiff", "dreamdiff.embedded", "dreamdiff.untrusted", "dreamdiff.encoders", "dreamdiff.encoders.published", "dreamdiff.diffusion", "dreamdiff.metrics",
     "dreamdiff.sameness", "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.lineage", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.estimators", "dreamdiff.yardsticks", "dreamdiff.pretraining",
     "dreamdiff.alignment", "dreamdiff.finetuning", "dreamdiff.generation", "dreamdiff.certificates", "dreamdiff.protocols", "dreamdiff.baselines",
-    "dreamdiff.evaluation", "dreamdiff.programs", "dreamdiff.web", "dreamdiff.figures",
-    "cli", "cli.corpus", "cli.alignment", "cli.model", "cli.pairs",
+    "dreamdiff.evaluation", "dreamdiff.sharing", "dreamdiff.programs", "dreamdiff.web", "dreamdiff.figures",
+    "cli", "cli.corpus", "cli.alignment", "cli.model", "cli.pairs", "cli.sharing",
 ]  # fmt: skip
 FACES = {"eegprep", "dreamdiff"}  # their `__init__` names what is public, found on first use
 LONGEST_FILE, FULLEST_ROOM = 450, 14

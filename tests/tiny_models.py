@@ -172,3 +172,23 @@ def compvis_vae(vae: torch.nn.Module) -> dict[str, torch.Tensor]:
         out[f"first_stage_model.{pairs[old]}{rest}"] = value[:, :, None, None] if is_map else value
     assert len(out) == len(state)
     return out
+
+
+def tiny_pipeline(folder: Path, **details):
+    """A pipeline of EEG of 6 channels and 64 samples around the tiny Stable Diffusion in `folder`."""
+    from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
+    from dreamdiff.diffusion.noise import make_scheduler
+    from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig
+    from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
+    from dreamdiff.encoders.config import EncoderConfig
+    from dreamdiff.encoders.encoder import EEGEncoder
+
+    torch.manual_seed(1)
+    model = load_stable_diffusion(folder)
+    encoder = EEGEncoder(EncoderConfig(channels=6, window=64, width=16, depth=1, heads=2))
+    conditioner = Conditioner(ConditionerConfig(tokens_in=16, width_in=16, context_width=CONTEXT_WIDTH, clip_width=5))
+    conditioner.calibrate(torch.randn(8, 16, 16), 0.0, 1.0)
+    scheduler = make_scheduler("dpm-solver++", model.scheduler.config)
+    pipe = DreamDiffusionPipeline(model.unet, model.vae, scheduler, encoder, conditioner, PipelineConfig(**details))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

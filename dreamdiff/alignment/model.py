@@ -29,6 +29,7 @@ from dreamdiff.encoders.fronted import FrontedConfig, FrontedEncoder
 from dreamdiff.encoders.frontend import NEW, FrontEnd, FrontEndConfig
 from dreamdiff.encoders.kinds import build_encoder
 from dreamdiff.encoders.weights import load_module, read_config, save_folder, weights_folder
+from dreamdiff.untrusted.hub import model_folder
 from eegprep import settings
 from eegprep.errors import CheckpointError, ModelError
 
@@ -160,13 +161,19 @@ class AlignedEncoder(nn.Module):
         self.heads = nn.ModuleList(Head(inputs, target.width, config.dropout) for target in config.targets)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> AlignedEncoder:
+    def from_pretrained(
+        cls, folder: str | Path, *, revision: str | None = None, local_files_only: bool = False
+    ) -> AlignedEncoder:
         """Read a run of `dreamdiff train align` (finished or not), or a folder of `save_pretrained`; in evaluation mode.
+
+        Args:
+            folder: or a repository of the Hub: `owner/name`, `hf:owner/name@revision`.
+            revision: of a repository: branch, tag or commit. local_files_only: never ask the Hub.
 
         Raises:
             ModelError: the folder holds another kind of model. CheckpointError: a damaged or missing file.
         """
-        source = weights_folder(Path(folder))
+        source = weights_folder(model_folder(folder, revision=revision, offline=local_files_only))
         content = read_config(source)
         if content.get("architecture") != ARCHITECTURE:
             raise ModelError(

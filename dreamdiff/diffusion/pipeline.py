@@ -45,6 +45,7 @@ from dreamdiff.diffusion.sampling import NOT_FINITE, Condition, at_decoder, guid
 from dreamdiff.diffusion.stable_diffusion import vae_factor
 from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.encoder import EEGEncoder
+from dreamdiff.untrusted.hub import model_folder
 from eegprep import atomic, settings
 from eegprep.errors import CheckpointError, DataError, ModelError, UsageError
 from eegprep.provenance import sha256_file, sha256_json
@@ -108,17 +109,20 @@ class DreamDiffusionPipeline(DiffusionPipeline):
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls, folder: str | Path, *, dtype: torch.dtype | None = None, torch_dtype: torch.dtype | None = None, verify: bool = True,
-        scheduler: str | None = None, variant: str | None = None, **options: Any,
+        scheduler: str | None = None, variant: str | None = None, revision: str | None = None, local_files_only: bool = False,
+        cache_dir: str | Path | None = None, token: str | bool | None = None, **options: Any,
     ) -> DreamDiffusionPipeline:  # fmt: skip
-        """Read a pipeline folder, or the run of `dreamdiff train finetune` that holds one. Opens no network connection.
+        """Read a pipeline folder, or the run of `dreamdiff train finetune` that holds one; or a repository of the Hub, named `owner/name` or
+        `hf:owner/name`. A folder opens no network connection.
 
         Args:
             dtype, torch_dtype: of U-Net and VAE, default float32; encoder and conditioner, which are small, stay in float32.
             verify: compare every file with the SHA-256 that was written with it (once per file and time stamp).
             scheduler: replace the sampler, see `noise.make_scheduler`.
+            revision: of a repository: branch, tag or commit. local_files_only, cache_dir, token: as everywhere on the Hub.
             variant: of the weight files, such as "fp16"; without it, whichever is there.
             options: parts to use in place of the folder's (`unet=`, `vae=`, `encoder=`, `conditioner=`); what else diffusers takes for
-                loading and has no meaning for a local folder (`local_files_only`, `use_safetensors`, `low_cpu_mem_usage`, ...).
+                loading and has no meaning here (`use_safetensors`, `low_cpu_mem_usage`, ...).
 
         Raises:
             UsageError: an unknown option. ModelError: not such a pipeline, or parts that do not fit together.
@@ -127,7 +131,9 @@ class DreamDiffusionPipeline(DiffusionPipeline):
         given = {part: options.pop(part) for part in PARTS if part in options}
         check_options(options)
         dtype = dtype or torch_dtype or torch.float32
-        source = pipeline_folder(Path(folder))
+        source = pipeline_folder(
+            model_folder(folder, revision=revision, offline=local_files_only, cache_dir=cache_dir, token=token)
+        )
         index = require_json(source / INDEX)
         missing = [part for part in PARTS if part not in given and (part not in index or not (source / part).is_dir())]
         if index.get("_class_name") != cls.__name__ or missing:
@@ -193,6 +199,16 @@ class DreamDiffusionPipeline(DiffusionPipeline):
         # last: diffusers takes a folder with this file for a pipeline
         atomic.write_json(partial / INDEX, index)
         atomic.publish_folder(partial, final)
+
+    def push_to_hub(self, *args: Any, **options: Any) -> Any:
+        """Refused: diffusers' own would publish without a licence verdict, manifest and card.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            "this pipeline is published with its licences and evidence", 'use dreamdiff.push_to_hub(pipeline, "OWNER/NAME")'
+        )
 
     @property
     def device(self) -> torch.device:

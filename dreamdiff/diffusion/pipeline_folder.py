@@ -52,7 +52,7 @@ def load_conditioner(folder: Path) -> Conditioner:
 
 # what diffusers' pipelines take for loading and means nothing, or is always so, for a local folder
 _IGNORED = {
-    "local_files_only", "use_safetensors", "low_cpu_mem_usage", "cache_dir", "force_download", "proxies", "token", "revision", "mirror",
+    "use_safetensors", "low_cpu_mem_usage", "force_download", "proxies", "mirror",
     "disable_mmap", "use_onnx", "load_connected_pipeline", "trust_remote_code",
 }  # fmt: skip
 
@@ -65,7 +65,19 @@ def check_options(options: dict[str, Any]) -> None:
                 "device_map is not supported", "load the pipeline, then call .to(device) or enable_model_cpu_offload()"
             )
         if name not in _IGNORED:
-            known = [*PARTS, *_IGNORED, "dtype", "torch_dtype", "verify", "scheduler", "variant"]
+            known = [
+                *PARTS,
+                *_IGNORED,
+                "local_files_only",
+                "revision",
+                "cache_dir",
+                "token",
+                "dtype",
+                "torch_dtype",
+                "verify",
+                "scheduler",
+                "variant",
+            ]
             raise UsageError(f"from_pretrained has no option {name!r}{settings.suggest(name, known)}", "leave it out")
     if options.get("use_safetensors") is False:
         raise UsageError("use_safetensors=False is not supported", "weights are safetensors; leave it out")

@@ -19,6 +19,7 @@ from dreamdiff.encoders.config import EncoderConfig, Scaling, encoder_preset
 from dreamdiff.encoders.kinds import read_encoder
 from dreamdiff.encoders.transformer import Block, PatchEmbed, init_weights, position_table, run_blocks, to_patches
 from dreamdiff.encoders.weights import Placed, save_folder, with_signal
+from dreamdiff.untrusted.hub import model_folder
 from eegprep.errors import ModelError
 
 ROBUST_LIMIT = (
@@ -97,15 +98,20 @@ class EEGEncoder(Placed):
         return cls(encoder_preset(name, scaling))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, scaling: Scaling | None = None) -> EEGEncoder:
+    def from_pretrained(
+        cls, folder: str | Path, scaling: Scaling | None = None, *, revision: str | None = None, local_files_only: bool = False
+    ) -> EEGEncoder:
         """Read an encoder of any kind, or the encoder part of a larger model, from config.json and model.safetensors.
 
         Args:
             folder: a run of `dreamdiff train msm` or `dreamdiff train align`, finished or not, one of its checkpoints, or what
-                `save_pretrained` wrote. What is not of the paper's kind comes as its own class (`encoders.kinds`).
+                `save_pretrained` wrote; or a repository of the Hub, `owner/name` or `hf:owner/name@revision`. What is not of the paper's kind
+                comes as its own class (`encoders.kinds`).
             scaling: overrules the input scaling in config.json; of the paper's kind only.
+            revision: of a repository: branch, tag or commit. local_files_only: never ask the Hub.
         """
-        return cast(EEGEncoder, read_encoder(folder, {} if scaling is None else {"scaling": scaling}))
+        source = model_folder(folder, revision=revision, offline=local_files_only)
+        return cast(EEGEncoder, read_encoder(source, {} if scaling is None else {"scaling": scaling}))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors; each appears under its name only when complete."""

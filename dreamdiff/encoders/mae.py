@@ -32,6 +32,7 @@ from dreamdiff.encoders.weights import (
     weights_folder,
     with_signal,
 )
+from dreamdiff.untrusted.hub import model_folder
 from eegprep import settings
 from eegprep.errors import ModelError, UsageError
 
@@ -87,9 +88,16 @@ class MaskedSignalModel(nn.Module):
         return cls(masked_signal_preset(name, scaling))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, scaling: Scaling | None = None) -> MaskedSignalModel:
-        """Read a model from a run of `dreamdiff train msm`, one of its checkpoints, or a folder made by `save_pretrained`."""
-        source = weights_folder(Path(folder))
+    def from_pretrained(
+        cls, folder: str | Path, scaling: Scaling | None = None, *, revision: str | None = None, local_files_only: bool = False
+    ) -> MaskedSignalModel:
+        """Read a model from a run of `dreamdiff train msm`, one of its checkpoints, a folder made by `save_pretrained`, or a repository of the Hub.
+
+        Args:
+            scaling: overrules the input scaling in config.json.
+            revision: of a repository: branch, tag or commit. local_files_only: never ask the Hub.
+        """
+        source = weights_folder(model_folder(folder, revision=revision, offline=local_files_only))
         content = read_config(source)
         parts = {name: config_section(content, name, source) for name in ("encoder", "decoder")}
         config = settings.validated(MaskedSignalConfig, {**parts, "mask_ratio": content.get("mask_ratio", 0.75)})

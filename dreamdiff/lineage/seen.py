@@ -3,8 +3,10 @@
 An encoder that was pre-trained on the recordings from which the test trials are cut, or on other recordings of the same people, does not meet
 anything new there. Every run keeps a list of what it read (`seen.json`, or `training.seen` of an aligned encoder and of a pipeline):
 
-    {"kind": "corpus" or "pairs", "where", "content", "recordings": [[data set, person, recording, [first 16 digits of SHA-256 of its files]]]}
+    {"kind": "corpus" or "pairs", "where", "content", "licences": {data set: licence},
+     "recordings": [[data set, person, recording, [first 16 digits of SHA-256 of its files]]]}
 
+`where` is the name of the store, without its folder: a run may be shared. Where it lies is kept in the user's cache, by content.
 `overlaps` compares such lists with the judged trials, by files, then by data set and person, and, where the corpus is still there, by the signal
 itself (`sameness.same_signal`), which finds a recording under another name and in another file format. Names of people alone say nothing: there is
 a `sub-01` in every study. What was never written down is said to be unknown.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -25,6 +28,9 @@ from dreamdiff.sameness.same_signal import recordings_heard
 from eegprep import atomic
 from eegprep.corpus.reader import Corpus
 from eegprep.errors import ToolkitError
+from eegprep.folders import cache_folder
+from eegprep.provenance import sha256
+from eegprep.sealed import read_object
 
 SEEN_FILE = "seen.json"
 DIGITS = 16  # of a SHA-256: enough to tell files apart
@@ -58,15 +64,18 @@ def seen_in_corpus(corpus: Corpus) -> Entry:
     """What training on these windows reads."""
     everything = np.arange(len(corpus))
     cells = np.unique(np.stack([corpus.group_of(everything), corpus.column("recording")]), axis=1).T
-    rows = []
+    rows, licences = [], dict[str, set[str]]()
     for group, number in cells.tolist():
         attributes = corpus.attributes_of(corpus.keys[group])
         recording = attributes["recordings"][number]
+        licences.setdefault(attributes["dataset"], set()).add(str(recording.get("licence") or "unknown"))
         files = [str(source["sha256"])[:DIGITS] for source in recording.get("sources", ())]
         name = f"{recording.get('session', '0')}.{recording.get('run', '0')}"
         rows.append([attributes["dataset"], attributes["person"], name, files])
-    where = str(Path(corpus.url).resolve()) if Path(corpus.url).exists() else corpus.url
-    return {"kind": "corpus", "where": where, "content": corpus.identity, "recordings": rows}
+    return {
+        "kind": "corpus", "where": _remember(corpus.identity, corpus.url), "content": corpus.identity,
+        "licences": {name: ", ".join(sorted(texts)) for name, texts in sorted(licences.items())}, "recordings": rows,
+    }  # fmt: skip
 
 
 def seen_in_pairs(pairs: Pairs, positions: np.ndarray) -> Entry:
@@ -75,7 +84,23 @@ def seen_in_pairs(pairs: Pairs, positions: np.ndarray) -> Entry:
     for number in np.unique(pairs.person[positions]):
         name = pairs.subjects[int(number)]
         rows.append([data_set(pairs), name, "", sorted(eeg_files(pairs, name))])
-    return {"kind": "pairs", "where": str(pairs.path.resolve()), "content": pairs.fingerprint, "recordings": rows}
+    return {
+        "kind": "pairs", "where": pairs.path.resolve().name, "content": pairs.fingerprint,
+        "licences": {data_set(pairs): pairs.licence}, "recordings": rows,
+    }  # fmt: skip
+
+
+def _remember(content: str, url: str) -> str:
+    """Keep where a corpus lies for this machine; returns the name that a run may tell others."""
+    if not Path(url).exists():
+        return url  # an address
+    with suppress(OSError):  # a home folder that cannot be written only costs the comparison by signal
+        atomic.write_json(_place(content), {"where": str(Path(url).resolve())})
+    return Path(url).resolve().name
+
+
+def _place(content: str) -> Path:
+    return cache_folder("corpora", f"{sha256(content)[:32]}.json")
 
 
 def seen_by_outsider(name: str, encoder: object) -> Entry:
@@ -146,7 +171,7 @@ def overlaps(entries: Iterable[Entry], pairs: Pairs, test: np.ndarray) -> Overla
         same = {name: sorted({file for digest, file in mine.items() if digest in digests}) for name, mine in files.items()}
         same = {name: names for name, names in same.items() if names}
         if not same and kind == "corpus":
-            same = _by_signal(str(entry.get("where")), pairs, test)
+            same = _by_signal(entry, pairs, test)
         if same:
             named = "; ".join(f"{name}: {', '.join(names[:2])}" for name, names in list(same.items())[:5])
             more = f"; and {len(same) - 5} more" if len(same) > 5 else ""
@@ -169,9 +194,11 @@ def overlaps(entries: Iterable[Entry], pairs: Pairs, test: np.ndarray) -> Overla
     return Overlaps(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(unknown)))
 
 
-def _by_signal(where: str, pairs: Pairs, test: np.ndarray) -> dict[str, list[str]]:
+def _by_signal(entry: Entry, pairs: Pairs, test: np.ndarray) -> dict[str, list[str]]:
+    kept = read_object(_place(str(entry.get("content")))) or {}
     try:
-        corpus = Corpus.open(where)
+        # runs of release 0.1 name the place itself
+        corpus = Corpus.open(str(kept.get("where") or entry.get("where")))
     except (ToolkitError, OSError):
         return {}  # it is not on this machine; files and names were compared
     return recordings_heard(corpus, pairs, test)

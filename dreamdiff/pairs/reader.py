@@ -47,7 +47,9 @@ from dreamdiff.pairs.view import CorpusEEG
 from dreamdiff.rates import plan_rate
 from dreamdiff.sameness.copies import copy_notes
 from dreamdiff.sameness.same_signal import people_twice
+from dreamdiff.untrusted.hub import pairs_folder
 from eegprep.corpus.rates import count_rates
+from eegprep.download.hub import dataset_name
 from eegprep.errors import DataError, ModelError, StoreError, UsageError
 from eegprep.provenance import sha256_array, sha256_json
 from eegprep.settings import suggest
@@ -94,13 +96,13 @@ class Pairs:
         """Open a finished store.
 
         Args:
-            path: the store.
+            path: the store; or hf://datasets/OWNER/NAME[@REVISION], which is downloaded once.
             images: folder with the image files, if they are not where they were when the store was made.
 
         Raises:
             StoreError: missing, unfinished, or not a pairs store of a version that can be read.
         """
-        path = Path(path)
+        path = pairs_folder(os.fspath(path)) if dataset_name(os.fspath(path)) else Path(path)
         attributes, commit = checked_root(path)
         try:
             root = zarr.open_group(path, mode="r")

@@ -24,8 +24,8 @@ import obstore
 from obstore.store import from_url
 
 from eegprep.atomic import write_bytes
-from eegprep.corpus.files import OPEN_FILES, Files, LocalFiles, Shard, unaltered
-from eegprep.errors import StoreError, UsageError, require_path
+from eegprep.corpus.files import OPEN_FILES, Files, Shard, unaltered
+from eegprep.errors import StoreError, UsageError
 from eegprep.store.commit import StoredFile
 
 OBSTORE_SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "http", "https")
@@ -44,29 +44,6 @@ FINAL = (  # trying again would not help
 )
 
 _NETWORK = "check the network and the credentials, then run the same command again"
-
-
-def open_files(
-    url: str,
-    *,
-    options: Mapping[str, Any] | None = None,
-    cache: str | os.PathLike[str] | None = None,
-    cache_limit: int = 20_000_000_000,
-) -> Files:
-    """Where the bytes of `url` come from.
-
-    Args:
-        url: a folder, file://, s3://, gs://, az://, https://, or any other scheme that fsspec knows, such as memory://.
-        options: for the object store, for instance {"endpoint": "http://localhost:5000", "skip_signature": True}.
-        cache: folder for a read-through cache of what was fetched.
-        cache_limit: bytes that the cache may take on the disk; whole shards that were not used for longest go first.
-    """
-    scheme = url.split("://", 1)[0] if "://" in url else "file"
-    if scheme == "file":
-        require_path(url.removeprefix("file://"))
-        return LocalFiles(Path(url.removeprefix("file://")))
-    files: Files = ObjectFiles(url, options or {}) if scheme in OBSTORE_SCHEMES else FsspecFiles(url, options or {})
-    return files if cache is None else CachedFiles(files, Path(cache), cache_limit)
 
 
 class _RemoteFiles:

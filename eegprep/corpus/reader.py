@@ -19,7 +19,7 @@ import pandas as pd
 from eegprep.corpus import views
 from eegprep.corpus.files import Files, LocalFiles
 from eegprep.corpus.groups import Group, consolidated, group_of_node, read_attributes, read_column, walk
-from eegprep.corpus.objects import open_files
+from eegprep.corpus.opening import open_files
 from eegprep.corpus.shards import Shards
 from eegprep.errors import UsageError
 from eegprep.pool import _Threads, free_processors
@@ -88,7 +88,7 @@ class Corpus:
             (4, 128, 512)
 
         Args:
-            url: a folder, or s3://, gs://, az://, https://, memory:// and what else fsspec knows.
+            url: a folder, or s3://, gs://, az://, https://, hf://datasets/OWNER/NAME[@REVISION], memory:// and what else fsspec knows.
             options: for an object store, for instance {"endpoint": "http://localhost:5000", "skip_signature": True};
                 credentials otherwise come from the usual environment variables.
             cache: folder in which to keep what was fetched from an object store.
@@ -98,6 +98,7 @@ class Corpus:
             StoreError: there is no corpus, it is damaged, or a subject in it is not whole or is another than it was finished with.
         """
         files = open_files(os.fspath(url), options=options, cache=cache, cache_limit=cache_limit)
+        url = getattr(getattr(files, "origin", files), "url", url)  # on the Hub: with the commit that is read
         node = parse_root(files.metadata("zarr.json"), f"{url}/zarr.json")
         root = check_corpus_attributes(node["attributes"], str(url), views=isinstance(files, LocalFiles))
         nodes = consolidated(node, str(url)) or walk(files)

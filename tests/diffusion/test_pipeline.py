@@ -11,28 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import CONTEXT_WIDTH, tiny_stable_diffusion
+from tiny_models import tiny_pipeline as make_pipeline
 
 from dreamdiff.diffusion import noise as ld_noise
 from dreamdiff.diffusion import stable_diffusion as ld
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
-from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, SignalConfig
+from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, SignalConfig
 from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder
 from eegprep.errors import CheckpointError, ModelError, UsageError
 
 SHAPE = (6, 64)  # channels, samples
-
-
-def make_pipeline(folder, **details):
-    torch.manual_seed(1)
-    model = ld.load_stable_diffusion(folder)
-    encoder = EEGEncoder(EncoderConfig(channels=6, window=64, width=16, depth=1, heads=2))
-    conditioner = Conditioner(ConditionerConfig(tokens_in=16, width_in=16, context_width=CONTEXT_WIDTH, clip_width=5))
-    conditioner.calibrate(torch.randn(8, 16, 16), 0.0, 1.0)
-    scheduler = ld_noise.make_scheduler("dpm-solver++", model.scheduler.config)
-    pipe = DreamDiffusionPipeline(model.unet, model.vae, scheduler, encoder, conditioner, PipelineConfig(**details))
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 @pytest.fixture(scope="module")
