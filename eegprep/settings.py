@@ -26,7 +26,8 @@ class Settings(BaseModel):
     wherever settings come from, so that files, commands and finished runs keep working.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)  # `--set name=2024` is a name
+    # `--set name=2024` is a name; infinity and NaN have no JSON form, so that a store could not say what it was made with
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
     renamed: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")

@@ -146,3 +146,16 @@ def test_an_option_of_a_section_leaves_the_rest_of_the_section_alone():
     got = resolve(Train, options={"optim.lr": 0.5, "optim.betas": None}, assignments=["optim.betas=[0.5, 0.6]", "optim.lr=0.1"])
 
     assert got == Train(optim=Optim(lr=0.5, betas=(0.5, 0.6)))
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_a_number_that_json_cannot_hold_is_refused(value):
+    """It came back as null from the store, and comparing it ended in a traceback."""
+
+    class Limits(Settings):
+        low: float = 1.0
+
+    with pytest.raises(UsageError, match="'low' = .*finite"):
+        resolve(Limits, assignments=[f"low={value}"])
+    with pytest.raises(UsageError, match="'low' = .*finite"):
+        resolve(Limits, options={"low": float(value)})

@@ -17,6 +17,7 @@ from harness import Ended
 
 import eegprep
 from eegprep.inspection.report import report
+from eegprep.sources.reading import read_file
 from eegprep.steps.index import index as eegprep_index
 
 # ------------------------------------------------------------------------------------------------------------ commands
@@ -168,7 +169,8 @@ def _companion(data: str, marker: str = "own.vmrk") -> Callable[[Path], None]:
         shutil.copy(outside, folder / "secret.eeg")
         place = folder / "given"
         recordings.brain_vision(place, data=data.format(folder=folder), marker=marker.format(folder=folder))
-        shutil.copy(place / "own.vmrk", folder / "private" / "secret.vmrk")
+        secret = (place / "own.vmrk").read_text() + "Mk2=Stimulus,secret,100,1,0\n"
+        (folder / "private" / "secret.vmrk").write_text(secret)
         if data != "own.eeg":
             (place / "own.eeg").unlink()  # else it is taken for a renamed file of the header's
         else:
@@ -181,6 +183,15 @@ def _companion(data: str, marker: str = "own.vmrk") -> Callable[[Path], None]:
 
 def _build_header(folder: Path) -> Any:
     return eegprep.build(f"files:{folder}/given/*.vhdr", folder / "c.zarr").windows
+
+
+def _events_of_header(folder: Path) -> Any:
+    return [event.label for event in read_file(folder / "given" / "own.vhdr").events]
+
+
+def _without_secret(ended: Ended) -> bool:
+    """Markers that may not be read are lost markers: the signal is read without them."""
+    return ended.kind == "value" and ended.value == []
 
 
 def _refused(ended: Ended) -> bool:
@@ -376,7 +387,7 @@ HOSTILE = [
     *(Hostile(f"EDF cut: {share:g}", _cut(share), _build, _good_ones_are_kept) for share in (0.0, 0.001, 0.01, 0.02, 0.1, 0.5, 0.9, 0.999)),
     *(Hostile(f"EDF annotations: {name}, {kind}", _annotated(text, kind), _build, _good_ones_are_kept) for name, text in _ANNOTATIONS.items() for kind in ("EDF+C", "EDF+D")),
     *(Hostile(f"companion: {data}", _companion(data), _build_header, _refused) for data in ("../secret.eeg", "../private/secret.eeg", "{folder}/private/secret.eeg", "link.eeg")),
-    *(Hostile(f"companion: marker {marker}", _companion("own.eeg", marker), _build_header, _refused) for marker in ("../private/secret.vmrk", "{folder}/private/secret.vmrk")),
+    *(Hostile(f"companion: marker {marker}", _companion("own.eeg", marker), _events_of_header, _without_secret) for marker in ("../private/secret.vmrk", "{folder}/private/secret.vmrk")),
     Hostile("bomb: 1 GB of zeros as .fif.gz", _bomb, lambda folder: eegprep.build(f"files:{folder}/*.fif.gz", folder / "c.zarr").windows, memory=3 << 30),
     *(Hostile(f"manifest: {name}", _toml(text), _build_manifest, _refused) for name, text in _MANIFESTS.items()),
     *(Hostile(f"pattern: {pattern}", _pattern(pattern), _build_manifest) for pattern in (r"(?P<subject>(a+)+)$", r"(?P<subject>(a|a)*)b", r"^(?P<subject>(\w+\s?)*)!", r"(?P<subject>(?:a*)*)c", "(?P<subject>", "(?P<x>a)")),
