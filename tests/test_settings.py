@@ -155,7 +155,7 @@ def test_a_number_that_json_cannot_hold_is_refused(value):
     class Limits(Settings):
         low: float = 1.0
 
-    with pytest.raises(UsageError, match="'low' = .*finite"):
+    with pytest.raises(UsageError, match=r"'low' = .*finite"):
         resolve(Limits, assignments=[f"low={value}"])
-    with pytest.raises(UsageError, match="'low' = .*finite"):
+    with pytest.raises(UsageError, match=r"'low' = .*finite"):
         resolve(Limits, options={"low": float(value)})
