@@ -78,6 +78,14 @@ DEFAULTS: dict[str, dict[str, str]] = {
         "baseline_epochs": "30",
         "sd": "auto",
     },
+    "retrieve": {
+        "split": "test",
+        "gallery": "test",
+        "repetitions": "1, 2, 4, ..., all",
+        "target": "0",
+        "seed": "0",
+        "device": "auto",
+    },
     "ablate": {
         "scale": "small",
         "split": "test",

@@ -17,7 +17,8 @@ CONFIGURATIONS = {
     "train align": ("dreamdiff.alignment.config", "AlignConfig", "ALIGN_PRESETS"),
     "train finetune": ("dreamdiff.finetuning.config", "FinetuneConfig", "FINETUNE_PRESETS"),
     "generate": ("dreamdiff.generation.config", "GenerateConfig", "GENERATE_PRESETS"),
-    "evaluate": ("dreamdiff.evaluation.scorer", "EvaluateConfig", ""),
+    "evaluate": ("dreamdiff.protocols.config", "EvaluateConfig", ""),
+    "retrieve": ("dreamdiff.protocols.config", "RetrieveConfig", ""),
     "ablate": ("dreamdiff.programs.ablate_config", "AblateConfig", "ABLATE_PRESETS"),
     "demo": ("dreamdiff.programs.demo_config", "DemoConfig", ""),
     "build": ("eegprep.signals.recipe", "Recipe", ""),  # the settings of `eegprep build`, `filter` and `pad`

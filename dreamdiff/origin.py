@@ -35,14 +35,15 @@ class PictureOrigin(Settings):
     eeg: Provenance = Field(description="The EEG that it was made from")
     training: Provenance = Field(description="The EEG-image pairs that the model was trained on")
     model: str = Field(description="What turned EEG into a condition, by name")
-    generator: str = Field(description="What drew it, by name")
+    generator: str = Field(description="What drew it, by name; empty where nothing was drawn")
     licences: dict[str, str] = Field(description="Of the EEG, the training pairs and the generator")
 
     @property
     def sentence(self) -> str:
         """For people, in words."""
+        drawn = f"generator {self.generator}; " if self.generator else ""
         return (
-            f"{self.eeg} EEG; model {self.model}, trained on {self.training} EEG; generator {self.generator}; "
+            f"{self.eeg} EEG; model {self.model}, trained on {self.training} EEG; {drawn}"
             f"licences: {roll_up(self.licences.values())}"
         )
 
@@ -84,16 +85,15 @@ def picture_origin(training: Mapping[str, Any], *, model: str, generator: object
 
     Args:
         training: what a model says of its training: provenance, licence. model: name of what reads EEG.
-        generator: base model as it was asked for. eeg, licence: of the EEG that is shown to it.
+        generator: base model as it was asked for; "" where nothing is drawn. eeg, licence: of the EEG that is shown to it.
     """
-    name = generator_name(training.get("sd") if generator is None else generator)
+    licences = {"EEG": licence or "unknown", "training pairs": str(training.get("licence") or "unknown")}
+    name = "" if generator == "" else generator_name(training.get("sd") if generator is None else generator)
+    if name:
+        licences["generator"] = str(training.get("generator_licence") or generator_licence(name))
     return PictureOrigin(
-        eeg=as_provenance(eeg), training=as_provenance(training.get("provenance")), model=model, generator=name,
-        licences={
-            "EEG": licence or "unknown", "training pairs": str(training.get("licence") or "unknown"),
-            "generator": str(training.get("generator_licence") or generator_licence(name)),
-        },
-    )  # fmt: skip
+        eeg=as_provenance(eeg), training=as_provenance(training.get("provenance")), model=model, generator=name, licences=licences
+    )
 
 
 # --------------------------------------------------------------------------------------------------- paths and pictures
@@ -134,12 +134,17 @@ def without_folders(text: str) -> str:
 
 def write_png(file: Path, image_HWC: np.ndarray, notes: Mapping[str, str]) -> None:
     """A PNG with text notes in it, whole or not at all."""
+    atomic.write_bytes(file, png(image_HWC, notes))
+
+
+def png(image_HWC: np.ndarray, notes: Mapping[str, str]) -> bytes:
+    """The bytes of a PNG with text notes in it."""
     info = PngImagePlugin.PngInfo()
     for name, text in notes.items():
         info.add_text(name, text)
     buffer = io.BytesIO()
     Image.fromarray(image_HWC).save(buffer, format="PNG", pnginfo=info)
-    atomic.write_bytes(file, buffer.getvalue())
+    return buffer.getvalue()
 
 
 CAPTION_LINE = 12  # pixels

@@ -35,12 +35,13 @@ def adapt(
     offline: Annotated[bool, typer.Option("--offline", help="Never connect to the network")] = False,
 ) -> None:
     """Adapt a model of other people to a new person. Run again to resume."""
-    from dreamdiff.alignment.adapt import adapt as run
     from dreamdiff.alignment.config import ALIGN_PRESETS, AlignConfig
     from eegprep.settings import resolve
 
     options = {"loop.device": device, "loop.precision": precision}
     settings = resolve(AlignConfig, presets=ALIGN_PRESETS, preset="adapt", file=config, assignments=set_ or (), options=options)
+    from dreamdiff.alignment.adapt import adapt as run
+
     with _output.progress("adapt") as progress:
         found = run(
             model, pairs, out, settings, minutes=minutes, unlabelled=unlabelled, progress=progress, offline=offline,

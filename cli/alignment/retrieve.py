@@ -14,6 +14,7 @@ from .._output import emit_json, emit_table, note, progress
 
 @dreamdiff_app.command(
     inputs=("model", "pairs", "config"),
+    settings="retrieve",
     examples="""
     dreamdiff retrieve --model aligned --pairs pairs.zarr --out retrieval
     dreamdiff retrieve --model aligned --pairs pairs.zarr --out retrieval --repetitions 1,2,4,all --split test
@@ -44,8 +45,7 @@ def retrieve(
 
     The protocol is part of each number's name: split, gallery, repetitions, selection, and what was seen of the person.
     """
-    from dreamdiff.evaluation.retrieve import RetrieveConfig
-    from dreamdiff.evaluation.retrieve import retrieve as run
+    from dreamdiff.protocols.config import RetrieveConfig
     from eegprep.settings import resolve
 
     sizes = tuple(part.strip() for part in repetitions.split(",")) if repetitions is not None else None
@@ -59,6 +59,9 @@ def retrieve(
         "ways": ways,
     }
     settings = resolve(RetrieveConfig, file=config, assignments=set_ or (), options=options)
+    # late: what is wrong with the command line is said before PyTorch is imported
+    from dreamdiff.evaluation.retrieve import retrieve as run
+
     with progress("retrieving") as report:
         found = run(model, pairs, out, settings, progress=report, offline=offline, strict_rate=strict_rate, say=note)
     if json:

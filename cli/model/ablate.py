@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .._app import dreamdiff_app
+from .._app import dreamdiff_app, require_existing
 from .._described import DeviceOption, TrainingPrecision
 from .._output import emit_json, note, progress
 
@@ -57,11 +57,7 @@ def ablate(
 
     Prints each row beside what the paper reports.
     """
-    from dreamdiff.figures.ablation import OF_FIGURE_5, figure5
-    from dreamdiff.programs.ablate_config import ABLATE_PRESETS, AblateConfig
-    from dreamdiff.programs.ablations import ablate as run
-    from dreamdiff.programs.ablations import table1
-    from dreamdiff.programs.tables import TABLE2, table1_text, table2_text
+    from dreamdiff.programs.ablate_config import ABLATE_PRESETS, OF_FIGURE_5, TABLE2, AblateConfig, row_of
     from eegprep.settings import resolve
 
     options = {
@@ -80,6 +76,15 @@ def ablate(
     wanted = [part.strip() for part in rows.split(",")] if rows else usual
     if figure is not None and table != 2:
         raise typer.BadParameter("--figure 5 shows rows of Table 2, leave --table out")
+    for one in wanted:
+        row_of(one)
+    require_existing(settings.pairs)
+    require_existing(settings.store)
+    from dreamdiff.figures.ablation import figure5
+    from dreamdiff.programs.ablations import ablate as run
+    from dreamdiff.programs.ablations import table1
+    from dreamdiff.programs.tables import table1_text, table2_text
+
     with progress("ablation") as report:
         found = table1(out, settings, progress=report) if table == 1 else run(out, wanted, settings, progress=report)
     if json:

@@ -29,11 +29,13 @@ def demo(
 
     Recordings, corpus, models, pictures, and which part earns them; two processor cores are enough. Run again to resume.
     """
-    from dreamdiff.programs.demo import run
-    from dreamdiff.programs.demo_config import DemoConfig
+    from dreamdiff.programs.demo_config import DemoConfig, claim
     from eegprep.settings import resolve
 
     settings = resolve(DemoConfig, assignments=set_ or (), options={"device": device, "precision": precision})
+    claim(out)  # before PyTorch is imported: another folder costs no time
+    from dreamdiff.programs.demo import run
+
     with progress("demo") as bar:
         done = run(out, settings, progress=bar, tell=note)
     typer.echo(done.says)

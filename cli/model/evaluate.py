@@ -14,7 +14,7 @@ from .._output import emit_json, emit_table, note, progress
 
 @dreamdiff_app.command(
     "evaluate",
-    inputs=("model", "pairs", "images", "config", "predictions"),
+    inputs=("model", "pairs", "images", "config", "predictions", "check", "inception", "lpips"),
     settings="evaluate",
     examples="""
     dreamdiff evaluate --model run --pairs pairs.zarr --out evaluation
@@ -117,8 +117,13 @@ def evaluate(
     if model is None or pairs is None or out is None:
         missing = [name for name, value in (("--model", model), ("--pairs", pairs), ("--out", out)) if value is None]
         raise typer.BadParameter(f"missing {', '.join(missing)} (or --check REPORT, --predictions FILE, or --baseline NAME)")
-    from dreamdiff.alignment.model import is_aligned
+    from dreamdiff.figures.numbers import check_number
+    from dreamdiff.protocols.config import EvaluateConfig
+    from dreamdiff.run_folder import is_aligned
+    from eegprep.settings import resolve
 
+    if figure is not None:
+        check_number(figure)
     if is_aligned(model) and figure is not None:
         from eegprep.errors import UsageError
 
@@ -134,17 +139,16 @@ def evaluate(
             json=json,
         )  # fmt: skip
         return
-    from dreamdiff.evaluation.evaluate import evaluate as run
-    from dreamdiff.evaluation.report import write_report
-    from dreamdiff.evaluation.scorer import EvaluateConfig
-    from eegprep.settings import resolve
-
     options = {
         "split": split, "samples": samples, "trials": trials, "steps": steps, "seed": seed, "controls": controls or None,
         "classifier": classifier, "inception": inception, "lpips": lpips, "clip": clip, "baselines": ("all",) if baselines else tuple(baseline) if baseline else None,
         "device": device, "precision": precision,
     }  # fmt: skip
     settings = resolve(EvaluateConfig, file=config, assignments=set_ or (), options=options)
+    # PyTorch is imported from here on: what is wrong with the command line was said before
+    from dreamdiff.evaluation.evaluate import evaluate as run
+    from dreamdiff.evaluation.report import write_report
+
     if figure is not None:
         from dreamdiff.figures.samples import draw_figure
 
@@ -171,8 +175,8 @@ def _baselines(
     names: tuple[str, ...], pairs: Path | None, out: Path | None, config: Path | None, set_: list[str] | None, options: dict[str, object],
     images: Path | None, json: bool,
 ) -> None:  # fmt: skip
-    from dreamdiff.evaluation.scorer import EvaluateConfig
     from dreamdiff.evaluation.without_model import evaluate_baselines
+    from dreamdiff.protocols.config import EvaluateConfig
     from eegprep.settings import resolve
 
     if pairs is None or out is None:

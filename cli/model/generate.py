@@ -10,6 +10,7 @@ import typer
 from .._app import dreamdiff_app
 from .._described import DeviceOption, PicturePrecision
 from .._output import emit_json, note, progress
+from ..corpus import _options as o
 
 
 @dreamdiff_app.command(
@@ -19,6 +20,7 @@ from .._output import emit_json, note, progress
     examples="""
     dreamdiff generate --model run --eeg pairs.zarr --out images --select test --samples 3
     dreamdiff generate --model aligned --eeg pairs.zarr --out pictures --select test --sd embedded
+    dreamdiff generate --model run --eeg session.csv --sfreq 256 --unit uV --out images
     dreamdiff generate --replay images/000.json --out again
     """,
 )
@@ -57,6 +59,10 @@ def generate(
     strict_rate: Annotated[
         bool, typer.Option("--strict-rate", help="Refuse EEG of another sampling rate than the model's")
     ] = False,
+    sfreq: o.Sfreq = None,
+    unit: o.Unit = None,
+    channel_names: o.ChannelNames = None,
+    scale: o.Scale = None,
     preset: Annotated[
         str,
         typer.Option(
@@ -72,7 +78,7 @@ def generate(
 
     Writes a PNG and a JSON sidecar per image, and a contact sheet.
     """
-    from dreamdiff.generation.config import GENERATE_PRESETS, GenerateConfig
+    from dreamdiff.generation.config import GENERATE_PRESETS, FileReading, GenerateConfig
     from eegprep.settings import resolve
 
     if replay is not None:
@@ -86,12 +92,14 @@ def generate(
     settings = resolve(
         GenerateConfig, presets=GENERATE_PRESETS, preset=preset, file=config, assignments=set_ or (), options=options
     )
+    names = o.names_of(channel_names) or ()
+    reading = FileReading(sfreq=sfreq, unit=unit or "", channel_names=names, scale=scale)
     from dreamdiff.generation.files import generate_to_folder
 
     with progress("generating") as report:
         sheets = generate_to_folder(
-            model, eeg, out, settings, select=select, trials=_numbers(trials), images=images, cap=cap, strict_rate=strict_rate, say=note,
-            progress=report,
+            model, eeg, out, settings, select=select, trials=_numbers(trials), images=images, cap=cap, strict_rate=strict_rate,
+            reading=reading, say=note, progress=report,
         )  # fmt: skip
     if json:
         emit_json({"out": str(out), "contact_sheets": [str(sheet) for sheet in sheets]})

@@ -18,15 +18,18 @@ from ..corpus import _options as o
     examples="""
     dreamdiff pairs import trials.csv --kind table --out pairs.zarr
     dreamdiff pairs import THINGS-EEG2 --kind things-eeg2 --images images --out things.zarr
+    dreamdiff pairs import study --kind bids --stimulus-column stim_file --out pairs.zarr
     dreamdiff pairs import corpus.zarr --kind corpus --trials trials.csv --out pairs.zarr
     """,
 )
 def pairs_import(
     source: Annotated[
         Path,
-        typer.Argument(help="eeg_5_95_std.pth or its folder; the folder of sub-01, ...; a CSV or Parquet table; a corpus"),
+        typer.Argument(
+            help="eeg_5_95_std.pth or its folder; the folder of sub-01, ...; a CSV or Parquet table; a BIDS folder; a corpus"
+        ),
     ],
-    kind: Annotated[Literal["imagenet-eeg", "things-eeg2", "table", "corpus"], typer.Option(help="What SOURCE is")],
+    kind: Annotated[Literal["imagenet-eeg", "things-eeg2", "table", "bids", "corpus"], typer.Option(help="What SOURCE is")],
     out: Annotated[Path, typer.Option(help="Pairs store to write, e.g. pairs.zarr")],
     trials: Annotated[
         Path | None,
@@ -41,13 +44,18 @@ def pairs_import(
     repetitions: Annotated[
         Literal["keep", "average"], typer.Option(help="things-eeg2: trials of their own, or averaged")
     ] = "keep",
-    low: Annotated[float, typer.Option(help="table: lower edge of the pass band, Hz")] = 5.0,
-    high: Annotated[float, typer.Option(help="table: upper edge of the pass band, Hz")] = 95.0,
-    nyquist: Annotated[Literal["clip", "highpass", "error"], typer.Option(help="table: when --high does not fit")] = "clip",
-    resample: Annotated[float | None, typer.Option(help="table: common sampling rate, Hz")] = None,
-    offset: Annotated[float, typer.Option(help="table, corpus: start of a window after the onset, s, e.g. -0.2")] = 0.0,
+    low: Annotated[float, typer.Option(help="table, bids: lower edge of the pass band, Hz")] = 5.0,
+    high: Annotated[float, typer.Option(help="table, bids: upper edge of the pass band, Hz")] = 95.0,
+    nyquist: Annotated[Literal["clip", "highpass", "error"], typer.Option(help="table, bids: when --high does not fit")] = "clip",
+    resample: Annotated[float | None, typer.Option(help="table, bids: common sampling rate, Hz")] = None,
+    offset: Annotated[float, typer.Option(help="table, bids, corpus: start of a window after the onset, s, e.g. -0.2")] = 0.0,
     columns: Annotated[
-        str | None, typer.Option(metavar="NAME=COLUMN,...", help="table: what it calls recording, onset, image, label or subject")
+        str | None,
+        typer.Option(metavar="NAME=COLUMN,...", help="table, bids: what it calls recording, onset, image, label or subject"),
+    ] = None,
+    stimulus_column: Annotated[
+        str | None,
+        typer.Option(help="bids: column of events.tsv that names the pictures [default: a usual name, such as stim_file]"),
     ] = None,
     subject_pattern: o.SubjectPattern = None,
     session_pattern: o.SessionPattern = None,
@@ -55,7 +63,7 @@ def pairs_import(
     unit: o.Unit = None,
     channel_names: o.ChannelNames = None,
     scale: o.Scale = None,
-    licence: Annotated[str, typer.Option(help="table: licence of the data; corpus: of the images")] = "unknown",
+    licence: Annotated[str, typer.Option(help="table, bids: licence of the data; corpus: of the images")] = "unknown",
     split_by: Annotated[str, typer.Option(help="Split where the source has none: stimulus, trial, person, concept")] = "stimulus",
     seed: Annotated[int, typer.Option(help="Seed of that split")] = 0,
     simulated: Annotated[
@@ -78,11 +86,14 @@ def pairs_import(
     from dreamdiff.pairs.importers.trial_log import parse_columns
     from eegprep.catalogue.subjects import parse_subjects
 
+    if stimulus_column is not None and kind != "bids":
+        raise typer.BadParameter(f"--stimulus-column belongs to --kind bids; for {kind} write --columns image={stimulus_column}")
+    own = parse_columns(columns) | ({"image": stimulus_column} if stimulus_column else {})
     config = ImportConfig(
         kind=kind, trials=str(trials) if trials else None, images=str(images) if images else None, splits=str(splits) if splits else None,
         subjects=parse_subjects(subjects) if subjects else None, window=parse_window(window), repetitions=repetitions,
         low=low, high=high, nyquist=nyquist, resample=resample, offset=offset, licence=licence, split_by=split_by, seed=seed,
-        columns=parse_columns(columns), subject_pattern=subject_pattern or "", session_pattern=session_pattern or "", sfreq=sfreq,
+        columns=own, subject_pattern=subject_pattern or "", session_pattern=session_pattern or "", sfreq=sfreq,
         unit=unit or "", channel_names=o.names_of(channel_names) or (), scale=scale, simulated=simulated,
     )  # fmt: skip
     with progress("import") as update:

@@ -9,7 +9,7 @@ import typer
 
 from .._app import train_app
 from .._described import DeviceOption, TrainingPrecision
-from .._output import emit_json, emit_table, note, progress
+from .._output import emit_json, emit_table, note, progress, training_line
 
 
 @train_app.command(
@@ -81,4 +81,4 @@ def finetune(
             {"trained": task.trainable_table(), "remarks": task.remarks, "plan": plan, "result": vars(result) if result else None}
         )
     elif result:
-        note(f"{out}: step {result.step} of {result.total_steps}, loss {result.loss:.4g}, validation {result.validation}")
+        note(f"{out}: {training_line(result)}")

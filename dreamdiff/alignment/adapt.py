@@ -23,9 +23,10 @@ from dreamdiff.alignment.model import AlignedEncoder
 from dreamdiff.alignment.prepare import align_data, identity_of, images_of, load_vectors
 from dreamdiff.alignment.task import AlignTask
 from dreamdiff.alignment.tuning import choose_what_trains
-from dreamdiff.encoders.weights import weights_digest, weights_folder
+from dreamdiff.encoders.weights import weights_digest
 from dreamdiff.lineage.seen import seen_in_pairs
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.run_folder import weights_folder
 from dreamdiff.training.loop import fit
 from eegprep.errors import DataError, ModelError, UsageError
 from eegprep.recording import ProgressCallback

@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from dreamdiff.alignment.model import People
-from dreamdiff.encoders.frontend import Align
+from dreamdiff.encoders.config import Align
 from dreamdiff.training.config import LoopConfig, OptimConfig
 from eegprep.settings import Settings
+
+People = Literal["shared", "per-person"]
 
 
 class FrontChoice(Settings):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,16 +25,16 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from dreamdiff.alignment.config import People
 from dreamdiff.encoders.fronted import FrontedConfig, FrontedEncoder
 from dreamdiff.encoders.frontend import NEW, FrontEnd, FrontEndConfig
 from dreamdiff.encoders.kinds import build_encoder
-from dreamdiff.encoders.weights import load_module, read_config, save_folder, weights_folder
+from dreamdiff.encoders.weights import load_module, save_folder
+from dreamdiff.run_folder import ALIGNED, read_config, weights_folder
 from dreamdiff.untrusted.hub import model_folder
 from eegprep import settings
-from eegprep.errors import CheckpointError, ModelError
+from eegprep.errors import ModelError
 
-ARCHITECTURE = "AlignedEncoder"
-People = Literal["shared", "per-person"]
 Names = str | Sequence[str] | None
 
 
@@ -175,9 +175,9 @@ class AlignedEncoder(nn.Module):
         """
         source = weights_folder(model_folder(folder, revision=revision, offline=local_files_only))
         content = read_config(source)
-        if content.get("architecture") != ARCHITECTURE:
+        if content.get("architecture") != ALIGNED:
             raise ModelError(
-                f"{source}: holds a {content.get('architecture')!r}, not an {ARCHITECTURE}",
+                f"{source}: holds a {content.get('architecture')!r}, not an {ALIGNED}",
                 "give the --out folder of `dreamdiff train align`",
             )
         fields = {key: value for key, value in content.items() if key not in ("architecture", "version")}
@@ -190,7 +190,7 @@ class AlignedEncoder(nn.Module):
 
     def config_content(self) -> Mapping[str, Any]:
         """What config.json holds."""
-        return {"architecture": ARCHITECTURE, "version": 1, **self.config.model_dump(mode="json")}
+        return {"architecture": ALIGNED, "version": 1, **self.config.model_dump(mode="json")}
 
     @property
     def target_names(self) -> tuple[str, ...]:
@@ -283,14 +283,6 @@ class ExternalTokens(nn.Module):
     def forward(self, eeg_BCT: Tensor, scale_B: Tensor | None = None) -> Tensor:
         """(B, C, W) -> (B, 1, D)."""
         return torch.as_tensor(self.external.encode(eeg_BCT)).to(eeg_BCT).flatten(1)[:, None]
-
-
-def is_aligned(folder: str | Path) -> bool:
-    """Whether a folder holds an aligned encoder, finished or not."""
-    try:
-        return read_config(weights_folder(Path(folder))).get("architecture") == ARCHITECTURE
-    except CheckpointError:
-        return False
 
 
 def fronted_encoder(folder: str | Path) -> FrontedEncoder:

@@ -24,10 +24,11 @@ from dreamdiff.encoders.encoder import encoder_preset
 from dreamdiff.encoders.frontend import FrontEndConfig
 from dreamdiff.encoders.kinds import build_encoder, encoder_class, encoder_prefix
 from dreamdiff.encoders.library import network_class
-from dreamdiff.encoders.weights import config_section, load_module, read_config, signal_section, weights_digest, weights_folder
+from dreamdiff.encoders.weights import config_section, load_module, signal_section, weights_digest
 from dreamdiff.lineage.seen import Entry, read_seen, seen_by_outsider, seen_in_pairs
 from dreamdiff.pairs.image_cache import default_cache
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.run_folder import read_config, weights_folder
 from dreamdiff.training.loop import fit
 from dreamdiff.training.task import FitResult, mix
 from eegprep.errors import ModelError, UsageError

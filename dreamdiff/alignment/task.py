@@ -24,8 +24,8 @@ from dreamdiff.alignment.losses import contrastive_loss, cosine_loss, error_loss
 from dreamdiff.alignment.model import AlignedEncoder, Head
 from dreamdiff.alignment.tuning import merge_lora
 from dreamdiff.encoders.frozen import FROZEN_FILE, keep_frozen, write_record
-from dreamdiff.encoders.weights import CONFIG_FILE
 from dreamdiff.pretraining.pretrain import rolled
+from dreamdiff.run_folder import CONFIG_FILE
 from dreamdiff.training import checkpoint
 from dreamdiff.training.best import best_file, keep_if_best, load_trained
 from dreamdiff.training.optim import ParameterGroup

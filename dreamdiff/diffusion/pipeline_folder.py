@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
-from dreamdiff.encoders.weights import load_module, read_config, save_folder
+from dreamdiff.encoders.weights import load_module, save_folder
+from dreamdiff.run_folder import read_config
 from dreamdiff.untrusted.tensors import sha256_once
 from eegprep import settings
 from eegprep.errors import CheckpointError, ModelError, UsageError

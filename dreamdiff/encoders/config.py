@@ -11,6 +11,7 @@ from eegprep import settings
 from eegprep.errors import UsageError
 
 Scaling = Literal["none", "divide-by-10", "robust"]
+Align = Literal["person", "none"]  # whose whitener a front end takes
 
 MAX_DEPTH = 1000  # blocks
 

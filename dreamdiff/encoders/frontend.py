@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,11 +21,11 @@ from pydantic import Field
 from scipy.signal import resample_poly
 from torch import Tensor, nn
 
+from dreamdiff.encoders.config import Align
 from dreamdiff.whitening import inverse_root
 from eegprep.errors import ModelError
 from eegprep.settings import Settings, suggest
 
-Align = Literal["person", "none"]
 NEW = -1  # number of somebody who is not among the people
 
 

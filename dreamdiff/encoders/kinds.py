@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from dreamdiff.encoders.weights import config_section, load_module, read_config, signal_section, weights_folder
+from dreamdiff.encoders.weights import config_section, load_module, signal_section
+from dreamdiff.run_folder import read_config, weights_folder
 from eegprep import settings
 from eegprep.errors import CheckpointError
 

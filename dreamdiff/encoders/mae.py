@@ -23,15 +23,8 @@ from dreamdiff.encoders.config import (
 )
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.encoders.transformer import Block, from_patches, init_weights, position_table, run_blocks, take_rows, to_patches
-from dreamdiff.encoders.weights import (
-    config_section,
-    load_module,
-    read_config,
-    save_folder,
-    signal_section,
-    weights_folder,
-    with_signal,
-)
+from dreamdiff.encoders.weights import config_section, load_module, save_folder, signal_section, with_signal
+from dreamdiff.run_folder import read_config, weights_folder
 from dreamdiff.untrusted.hub import model_folder
 from eegprep import settings
 from eegprep.errors import ModelError, UsageError

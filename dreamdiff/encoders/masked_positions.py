@@ -20,7 +20,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dreamdiff.encoders.positions import PositionsConfig, PositionsEncoder, Tokens
-from dreamdiff.encoders.weights import config_section, load_module, read_config, save_folder, weights_folder
+from dreamdiff.encoders.weights import config_section, load_module, save_folder
+from dreamdiff.run_folder import read_config, weights_folder
 from dreamdiff.spectra import log_power
 from eegprep import settings
 

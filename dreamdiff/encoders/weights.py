@@ -12,15 +12,11 @@ from torch import Tensor, nn
 
 from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.frozen import RECORD_FILE, frozen_file, whole_shapes, whole_tensors
+from dreamdiff.run_folder import CONFIG_FILE, WEIGHTS_FILE, read_config
 from dreamdiff.untrusted.tensors import read_metadata, save_tensors
 from eegprep import atomic, settings
-from eegprep.errors import CheckpointError, missing_path
+from eegprep.errors import CheckpointError
 from eegprep.provenance import fingerprint, sha256_file
-from eegprep.sealed import read_object
-
-CONFIG_FILE = "config.json"
-
-WEIGHTS_FILE = "model.safetensors"
 
 STATE_FILE = "state.json"  # of a checkpoint
 
@@ -63,42 +59,11 @@ def _config_digest(content: Mapping[str, Any]) -> str:
     return fingerprint(json.loads(json.dumps(content)))
 
 
-def weights_folder(folder: Path) -> Path:
-    """`folder` itself when it holds weights, else the newest checkpoint of the run in it."""
-    if not folder.exists():
-        raise missing_path(folder, CheckpointError)
-    if (folder / WEIGHTS_FILE).is_file():
-        return folder
-    # step numbers have leading zeros, so that the order of names is that of steps
-    checkpoints = sorted((folder / "checkpoints").glob("step-*/" + WEIGHTS_FILE))
-    if checkpoints:
-        return checkpoints[-1].parent
-    raise CheckpointError(
-        f"{folder}: there is no {WEIGHTS_FILE} in it, nor a checkpoint of a run",
-        "give the --out folder of `dreamdiff train msm` or of `dreamdiff convert`",
-    )
-
-
 def weights_digest(folder: Path) -> str:
     """What identifies the weights of a model folder: the SHA-256 of model.safetensors, with that of the frozen weights of a checkpoint."""
     frozen = frozen_file(folder)
     digest = sha256_file(folder / WEIGHTS_FILE)
     return digest if frozen is None else fingerprint({"trained": digest, "frozen": sha256_file(frozen)})
-
-
-def read_config(folder: Path) -> Mapping[str, Any]:
-    """config.json of a model folder."""
-    file = folder / CONFIG_FILE
-    if not file.is_file():
-        raise CheckpointError(f"{file}: missing", "give a folder that holds config.json beside model.safetensors")
-    content = read_object(file)
-    if content is None:
-        raise CheckpointError(f"{file}: not JSON", "make the folder again with the command that wrote it")
-    if content.get("version") != 1:
-        raise CheckpointError(
-            f"{file}: version {content.get('version')!r}, this release reads version 1", "use the release that wrote it"
-        )
-    return content
 
 
 def load_module(make: Callable[[], ModuleT], folder: Path, prefix: str = "", derived: Collection[str] = ()) -> ModuleT:

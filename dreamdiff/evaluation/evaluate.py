@@ -32,7 +32,7 @@ from dreamdiff.evaluation.certifying import certify_evaluation
 from dreamdiff.evaluation.decoding_controls import DecodingControls, decoding_controls
 from dreamdiff.evaluation.generation_controls import GenerationControl, generation_controls
 from dreamdiff.evaluation.result import BaselineResult, Evaluation, Material
-from dreamdiff.evaluation.scorer import EvaluateConfig, ImageScorer, Networks, clip_width, load_networks
+from dreamdiff.evaluation.scorer import ImageScorer, Networks, clip_width, load_networks
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.files import generate_to_folder
 from dreamdiff.generation.generate import generator_for, load_pipeline, render
@@ -43,6 +43,7 @@ from dreamdiff.metrics.measurement import Measurement
 from dreamdiff.origin import found_again, picture_origin, portable, portable_settings
 from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.protocols.config import EvaluateConfig
 from eegprep.errors import DataError, ModelError, ToolkitError
 from eegprep.provenance import fingerprint, installed
 from eegprep.recording import ProgressCallback

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from pydantic import Field
 
 from dreamdiff.alignment.data import pairs_for
 from dreamdiff.alignment.model import AlignedEncoder
@@ -26,15 +25,16 @@ from dreamdiff.certificates.carriers import carriers_of
 from dreamdiff.certificates.check import images_digest, model_digest
 from dreamdiff.certificates.judging import CATEGORY, VectorJudge
 from dreamdiff.certificates.records import Certificate, write_predictions
-from dreamdiff.devices import Device, choose_device, used
+from dreamdiff.devices import choose_device, used
 from dreamdiff.estimators.carriers import Carriers
 from dreamdiff.evaluation.retrieve_page import Found, write_page
 from dreamdiff.lineage.seen import Entry, overlaps
 from dreamdiff.metrics.measurement import Measurement, mean_measurement, units
 from dreamdiff.metrics.similarity import retrieval
-from dreamdiff.origin import portable, portable_settings
+from dreamdiff.origin import generator_name, picture_origin, portable, portable_settings, without_folders
 from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.protocols.config import RetrieveConfig
 from dreamdiff.protocols.epochs import Optimism, optimism, vectors_by
 from dreamdiff.protocols.ranking import group_sizes, hits_at, mean_average_precision, person_states
 from dreamdiff.protocols.recovery import csls, recovered
@@ -43,28 +43,9 @@ from eegprep.errors import CheckpointError, DataError, UsageError
 from eegprep.provenance import software_versions
 from eegprep.recording import ProgressCallback
 from eegprep.sealed import write_sealed
-from eegprep.settings import Settings
 
 FORMAT, VERSION = "dreamdiff-retrieval", 1
 PAGE = "report.html"
-
-
-class RetrieveConfig(Settings):
-    """How vectors are judged.
-
-    split: a part of a split, `test` or `NAME/test`. gallery: `test` (the different pictures of that part), or an npz file with
-    `vectors` (n, D) of further pictures, which are added as wrong answers. repetitions: group sizes; `all` takes every repetition, `...` goes
-    on doubling. ways: so many pictures to choose from, the mean over all such galleries; all of them when not given.
-    target: name or number of the model's target.
-    """
-
-    split: str = "test"
-    gallery: str = "test"
-    repetitions: tuple[str, ...] = ("1", "2", "4", "...", "all")
-    ways: int | None = Field(default=None, ge=2)
-    target: str = "0"
-    seed: int = 0
-    device: Device = "auto"
 
 
 @dataclass(frozen=True)
@@ -163,10 +144,14 @@ def retrieve(
         left_out["which part carries it"] = carried
     training = dict(aligned.config.training)
     seen = cast("Sequence[Entry]", training.pop("seen", None) or [{"kind": "unknown", "where": Path(model).name}])
+    origin = picture_origin(
+        training, model=generator_name(Path(model).resolve()), generator="", eeg=store.provenance, licence=store.licence
+    )
     identity = {
+        "origin": {**origin.model_dump(mode="json"), "sentence": origin.sentence},
         "model": {
             "path": portable(model, out), "sha256": model_digest(Path(model)), "encoder": aligned.config.training.get("encoder"),
-            "target": aligned.target_names[number], "training": training,
+            "target": aligned.target_names[number], "training": portable_settings(training, out),
         },
         "pairs": {
             "path": portable(store.path, out), "fingerprint": store.fingerprint, "content": store.content_sha256,
@@ -176,7 +161,7 @@ def retrieve(
         "split": {"name": split, "n_train": len(train), "n_evaluated": len(test)},
         "person": person, "selection": selection, "config": portable_settings(config.model_dump(mode="json"), out),
         **used(choose_device(config.device), "fp32"), "software": software_versions(),
-        "warnings": list(overlaps(seen, store, test).sentences),
+        "warnings": [without_folders(text) for text in overlaps(seen, store, test).sentences],
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     predictions = write_predictions(out, store.indices[test], certificate, found)

@@ -63,6 +63,7 @@ def write_page(
         gallery: numbers of the gallery's pictures in the store; places of the gallery beyond them have a vector and no picture.
     """
     page = Page("Finding the picture that was seen", first_line)
+    page.text(f"{identity['origin']['sentence'][:1].upper()}{identity['origin']['sentence'][1:]}.")
     if store.provenance == "simulated":
         page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
     if audit.verdict != "clean":
@@ -97,7 +98,7 @@ def write_page(
     page.text(
         "Every accuracy follows from predictions.npz beside this page; this computes all of them again and compares the digests:"
     )
-    page.code(f"dreamdiff evaluate --check {file.parent}")
+    page.code(f"dreamdiff evaluate --check {file.resolve().parent.name}")
     page.write(file)
 
 

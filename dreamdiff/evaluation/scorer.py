@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from dreamdiff.arrays import Array, Ints
-from dreamdiff.devices import Device, Precision, choose_device, resolved_precision
+from dreamdiff.devices import choose_device, resolved_precision
 from dreamdiff.diffusion.clip import ClipTarget, load_clip
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
 from dreamdiff.metrics import accuracy, distances
@@ -28,52 +27,9 @@ from dreamdiff.metrics.judges import (
     load_lpips,
 )
 from dreamdiff.metrics.measurement import Measurement, units
+from dreamdiff.protocols.config import EvaluateConfig
 from eegprep.errors import DataError, ModelError
 from eegprep.provenance import sha256
-from eegprep.settings import Settings
-
-
-class EvaluateConfig(Settings):
-    """How a model is judged."""
-
-    split: str = Field(
-        default="test", description="Part of a split that is judged: `test`, `val`, or NAME/test as in `block/test`"
-    )
-    samples: int = Field(default=3, ge=1, description="Images per trial; every number is their mean, never the best")
-    trials: int | None = Field(default=None, ge=2, description="At most so many trials, taken evenly from all classes")
-    steps: int = Field(default=20, ge=1, description="Sampler steps per image")
-    guidance: float | None = Field(default=None, ge=0, description="Guidance scale; the model's own when not set")
-    scheduler: str = Field(
-        default="dpm-solver++", description="Noise schedule: dpm-solver++, pndm, ddim, ..., or a diffusers class"
-    )
-    batch_size: int = Field(default=8, ge=1, description="Images at a time")
-    device: Device = Field(
-        default="auto", description="`auto` takes a GPU where there is one; `cuda`, `cuda:1` or `mps` demands that one"
-    )
-    precision: Precision = Field(default="fp32", description="Precision of all networks; fp16 on a GPU only")
-    seed: int = Field(default=0, ge=0, description="Seed of images, draws and intervals")
-    n_way: int = Field(default=50, ge=2, description="Classes in a draw of the n-way accuracy")
-    draws: int = Field(default=50, ge=1, description="Draws per image of the n-way accuracy")
-    classifier: str = Field(
-        default="efficientnet-lite0",
-        description="ImageNet classifier: efficientnet-lite0, vit_h_14:FILE for the paper's protocol, or another torchvision NAME:FILE",
-    )
-    inception: str | None = Field(default=None, description="Weight file of the Inception network, for FID, KID and IS")
-    lpips: str | None = Field(default=None, description="Weight file of torchvision's AlexNet, for LPIPS")
-    clip: str = Field(
-        default="auto",
-        description="CLIP that judges: `embedded`, a folder, ARCHITECTURE:FILE, or `none`; `auto` takes the embedded one where its width fits the model",
-    )
-    controls: bool = Field(default=False, description="Whether the controls are run")
-    control_trials: int = Field(default=40, ge=2, description="Trials of the controls that need new images")
-    baselines: tuple[str, ...] = Field(default=(), description="Names of baselines measured on the same trials, or `all`")
-    certificate_trials: int = Field(
-        default=24, ge=2, description="Trials for which each row of the certificate makes a picture; vectors are judged for all"
-    )
-    baseline_epochs: int = Field(default=30, ge=1, description="Passes over the training trials for baselines that are trained")
-    sd: str = Field(
-        default="auto", description="Frozen generator of the baselines; `auto` takes the one that the model was trained from"
-    )
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from dreamdiff.baselines.run import chosen_baselines
 from dreamdiff.devices import choose_device, used
 from dreamdiff.evaluation.evaluate import choose_trials, frozen_generator, make_scorer, measure_baselines
 from dreamdiff.evaluation.result import BaselineResult
-from dreamdiff.evaluation.scorer import EvaluateConfig, load_networks
+from dreamdiff.evaluation.scorer import load_networks
 from dreamdiff.origin import portable, portable_settings
 from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.protocols.config import EvaluateConfig
 from eegprep.inspection.page import Page
 from eegprep.provenance import software_versions
 from eegprep.recording import ProgressCallback

@@ -9,13 +9,12 @@ from dreamdiff.evaluation.evaluate import choose_trials, evenly, read_images
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.origin import picture_origin
 from dreamdiff.pairs.reader import Pairs
-from dreamdiff.programs.ablate_config import AblateConfig
+from dreamdiff.programs.ablate_config import ROWS, AblateConfig
 from dreamdiff.programs.ablations import Place, evaluate_config, prepare
-from dreamdiff.programs.tables import ACCURACY, ROWS, RowResult
+from dreamdiff.programs.tables import ACCURACY, RowResult
 from eegprep.errors import StoreError
 from eegprep.inspection.page import Page
 
-OF_FIGURE_5 = ("full", "1", "5", "12", "13", "14")
 SHOWN = 8  # trials
 
 

@@ -18,17 +18,18 @@ from dreamdiff.baselines.run import run_baseline
 from dreamdiff.evaluation.evaluate import choose_trials, evenly, make_scorer, read_images, split_name
 from dreamdiff.evaluation.failures import count_failures, failures, pick_failures
 from dreamdiff.evaluation.result import Material
-from dreamdiff.evaluation.scorer import EvaluateConfig, clip_width, load_networks
+from dreamdiff.evaluation.scorer import clip_width, load_networks
+from dreamdiff.figures.numbers import check_number
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.files import generate_to_folder
 from dreamdiff.generation.generate import load_pipeline
 from dreamdiff.origin import PictureOrigin, picture_origin
 from dreamdiff.pairs.reader import Pairs
-from eegprep.errors import DataError, ModelError, UsageError
+from dreamdiff.protocols.config import EvaluateConfig
+from eegprep.errors import DataError, ModelError
 from eegprep.inspection.page import Page
 from eegprep.recording import ProgressCallback
 
-FIGURES = (3, 4, 6)
 SHOWN = 12  # trials on a page where no number is given
 OF_FIGURE_4 = ("airliner", "jack-o'-lantern", "panda")
 OTHER_NAMES = {"giant panda": "panda"}  # ImageNet's own name
@@ -70,13 +71,7 @@ def draw_figure(
     Raises:
         UsageError: another figure. DataError: no trial of the classes of Figure 4. ModelError: Figure 6 without a judge.
     """
-    if number not in FIGURES:
-        fix = (
-            "dreamdiff ablate --figure 5 --out tables" if number == 5 else f"choose one of: {', '.join(map(str, (*FIGURES, 5)))}"
-        )
-        raise UsageError(
-            f"Figure {number} is not drawn from a model alone" if number == 5 else f"there is no Figure {number}", fix
-        )
+    check_number(number)
     config = config or EvaluateConfig()
     if number == 3 and config.samples < 3:
         config = config.model_copy(update={"samples": 3})

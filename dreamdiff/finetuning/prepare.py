@@ -10,13 +10,13 @@ from typing import cast
 import numpy as np
 import torch
 
-from dreamdiff.alignment.model import AlignedEncoder, fronted_encoder, is_aligned
+from dreamdiff.alignment.model import AlignedEncoder, fronted_encoder
 from dreamdiff.devices import choose_device, fitting_batch, mixed, place_of, resolved_precision
 from dreamdiff.diffusion.clip import BYTES_OF_IMAGE, ClipTarget, load_clip
 from dreamdiff.diffusion.stable_diffusion import StableDiffusion, load_stable_diffusion, vae_factor
 from dreamdiff.eeg_input import CapConfig, signal_of
 from dreamdiff.encoders.encoder import EEGEncoder
-from dreamdiff.encoders.weights import weights_digest, weights_folder
+from dreamdiff.encoders.weights import weights_digest
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.finetuning.data import TrainingData, image_moments
 from dreamdiff.finetuning.linear_start import Texts, adapter_for
@@ -25,7 +25,9 @@ from dreamdiff.finetuning.task import FinetuneTask, learned_settings
 from dreamdiff.lineage.seen import Entry, read_seen
 from dreamdiff.pairs.encoding import read_each, shared_rows
 from dreamdiff.pairs.image_cache import CachedRows, PlannedRows, default_cache, planned_rows, shared_cache
+from dreamdiff.pairs.images import SQUARE
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.run_folder import is_aligned, weights_folder
 from dreamdiff.training.loop import fit
 from dreamdiff.training.task import FitResult
 from eegprep.errors import ModelError
@@ -249,9 +251,11 @@ def _moments(
         with mixed(precision, device):
             return image_moments(model.vae, pairs.load_images(numbers[np.asarray(chosen)], size=size)).numpy()
 
-    # latents depend on the VAE alone: another U-Net finds them in the cache
+    # latents depend on the VAE and on the square that it was shown: another U-Net finds them in the cache, another crop does not
     vae_files = {name: digest for name, digest in model.files.items() if name.startswith("vae/")} or model.files
-    key = f"{'-'.join(digest[:12] for digest in vae_files.values())}-{size}" + ("" if precision == "fp32" else f"-{precision}")
+    key = f"{'-'.join(digest[:12] for digest in vae_files.values())}-{size}-{SQUARE}" + (
+        "" if precision == "fp32" else f"-{precision}"
+    )
     digests = [pairs.image_sha256[number] for number in numbers]
     if dry_run:
         side = size // vae_factor(model.vae)

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dreamdiff.alignment.model import ARCHITECTURE, AlignedEncoder
+from dreamdiff.alignment.model import AlignedEncoder
 from dreamdiff.diffusion.adapters import VectorSpace, check_space
 from dreamdiff.diffusion.pipeline import DreamDiffusionOutput, PipelineConfig, SignalConfig
 from dreamdiff.diffusion.prior import Prior
 from dreamdiff.diffusion.vector_generator import VectorGenerator, load_vector_generator
-from dreamdiff.encoders.weights import WEIGHTS_FILE, read_config, weights_digest, weights_folder
-from eegprep.errors import CheckpointError, ModelError, ToolkitError, UsageError
+from dreamdiff.encoders.weights import weights_digest
+from dreamdiff.run_folder import WEIGHTS_FILE, weights_folder
+from eegprep.errors import CheckpointError, ModelError, UsageError
 from eegprep.provenance import sha256_json
 
 
@@ -111,14 +112,6 @@ class AlignedPipeline:
         vectors = self.vectors(eeg_NCT, people)
         made = self.pictures(vectors, generator, steps=num_inference_steps, guidance=guidance_scale)
         return DreamDiffusionOutput(images=made.astype(np.float32) / 255, clip_vectors=vectors)
-
-
-def is_aligned(model: str | Path) -> bool:
-    """Whether a folder holds an aligned encoder."""
-    try:
-        return bool(read_config(weights_folder(Path(model))).get("architecture") == ARCHITECTURE)
-    except (ToolkitError, OSError):
-        return False
 
 
 def spaces_of(aligned: AlignedEncoder) -> list[VectorSpace]:

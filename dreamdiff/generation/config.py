@@ -43,6 +43,20 @@ class GenerateConfig(Settings):
         }
 
 
+class FileReading(Settings):
+    """What a person says of an EEG file that does not say it, as `eegprep build` takes it."""
+
+    sfreq: float | None = Field(default=None, gt=0, description="Rate, Hz")
+    unit: str = Field(default="", description="Unit of channels whose file does not say it: uV, mV or V")
+    channel_names: tuple[str, ...] = Field(default=(), description="Names of channels, or which are EEG")
+    scale: float | None = Field(default=None, gt=0, description="Factor for all values")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was said, as plain JSON."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
 FROZEN = ("sd", "adapter", "adapter_scale", "prompt", "prior")  # dials of frozen generators
 
 GENERATE_PRESETS: dict[str, Mapping[str, Any]] = {

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from dreamdiff.devices import choose_device, used
 from dreamdiff.eeg_input import CapMatch
 from dreamdiff.generation.aligned import AlignedPipeline
-from dreamdiff.generation.config import GenerateConfig
+from dreamdiff.generation.config import FileReading, GenerateConfig
 from dreamdiff.generation.generate import GeneratedFrom, GeneratedImage, Maker, generate, generator_for, load_maker, render
 from dreamdiff.generation.trials import TrialSet, open_trials
 from dreamdiff.origin import (
@@ -62,6 +62,7 @@ def generate_to_folder(
     images: Path | None = None,
     cap: CapMatch = "name",
     strict_rate: bool = False,
+    reading: FileReading | None = None,
     say: Callable[[str], None] | None = None,
     progress: ProgressCallback | None = None,
 ) -> list[Path]:
@@ -70,13 +71,13 @@ def generate_to_folder(
     Args:
         model: run of `dreamdiff train finetune`, pipeline folder, or run of `dreamdiff train align`. eeg, select, images: see `open_trials`.
         trials: numbers of trials in the source; default all that `select` leaves.
-        cap, strict_rate: how other electrodes and rates than the model's are taken, see `open_trials`. say: is told what is not as it was for training.
+        cap, strict_rate, reading: see `open_trials`. say: is told what is not as it was for training.
 
     Returns:
         The contact sheets.
     """
     pipeline = load_maker(model, config)
-    chosen = open_trials(eeg, pipeline, select, images, cap, strict_rate=strict_rate)
+    chosen = open_trials(eeg, pipeline, select, images, cap, strict_rate=strict_rate, reading=reading)
     for text in chosen.notes if say is not None else ():
         say(text)  # type: ignore[misc]
     origin = origin_of(pipeline, model, chosen)
@@ -104,7 +105,7 @@ def generate_to_folder(
             "config": config.model_dump(mode="json") | {n: portable(v, out) for n in FOLDERS if (v := getattr(config, n))},
             "model": {"path": portable(model, out), "fingerprint": pipeline.fingerprint, "schedule": schedule},
             "eeg": {"source": portable(eeg, out), "kind": chosen.kind, "select": select, "sha256": image.eeg_sha256,
-                    **({} if cap == "name" else {"cap": cap}),
+                    **({} if cap == "name" else {"cap": cap}), **({"reading": reading.given} if reading and reading.given else {}),
                     **({"notes": [without_folders(text) for text in chosen.notes]} if chosen.notes else {})},
             "software": installed("eeg-dreamdiff", "diffusers", "torch"),
         }  # fmt: skip
@@ -226,6 +227,7 @@ def _replay(
         content["eeg"]["select"],
         images,
         content["eeg"].get("cap", "name"),
+        reading=validated(FileReading, content["eeg"].get("reading", {})),
     )
     trials = _numbered(trials, [int(content["trial"])])
     eeg_NCT = trials.read([0])

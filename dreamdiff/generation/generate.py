@@ -16,9 +16,10 @@ import torch
 from dreamdiff.devices import choose_device, dtype_of
 from dreamdiff.diffusion.noise import make_scheduler
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline
-from dreamdiff.generation.aligned import AlignedPipeline, is_aligned, load_aligned_pipeline, needs_generator
+from dreamdiff.generation.aligned import AlignedPipeline, load_aligned_pipeline, needs_generator
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.trials import TrialSet
+from dreamdiff.run_folder import is_aligned
 from dreamdiff.training.task import mix
 from eegprep.errors import DataError
 from eegprep.provenance import sha256_array

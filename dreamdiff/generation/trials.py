@@ -11,11 +11,12 @@ import numpy as np
 import zarr
 
 from dreamdiff.eeg_input import CapMatch, SignalConfig, inside, prepare_for, rows_for, starts_of
+from dreamdiff.generation.config import FileReading
 from dreamdiff.origin import roll_up
 from dreamdiff.pairs.format import FORMAT as PAIRS_FORMAT
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.rates import ModelWindows, plan_rate
-from eegprep.errors import DataError, ModelError, StoreError, require_path
+from eegprep.errors import DataError, ModelError, StoreError, UsageError, require_path
 from eegprep.recording import Recording, positions_from_json
 from eegprep.signals.spectra import spread
 from eegprep.signals.windows import ChannelPlan, Cut, make_windows
@@ -97,6 +98,7 @@ def open_trials(
     cap: CapMatch = "name",
     *,
     strict_rate: bool = False,
+    reading: FileReading | None = None,
 ) -> TrialSet:
     """Trials of a pairs store, windows of a corpus, or stretches after the events of an EEG file.
 
@@ -105,6 +107,7 @@ def open_trials(
         images: folder of the image files of a pairs store, if they have moved.
         cap: how other electrodes than the model's are taken: by name, or by "spline" where some are missing.
         strict_rate: refuse another sampling rate than the model's, to which EEG is resampled otherwise (`dreamdiff.rates`).
+        reading: what a file does not say: rate, unit, names of channels, a factor.
 
     Raises:
         StoreError, DataError, ModelError: nothing there, or EEG of another shape or unit than the model was trained with, or too
@@ -113,6 +116,9 @@ def open_trials(
     path = Path(source)
     require_path(path)
     kind = _store_format(path)
+    if reading is not None and reading.given and (kind is not None or path.is_dir()):
+        said = ", ".join(f"--{name.replace('_', '-')}" for name in reading.given)
+        raise UsageError(f"{said}: {source} is a store, which says that of its EEG", "leave it out, or give an EEG file")
     if kind == PAIRS_FORMAT:
         return _pairs_trials(str(source), path, pipeline, select, images, cap, strict_rate)
     if kind == "eegprep-corpus":
@@ -121,7 +127,7 @@ def open_trials(
         raise StoreError(
             f"{source}: neither a pairs store nor a corpus (format {kind!r})", "give a pairs store, a corpus, or an EEG file"
         )
-    return _file_trials(str(source), path, pipeline, select, cap, strict_rate)
+    return _file_trials(str(source), path, pipeline, select, cap, strict_rate, reading or FileReading())
 
 
 def _store_format(path: Path) -> str | None:
@@ -236,11 +242,18 @@ def _laid_out(eeg_NCT: np.ndarray, plans: Sequence[_RowPlan | None]) -> np.ndarr
     return out
 
 
-def _file_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None, cap: CapMatch, strict_rate: bool) -> TrialSet:
-    from eegprep.sources.reading import read_file
+def _file_trials(
+    source: str, path: Path, pipeline: ReadsEEG, select: str | None, cap: CapMatch, strict_rate: bool, reading: FileReading
+) -> TrialSet:
+    from eegprep.readers.content import Reading
+    from eegprep.sources.reading import read_file, scaled
 
     shape = pipeline.encoder.config.channels, pipeline.encoder.config.window
-    trials = cut_events(read_file(path), pipeline.details.signal, *shape, cap, strict_rate=strict_rate)
+    told = Reading(sfreq=reading.sfreq, unit=reading.unit, channel_names=reading.channel_names)
+    recording = read_file(path, reading=told)
+    if reading.scale is not None:
+        recording = scaled(recording, reading.scale)
+    trials = cut_events(recording, pipeline.details.signal, *shape, cap, strict_rate=strict_rate)
     keep = _with_label(trials.labels, select, source)
     return replace(trials.take(keep), source=source)
 

@@ -16,6 +16,9 @@ from dreamdiff.sameness.copies import Copy, find_copies, sketch, stimulus_number
 from eegprep.errors import DataError
 from eegprep.provenance import sha256, sha256_array
 
+# how `middle_square` makes a picture square; part of the key of whatever is cached of such a picture
+SQUARE = "middle-square, bicubic"
+
 
 def read_image_file(folder: Path, name: str) -> bytes:
     file = folder / name

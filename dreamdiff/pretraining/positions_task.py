@@ -13,12 +13,12 @@ from torch import Tensor
 
 from dreamdiff.encoders.masked_positions import MaskedPositionsConfig, MaskedPositionsModel
 from dreamdiff.encoders.positions import positions_preset
-from dreamdiff.encoders.weights import CONFIG_FILE
 from dreamdiff.lineage.seen import seen_in_corpus, write_seen
 from dreamdiff.pretraining.config import POSITIONS_NAMES, PretrainData
 from dreamdiff.pretraining.electrodes import Whitened
 from dreamdiff.pretraining.pretrain import rolled, split_corpus
 from dreamdiff.pretraining.stream import WindowStream
+from dreamdiff.run_folder import CONFIG_FILE
 from dreamdiff.training.config import LoopConfig, OptimConfig
 from dreamdiff.training.loop import fit
 from dreamdiff.training.task import Batch, Draw, FitResult, Stream, Task

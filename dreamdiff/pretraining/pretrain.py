@@ -16,7 +16,6 @@ from torch import Tensor
 
 from dreamdiff.encoders.encoder import robust_scale
 from dreamdiff.encoders.mae import MaskedSignalModel
-from dreamdiff.encoders.weights import CONFIG_FILE
 from dreamdiff.lineage.seen import seen_in_corpus, write_seen
 from dreamdiff.pretraining import reconstruction
 from dreamdiff.pretraining.config import Augmentation, PretrainConfig, PretrainData
@@ -24,6 +23,7 @@ from dreamdiff.pretraining.order import held_out
 from dreamdiff.pretraining.reconstruction import Score
 from dreamdiff.pretraining.signal import signal_of_corpus
 from dreamdiff.pretraining.stream import WindowStream
+from dreamdiff.run_folder import CONFIG_FILE
 from dreamdiff.training.loop import fit
 from dreamdiff.training.task import Batch, Draw, FitResult, Stream, Task
 from eegprep import atomic

@@ -22,28 +22,25 @@ from dreamdiff.encoders.encoder import EEGEncoder, parameter_count
 from dreamdiff.evaluation.evaluate import choose_trials, evaluate, make_scorer
 from dreamdiff.evaluation.report import write_report
 from dreamdiff.evaluation.result import Evaluation
-from dreamdiff.evaluation.scorer import EvaluateConfig, load_networks
+from dreamdiff.evaluation.scorer import load_networks
 from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
 from dreamdiff.finetuning.prepare import finetune
 from dreamdiff.metrics.measurement import Measurement, units
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
 from dreamdiff.pretraining.pretrain import pretrain
-from dreamdiff.programs.ablate_config import AblateConfig
+from dreamdiff.programs.ablate_config import ROWS, TABLE2, AblateConfig, Row, Size, row_of
 from dreamdiff.programs.label_input import label_pairs
 from dreamdiff.programs.tables import (
     ACCURACY,
-    ROWS,
-    TABLE2,
-    Row,
     RowResult,
-    Size,
     measured_names,
     order_of,
     table1_rows,
     table1_text,
     table2_text,
 )
+from dreamdiff.protocols.config import EvaluateConfig
 from dreamdiff.simulation.simulate import simulate
 from eegprep import atomic
 from eegprep.corpus.export import from_arrays
@@ -106,7 +103,7 @@ def ablate(
         UsageError: an unknown row, or `out` holds rows of other settings.
     """
     config, place = config or AblateConfig(), Place(Path(out))
-    chosen = [_row(name) for name in rows]
+    chosen = [row_of(name) for name in rows]
     _claim(place, config)
     config = prepare(place, config, progress)
     masks = sorted({(row.mask, row.size) for row in chosen if row.mask is not None})
@@ -345,12 +342,6 @@ def _run(jobs: Sequence[Training], config: AblateConfig, progress: ProgressCallb
     threads = torch.get_num_threads()
     run_jobs(jobs, Budget(config.workers, config.scheduler), progress)
     torch.set_num_threads(threads)  # a job that ran in this process takes one
-
-
-def _row(name: str) -> Row:
-    if name not in ROWS:
-        raise UsageError(f"Table 2 has no row {name!r}", f"use some of: {', '.join(ROWS)}")
-    return ROWS[name]
 
 
 def _claim(place: Place, config: AblateConfig) -> None:

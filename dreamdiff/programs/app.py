@@ -16,20 +16,21 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
-from dreamdiff.generation.config import GenerateConfig
+from dreamdiff.generation.config import FileReading, GenerateConfig
+from dreamdiff.generation.files import origin_of
 from dreamdiff.generation.generate import generator_for, load_pipeline, render
 from dreamdiff.generation.trials import Montage, TrialSet, open_trials
 from dreamdiff.metrics.judges import CentroidJudge, ImageClassifier, load_classifier
+from dreamdiff.origin import PictureOrigin, png
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import UsageError
 from eegprep.inspection.pictures import head_map, traces
 from eegprep.provenance import installed
 from eegprep.settings import validated
 
-# endings of recordings that MNE reads; the companions belong to BrainVision and EEGLAB
-RECORDINGS = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".cnt", ".mff")
+# one file a recording; the companions belong to BrainVision and EEGLAB
+RECORDINGS = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".cnt", ".xdf", ".csv", ".tsv", ".mat")
 
 COMPANIONS = (".eeg", ".vmrk", ".dat", ".fdt")
 
@@ -51,21 +52,21 @@ class Shown:
 
 @dataclass(frozen=True)
 class Made:
-    """Images of one trial: (S, H, W, 3) uint8, and what made them."""
+    """Images of one trial: (S, H, W, 3) uint8, what made them, and where they come from."""
 
     images_SHWC: np.ndarray
     seeds: tuple[int, ...]
     settings: dict[str, object]
+    origin: PictureOrigin
 
     def archive(self) -> bytes:
         """A ZIP file with a PNG for each seed, and seeds and settings as JSON."""
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
             for image, seed in zip(self.images_SHWC, self.seeds, strict=True):
-                picture = io.BytesIO()
-                Image.fromarray(image).save(picture, "PNG")
-                file.writestr(f"seed-{seed}.png", picture.getvalue())
-            file.writestr("settings.json", json.dumps({**self.settings, "seeds": list(self.seeds)}, indent=2))
+                file.writestr(f"seed-{seed}.png", png(image, {"dreamdiff": "settings.json", **self.origin.notes()}))
+            origin = {**self.origin.model_dump(mode="json"), "sentence": self.origin.sentence}
+            file.writestr("settings.json", json.dumps({**self.settings, "seeds": list(self.seeds), "origin": origin}, indent=2))
         return content.getvalue()
 
 
@@ -113,11 +114,11 @@ class Studio:
         number, trials = self.pairs.subjects.index(person), self.shown.trials
         return [(f"{trials.names[p]}: {trials.labels[p]}", int(p)) for p in np.flatnonzero(self.pairs.person == number)]
 
-    def upload(self, files: Sequence[str | Path]) -> Shown:
+    def upload(self, files: Sequence[str | Path], reading: FileReading | None = None) -> Shown:
         """Trials of a recording that somebody uploaded, cut after its events as the model's training trials were.
 
         Args:
-            files: the recording and, for formats of several files, its companions.
+            files: the recording and, for formats of several files, its companions. reading: what they do not say.
 
         Raises:
             UsageError: not exactly one recording.
@@ -137,13 +138,14 @@ class Studio:
             for path in paths:  # the companions must lie beside the header that names them
                 shutil.copyfile(path, Path(folder) / path.name)
                 _forget(path)
-            trials = open_trials(Path(folder) / mains[0].name, self.pipeline)
+            trials = open_trials(Path(folder) / mains[0].name, self.pipeline, reading=reading)
             eeg_NCT = trials.read(range(len(trials)))
         names = tuple(f"{mains[0].name}: {name}" for name in trials.names)
         montage = trials.montage
         assert montage is not None
         kept = TrialSet(
-            mains[0].name, "file", trials.numbers, names, trials.labels, lambda at: eeg_NCT[list(at)], None, None, trials.notes, montage
+            mains[0].name, "file", trials.numbers, names, trials.labels, lambda at: eeg_NCT[list(at)], None, None, trials.notes, montage,
+            trials.provenance, trials.licence,
         )  # fmt: skip
         return Shown(kept, lambda position: montage, uploaded=True)
 
@@ -200,7 +202,11 @@ class Studio:
             "model_fingerprint": self.pipeline.fingerprint, "steps": steps, "guidance": guidance, "number": number,
             "provenance": "simulated" if self.simulated else "recorded", "software": installed("eeg-dreamdiff", "torch", "diffusers"),
         }  # fmt: skip
-        return Made(np.stack(made), seeds, settings)
+        return Made(np.stack(made), seeds, settings, self.origin(shown))
+
+    def origin(self, shown: Shown) -> PictureOrigin:
+        """What the images of these trials have to say of themselves."""
+        return origin_of(self.pipeline, self.model, shown.trials)
 
     def guess(self, images_SHWC: np.ndarray) -> dict[str, float]:
         """Probability of each category from generated images: a softmax of cosines to the mean training picture of the category.

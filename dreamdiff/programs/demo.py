@@ -14,25 +14,24 @@ from pathlib import Path
 import eegprep
 from dreamdiff.alignment.config import ALIGN_PRESETS, AlignConfig
 from dreamdiff.alignment.prepare import align
-from dreamdiff.evaluation.retrieve import RetrieveConfig, retrieve
+from dreamdiff.evaluation.retrieve import retrieve
 from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
 from dreamdiff.finetuning.prepare import finetune
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
 from dreamdiff.pretraining.pretrain import pretrain
-from dreamdiff.programs.demo_config import MANIFEST, SFREQ, STRIDE, WINDOW, DemoConfig, Folders
+from dreamdiff.programs.demo_config import MANIFEST, SFREQ, STRIDE, WINDOW, DemoConfig, Folders, claim
 from dreamdiff.programs.demo_page import write_page
 from dreamdiff.programs.demo_paper import PaperRoute, paper_route
 from dreamdiff.programs.demo_pictures import DemoPictures, make_pictures
+from dreamdiff.protocols.config import RetrieveConfig
 from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.simulate import simulate
 from dreamdiff.training.task import FitResult
-from eegprep.errors import StoreError
 from eegprep.folders import cache_folder
 from eegprep.recording import ProgressCallback
 from eegprep.settings import resolve
 
-MARKER = ".dreamdiff-demo"  # says that a folder is ours to write into
 # name of each step, and seconds on two free cores: only the ratios matter, for the time that is left
 STEPS = (
     ("corpus of genuine recordings", 12),
@@ -177,14 +176,6 @@ def finished(result: FitResult) -> None:
     """A training that was asked to stop ends early and without an error; the steps after it need it whole."""
     if not result.finished:
         raise KeyboardInterrupt
-
-
-def claim(out: Path) -> None:
-    """Make `out`, or stop when it holds something that is not a demo."""
-    if out.exists() and not (out / MARKER).exists() and any(out.iterdir()):
-        raise StoreError(f"{out}: is not empty and is not a demo folder", "choose another folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / MARKER).touch()
 
 
 def _clock(seconds: float) -> str:

@@ -9,9 +9,11 @@ from typing import Literal
 from pydantic import Field
 
 from dreamdiff.devices import Device
+from eegprep.errors import StoreError
 from eegprep.settings import Settings
 
 MANIFEST = "sample.toml"
+MARKER = ".dreamdiff-demo"  # says that a folder is ours to write into
 SFREQ, WINDOW, STRIDE = 128.0, 128, 64  # Hz; samples of a window, one second; samples from window to window
 
 
@@ -91,3 +93,11 @@ class Folders:
     @property
     def page(self) -> Path:
         return self.out / "index.html"
+
+
+def claim(out: Path) -> None:
+    """Make `out`, or stop when it holds something that is not a demo."""
+    if out.exists() and not (out / MARKER).exists() and any(out.iterdir()):
+        raise StoreError(f"{out}: is not empty and is not a demo folder", "choose another folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).touch()

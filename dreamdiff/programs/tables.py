@@ -3,61 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from dreamdiff.metrics.measurement import bootstrap_interval
 
-Size = Literal["458", "297", "162", "74", "18.3"]
-
 ORDERS = ("as in the paper", "open", "reversed")
 
 ACCURACY = "50-way-top-1"  # the column of Table 2
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of Table 2. size: millions of parameters as printed. mask: None without pre-training. tuned: E encoder, A attention."""
-
-    name: str
-    mask: float | None
-    clip: bool
-    size: Size
-    tuned: Literal["E + A", "E only", "A only"]
-    paper: float | None
-    shallow: bool = False
-    labels: bool = False
-    label_input: bool = False
-
-
-ROWS: dict[str, Row] = {
-    row.name: row
-    for row in (
-        Row("full", 0.75, True, "297", "E + A", 45.8),
-        Row("1", None, False, "297", "E + A", 4.2),
-        Row("2", None, False, "18.3", "E + A", 3.7, shallow=True),
-        Row("3", None, True, "297", "E + A", 32.3),
-        Row("4", None, True, "18.3", "E + A", 24.5, shallow=True),
-        Row("5", 0.25, True, "297", "E + A", 19.7),
-        Row("6", 0.5, True, "297", "E + A", 38.3),
-        Row("7", 0.85, True, "297", "E + A", 33.4),
-        Row("8", 0.75, True, "458", "E + A", 38.5),
-        Row("9", 0.75, True, "162", "E + A", 36.6),
-        Row("10", 0.75, True, "74", "E + A", 29.8),
-        Row("11", 0.75, True, "18.3", "E + A", 28.7),
-        Row("12", 0.75, True, "297", "E only", 22.4),
-        Row("13", 0.75, False, "297", "E + A", 28.3),
-        Row("14", 0.75, False, "297", "A only", 20.9),
-        # section 4.4: class labels in place of CLIP vectors, and class labels in place of EEG
-        Row("labels", 0.75, False, "297", "E + A", 86.7, labels=True),
-        Row("label-input", None, False, "297", "E + A", 97.2, label_input=True),
-    )
-}
-
-TABLE2 = tuple(name for name in ROWS if not name.startswith("label"))
 
 
 # Table 1: metric, paper's Brain2Image, paper's DreamDiffusion, what is measured for it, in order of preference

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dreamdiff.generation.config import FileReading
 from dreamdiff.origin import without_folders
 from dreamdiff.programs.app import IMAGE_SIZE, UPLOADS, Shown, Studio
 from eegprep.errors import DataError, ToolkitError
@@ -50,20 +51,26 @@ def page(studio: Studio) -> Any:
     def drawn(position: int | None, uploaded: Shown | None) -> tuple[Any, ...]:
         """Everything that shows a trial: seen image, EEG, facts; and what was made of another one goes."""
         if position is None:
-            return gr.update(value=None, label="Seen"), None, "", [], None, None
+            return gr.update(value=None, label="Seen"), None, "", [], None, None, ""
         shown = chosen(uploaded)
         label = "Seen (not known for an upload)" if shown.uploaded else "Seen"
         seen = gr.update(value=studio.seen(shown, position), label=label)
-        return seen, studio.picture(shown, position), studio.facts(shown, position), [], None, None
+        return seen, studio.picture(shown, position), studio.facts(shown, position), [], None, None, ""
 
     def choose_person(person: str) -> tuple[Any, ...]:
         options = studio.trials_of(person)
         first = options[0][1] if options else None
         return gr.update(choices=options, value=first), *drawn(first, None)
 
-    def take_upload(files: list[str] | None, person: str | None) -> tuple[Any, ...]:
+    def take_upload(
+        files: list[str] | None, person: str | None, rate: float | None, unit: str | None, names: str | None, scale: float | None
+    ) -> tuple[Any, ...]:
         # draws by itself: position 0 may follow position 0, and then the list of trials tells nobody
-        shown = studio.upload(files) if files else None
+        reading = FileReading(
+            sfreq=rate or None, unit=unit or "", scale=scale or None,
+            channel_names=tuple(name.strip() for name in (names or "").split(",") if name.strip()),
+        )  # fmt: skip
+        shown = studio.upload(files, reading) if files else None
         options = options_of(person, shown)
         first = options[0][1] if options else None
         return (
@@ -95,7 +102,8 @@ def page(studio: Studio) -> Any:
         archive = folder / f"images-seed-{made.seeds[0]}.zip"
         archive.write_bytes(made.archive())
         gallery = [(image, f"seed {number}") for image, number in zip(made.images_SHWC, made.seeds, strict=True)]
-        return gallery, studio.guess(made.images_SHWC) or None, str(archive)
+        said = made.origin.sentence
+        return gallery, studio.guess(made.images_SHWC) or None, str(archive), f"{said[:1].upper()}{said[1:]}."
 
     def run_make(
         position: int | None, uploaded: Shown | None, samples: int, seed: int, steps: int, guidance: float, progress: Any = gr.Progress()
@@ -117,8 +125,15 @@ def page(studio: Studio) -> Any:
                     previous = gr.Button("Previous trial", size="sm", elem_id="previous")
                     following = gr.Button("Next trial", size="sm", elem_id="next")
                 upload = gr.File(
-                    label="Or your own recording (any format MNE reads, with events)", file_count="multiple", elem_id="upload"
+                    label="Or your own recording, with events (EDF, BDF, BrainVision, CSV, ...)",
+                    file_count="multiple",
+                    elem_id="upload",
                 )
+                with gr.Accordion("If the file does not say it: fill in before you upload", open=False, elem_id="reading"):
+                    rate = gr.Number(None, label="Sampling rate, Hz", minimum=0)
+                    unit = gr.Dropdown(["", "uV", "mV", "V"], value="", label="Unit")
+                    names = gr.Textbox("", label="Names of channels, separated by commas")
+                    scale = gr.Number(None, label="Factor for all values", minimum=0)
                 samples = gr.Slider(1, 8, value=3, step=1, label="Images")
                 seed = gr.Number(0, precision=0, minimum=0, label="First seed")
                 steps = gr.Slider(2, 100, value=20, step=1, label="Steps")
@@ -130,19 +145,20 @@ def page(studio: Studio) -> Any:
                 with gr.Row():
                     truth = gr.Image(label="Seen", height=IMAGE_SIZE, interactive=False, elem_id="truth")
                     gallery = gr.Gallery(label="Generated", columns=4, elem_id="generated", object_fit="contain")
+                origin = gr.Markdown(elem_id="origin")
                 with gr.Row():
                     guess = gr.Label(
                         label="Guess from the generated images (not calibrated)", num_top_classes=GUESSES, elem_id="guess"
                     )
                     download = gr.File(label="Images, seeds and settings", interactive=False, elem_id="download")
-        shows = [truth, eeg, facts, gallery, guess, download]
+        shows = [truth, eeg, facts, gallery, guess, download, origin]
         person.input(guarded(choose_person), person, [trial, *shows])
-        upload.change(guarded(take_upload), [upload, person], [uploaded, trial, person, *shows])
+        upload.change(guarded(take_upload), [upload, person, rate, unit, names, scale], [uploaded, trial, person, *shows])
         trial.input(guarded(drawn), [trial, uploaded], shows)
         previous.click(guarded(lambda now, who, file: step(now, who, file, -1)), [trial, person, uploaded], [trial, *shows])
         following.click(guarded(lambda now, who, file: step(now, who, file, 1)), [trial, person, uploaded], [trial, *shows])
         blocks.load(guarded(drawn), [trial, uploaded], shows)
-        button.click(run_make, [trial, uploaded, samples, seed, steps, guidance], [gallery, guess, download])
+        button.click(run_make, [trial, uploaded, samples, seed, steps, guidance], [gallery, guess, download, origin])
     return blocks
 
 

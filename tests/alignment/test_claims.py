@@ -23,12 +23,13 @@ from dreamdiff.certificates.judging import VectorJudge
 from dreamdiff.certificates.records import Certificate, accuracy_of
 from dreamdiff.encoders.conv import ConvEncoder
 from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
-from dreamdiff.evaluation.retrieve import RetrieveConfig, retrieve
+from dreamdiff.evaluation.retrieve import retrieve
 from dreamdiff.finetuning import prepare as finetuning
 from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
 from dreamdiff.finetuning.task import FinetuneTask
 from dreamdiff.metrics.measurement import Measurement
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.protocols.config import RetrieveConfig
 from eegprep.settings import resolve
 
 

@@ -11,8 +11,9 @@ from dreamdiff.alignment.config import ALIGN_PRESETS, AlignConfig
 from dreamdiff.alignment.prepare import align
 from dreamdiff.alignment.unlabelled import pretrain_on_pairs
 from dreamdiff.certificates.records import Certificate, paired_interval
-from dreamdiff.evaluation.retrieve import RetrieveConfig, retrieve
+from dreamdiff.evaluation.retrieve import retrieve
 from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
+from dreamdiff.protocols.config import RetrieveConfig
 from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.simulate import simulate
 from eegprep.settings import resolve

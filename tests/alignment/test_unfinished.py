@@ -14,8 +14,8 @@ from dreamdiff.alignment.model import fronted_encoder
 from dreamdiff.alignment.prepare import align
 from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
 from dreamdiff.encoders.frozen import FROZEN_FILE
-from dreamdiff.encoders.weights import weights_folder
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.run_folder import weights_folder
 from dreamdiff.untrusted.tensors import save_tensors
 from eegprep.errors import CheckpointError
 

@@ -18,8 +18,9 @@ from dreamdiff.alignment.prepare import align
 from dreamdiff.certificates.check import check_report
 from dreamdiff.certificates.judging import VectorJudge
 from dreamdiff.certificates.records import REQUIRED, Certificate, Row, path_row
-from dreamdiff.evaluation.retrieve import RetrieveConfig, groups_of, retrieve
+from dreamdiff.evaluation.retrieve import groups_of, retrieve
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.protocols.config import RetrieveConfig
 from eegprep.errors import DataError, ModelError, UsageError
 
 

@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from cli import _settings, main
 from eegprep.settings import resolve
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: object) -> int:
@@ -75,16 +78,44 @@ def test_the_shell_completes_values(script, words, expected):
     assert sorted(done.stdout.split()) == expected
 
 
-def test_a_wrong_preset_is_an_error_before_pytorch_is_loaded(tmp_path):
+WRONG = [  # what is wrong with a command line, and what it is told
+    ("train msm --store {store} --out run --preset tny", "did you mean 'tiny'?"),
+    ("train finetune --pairs {store} --encoder random:tiny --out run --preset tny", "did you mean 'tiny'?"),
+    ("train align --pairs {store} --out run --preset tny", "did you mean 'tiny'?"),
+    ("adapt --model {store} --pairs {store} --out run --set optim.lrr=1", "optim.lrr"),
+    ("generate --model {store} --eeg {store} --out images --set stepps=1", "did you mean 'steps'?"),
+    ("retrieve --model {store} --pairs {store} --out found --set wayz=4", "did you mean 'ways'?"),
+    ("evaluate --model {store} --pairs {store} --out found --set sampels=4", "did you mean 'samples'?"),
+    ("evaluate --model {store} --pairs {store} --out found --figure 5", "dreamdiff ablate"),
+    ("evaluate --model {store} --pairs {store} --out found --figure 7", "there is no Figure 7"),
+    ("evaluate --model {store} --pairs {store} --out found --lpips nothing.pth", "nothing.pth does not exist"),
+    ("evaluate --check nothing", "nothing does not exist"),
+    ("evaluate --pairs {store} --out found", "missing --model"),
+    ("ablate --out tables --rows 1,99", "Table 2 has no row '99'"),
+    ("ablate --out tables --set pairs=nothing.zarr", "nothing.zarr does not exist"),
+    ("ablate --out tables --preset quik", "did you mean 'quick'?"),
+    ("ablate --out tables --table 1 --figure 5", "leave --table out"),
+    ("demo --out {full}", "is not a demo folder"),
+    ("demo --out new --set trails=5", "did you mean 'trials'?"),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), WRONG)
+def test_a_mistake_is_an_error_before_pytorch_is_loaded(line, says, tmp_path):
     """Seconds of imports before a spelling mistake is named are seconds too many."""
-    (tmp_path / "c.zarr").mkdir()
-    line = ["train", "msm", "--store", str(tmp_path / "c.zarr"), "--out", str(tmp_path / "run"), "--preset", "tny"]
+    store, full = tmp_path / "c.zarr", tmp_path / "full"
+    for folder in (store, full):
+        folder.mkdir()
+    (full / "thesis.tex").touch()
+    arguments = line.format(store=store, full=full).split()
     code = (
-        f"import sys\nfrom cli import main\ncode = main.run(main.dreamdiff_app, 'dreamdiff', {line!r})\n"
+        f"import sys\nfrom cli import main\ncode = main.run(main.dreamdiff_app, 'dreamdiff', {arguments!r})\n"
         "print(code, sorted({'torch', 'diffusers'} & set(sys.modules)))"
     )
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
 
-    assert done.stdout.strip() == "2 []"
-    assert "did you mean 'tiny'?" in done.stderr
+    assert done.stdout.strip() in ("1 []", "2 []")
+    assert says in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.zarr", "full"]

@@ -6,13 +6,13 @@ import pytest
 
 from cli._described import field_help
 from dreamdiff.diffusion.pipeline import PipelineConfig
-from dreamdiff.evaluation.scorer import EvaluateConfig
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.pairs.importers.importer import ImportConfig
 from dreamdiff.pretraining.config import PretrainConfig
 from dreamdiff.programs.ablate_config import AblateConfig
 from dreamdiff.programs.demo_config import DemoConfig
+from dreamdiff.protocols.config import EvaluateConfig
 from eegprep.signals.recipe import Recipe
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "alignment"))
 from tiny_alignment import make_pairs, small_config
 
 from dreamdiff.alignment.prepare import align
-from dreamdiff.evaluation.retrieve import RetrieveConfig, retrieve
+from dreamdiff.evaluation.retrieve import retrieve
 from dreamdiff.evaluation.retrieve_page import Found
+from dreamdiff.protocols.config import RetrieveConfig
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +25,11 @@ def report(tmp_path_factory):
     pairs, target = make_pairs(folder, per_class=24)
     align(pairs, folder / "run", small_config("loop.epochs=4"), targets=[target])
     found = retrieve(folder / "run", pairs, folder / "report", RetrieveConfig(repetitions=("1", "2"), device="cpu"))
-    return found, (folder / "report" / "report.html").read_text(encoding="utf-8")
+    return found, (folder / "report" / "report.html").read_text(encoding="utf-8"), str(folder)
 
 
 def test_every_row_of_the_certificate_is_on_the_page_with_its_interval(report):
-    found, page = report
+    found, page, _ = report
     text = re.sub(r"<[^>]+>", "|", page).replace("&#x27;", "'")
     for row in found.certificate.to_json()["rows"]:
         figure = row["accuracy"]["category"]
@@ -40,8 +42,19 @@ def test_every_row_of_the_certificate_is_on_the_page_with_its_interval(report):
     assert "dreamdiff evaluate --check" in text
 
 
+def test_report_and_page_say_where_the_numbers_come_from_and_name_no_folder(report):
+    """They are passed on like pictures: recorded or simulated, model, licences, and nothing of this machine."""
+    found, page, folder = report
+    origin = found.identity["origin"]
+
+    assert (origin["eeg"], origin["training"], origin["model"]) == ("simulated", "simulated", "run")
+    assert set(origin["licences"]) == {"EEG", "training pairs"} and origin["sentence"].startswith("simulated EEG; model run")
+    assert origin["sentence"][1:] in page
+    assert folder not in page and folder not in json.dumps(found.to_json())
+
+
 def test_pictures_of_a_trial_stay_on_one_line_and_nothing_is_loaded_from_elsewhere(report):
-    _, page = report
+    _, page, _ = report
     sets = re.findall(r'<div class="set">(.*?)</div>', page)
     assert sets and all(one.count("<img") == 6 for one in sets)
     assert "flex-wrap: nowrap" in page

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from tiny_evaluation import CLASSES, tiny_pairs, tiny_parts, tiny_pipeline
 
-from dreamdiff.evaluation.scorer import EvaluateConfig
 from dreamdiff.figures.samples import draw_figure, labels_of
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pairs.writer import PairsWriter
+from dreamdiff.protocols.config import EvaluateConfig
 from eegprep.errors import DataError, UsageError
 
 

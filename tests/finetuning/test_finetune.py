@@ -211,10 +211,25 @@ def test_tokens_start_with_the_spread_that_the_unet_reads(parts, tmp_path):
 def test_caches_are_filled_once_and_shared(parts, tmp_path, monkeypatch):
     """A second run of another configuration on the same pairs must not encode a single image."""
     prepare(parts, tmp_path, f"cache={tmp_path / 'cache'}")
-    monkeypatch.setattr(ft_data, "image_moments", lambda *a: pytest.fail("encoded again"))
+    monkeypatch.setattr(ft_prepare, "image_moments", lambda *a: pytest.fail("encoded again"))
     monkeypatch.setattr(ft_clip.ClipTarget, "encode_images", lambda *a: pytest.fail("encoded again"))
 
     prepare(parts, tmp_path, f"cache={tmp_path / 'cache'}", "w_clip=3")
+
+
+def test_latents_of_another_crop_are_never_taken_from_the_cache(parts, tmp_path, monkeypatch):
+    """Release 0.1.0 squeezed pictures that are not square; its latents are of other pictures than those that are shown now."""
+    cache = f"cache={tmp_path / 'cache'}"
+    monkeypatch.setattr(ft_prepare, "SQUARE", "squeezed")
+    prepare(parts, tmp_path, cache)
+    monkeypatch.undo()
+    encoded = []
+    original = ft_prepare.image_moments
+    monkeypatch.setattr(ft_prepare, "image_moments", lambda vae, images: encoded.append(len(images)) or original(vae, images))
+
+    task = prepare(parts, tmp_path, cache)
+
+    assert sum(encoded) == len(task.data.moments)
 
 
 def test_images_of_test_trials_are_never_read(parts, tmp_path, monkeypatch):

@@ -22,10 +22,10 @@ from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.generation import files as gen_files
 from dreamdiff.generation import generate as gen
 from dreamdiff.generation import trials as gen_trials
-from dreamdiff.generation.config import GENERATE_PRESETS, GenerateConfig
+from dreamdiff.generation.config import GENERATE_PRESETS, FileReading, GenerateConfig
 from dreamdiff.origin import caption_strip
 from dreamdiff.pairs.reader import Pairs
-from eegprep.errors import CheckpointError, DataError, ModelError, StoreError, UsageError
+from eegprep.errors import CheckpointError, DataError, ModelError, SourceError, StoreError, UsageError
 from eegprep.recording import Event, Recording
 from eegprep.settings import resolve
 
@@ -309,6 +309,32 @@ def test_a_file_that_is_not_eeg_is_named(parts, tmp_path):
 
     with pytest.raises(Exception, match=r"notes.txt"):
         gen_trials.open_trials(tmp_path / "notes.txt", DreamDiffusionPipeline.from_pretrained(parts / "model"))
+
+
+def test_what_a_file_does_not_say_is_said_by_options_and_remembered_for_a_replay(parts, tmp_path):
+    """A table of a headset has markers, and neither rate nor unit; a sidecar that forgot them could not be replayed."""
+    rows = 20 * np.random.default_rng(0).standard_normal((1024, CHANNELS))
+    marker = np.zeros((1024, 1))
+    marker[300:304] = 2
+    names = ",".join([*("Fz", "C3", "Cz", "C4", "Pz", "Oz", "P3", "P4")[:CHANNELS], "marker"])
+    np.savetxt(tmp_path / "own.csv", np.hstack([rows, marker]), delimiter=",", header=names, comments="", fmt="%.3f")
+    reading, config = FileReading(sfreq=128.0, unit="uV", scale=0.5), GenerateConfig(**FAST)
+    with pytest.raises(SourceError):
+        gen_files.generate_to_folder(parts / "model", tmp_path / "own.csv", tmp_path / "out", config)
+
+    gen_files.generate_to_folder(parts / "model", tmp_path / "own.csv", tmp_path / "out", config, reading=reading)
+
+    (sidecar,) = (tmp_path / "out").glob("*.json")
+    assert json.loads(sidecar.read_text())["eeg"]["reading"] == {"sfreq": 128.0, "unit": "uV", "scale": 0.5}
+    assert gen_files.replay(sidecar, tmp_path / "again")[1]
+
+
+def test_options_for_a_file_are_refused_for_a_store(parts):
+    """They would be passed over in silence: a store says its own rate."""
+    pipe = DreamDiffusionPipeline.from_pretrained(parts / "model")
+
+    with pytest.raises(UsageError, match=r"--sfreq: .* is a store"):
+        gen_trials.open_trials(parts / "pairs.zarr", pipe, reading=FileReading(sfreq=128.0))
 
 
 def test_a_recording_without_events_is_named():

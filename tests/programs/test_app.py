@@ -23,6 +23,7 @@ from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, SignalConfig
 from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder
+from dreamdiff.generation.config import FileReading
 from dreamdiff.origin import without_folders
 from dreamdiff.programs.app import Studio
 from dreamdiff.simulation.config import SimulateConfig
@@ -111,8 +112,12 @@ def test_what_is_downloaded_holds_images_seeds_and_settings(studio):
         said = json.loads(file.read("settings.json"))
         with Image.open(io.BytesIO(file.read("seed-8.png"))) as image:
             assert (np.asarray(image) == made.images_SHWC[1]).all()
+            assert image.info["provenance"] == "simulated EEG; trained on simulated EEG" and "licence" in image.info
     assert said["seeds"] == [7, 8] and said["steps"] == 2 and said["trial"] == studio.shown.trials.names[1]
     assert said["model_fingerprint"] == studio.pipeline.fingerprint and said["provenance"] == "simulated"
+    assert said["origin"]["sentence"].startswith("simulated EEG; model pipeline, trained on simulated EEG; generator")
+    assert set(said["origin"]["licences"]) == {"EEG", "training pairs", "generator"}
+    assert str(studio.model.parent) not in json.dumps(said)
 
 
 def test_the_guess_is_the_category_whose_training_pictures_are_nearest(studio):
@@ -151,6 +156,25 @@ def test_an_upload_is_cut_after_its_events_and_padded(studio, recording):
     assert np.isfinite(shown.montage(0).positions_C3).all()
     said = studio.facts(shown, 0)
     assert said.startswith("8 channels (Fz, C3, Cz, C4, Pz, PO7, Oz, PO8), 250 Hz, 2048 ms from +0 ms.")
+
+
+def test_an_upload_that_does_not_say_its_rate_is_read_as_it_is_said(studio, tmp_path):
+    """A headset's table has a column of markers, and often neither rate nor unit."""
+    rng = np.random.default_rng(0)
+    names = ("Fz", "C3", "Cz", "C4", "Pz", "PO7", "Oz", "PO8")
+    marker = np.zeros((2000, 1))
+    marker[500:510] = 3
+    table = np.hstack([20 * rng.standard_normal((2000, 8)), marker])
+    np.savetxt(tmp_path / "headset.csv", table, delimiter=",", header=",".join([*names, "marker"]), comments="", fmt="%.3f")
+
+    with pytest.raises(SourceError):
+        studio.upload([tmp_path / "headset.csv"])
+    shown = studio.upload([tmp_path / "headset.csv"], FileReading(sfreq=250.0, unit="uV"))
+
+    assert shown.trials.labels == ("3",) and shown.montage(0).sfreq == 250.0
+    assert studio.origin(shown).eeg == "recorded"
+    double = studio.upload([tmp_path / "headset.csv"], FileReading(sfreq=250.0, unit="uV", scale=2.0))
+    np.testing.assert_allclose(double.trials.read([0]), 2 * shown.trials.read([0]), rtol=1e-4, atol=1e-3)
 
 
 def test_broken_and_strange_uploads_are_explained(studio, recording, tmp_path):

@@ -9,8 +9,8 @@ import pytest
 
 from dreamdiff.certificates.check import check_report
 from dreamdiff.pairs.reader import Pairs
-from dreamdiff.programs.demo import MARKER, run
-from dreamdiff.programs.demo_config import DemoConfig, Folders
+from dreamdiff.programs.demo import run
+from dreamdiff.programs.demo_config import MARKER, DemoConfig, Folders
 from dreamdiff.programs.demo_pictures import SAYS, by_category
 from eegprep.errors import DataError, StoreError
 

@@ -30,8 +30,7 @@ from dreamdiff.diffusion.stable_diffusion import load_stable_diffusion
 from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.evaluation.evaluate import evaluate
-from dreamdiff.evaluation.retrieve import RetrieveConfig, retrieve
-from dreamdiff.evaluation.scorer import EvaluateConfig
+from dreamdiff.evaluation.retrieve import retrieve
 from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
 from dreamdiff.finetuning.prepare import finetune
 from dreamdiff.generation.config import GenerateConfig
@@ -44,6 +43,7 @@ from dreamdiff.pairs.reader import Pairs
 from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
 from dreamdiff.pretraining.pretrain import pretrain
 from dreamdiff.programs.convert import convert_any
+from dreamdiff.protocols.config import EvaluateConfig, RetrieveConfig
 from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.images import ImageSet
 from dreamdiff.simulation.simulate import simulate

@@ -26,7 +26,7 @@ BATCH = 64  # trials converted at once: 17 MB
 class ImportConfig(Settings):
     """How pairs are read."""
 
-    kind: Literal["imagenet-eeg", "things-eeg2", "table", "corpus"] = Field(description="What the source is")
+    kind: Literal["imagenet-eeg", "things-eeg2", "table", "bids", "corpus"] = Field(description="What the source is")
     trials: str | None = Field(default=None, description="corpus: table of window (or recording, onset), image, label")
     images: str | None = Field(default=None, description="Folder with the images; beside the source when not given")
     splits: str | None = Field(default=None, description="imagenet-eeg: split file (block_splits_by_image_*.pth)")
@@ -43,23 +43,23 @@ class ImportConfig(Settings):
     repetitions: Literal["keep", "average"] = Field(
         default="keep", description="things-eeg2: repetitions are trials of their own (`keep`), or averaged"
     )
-    low: float = Field(default=5.0, description="table: lower edge of the pass band, Hz")
-    high: float = Field(default=95.0, description="table: upper edge of the pass band, Hz")
+    low: float = Field(default=5.0, description="table, bids: lower edge of the pass band, Hz")
+    high: float = Field(default=95.0, description="table, bids: upper edge of the pass band, Hz")
     nyquist: Literal["clip", "highpass", "error"] = Field(
-        default="clip", description="table: what to do when the upper edge does not fit the rate"
+        default="clip", description="table, bids: what to do when the upper edge does not fit the rate"
     )
-    resample: float | None = Field(default=None, description="table: common sampling rate, Hz")
-    offset: float = Field(default=0.0, description="table, corpus: start of a window after the onset, s")
+    resample: float | None = Field(default=None, description="table, bids: common sampling rate, Hz")
+    offset: float = Field(default=0.0, description="table, bids, corpus: start of a window after the onset, s")
     columns: dict[str, str] = Field(
-        default_factory=dict, description="table: what it calls recording, onset, image, label, subject"
+        default_factory=dict, description="table, bids: what it calls recording, onset, image, label, subject"
     )
     subject_pattern: str = Field(default="", description="table without a column of people: see `eegprep build`")
     session_pattern: str = Field(default="", description="The same for sessions")
-    sfreq: float | None = Field(default=None, gt=0, description="table: rate of files that do not say it, Hz")
-    unit: str = Field(default="", description="table: unit of channels whose file does not say it")
-    channel_names: tuple[str, ...] = Field(default=(), description="table: names of channels, or which are EEG")
-    scale: float | None = Field(default=None, gt=0, description="table: factor for all values")
-    licence: str = Field(default="unknown", description="table: licence of the data; corpus: of the images")
+    sfreq: float | None = Field(default=None, gt=0, description="table, bids: rate of files that do not say it, Hz")
+    unit: str = Field(default="", description="table, bids: unit of channels whose file does not say it")
+    channel_names: tuple[str, ...] = Field(default=(), description="table, bids: names of channels, or which are EEG")
+    scale: float | None = Field(default=None, gt=0, description="table, bids: factor for all values")
+    licence: str = Field(default="unknown", description="table, bids: licence of the data; corpus: of the images")
     simulated: bool = Field(default=False, description="The EEG is simulated; every picture and page then says so")
 
 

@@ -5,6 +5,7 @@
 - `things-eeg2`: the preprocessed dictionaries of Gifford et al. 2022 (conditions, repetitions, channels, times).
 - `table`: a CSV or Parquet table of recording, onset, image, label; any recording that `eegprep` reads, 8 to 256 channels, through
   the same gates, filters and padding as a corpus.
+- `bids`: a BIDS folder whose `events.tsv` name the pictures in a column, read like a table with all sidecars.
 - `corpus`: windows of a corpus bound to images by such a table; a view, which copies no EEG.
 
 Pickles are read by machines that execute nothing (`safe_pickle`, `npy_dict`). A missing image is an error. What a data set does not
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dreamdiff.pairs.importers.bids import BidsTrials
 from dreamdiff.pairs.importers.corpus import CorpusTrials
 from dreamdiff.pairs.importers.imagenet import ImageNetEEG
 from dreamdiff.pairs.importers.importer import ImportConfig, Reader
@@ -31,7 +33,7 @@ from eegprep.provenance import fingerprint
 from eegprep.recording import ProgressCallback
 
 READERS: Mapping[str, Callable[[Path, ImportConfig], Reader]] = {
-    "imagenet-eeg": ImageNetEEG, "things-eeg2": ThingsEEG2, "table": OwnTable, "corpus": CorpusTrials,
+    "imagenet-eeg": ImageNetEEG, "things-eeg2": ThingsEEG2, "table": OwnTable, "bids": BidsTrials, "corpus": CorpusTrials,
 }  # fmt: skip
 
 
@@ -47,7 +49,7 @@ def import_pairs(
     """Import pairs. Run again to finish what was interrupted; a finished store of the same sources is left alone.
 
     Args:
-        source: the data file or its folder; the table.
+        source: the data file or its folder; the table; the BIDS folder.
         out: the store.
         config: the kind and its settings.
         rebuild: make a store that is there with other settings again.
@@ -107,14 +109,16 @@ def _write_subject(
 def _relevant(config: ImportConfig) -> dict[str, object]:
     """The settings that this kind of source looks at; folders do not count."""
     common = {"kind", "subjects", "split_by", "seed"}
+    table = {"low", "high", "nyquist", "resample", "offset", "licence"}
     own = {
         "imagenet-eeg": {"window", "min_samples", "max_samples"},
         "things-eeg2": {"repetitions"},
-        "table": {"low", "high", "nyquist", "resample", "offset", "licence"},
+        "table": table,
+        "bids": table,
         "corpus": {"offset", "licence"},
     }[config.kind]
     content = config.model_dump(mode="json", include=common | own)
     reading = {"columns", "subject_pattern", "session_pattern", "sfreq", "unit", "channel_names", "scale"}  # only where given
-    given = config.model_dump(mode="json", include=reading) if config.kind == "table" else {}
+    given = config.model_dump(mode="json", include=reading) if config.kind in ("table", "bids") else {}
     given |= config.model_dump(mode="json", include={"simulated"})
     return content | {key: value for key, value in given.items() if value}

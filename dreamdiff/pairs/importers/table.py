@@ -35,9 +35,25 @@ class OwnTable(TrialRows):
     """Rows of recording, onset (s from the first sample), image, label; optional subject, session, block, trial, split."""
 
     def __init__(self, source: Path, config: ImportConfig) -> None:
+        table = _read_table(source, config.columns)
+        self._take(table, source, config, source.parent)
+        recordings = [source.parent / name for name in sorted(self.table["recording"].unique())]
+        missing = [path for path in recordings if not path.exists()]
+        if missing:
+            raise DataError(
+                f"{source.name}: {len(missing)} of {len(recordings)} recordings are missing, the first is {missing[0].name}",
+                "write paths relative to the table",
+            )
+        self.sources = hashed(source, *(path for path in recordings if path.is_file()))
+
+    def _take(self, table: pd.DataFrame, source: Path, config: ImportConfig, images: Path) -> None:
+        """Check the rows and put them into the order in which they are stored.
+
+        Args:
+            source: what messages name. images: folder that names of images are relative to, where `--images` gives none.
+        """
         self.config, self.source, self.table_file = config, source, source
         self.recipe = Recipe(low=config.low, high=config.high, nyquist=config.nyquist, resample=config.resample, min_channels=8)
-        table = _read_table(source, config.columns)
         self._check(table)
         if "subject" not in table:
             people, said = people_of(list(table["recording"]), config.subject_pattern, config.session_pattern)
@@ -48,20 +64,12 @@ class OwnTable(TrialRows):
         found = sorted(table["subject"].unique())
         self.subjects = chosen(found, config.subjects, source)
         table = table[table["subject"].isin(self.subjects)]
-        # rows in the order in which they are stored: by subject, recording, onset
+        # by subject, recording, onset
         self.table = table.sort_values(["subject", "recording", "onset"], kind="stable").reset_index(drop=True)
         self.classes = sorted(self.table["label"].unique())
         self.image_names = sorted(self.table["image"].unique())
-        self.image_folder = Path(config.images) if config.images else source.parent
+        self.image_folder = Path(config.images) if config.images else images
         self.licence = config.licence
-        recordings = [source.parent / name for name in sorted(self.table["recording"].unique())]
-        missing = [path for path in recordings if not path.exists()]
-        if missing:
-            raise DataError(
-                f"{source.name}: {len(missing)} of {len(recordings)} recordings are missing, the first is {missing[0].name}",
-                "write paths relative to the table",
-            )
-        self.sources = hashed(source, *(path for path in recordings if path.is_file()))
         self._facts: dict[str, list[dict[str, Any]]] = {}
 
     def _check(self, table: pd.DataFrame) -> None:
@@ -97,9 +105,7 @@ class OwnTable(TrialRows):
                 yield Batch(make_windows(recording.signal_CT, cut, plan, SAMPLES), self.columns(part, session))
 
     def _recording(self, name: str, subject: str) -> Recording:
-        origin = Origin("table", subject, "0", Path(name).stem)
-        read = read_file(self.source.parent / name, origin, reading=self.reading)
-        recording = prepare(read if self.config.scale is None else scaled(read, self.config.scale), self.recipe)
+        recording = prepare(self._read(name, subject), self.recipe)
         if not 8 <= len(recording.channels) <= 256:
             raise DataError(
                 f"{name}: {len(recording.channels)} EEG channels are outside 8..256", "remove the rows of this recording"
@@ -111,6 +117,11 @@ class OwnTable(TrialRows):
                 "bring them to one rate with --resample",
             )
         return recording
+
+    def _read(self, name: str, subject: str) -> Recording:
+        origin = Origin("table", subject, "0", Path(name).stem)
+        read = read_file(self.source.parent / name, origin, reading=self.reading)
+        return read if self.config.scale is None else scaled(read, self.config.scale)
 
     def _starts(self, recording: Recording, rows: pd.DataFrame) -> np.ndarray:
         """First samples of the windows; all of a window has to lie inside the recording and between its seams."""

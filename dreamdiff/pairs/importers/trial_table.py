@@ -102,7 +102,7 @@ def make_table(
                 file = _log_of(path, logs, log)
                 table = _own_rows(read_log(file), columns or {}, file, path)
                 matched = match_events(recording.events, table, columns or {}, listed.main, file, events)
-            rows += _rows(matched, table, columns or {}, file, path, folder, task, listed, images)
+            rows += trial_rows(matched, table, columns or {}, file, path, folder, task, listed, images)
             notes.append(f"{listed.main}: {matched.how}" + ("" if named else f" ({file.name})"))
             done += 1
             if progress is not None:
@@ -114,10 +114,16 @@ def make_table(
     return TrialTable(folder, tuple(rows), tuple(notes))
 
 
-def _rows(
+def trial_rows(
     matched: Matched, table: pd.DataFrame, columns: Mapping[str, str], file: Path, path: Path, folder: Path, task: Task, listed: Listed,
-    images: Path | None,
+    images: Path | None, near: Sequence[Path] = (),
 ) -> list[Mapping[str, str]]:  # fmt: skip
+    """Rows with the columns of `COLUMNS`, of one recording.
+
+    Args:
+        table: of the log, file: its name. path: of the recording. folder: paths are relative to it.
+        images: folder of the pictures. near: folders to look in where that is None; near the log and the recording when not given.
+    """
     image, label, subject = (column_of(table, what, columns, file) for what in ("image", "label", "subject"))
     if image is None:
         raise DataError(
@@ -125,7 +131,7 @@ def _rows(
             "name it with --columns image=COLUMN",
         )
     names = [str(cell) for cell in table[image]]
-    places = _find_images(dict.fromkeys(names), images, [file.parent, path.parent, folder, Path(task.root)], file)
+    places = _find_images(dict.fromkeys(names), images, near or [file.parent, path.parent, folder, Path(task.root)], file)
     relative = Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
     found: list[Mapping[str, str]] = []
     for number, (event, row) in enumerate(zip(matched.events, matched.rows, strict=True), 1):
@@ -202,26 +208,44 @@ def _from_bids(task: Task, path: Path, columns: Mapping[str, str]) -> tuple[pd.D
     """The rows of a recording's `events.tsv` that name a picture; None where it is not BIDS."""
     if task.source.kind != "bids":
         return None
-    root = next(root for root in (Path(one.target) for one in (task.source, *task.also)) if path.is_relative_to(root))
-    file = sidecars_of(root, path).events
+    file = events_of(task, path)
     if file is None:
         raise DataError(f"{path.name}: has no events.tsv", "give the stimulus logs with --log")
-    table = read_table(file, ("onset", "duration", "trial_type")).reset_index(drop=True)
-    image = column_of(table, "image", columns, file)
+    table, times, image, total = pictures_shown(file, columns)
     if image is None:
         raise DataError(
             f"{file.name}: there is no column that names the pictures (found: {', '.join(map(str, table.columns))})",
             "name it with --columns image=COLUMN, or give the stimulus logs with --log",
         )
+    how = f"{len(table)} of {total} rows of {file.name} name a picture in column {image!r}"
+    return table, Matched(tuple(Event(time, 0.0, "") for time in times), tuple(range(len(table))), how)
+
+
+def events_of(task: Task, path: Path) -> Path | None:
+    """The `events.tsv` that holds for a recording of a BIDS folder."""
+    root = next(root for root in (Path(one.target) for one in (task.source, *task.also)) if path.is_relative_to(root))
+    return sidecars_of(root, path).events
+
+
+def pictures_shown(file: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, list[float], str | None, int]:
+    """The rows of an `events.tsv` that name a picture, their onsets (s), the column that does, and how many rows there are.
+
+    Without such a column the table comes back whole, without onsets.
+
+    Raises:
+        DataError: a row with a picture has no onset.
+    """
+    table = read_table(file, ("onset", "duration", "trial_type")).reset_index(drop=True)
+    asked = columns.get("image")
+    image = column_of(table, "image", {}, file) if asked is None else asked if asked in table else None
+    if image is None:
+        return table, [], None, len(table)
     shown = [str(cell).strip().casefold() not in _ABSENT for cell in table[image]]
     onset = numbers(table["onset"], decimal_comma=True)
     lost = int((onset.isna() & pd.Series(shown)).sum())
     if lost:
         raise DataError(f"{file.name}: {lost} rows with a picture have no onset", "complete them, or write n/a for their picture")
-    kept = table[shown].reset_index(drop=True)
-    times = onset[shown].to_numpy(float)
-    how = f"{len(kept)} of {len(table)} rows of {file.name} name a picture in column {image!r}"
-    return kept, Matched(tuple(Event(float(time), 0.0, "") for time in times), tuple(range(len(kept))), how)
+    return table[shown].reset_index(drop=True), onset[shown].astype(float).tolist(), image, len(table)
 
 
 # ------------------------------------------------------------------------------------------------------------ images

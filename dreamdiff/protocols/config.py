@@ -1,0 +1,73 @@
+"""Settings of `dreamdiff evaluate` and `dreamdiff retrieve`; importing them loads no network."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from dreamdiff.devices import Device, Precision
+from eegprep.settings import Settings
+
+
+class EvaluateConfig(Settings):
+    """How a model is judged."""
+
+    split: str = Field(
+        default="test", description="Part of a split that is judged: `test`, `val`, or NAME/test as in `block/test`"
+    )
+    samples: int = Field(default=3, ge=1, description="Images per trial; every number is their mean, never the best")
+    trials: int | None = Field(default=None, ge=2, description="At most so many trials, taken evenly from all classes")
+    steps: int = Field(default=20, ge=1, description="Sampler steps per image")
+    guidance: float | None = Field(default=None, ge=0, description="Guidance scale; the model's own when not set")
+    scheduler: str = Field(
+        default="dpm-solver++", description="Noise schedule: dpm-solver++, pndm, ddim, ..., or a diffusers class"
+    )
+    batch_size: int = Field(default=8, ge=1, description="Images at a time")
+    device: Device = Field(
+        default="auto", description="`auto` takes a GPU where there is one; `cuda`, `cuda:1` or `mps` demands that one"
+    )
+    precision: Precision = Field(default="fp32", description="Precision of all networks; fp16 on a GPU only")
+    seed: int = Field(default=0, ge=0, description="Seed of images, draws and intervals")
+    n_way: int = Field(default=50, ge=2, description="Classes in a draw of the n-way accuracy")
+    draws: int = Field(default=50, ge=1, description="Draws per image of the n-way accuracy")
+    classifier: str = Field(
+        default="efficientnet-lite0",
+        description="ImageNet classifier: efficientnet-lite0, vit_h_14:FILE for the paper's protocol, or another torchvision NAME:FILE",
+    )
+    inception: str | None = Field(default=None, description="Weight file of the Inception network, for FID, KID and IS")
+    lpips: str | None = Field(default=None, description="Weight file of torchvision's AlexNet, for LPIPS")
+    clip: str = Field(
+        default="auto",
+        description="CLIP that judges: `embedded`, a folder, ARCHITECTURE:FILE, or `none`; `auto` takes the embedded one where its width fits the model",
+    )
+    controls: bool = Field(default=False, description="Whether the controls are run")
+    control_trials: int = Field(default=40, ge=2, description="Trials of the controls that need new images")
+    baselines: tuple[str, ...] = Field(default=(), description="Names of baselines measured on the same trials, or `all`")
+    certificate_trials: int = Field(
+        default=24, ge=2, description="Trials for which each row of the certificate makes a picture; vectors are judged for all"
+    )
+    baseline_epochs: int = Field(default=30, ge=1, description="Passes over the training trials for baselines that are trained")
+    sd: str = Field(
+        default="auto", description="Frozen generator of the baselines; `auto` takes the one that the model was trained from"
+    )
+
+
+class RetrieveConfig(Settings):
+    """How vectors are judged."""
+
+    split: str = Field(default="test", description="Part of a split that is judged: `test`, or NAME/test")
+    gallery: str = Field(
+        default="test",
+        description="`test` (the different pictures of that part), or an npz file whose `vectors` (n, D) are added as wrong answers",
+    )
+    repetitions: tuple[str, ...] = Field(
+        default=("1", "2", "4", "...", "all"),
+        description="How many trials of a picture are averaged; `...` goes on doubling, `all` takes every one",
+    )
+    ways: int | None = Field(
+        default=None,
+        ge=2,
+        description="Pictures to choose from, the mean over all such galleries; all of the gallery when not set",
+    )
+    target: str = Field(default="0", description="Name or number of the target of the model")
+    seed: int = Field(default=0, description="Seed of groups, controls and intervals")
+    device: Device = Field(default="auto", description="`auto` takes a GPU where there is one")
