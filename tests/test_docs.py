@@ -6,17 +6,21 @@ something a test machine cannot have (a model hub, a GPU) stands under a line `<
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import dreamdiff
 import eegprep
-from cli import _settings
+from cli import _settings, main  # noqa: F401  (registers the commands)
+from cli._app import dreamdiff_app, eegprep_app
 from tools import reference
 
 ROOT = Path(__file__).parents[1]
@@ -91,3 +95,75 @@ def test_the_python_page_lists_every_public_name():
     public = {f"{package.__name__}.{name}" for package in (eegprep, dreamdiff) for name in dir(package) if name[0] != "_"}
 
     assert listed == public
+
+
+# ------------------------------------------------------------------------------------------------- command lines of all pages
+
+FENCE = re.compile(r"```(?P<language>\w*)[^\n]*\n(?P<code>.*?)```", re.DOTALL)
+INLINE = re.compile(r"(?<!`)`((?:eegprep|dreamdiff) [^`]+)`(?!`)")
+WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+STOPS = {"|", "||", "&&", ";", ">", ">>", "2>", "2>&1", "&", "#"}
+
+
+def command_lines(text: str) -> list[list[str]]:
+    """Words of every command of ours in fenced blocks and in code within a sentence, up to a pipe, a redirection or a comment."""
+    shell = [m["code"] for m in FENCE.finditer(text) if m["language"] in ("bash", "sh", "console", "text", "")]
+    outside = FENCE.sub("", text)
+    lines = [line for code in shell for line in code.replace("\\\n", " ").splitlines()] + INLINE.findall(outside)
+    result = []
+    for line in lines:
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError:  # a sentence with an apostrophe in a block of text
+            continue
+        for number, word in enumerate(words):
+            if word in ("eegprep", "dreamdiff") and (
+                number == 0 or "=" in words[number - 1] or words[number - 1] in STOPS | {"$", "--"}
+            ):
+                end = next((n for n in range(number + 1, len(words)) if words[n] in STOPS), len(words))
+                result.append(words[number:end])
+    return result
+
+
+def what_is_wrong(words: list[str]) -> str:
+    """The first word of a command line that its command does not have; empty where all are right."""
+    command = typer.main.get_command(eegprep_app if words[0] == "eegprep" else dreamdiff_app)
+    rest = [word.rstrip(",.") for word in words[1:]]
+    while rest and hasattr(command, "commands") and not rest[0].startswith("-"):
+        if rest[0] in ("COMMAND", "...", "…") or "|" in rest[0] or "/" in rest[0]:
+            return ""
+        if rest[0] not in command.commands:
+            return f"no command {rest[0]!r}"
+        command = command.commands[rest.pop(0)]
+    known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help", "-h"}
+    for word in rest:
+        name = word.partition("=")[0]
+        if re.fullmatch(r"--?[A-Za-z][\w-]*", name) and name not in known:
+            return f"no option {name!r}"
+    return ""
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_command_line_of_the_page_names_commands_and_options_that_exist(page):
+    """Also those in blocks that are not run: an option that does not exist stood in a tutorial, and nothing noticed."""
+    wrong = [f"{' '.join(words)}: {problem}" for words in command_lines(page.read_text()) if (problem := what_is_wrong(words))]
+
+    assert wrong == []
+
+
+def test_a_wrong_command_line_is_noticed():
+    page = "```bash\neegprep build a.edf \\\n  --wrongly 1 | head\n```\nand `dreamdiff probe --out x` or `dreamdiff nonsense`, `eegprep pad --help`\n"
+
+    assert [what_is_wrong(words) for words in command_lines(page)] == [
+        "no option '--wrongly'", "no option '--out'", "no command 'nonsense'", ""
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_blocks_that_are_not_run_are_at_least_whole(page):
+    for block in BLOCK.finditer(page.read_text()):
+        if block["language"] == "python":
+            ast.parse(block["code"])
+        else:
+            done = subprocess.run(["bash", "-n", "-c", block["code"]], check=False, capture_output=True, text=True)
+            assert done.returncode == 0, f"{block['code']}\n{done.stderr}"
