@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +34,7 @@ _BLOCK = 256  # windows in memory at once
 
 def from_arrays(
     out: str | Path,
-    windows: np.ndarray | Sequence[Mapping[str, Any]],
+    windows: np.ndarray | Iterable[Mapping[str, Any]],
     *,
     sfreq: float,
     channels: Sequence[str] | None = None,
@@ -49,7 +50,7 @@ def from_arrays(
         out: the corpus to make, or to add to.
         windows: (N, C, T) float, uV, of one subject; or one dictionary a subject with `windows` (N, C, T) and, as far as
             they are known, `subject`, `dataset`, `person`, `session`, `run`, `sfreq`, `channels`, `labels`, `starts`, `licence`,
-            `positions` (C, 3) m.
+            `positions` (C, 3) m. A generator is read one subject at a time.
         sfreq: sampling rate, Hz, where a dictionary names none.
         channels, dataset, labels, licence: the same for what a dictionary does not say.
         pad_to: channels of the corpus; fewer are repeated in their order until there are as many.
@@ -57,6 +58,9 @@ def from_arrays(
 
     Returns:
         The corpus, open for reading.
+
+    Raises:
+        SignalError: no subjects, windows of several lengths, too many channels, or names and positions that do not fit them.
 
     Example:
         >>> import eegprep, numpy
@@ -66,19 +70,30 @@ def from_arrays(
     """
     if isinstance(windows, np.ndarray):
         windows = [{"windows": windows, "labels": labels}]
-    root, samples = Path(out), {np.shape(entry["windows"])[-1] for entry in windows}
-    if len(samples) != 1:
-        raise SignalError(f"windows have {sorted(samples)} samples", "give windows of one length")
-    (length,) = samples
+    if isinstance(windows, Sequence):  # all at once, so that nothing is written where one does not fit
+        for entry in windows[1:]:
+            _check_length(entry, windows[0])
+    entries = iter(windows)
+    first = next(entries, None)
+    if first is None:
+        raise SignalError("there are no subjects in these windows", "give an array, or one dictionary a subject")
+    root, length = Path(out), int(np.shape(first["windows"])[-1])
     recipe = {"made_by": "from_arrays", "pad_to": pad_to, "samples": length}
     defaults = {"sfreq": sfreq, "channels": channels, "dataset": dataset, "licence": licence}
     with store_lock(root):
         create_corpus(root, recipe, fingerprint(recipe), channels=pad_to, samples=length)
-        for number, given in enumerate(windows, start=1):
+        for number, given in enumerate(chain([first], entries), start=1):
+            _check_length(given, first)
             entry = {**defaults, "subject": str(number), **given}
             _write_subject(root, entry, pad_to, length, shard)
         finish_corpus(root)
     return Corpus.open(root)
+
+
+def _check_length(entry: Mapping[str, Any], first: Mapping[str, Any]) -> None:
+    samples, expected = np.shape(entry["windows"])[-1], np.shape(first["windows"])[-1]
+    if samples != expected:
+        raise SignalError(f"windows have {sorted((samples, expected))} samples", "give windows of one length")
 
 
 def _write_subject(root: Path, entry: Mapping[str, Any], pad_to: int, samples: int, shard: int) -> None:

@@ -81,6 +81,30 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, windows, more, message):
         eegprep.from_arrays(tmp_path / "c", windows, sfreq=100.0, pad_to=4, **more)
 
 
+def test_subjects_of_a_generator_are_written_one_after_the_other(tmp_path):
+    """A generator was used up by a look at the lengths, and the corpus was empty without a word."""
+
+    def people():
+        for number in range(3):
+            yield {"subject": str(number), "windows": np.full((2, 4, 8), number, np.float32)}
+
+    corpus = eegprep.from_arrays(tmp_path / "c", people(), sfreq=100.0, pad_to=4)
+
+    assert list(corpus.subjects["subject"]) == ["0", "1", "2"] and corpus.read([0, 2, 4])[:, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_a_corpus_of_nobody_is_refused(tmp_path):
+    with pytest.raises(SignalError, match="no subjects"):
+        eegprep.from_arrays(tmp_path / "c", iter(()), sfreq=100.0)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_generator_whose_lengths_differ_is_refused_at_the_one_that_differs(tmp_path):
+    people = ({"subject": str(n), "windows": np.zeros((2, 4, 8 + n), np.float32)} for n in range(2))
+    with pytest.raises(SignalError, match=r"\[8, 9\] samples"):
+        eegprep.from_arrays(tmp_path / "c", people, sfreq=100.0, pad_to=4)
+
+
 def test_hdf5_holds_the_same_bits_and_names(tmp_path):
     """MATLAB and Julia users read it without zarr."""
     corpus = make(tmp_path / "c")
