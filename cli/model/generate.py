@@ -71,6 +71,9 @@ def generate(
     ] = "default",
     config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set precision=bf16 (repeat)")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Load, check, say what it would take (memory, time), then stop; nothing is written")
+    ] = False,
     replay: Annotated[Path | None, typer.Option(help="Sidecar (.json) of an image to make again")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON")] = False,
 ) -> int:
@@ -83,7 +86,7 @@ def generate(
 
     if replay is not None:
         return _again(replay, out, model, eeg, images, device)
-    if model is None or eeg is None or out is None:
+    if model is None or eeg is None or (out is None and not dry_run):
         raise typer.BadParameter("--model, --eeg and --out are needed, or --replay FILE")
     options = {
         "samples": samples, "steps": steps, "seed": seed, "scheduler": scheduler, "guidance": guidance, "batch_size": batch_size,
@@ -94,6 +97,18 @@ def generate(
     )
     names = o.names_of(channel_names) or ()
     reading = FileReading(sfreq=sfreq, unit=unit or "", channel_names=names, scale=scale)
+    if dry_run or out is None:
+        from dreamdiff.generation.plan import generation_plan
+
+        plan = generation_plan(
+            model, eeg, settings, select=select, trials=_numbers(trials), images=images, cap=cap, strict_rate=strict_rate,
+            reading=reading,
+        )  # fmt: skip
+        if json:
+            emit_json(plan.to_json())
+        for line in () if json else plan.lines():
+            note(line)
+        return 0
     from dreamdiff.generation.files import generate_to_folder
 
     with progress("generating") as report:

@@ -77,12 +77,10 @@ def generate_to_folder(
         The contact sheets.
     """
     pipeline = load_maker(model, config)
-    chosen = open_trials(eeg, pipeline, select, images, cap, strict_rate=strict_rate, reading=reading)
+    chosen = chosen_trials(pipeline, eeg, select, trials, images, cap, strict_rate, reading)
     for text in chosen.notes if say is not None else ():
         say(text)  # type: ignore[misc]
     origin = origin_of(pipeline, model, chosen)
-    if trials is not None:
-        chosen = _numbered(chosen, trials)
     recipe = {"config": config.recipe(choose_device(config.device).type), "model": pipeline.fingerprint}
     key = fingerprint(recipe)
     _need_space(out, len(chosen) * config.samples, pipeline.image_size)
@@ -123,6 +121,15 @@ def generate_to_folder(
         for written in waiting:
             written.result()
     return contact_sheets(out, chosen, config, origin)
+
+
+def chosen_trials(
+    pipeline: Maker, eeg: str | Path, select: str | None, trials: Sequence[int] | None, images: Path | None, cap: CapMatch,
+    strict_rate: bool, reading: FileReading | None,
+) -> TrialSet:  # fmt: skip
+    """The trials that pictures are made of; see `generate_to_folder`."""
+    chosen = open_trials(eeg, pipeline, select, images, cap, strict_rate=strict_rate, reading=reading)
+    return chosen if trials is None else _numbered(chosen, trials)
 
 
 def origin_of(pipeline: Maker, model: str | Path, trials: TrialSet) -> PictureOrigin:
