@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from eegprep.corpus.files import REPAIR, Checksums, Files, Shard
+from eegprep.corpus.files import REPAIR, Checksums, Files, LocalFiles, Shard
 from eegprep.errors import StoreError
-from eegprep.store.commit import Commit, StoredFile, attributes_digest, parse_node
-from eegprep.store.format import CHECKSUMS, COLUMNS, RECORDS, VIEW_FORMAT, check_windows_node
-from eegprep.store.names import check_relative
+from eegprep.store.commit import Commit, StoredFile, attributes_digest, check_finished, finished_files, parse_node, parse_root
+from eegprep.store.format import CHECKSUMS, COLUMNS, RECORDS, VIEW_FORMAT, check_corpus_attributes, check_windows_node
+from eegprep.store.names import check_key, check_relative
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,39 @@ def read_column(files: Files, group: Group, name: str, url: str) -> np.ndarray:
     if len(content) != expected:
         raise StoreError(f"{url}/{group.key}/{name}: damaged ({len(content)} bytes, expected {expected})", REPAIR)
     return np.frombuffer(content[:-4], data_type)
+
+
+def read_groups(files: Files, url: str) -> tuple[Mapping[str, Any], list[Group], dict[str, dict[str, object]]]:
+    """The root's attributes, the groups in the order of their keys, and the attributes of each group by key.
+
+    Raises:
+        StoreError: there is no corpus, it is damaged, or a subject in it is not whole or is another than it was finished with.
+    """
+    with no_collection():
+        node = parse_root(files.metadata("zarr.json"), f"{url}/zarr.json")
+        root = check_corpus_attributes(node["attributes"], url, views=isinstance(files, LocalFiles))
+        nodes = consolidated(node, url) or walk(files)
+        checked = bool(finished_files(node, url))
+        keys = sorted(check_key(key, url) for key in nodes if key.count("/") == 1 and nodes[key].get("node_type") == "group")
+        if isinstance(files, LocalFiles):  # an object store would take a request a group; there the windows' checksums tell
+            check_finished(files.root, node)
+        groups = [group_of_node(key, nodes, root, url, checked=checked) for key in keys]
+    return root, groups, {key: nodes[key]["attributes"] for key in keys}
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """No garbage collection inside: parsing the root of ten thousand subjects makes a million objects, none of them garbage.
+
+    Looking through them again and again took more than half of the time that opening a corpus takes.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def consolidated(node: Mapping[str, Any], where: str) -> Mapping[str, Any]:

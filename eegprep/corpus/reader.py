@@ -17,16 +17,15 @@ import numpy as np
 import pandas as pd
 
 from eegprep.corpus import views
-from eegprep.corpus.files import Files, LocalFiles
-from eegprep.corpus.groups import Group, consolidated, group_of_node, read_attributes, read_column, walk
+from eegprep.corpus.files import Files
+from eegprep.corpus.groups import Group, read_attributes, read_column, read_groups
 from eegprep.corpus.opening import open_files
 from eegprep.corpus.shards import Shards
 from eegprep.errors import UsageError
 from eegprep.pool import _Threads, free_processors
 from eegprep.settings import suggest
-from eegprep.store.commit import check_finished, finished_files, parse_root
-from eegprep.store.format import COLUMNS, VIEW_FORMAT, check_corpus_attributes
-from eegprep.store.names import check_key, check_relative
+from eegprep.store.format import COLUMNS, VIEW_FORMAT
+from eegprep.store.names import check_relative
 
 _RECORDING_COLUMNS = [
     *("group", "recording", "dataset", "subject", "person", "session", "run"),
@@ -99,15 +98,9 @@ class Corpus:
         """
         files = open_files(os.fspath(url), options=options, cache=cache, cache_limit=cache_limit)
         url = getattr(getattr(files, "origin", files), "url", url)  # on the Hub: with the commit that is read
-        node = parse_root(files.metadata("zarr.json"), f"{url}/zarr.json")
-        root = check_corpus_attributes(node["attributes"], str(url), views=isinstance(files, LocalFiles))
-        nodes = consolidated(node, str(url)) or walk(files)
-        checked = bool(finished_files(node, str(url)))
-        keys = sorted(check_key(key, str(url)) for key in nodes if key.count("/") == 1 and nodes[key].get("node_type") == "group")
-        if isinstance(files, LocalFiles):  # an object store would take a request a group; there the windows' checksums tell
-            check_finished(files.root, node)
-        corpus = cls(str(url), root, [group_of_node(key, nodes, root, str(url), checked=checked) for key in keys], files)
-        corpus._nodes = {key: nodes[key]["attributes"] for key in keys}
+        root, groups, attributes = read_groups(files, str(url))
+        corpus = cls(str(url), root, groups, files)
+        corpus._nodes = attributes
         return corpus
 
     def __getstate__(self) -> dict[str, object]:
