@@ -84,6 +84,7 @@ def pairs_import(
     from dreamdiff.pairs.importers.importer import ImportConfig
     from dreamdiff.pairs.importers.run import import_pairs, parse_window
     from dreamdiff.pairs.importers.trial_log import parse_columns
+    from dreamdiff.simulation.twins import describe_twin
     from eegprep.catalogue.subjects import parse_subjects
 
     if stimulus_column is not None and kind != "bids":
@@ -100,6 +101,6 @@ def pairs_import(
         pairs = import_pairs(source, out, config, rebuild=rebuild, progress=update, tell=note)
     parts = ", ".join(f"{len(indices)} {name}" for name, indices in pairs.splits.items())
     note(f"{out}: {len(pairs)} trials of {len(pairs.subjects)} people, {len(pairs.image_names)} images ({parts})")
-    for line in describe_design(pairs):
+    for line in (*describe_design(pairs), *describe_twin(pairs)):
         note(line)
     note("next: dreamdiff pairs audit, which says what this split can and cannot show")

@@ -13,7 +13,7 @@ USUAL_MS = 1000.0
 
 
 def describe_design(pairs: Pairs) -> list[str]:
-    """Sentences: what was recorded, warnings, which splits are possible, how wide an interval the test part gives, the twin."""
+    """Sentences: what was recorded, warnings, which splits are possible, how wide an interval the test part gives."""
     facts = pairs.attributes[pairs.subjects[0]]
     sfreq, samples = float(facts.get("sfreq") or 0.0), pairs.eeg_shape[1]
     n, people, pictures = len(pairs), len(pairs.subjects), len(np.unique(pairs.image))
@@ -36,11 +36,6 @@ def describe_design(pairs: Pairs) -> list[str]:
     lines.append(_splits(pairs, categories))
     lines += _interval(pairs, categories)
     lines.append("pictures that are not square: models, judges and pages see the middle square; the files stay as they are")
-    twin = [f"--people {people}", f"--trials {max(3, math.ceil(n / people / categories))}"]
-    lines.append(
-        "what a perfect answer is worth in this design: make its simulated twin and treat it the same "
-        f"(dreamdiff pairs simulate --out twin.zarr {' '.join(twin)})"
-    )
     return lines
 
 
