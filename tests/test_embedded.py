@@ -109,6 +109,15 @@ def test_captions_name_the_category_with_the_right_article() -> None:
         assert all(name.lower() in caption for caption in embedded.captions(name))
 
 
+def test_weights_of_the_package_are_known_by_name() -> None:
+    """Calling one's own files "not a file known here" is the first thing that a new user reads."""
+    from dreamdiff.diffusion.stable_diffusion import EMBEDDED, KNOWN_WEIGHTS
+    from eegprep.provenance import sha256_file
+
+    for part in ("unet", "vae"):
+        assert "embedded" in KNOWN_WEIGHTS[sha256_file(EMBEDDED / part / "diffusion_pytorch_model.safetensors")]
+
+
 def test_weights_are_half_precision_safetensors_within_the_limit() -> None:
     """The whole folder is small, and no pickle is in it."""
     from safetensors import safe_open

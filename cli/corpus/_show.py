@@ -7,7 +7,7 @@ from typing import Any
 
 from .._output import emit_findings, emit_json, emit_table, note
 
-_COLUMNS = ("code", "recording", "channel", "value", "limit", "action", "message")
+COLUMNS = ("code", "recording", "channel", "value", "limit", "action", "message")
 
 
 def finish(summary: Any, as_json: bool) -> int:
@@ -22,7 +22,7 @@ def finish(summary: Any, as_json: bool) -> int:
             }
         )  # fmt: skip
     elif findings:
-        emit_findings("findings", findings, _COLUMNS)
+        emit_findings("findings", findings, COLUMNS)
     if not as_json:
         for fix in list(dict.fromkeys(finding.fix for finding in summary.findings if finding.quarantines and finding.fix))[:5]:
             note(f"fix: {fix}")
@@ -40,15 +40,17 @@ def show_plan(rows: list[Any], totals: Mapping[str, Any], as_json: bool) -> int:
     if as_json:
         emit_json({"plan": lines, "totals": totals})
         return 0
+    from eegprep.words import count
+
     names = [line for row in lines for line in row.pop("names", ())]
     emit_table("plan", lines)
     for line in names:
         note(line)
-    shown = [f"{totals['subjects']} subjects ({totals['done']} are there already)"]
+    shown = [f"{count(totals['subjects'], 'subject')} ({totals['done']} are there already)"]
     if "windows" in totals:
         shown += [
-            f"{totals['recordings']} recordings",
-            f"{totals['windows']:,} windows",
+            count(totals["recordings"], "recording"),
+            count(totals["windows"], "window"),
             f"{totals['bytes_out'] / 1e9:.2f} GB of windows",
         ]
         shown += [f"about {totals['minutes']:g} minutes", f"{totals['memory'] / 1e9:.1f} GB of memory"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -27,12 +28,13 @@ def inspect(
 ) -> None:
     """Show what a store holds, or draw one window.
 
-    Without a key: one row per data set. With a key: one row per recording.
+    Without a key: one row per data set. With a key: one row per recording, and what was noted about each.
     """
     from eegprep.inspection.describe import describe
     from eegprep.inspection.describe import plot as draw
 
-    from .._output import emit_json, emit_table, note
+    from .._output import emit_findings, emit_json, emit_table, note
+    from ._show import COLUMNS
 
     if plot is not None:
         note(f"{plot}: {draw(store, plot, key)}")
@@ -44,6 +46,11 @@ def inspect(
     emit_table(str(store), facts["rows"])
     if facts["quarantined"]:
         emit_table("quarantined", facts["quarantined"])
+    if key is not None and facts["findings"]:
+        emit_findings("findings", facts["findings"], COLUMNS)
+    elif facts["findings"]:
+        counts = Counter(finding["code"] for finding in facts["findings"])
+        note(f"findings: {', '.join(f'{code} {number}' for code, number in counts.items())}; with a key they are listed")
     for sentence in facts.get("doubles", ()):
         note(f"the same recording twice: {sentence}")
     shown = ("kind", "subjects", "people", "recordings", "windows", "hours")

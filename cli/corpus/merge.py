@@ -26,7 +26,8 @@ def merge(
     Every file is checked while it is copied. Run again to resume.
     """
     from eegprep.corpus.merge import merge as work
+    from eegprep.words import count
 
     with progress("merge") as report:
         corpus = work(stores, out, progress=report)
-    note(f"{len(corpus)} windows of {len(corpus.subjects)} subjects in {out}")
+    note(f"{count(len(corpus), 'window')} of {count(len(corpus.subjects), 'subject')} in {out}")

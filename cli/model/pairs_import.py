@@ -86,6 +86,7 @@ def pairs_import(
     from dreamdiff.pairs.importers.trial_log import parse_columns
     from dreamdiff.simulation.twins import describe_twin
     from eegprep.catalogue.subjects import parse_subjects
+    from eegprep.words import count
 
     if stimulus_column is not None and kind != "bids":
         raise typer.BadParameter(f"--stimulus-column belongs to --kind bids; for {kind} write --columns image={stimulus_column}")
@@ -100,7 +101,9 @@ def pairs_import(
     with progress("import") as update:
         pairs = import_pairs(source, out, config, rebuild=rebuild, progress=update, tell=note)
     parts = ", ".join(f"{len(indices)} {name}" for name, indices in pairs.splits.items())
-    note(f"{out}: {len(pairs)} trials of {len(pairs.subjects)} people, {len(pairs.image_names)} images ({parts})")
+    note(
+        f"{out}: {count(len(pairs), 'trial')} of {count(len(pairs.subjects), 'person')}, {count(len(pairs.image_names), 'image')} ({parts})"
+    )
     for line in (*describe_design(pairs), *describe_twin(pairs)):
         note(line)
     note("next: dreamdiff pairs audit, which says what this split can and cannot show")

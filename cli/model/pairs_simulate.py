@@ -75,6 +75,7 @@ def pairs_simulate(
     from dreamdiff.simulation.config import SimulateConfig
     from dreamdiff.simulation.simulate import simulate
     from eegprep.settings import validated
+    from eegprep.words import count
 
     given = {
         "sources": sources, "people": people, "trials": trials, "test_share": test_share, "block_order": block_order, "drift": drift,
@@ -96,4 +97,6 @@ def pairs_simulate(
             )
         pairs = simulate(out, config, images=images, rebuild=rebuild, progress=update)
     parts = ", ".join(f"{len(indices)} {name}" for name, indices in pairs.splits.items())
-    note(f"{out}: {len(pairs)} simulated trials of {len(pairs.subjects)} people and {len(pairs.classes)} categories ({parts})")
+    note(
+        f"{out}: {len(pairs)} simulated trials of {count(len(pairs.subjects), 'person')} and {count(len(pairs.classes), 'category')} ({parts})"
+    )

@@ -52,6 +52,7 @@ def pairs_table(
     from dreamdiff.pairs.importers.trial_table import make_table
     from eegprep.errors import UsageError
     from eegprep.steps.origin import Choice
+    from eegprep.words import count
 
     if out.suffix.lower() not in (".csv",):
         raise UsageError(f"--out {out} is not named like a table", f"write it to {out.with_suffix('.csv')}")
@@ -69,5 +70,7 @@ def pairs_table(
     for line in table.notes:
         note(line)
     people, pictures, labels = (len({row[name] for row in table.rows}) for name in ("subject", "image", "label"))
-    note(f"{out}: {len(table.rows)} trials of {people} people, {pictures} pictures of {labels} categories")
+    note(
+        f"{out}: {count(len(table.rows), 'trial')} of {count(people, 'person')}, {count(pictures, 'picture')} of {count(labels, 'category')}"
+    )
     note(f"next: dreamdiff pairs import {out} --kind table --out pairs.zarr")

@@ -39,6 +39,8 @@ KNOWN_WEIGHTS = {
     "e1441589a6f3c5a53f5f54d0975a18a7feb7cdf0b0dee276dfc3331ae376a053": "Stable Diffusion 1.5, pruned (ckpt, the paper's)",
     "19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1": "Stable Diffusion 1.5, U-Net of the diffusers folder",
     "1b134cded8eb78b184aefb8805b6b572f36fa77b255c483665dda931fa0130c5": "Stable Diffusion 1.5, VAE of the diffusers folder",
+    "36f45fbb58286820607a5f9dcf0e9549f6943320a64147e47ab4b94bfce37acf": "the embedded generator, U-Net",
+    "31292a6fe351125d0448b612537457620c540edee140ccc448ed916c896adb01": "the embedded generator, VAE",
 }
 
 SingleFileKind = Literal["unet", "vae"]

@@ -26,7 +26,7 @@ ACCURACY = (
     ((0.177, 0.207, 0.253, 0.305, 0.353), (0.215, 0.256, 0.332, 0.433, 0.516), (0.265, 0.346, 0.420, 0.569, 0.666), (0.339, 0.445, 0.575, 0.714, 0.803)),
     ((0.056, 0.070, 0.114, 0.159, 0.231), (0.079, 0.109, 0.152, 0.241, 0.397), (0.123, 0.177, 0.246, 0.395, 0.522), (0.181, 0.260, 0.370, 0.514, 0.634)),
 )  # fmt: skip
-SPREAD = (0.09, 0.06, 0.05, 0.04)  # standard deviation over simulated people, by categories
+SPREAD = (0.08, 0.07, 0.05, 0.04)  # standard deviation over simulated people, by categories
 
 
 def twin_accuracy(categories: float, training: float, repetitions: float) -> float | None:

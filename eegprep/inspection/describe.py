@@ -19,6 +19,8 @@ from eegprep.store import recordings as recordings_store
 from eegprep.store.commit import read_root
 from eegprep.store.records import CorpusRecording
 
+SHOWN_OF_FINDING = ("code", "channel", "value", "limit", "action", "message")
+
 
 @dataclass(frozen=True)
 class RecordingRow:
@@ -71,11 +73,12 @@ def describe(path: str | Path, key: str | None = None) -> dict[str, object]:
         key: `DATASET`, `DATASET/SUBJECT`, or in a recordings store `DATASET/SUBJECT/SESSION.RUN`.
 
     Returns:
-        JSON values: `kind` ("corpus" or "recordings"), totals, and `rows`: one per data set, or per recording when a key is given.
+        JSON values: `kind` ("corpus" or "recordings"), totals, `findings`, and `rows`: one per data set, or per recording when a key is given.
     """
     facts = gather(Path(path))
     node = facts.root
-    chosen = _choose([RecordingRow.of(listed) for listed in facts.recordings], key)
+    rows = [RecordingRow.of(listed) for listed in facts.recordings]
+    chosen = _choose(rows, key)
     general: dict[str, object] = {"kind": "corpus" if facts.is_corpus else "recordings", "path": facts.path}
     if facts.is_corpus:
         general |= {
@@ -97,6 +100,12 @@ def describe(path: str | Path, key: str | None = None) -> dict[str, object]:
             {"recording": lost.record.recording, "code": finding.code, "message": finding.message}
             for lost in facts.left_out
             for finding in lost.record.reasons
+        ],
+        "findings": [
+            {"recording": "/".join(row.place), **{name: finding.to_json()[name] for name in SHOWN_OF_FINDING}}
+            for listed, row in zip(facts.recordings, rows, strict=True)
+            if row in chosen
+            for finding in listed.record.findings
         ],
         "rows": [row.to_json() for row in chosen] if key else _by_dataset(chosen),
     }

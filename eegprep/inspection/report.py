@@ -22,6 +22,7 @@ from eegprep.inspection.page import Page
 from eegprep.inspection.report_figures import amplitude_figure, bar_figure, people_figure, spectra_figure, topography_figure
 from eegprep.inspection.store_facts import Listed, StoreFacts, gather
 from eegprep.recording import Finding
+from eegprep.words import count
 
 LISTED = 300  # rows of a list of recordings
 
@@ -63,10 +64,10 @@ def _lead(facts: StoreFacts) -> str:
     people = len({listed.person for listed in facts.recordings})
     parts = [
         f"{windows:,} windows" if any(listed.record.windows is not None for listed in facts.recordings) else "",
-        f"{people:,} people",
-        f"{len(facts.recordings):,} recordings",
+        count(people, "person"),
+        count(len(facts.recordings), "recording"),
         f"{sum(listed.hours for listed in facts.recordings):.1f} hours",
-        f"{len(facts.left_out):,} recordings left out" if facts.left_out else "nothing left out",
+        f"{count(len(facts.left_out), 'recording')} left out" if facts.left_out else "nothing left out",
     ]
     return ", ".join(part for part in parts if part) + "."
 
@@ -85,7 +86,7 @@ def _verdict(page: Page, facts: StoreFacts) -> None:
     several = {who: sorted(names) for who, names in _datasets_of_people(facts.recordings).items() if len(names) > 1}
     if several:
         page.text(
-            f"{len(several)} people appear in several data sets, for instance {next(iter(several))} in "
+            f"{count(len(several), 'person')} in several data sets, for instance {next(iter(several))} in "
             f"{', '.join(next(iter(several.values())))}. Split by person, not by data set.",
             "warning",
         )
@@ -180,7 +181,7 @@ def _findings(page: Page, facts: StoreFacts) -> None:
     if not facts.left_out:
         page.text("No recording was left out.")
         return
-    page.text(f"{len(facts.left_out)} recordings were left out:")
+    page.text(f"{count(len(facts.left_out), 'recording')} left out:")
     rows = []
     for lost in facts.left_out[:LISTED]:
         reasons = lost.record.reasons or lost.record.findings

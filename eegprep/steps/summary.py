@@ -10,6 +10,7 @@ from eegprep.errors import SourceError, ToolkitError
 from eegprep.recording import Finding
 from eegprep.steps.jobs import Outcome
 from eegprep.store.records import LeftOutSubject
+from eegprep.words import count
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,13 @@ class Summary:
     @property
     def text(self) -> str:
         """One line for people."""
-        parts = [f"{self.out}: {self.subjects} subjects ({self.skipped} were there already), {self.recordings} recordings"]
+        parts = [
+            f"{self.out}: {count(self.subjects, 'subject')} ({self.skipped} were there already), {count(self.recordings, 'recording')}"
+        ]
         if self.windows:
-            parts.append(f"{self.windows:,} windows")
+            parts.append(count(self.windows, "window"))
         if self.quarantined:
-            parts.append(f"{len(self.quarantined)} recordings quarantined")
+            parts.append(f"{count(len(self.quarantined), 'recording')} quarantined")
         return ", ".join(parts)
 
 

@@ -116,7 +116,7 @@ def test_quarantined_recordings_give_exit_code_3_and_a_table(people, tmp_path, c
     header, *lines = [line.split("\t") for line in out.splitlines()]
     rows = [dict(zip(header, line, strict=True)) for line in lines]
     assert any(row["code"] == "unreadable" and row["action"] == "quarantined" and "09" in row["recording"] for row in rows)
-    assert "1 recordings quarantined" in err
+    assert "1 recording quarantined" in err
     _, out, _ = eegprep("inspect", tmp_path / "c.zarr", capsys=capsys)
     assert "people/09/0.run-1\tunreadable\t" in out
 
@@ -156,6 +156,18 @@ def test_inspect_draws_a_window_and_a_recording(people, tmp_path, capsys):
         code, _, err = eegprep("inspect", tmp_path / name, key, "--plot", tmp_path / "w.png", capsys=capsys)
         assert code == 0 and "4 channels at 200 Hz" in err
         assert (tmp_path / "w.png").read_bytes()[:4] == b"\x89PNG" and (tmp_path / "w.png").stat().st_size > 20_000
+
+
+def test_inspect_lists_what_was_noted_about_a_recording(people, tmp_path, capsys):
+    """A finding that only the build showed is forgotten a day later."""
+    eegprep("build", people, "--out", tmp_path / "c.zarr", "--high", "200", capsys=capsys)
+    _, out, err = eegprep("inspect", tmp_path / "c.zarr", capsys=capsys)
+    assert "findings: few_channels 2, nyquist 2; with a key they are listed" in err and "nyquist" not in out
+    name = next(line.split("\t")[0] for line in out.splitlines()[1:])
+
+    _, out, _ = eegprep("inspect", tmp_path / "c.zarr", name, capsys=capsys)
+
+    assert "upper edge" in out and "nyquist" in out
 
 
 @pytest.mark.parametrize(

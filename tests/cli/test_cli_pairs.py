@@ -47,7 +47,7 @@ def test_simulate_writes_a_store_and_says_what_is_in_it(tmp_path: Path, few_imag
     wanted = {"snr": -3, "people": 1, "trials": 5, "block_order": "class", "drift": 0.2, "seed": 7, "background": "pink"}
     assert {name: recipe[name] for name in wanted} == wanted
     printed = capsys.readouterr()
-    assert "25 simulated trials of 1 people and 5 categories" in printed.err and printed.out == ""
+    assert "25 simulated trials of 1 person and 5 categories" in printed.err and printed.out == ""
 
 
 def test_simulate_again_does_nothing_and_other_dials_are_refused(tmp_path: Path, few_images: None, capsys):

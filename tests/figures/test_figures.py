@@ -30,7 +30,7 @@ def test_figure_4_needs_its_classes_and_figure_5_its_rows(tmp_path):
         draw_figure(4, tiny_pipeline(), tiny_pairs(), tmp_path, config())
     with pytest.raises(UsageError) as raised:
         draw_figure(5, tiny_pipeline(), tiny_pairs(), tmp_path, config())
-    assert raised.value.fix == "dreamdiff ablate --figure 5 --out tables"
+    assert raised.value.fix == "dreamdiff ablate --quick --figure 5 --out tables"
     with pytest.raises(UsageError, match="there is no Figure 7"):
         draw_figure(7, tiny_pipeline(), tiny_pairs(), tmp_path, config())
 

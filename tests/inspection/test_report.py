@@ -125,7 +125,7 @@ def test_a_recordings_store_is_reported_too(tmp_path: Path) -> None:
 
     text = report.report(tmp_path / "recordings.zarr", tmp_path / "r.html").read_text()
 
-    assert "1 people, 1 recordings" in text
+    assert "1 person, 1 recording" in text
     assert "windows, " not in text
 
 
@@ -174,10 +174,8 @@ def test_people_in_several_data_sets_are_counted_once_and_pointed_out() -> None:
     """A split by data set would leak them."""
     twice = (record("Lee2019_MI", person="Lee2019/1"), record("Lee2019_ERP", person="Lee2019/1"))
 
-    assert report._lead(StoreFacts("x.zarr", {}, twice, ())).startswith("20 windows, 1 people, 2 recordings, 2.0 hours")
-    assert "1 people appear in several data sets, for instance Lee2019/1 in Lee2019_ERP, Lee2019_MI" in words(
-        report._verdict, *twice
-    )
+    assert report._lead(StoreFacts("x.zarr", {}, twice, ())).startswith("20 windows, 1 person, 2 recordings, 2.0 hours")
+    assert "1 person in several data sets, for instance Lee2019/1 in Lee2019_ERP, Lee2019_MI" in words(report._verdict, *twice)
 
 
 def test_families_without_published_identities_are_pointed_out() -> None:
@@ -206,7 +204,7 @@ def test_left_out_recordings_are_listed_with_both_numbers() -> None:
 
     text = words(report._findings, record(), left_out=(lost(*findings),))
 
-    assert "1 recordings were left out" in text
+    assert "1 recording left out" in text
     assert "<td>A/1/0.0</td><td>units</td><td>2e+07</td><td>300</td><td>would need a factor of 1e-06</td>" in text
 
 
@@ -221,7 +219,7 @@ def test_a_subject_left_out_whole_is_listed_from_the_root(corpus: Path, tmp_path
 
     text = report.report(tmp_path / "c.zarr", tmp_path / "r.html").read_text()
 
-    assert "1 recordings left out" in text
+    assert "1 recording left out" in text
     assert "Clinic/2/" in text
 
 
@@ -273,7 +271,7 @@ def test_a_corpus_without_summaries_still_has_a_page() -> None:
 
 def test_a_store_in_which_everything_was_left_out_has_a_page() -> None:
     """It is exactly then that a person looks."""
-    assert "1 recordings were left out" in html(left_out=(lost(),))
+    assert "1 recording left out" in html(left_out=(lost(),))
 
 
 def test_a_citation_of_the_manifest_is_shown() -> None:

@@ -72,7 +72,7 @@ def test_events_that_name_pictures_become_trials(study):
     np.testing.assert_allclose(np.asarray(pairs.trials.time[:3], float), [2, 4, 6])
     assert said == [
         "24 of 26 events of 2 recordings name a picture in column 'stim_file'",
-        "1 recordings show no picture and were left out: sub-anna_task-rest_eeg.vhdr",
+        "1 recording without a picture left out: sub-anna_task-rest_eeg.vhdr",
     ]
 
 

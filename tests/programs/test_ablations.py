@@ -17,7 +17,7 @@ from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.programs import ablations as a
 from dreamdiff.programs import tables as a_tables
-from dreamdiff.programs.ablate_config import ABLATE_PRESETS
+from dreamdiff.programs.ablate_config import ABLATE_PRESETS, ROWS, TABLE2
 from dreamdiff.programs.label_input import label_pairs
 from eegprep.errors import DataError, UsageError
 from eegprep.pool import Budget, run_jobs
@@ -64,20 +64,20 @@ def test_rows_are_those_of_the_paper():
     """A slip in one of fifteen rows would compare with the wrong number."""
     for line in PRINTED.split("\n")[1:-1]:
         name, msm, clip, mask, tuned, size, accuracy = line.split()
-        row = a_tables.ROWS[name]
+        row = ROWS[name]
         assert (row.mask is not None) == (msm == "yes") and row.clip == (clip == "yes"), name
         assert row.mask == (None if mask == "-" else float(mask)) and row.size == size and row.paper == float(accuracy), name
         assert row.tuned.replace(" ", "") == tuned, name
-    assert len(a_tables.TABLE2) == 15
+    assert len(TABLE2) == 15
 
 
 def test_rows_change_what_they_say_and_nothing_else():
     """An ablation that changes two things explains neither."""
     config = a.AblateConfig()
-    full = a.finetune_config(a_tables.ROWS["full"], config).model_dump()
+    full = a.finetune_config(ROWS["full"], config).model_dump()
 
     def differences(name: str) -> dict:
-        other = a.finetune_config(a_tables.ROWS[name], config).model_dump()
+        other = a.finetune_config(ROWS[name], config).model_dump()
         return {
             f"{section}.{key}": value
             for section, values in other.items()
@@ -97,15 +97,12 @@ def test_rows_change_what_they_say_and_nothing_else():
 def test_paper_scale_is_the_papers():
     """Same presets and lengths as `dreamdiff train`, nothing of the small scale."""
     config = resolve(a.AblateConfig, presets=ABLATE_PRESETS, preset="paper")
-    tuned = a.finetune_config(a_tables.ROWS["full"], config)
+    tuned = a.finetune_config(ROWS["full"], config)
 
     assert tuned.loop.epochs == FinetuneConfig().loop.epochs == 300 and tuned.optim == FinetuneConfig().optim
     taught = a.pretrain_config(0.75, "297", config)
     assert taught.model.encoder.width == 1024 and taught.model.encoder.depth == 24 and taught.loop.epochs == 500
-    assert (
-        a.encoder_settings(a_tables.ROWS["2"], "paper") == "shallow2"
-        and a.encoder_settings(a_tables.ROWS["8"], "paper") == "w1280"
-    )
+    assert a.encoder_settings(ROWS["2"], "paper") == "shallow2" and a.encoder_settings(ROWS["8"], "paper") == "w1280"
 
 
 def test_small_sizes_keep_the_order_of_the_printed_ones():
@@ -113,7 +110,7 @@ def test_small_sizes_keep_the_order_of_the_printed_ones():
     counts = [parameter_count(EEGEncoder(EncoderConfig(**a.SMALL_SIZES[s]))) for s in ("18.3", "74", "162", "297", "458")]
 
     assert counts == sorted(counts) and len(set(counts)) == 5
-    shallow = a.encoder_settings(a_tables.ROWS["2"], "small")
+    shallow = a.encoder_settings(ROWS["2"], "small")
     assert shallow["depth"] == 2 and shallow["width"] == a.SMALL_SIZES["297"]["width"]
 
 
@@ -171,7 +168,7 @@ def test_rank_correlation_says_what_drives_it_and_that_pre_training_showed_no_ef
     noise = lambda: (rng.random(300) < 0.3).astype(float)  # noqa: E731
     table = []
     for name in ("full", "3", "5", "6", "7", "8", "13", "1", "14"):
-        row = a_tables.ROWS[name]
+        row = ROWS[name]
         level = noise() if row.clip else 0.1 * noise()
         table.append(
             {**measured(name, level.tolist(), row.paper), "clip": row.clip, "msm": row.mask is not None, "mask": row.mask}

@@ -83,10 +83,10 @@ class BidsTrials(OwnTable):
                 f"{self.root.name}: no events.tsv names a picture (columns: {', '.join(columns) or 'none'})",
                 "name the column with --stimulus-column COLUMN, or make a table with dreamdiff pairs table --log",
             )
-        said = [f"{named} of {total} events of {len(self._listed)} recordings name a picture in column {name!r}"]
+        said = [f"{named} of {total} events of {count(len(self._listed), 'recording')} name a picture in column {name!r}"]
         if without:
             more = f" and {len(without) - FEW} more" if len(without) > FEW else ""
-            said.append(f"{len(without)} recordings show no picture and were left out: {', '.join(without[:FEW])}{more}")
+            said.append(f"{count(len(without), 'recording')} without a picture left out: {', '.join(without[:FEW])}{more}")
         self.said = tuple(said)
         return rows
 

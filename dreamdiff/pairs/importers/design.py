@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from dreamdiff.pairs.reader import Pairs
+from eegprep.words import count
 
 SHORTEST_MS, LONGEST_MS = 400.0, 2000.0  # outside of this a window misses most of a visual response, or holds several
 USUAL_MS = 1000.0
@@ -19,9 +20,12 @@ def describe_design(pairs: Pairs) -> list[str]:
     n, people, pictures = len(pairs), len(pairs.subjects), len(np.unique(pairs.image))
     categories = len(np.unique(pairs.labels))
     _, counts = np.unique(np.stack([pairs.person, pairs.image]), axis=1, return_counts=True)
-    shown = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
-    recorded = f"recorded: {n} trials of {people} {'person' if people == 1 else 'people'}, {pictures} pictures of {categories} categories"
-    lines = [f"{recorded}, each picture {shown} times a person"]
+    often = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    shown = "once" if often == "1" else f"{often} times"
+    recorded = (
+        f"recorded: {n} trials of {count(people, 'person')}, {count(pictures, 'picture')} of {count(categories, 'category')}"
+    )
+    lines = [f"{recorded}, each picture {shown} time{'' if shown == '1' else 's'} a person"]
     if sfreq:
         length = 1000 * samples / sfreq
         start = 1000 * float(facts.get("t0") or 0.0)
@@ -46,10 +50,10 @@ def _splits(pairs: Pairs, categories: int) -> str:
     blocks = int(pairs.trials.block.max()) + 1 if len(pairs) else 0
     possible = {
         "trial": (True, "the same pictures in both parts"),
-        "stimulus": (min(own) >= 3, f"{min(own)} pictures in the smallest category (least 3)"),
-        "concept": (categories >= 3, f"{categories} categories (least 3)"),
-        "person": (len(pairs.subjects) >= 2, f"{len(pairs.subjects)} people (least 2)"),
-        "session": (min(sessions) >= 2, f"{min(sessions)} recordings or sessions a person (least 2)"),
+        "stimulus": (min(own) >= 3, f"{count(min(own), 'picture')} in the smallest category (least 3)"),
+        "concept": (categories >= 3, f"{count(categories, 'category')} (least 3)"),
+        "person": (len(pairs.subjects) >= 2, f"{count(len(pairs.subjects), 'person')} (least 2)"),
+        "session": (min(sessions) >= 2, f"{count(min(sessions), 'session')} a person (least 2)"),
         "block": (blocks >= 2, "blocks are not recorded" if blocks == 0 else f"{blocks} blocks (least 2)"),
     }
     able = [name for name, (yes, _) in possible.items() if yes]
