@@ -127,6 +127,12 @@ def portable_settings(content: Mapping[str, Any], folder: Path) -> dict[str, Any
     return {key: moved(value) for key, value in content.items()}
 
 
+def space_name(target: str) -> str:
+    """The name of a target's space without the folder of its file: `vectors:/home/x/v.npz` is `vectors:v.npz`."""
+    kind, mark, file = target.partition(":")
+    return f"{kind}:{Path(file).name}" if mark and Path(file).is_absolute() else target
+
+
 def without_folders(text: str) -> str:
     """A message for somebody elsewhere: the names of files, not where they lie on this machine."""
     return re.sub(r"(?<![\w.:/])(?:~|[A-Za-z]:)?[\\/](?:[^\s:'\"\\/]+[\\/])+(?=[^\s\\/])", "", text)

@@ -37,12 +37,21 @@ def finish(summary: Any, as_json: bool) -> int:
 def show_plan(rows: list[Any], totals: Mapping[str, Any], as_json: bool) -> int:
     """Print what a command would do."""
     lines = [dict(vars(row)) for row in rows]
+    for line in lines:
+        if "full_band_people" in line:
+            line["full_band_people"] = len(line["full_band_people"])
     if as_json:
         emit_json({"plan": lines, "totals": totals})
         return 0
     from eegprep.words import count
 
     names = [line for row in lines for line in row.pop("names", ())]
+    for row in lines:
+        for name in ("full_band_people", "full_band_windows"):
+            row.pop(name, None)
+        unknown, most = row.pop("unknown", 0), row.pop("windows_most", None)
+        if unknown:
+            row["windows"] = f"{row['windows']} or more" if most is None else f"{row['windows']} to {most}"
     emit_table("plan", lines)
     for line in names:
         note(line)
@@ -50,9 +59,22 @@ def show_plan(rows: list[Any], totals: Mapping[str, Any], as_json: bool) -> int:
     if "windows" in totals:
         shown += [
             count(totals["recordings"], "recording"),
-            count(totals["windows"], "window"),
+            _windows(totals),
             f"{totals['bytes_out'] / 1e9:.2f} GB of windows",
         ]
         shown += [f"about {totals['minutes']:g} minutes", f"{totals['memory'] / 1e9:.1f} GB of memory"]
     note("plan: " + ", ".join(shown))
+    if totals.get("windows"):
+        people, windows = totals["full_band_people"], totals["full_band_windows"]
+        note(f"of these, {count(people, 'person')} and {count(windows, 'window')} have a rate that carries the whole pass band")
     return 0
+
+
+def _windows(totals: Mapping[str, Any]) -> str:
+    """The windows of a plan; a range where it cannot know them."""
+    from eegprep.words import count
+
+    if not totals["unknown"]:
+        return count(totals["windows"], "window")
+    most = "or more" if totals["windows_most"] is None else f"to {totals['windows_most']:,}"
+    return f"{totals['windows']:,} {most} windows ({count(totals['unknown'], 'subject')} of unknown length)"

@@ -34,6 +34,7 @@ from dreamdiff.certificates.records import (
 )
 from dreamdiff.encoders.kinds import build_encoder
 from dreamdiff.metrics.measurement import units
+from dreamdiff.origin import space_name
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.task import mix
 from eegprep.errors import ModelError
@@ -84,7 +85,7 @@ def certify_aligned(
     Args:
         train, test: positions; closed-form decoders are fitted to the first, all rows measured on the second.
     """
-    judge = pictures.judge(len(pairs.classes), model.target_names[target])
+    judge = pictures.judge(len(pairs.classes), space_name(model.target_names[target]))
     vectors, rows = encoder_rows(model, pairs, test, target, seed), []
     for name, (part, description, found_ND) in vectors.items():
         rows.append(Row(name, part, description, judge.predict(found_ND)))

@@ -31,7 +31,7 @@ from dreamdiff.evaluation.retrieve_page import Found, write_page
 from dreamdiff.lineage.seen import Entry, overlaps
 from dreamdiff.metrics.measurement import Measurement, mean_measurement, units
 from dreamdiff.metrics.similarity import retrieval
-from dreamdiff.origin import generator_name, picture_origin, portable, portable_settings, without_folders
+from dreamdiff.origin import generator_name, picture_origin, portable, portable_settings, space_name, without_folders
 from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.protocols.config import RetrieveConfig
@@ -104,7 +104,7 @@ def retrieve(
     certificate, vectors_ND = certify_aligned(
         aligned, store, train, test, pictures, target=number, seed=config.seed, progress=progress
     )
-    judge = pictures.judge(len(store.classes), aligned.target_names[number])
+    judge = pictures.judge(len(store.classes), space_name(aligned.target_names[number]))
     states = person_states(aligned.config.training, aligned.front.people, store.subjects)
     state_N = np.asarray(states, object)[store.person[test]]
     person = " and ".join(dict.fromkeys(state_N.tolist()))
@@ -151,7 +151,7 @@ def retrieve(
         "origin": {**origin.model_dump(mode="json"), "sentence": origin.sentence},
         "model": {
             "path": portable(model, out), "sha256": model_digest(Path(model)), "encoder": aligned.config.training.get("encoder"),
-            "target": aligned.target_names[number], "training": portable_settings(training, out),
+            "target": str(portable_settings({"target": aligned.target_names[number]}, out)["target"]), "training": portable_settings(training, out),
         },
         "pairs": {
             "path": portable(store.path, out), "fingerprint": store.fingerprint, "content": store.content_sha256,

@@ -273,11 +273,19 @@ def _nearest_in_time(trials: Trials, train: np.ndarray, test: np.ndarray) -> np.
 def _design(trials: Trials) -> tuple[str, float | None, tuple[str, ...]]:
     """Whether blocks are pure in class, in how many blocks of a person a class occurs, and what follows for every split."""
     blocks, known = trials.groups("block"), trials.concept >= 0
-    if (blocks < 0).any() or not known.any():
+    if not known.any():
         return "unknown", None, ()
+    recorded = bool((blocks >= 0).all())
+    if not recorded:
+        runs = _runs(trials)
+        if runs is None:
+            return "unknown", None, ()
+        blocks, same = runs
+        if same < 0.5:
+            return "mixed blocks", None, ()
     pairs = np.unique(np.stack([trials.person, trials.concept, blocks], axis=1)[known], axis=0)
     blocks_per_class = len(pairs) / len(np.unique(pairs[:, :2], axis=0))
-    if clustering(blocks[known], trials.concept[known]) < 0.5:
+    if recorded and clustering(blocks[known], trials.concept[known]) < 0.5:
         return "mixed blocks", blocks_per_class, ()
     sentences = []
     if blocks_per_class <= 1.0:
@@ -287,6 +295,27 @@ def _design(trials: Trials) -> tuple[str, float | None, tuple[str, ...]]:
         )
         sentences.append(_across_people(trials, blocks))
     return "class blocks", blocks_per_class, tuple(filter(None, sentences))
+
+
+def _runs(trials: Trials) -> tuple[np.ndarray, float] | None:
+    """Runs of one class in time, and how much more often than by chance (0 to 1) a trial has the class of the one before it.
+
+    None where times or sessions are not known, or no session holds two trials.
+    """
+    session = trials.groups("session")
+    if np.isnan(trials.time).any() or (session < 0).any() or len(trials) < 2:
+        return None
+    order = np.lexsort((trials.time, session))
+    here, concept = session[order], trials.concept[order]
+    follows = here[1:] == here[:-1]
+    if not follows.any():
+        return None
+    equal = concept[1:] == concept[:-1]
+    shares = np.unique(concept, return_counts=True)[1] / len(concept)
+    chance = float((shares**2).sum())
+    blocks = np.empty(len(order), np.int64)
+    blocks[order] = np.concatenate([[0], np.cumsum(~(follows & equal))])
+    return blocks, 0.0 if chance == 1 else (float(equal[follows].mean()) - chance) / (1 - chance)
 
 
 def _across_people(trials: Trials, blocks: np.ndarray) -> str:
@@ -335,6 +364,8 @@ def _judge(
         notes.append("class blocks: most blocks hold trials of one class, so that drift from block to block names the class")
         if "person" not in promised:
             notes.append("where the order of classes differs between persons, holding out persons parts class and time")
+    if design != "unknown" and (trials.groups("block") < 0).any():
+        notes.append("blocks are not recorded: they follow from the times of the trials, as runs of one class")
     if design == "unknown":
         notes.append("the block structure is unknown: whether blocks were pure in class is not recorded")
         if not any(shortcut.knows == "time" for shortcut in shortcuts):

@@ -28,14 +28,17 @@ from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.estimators.carriers import Carriers, carriers
 from dreamdiff.estimators.scores import judge
+from dreamdiff.pairs.format import is_pairs
+from dreamdiff.pairs.view import corpus_url
 from dreamdiff.pretraining.pretrain import recording_names, recording_scales
 from dreamdiff.rates import ModelWindows
 from dreamdiff.spectra import CORPUS_BANDS, band_pass
 from eegprep.corpus.doubles import same_recordings
 from eegprep.corpus.reader import Corpus
 from eegprep.corpus.views import source_rows
-from eegprep.errors import DataError, UsageError
+from eegprep.errors import DataError, StoreError, UsageError
 from eegprep.recording import ProgressCallback
+from eegprep.store.commit import read_root
 
 HoldOut = Literal["person", "recording"]
 
@@ -113,6 +116,8 @@ def probe(
     Raises:
         DataError: fewer than two labels, or fewer than two groups to hold out. ModelError: a rate that the encoder does not read.
     """
+    if not isinstance(store, Corpus):
+        _refuse_pairs(Path(store))
     corpus = store if isinstance(store, Corpus) else Corpus.open(str(store))
     encoder = model if isinstance(model, nn.Module) else EEGEncoder.from_pretrained(model)
     place = choose_device(device)
@@ -138,6 +143,21 @@ def probe(
     carried, why = _carried(corpus, label_N, group_N, seed, progress)
     notes = (*windows.notes, *doubles, *_shortages(label_N, group_N, seed), *why, *(carried.warnings if carried else ()))
     return ProbeReport(tuple(rows), names, len(label_N), len(set(group_N)), hold_out, interval_over, notes, carried)
+
+
+def _refuse_pairs(store: Path) -> None:
+    """Raise StoreError for EEG-image pairs; a view of a corpus says which corpus that is."""
+    if not is_pairs(store):
+        return
+    view = read_root(store)["attributes"].get("corpus")
+    behind = (
+        f"give the corpus that it is a view of, {corpus_url(store, str(view['url']))}"
+        if isinstance(view, dict)
+        else "give a corpus"
+    )
+    raise StoreError(
+        f"{store}: EEG-image pairs, not a corpus", f"{behind}, or judge pairs with `dreamdiff retrieve` or `dreamdiff evaluate`"
+    )
 
 
 def model_windows(encoder: nn.Module, corpus: Corpus, strict: bool = False) -> ModelWindows:

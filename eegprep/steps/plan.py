@@ -12,10 +12,12 @@ from eegprep.download.fetch import PlanRow as DownloadRow
 from eegprep.readers.content import choose
 from eegprep.readers.formats import open_content
 from eegprep.readers.sizes import held_bytes
+from eegprep.signals.filters import fits
 from eegprep.signals.recipe import Recipe
 from eegprep.sources.companions import openable
 from eegprep.sources.listing import Task, who_is_who
 from eegprep.store.commit import read_node
+from eegprep.words import count
 
 # ours, measured on one core of a shared machine: source samples (float64 bytes) that one worker turns into windows in a second
 _BYTES_PER_SECOND = 60e6
@@ -45,7 +47,7 @@ _PEAK = {"files": 1.5, "bids": 1.5, "moabb": 3.0}
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One data set of a plan. bytes_in: of the source files; bytes_out: of the padded float32 windows before compression."""
+    """One data set of a plan. windows: at least; bytes_in: of the source files; bytes_out: of the padded float32 windows before compression."""
 
     dataset: str
     subjects: int
@@ -59,6 +61,10 @@ class PlanRow:
     licence: str
     note: str = ""
     names: tuple[str, ...] = ()  # see `Summary`
+    unknown: int = 0  # subjects whose number of windows nobody declares
+    windows_most: int | None = None  # None where those have no limit
+    full_band_windows: int = 0  # whose rate carries the whole pass band
+    full_band_people: tuple[str, ...] = ()  # whose they are, each once
 
 
 def task_memory(task: Task) -> int:
@@ -104,10 +110,15 @@ def make_plan(
         own = [task for task in tasks if task.source.dataset == dataset]
         todo = [task for task in own if task.name not in finished]
         counted = [count_windows(task, recipe) for task in todo]
-        undeclared = sum(1 for recordings, windows, _ in counted if recordings and not windows)
+        unknown = [task for task in todo if not _length_known(task)]
+        short = sum(
+            1 for task, (found, windows, _) in zip(todo, counted, strict=True) if found and not windows and task not in unknown
+        )
         # the worst moment: the largest subjects at once
         memory = sorted((task_memory(task) for task in todo), reverse=True)[:workers]
-        windows = sum(min(windows, caps.get(task.name, windows)) for task, (_, windows, _) in zip(todo, counted, strict=True))
+        each = [min(windows, caps.get(task.name, windows)) for task, (_, windows, _) in zip(todo, counted, strict=True)]
+        windows, most = sum(each), [_most(task, recipe) for task in unknown]
+        whole = [(task, number) for task, number in zip(todo, each, strict=True) if _whole_band(task, recipe)]
         rows.append(
             PlanRow(
                 dataset=dataset,
@@ -120,11 +131,42 @@ def make_plan(
                 minutes=round(sum(size for _, _, size in counted) / _BYTES_PER_SECOND / 60 / max(1, min(workers, len(todo))), 2),
                 memory=sum(memory),
                 licence=own[0].source.licence or "unknown",
-                note=f"{undeclared} subjects of unknown or too short length" if undeclared else "",
+                note=_note(len(unknown), short, recipe),
                 names=who_is_who(own),
+                unknown=len(unknown),
+                windows_most=None if None in most else windows + sum(number or 0 for number in most),
+                full_band_windows=sum(number for _, number in whole),
+                full_band_people=tuple(sorted({task.person or task.name for task, _ in whole})),
             )
         )
     return rows
+
+
+def _length_known(task: Task) -> bool:
+    """Whether files or a catalogue say how long the recordings of a subject are."""
+    return task.source.kind != "moabb" or bool(catalogue.entry(task.source.target).hours)
+
+
+def _most(task: Task, recipe: Recipe) -> int | None:
+    """Windows that a subject of unknown length can have at most; None where nothing limits them."""
+    caps = [cap for cap in (recipe.max_per_subject, task.source.max_per_subject) if cap is not None]
+    return min(caps) if caps else None
+
+
+def _whole_band(task: Task, recipe: Recipe) -> bool:
+    """Whether the rate of a subject's recordings carries the whole pass band."""
+    if task.source.kind == "moabb":
+        rates = [catalogue.entry(task.source.target).sfreq or 0.0]
+    else:
+        headers = [_header(Path(task.root) / listed.main, task) for listed in task.recordings if not listed.problem]
+        rates = [header[2] for header in headers if header is not None]
+    return bool(rates) and all(fits(rate, recipe.high) for rate in rates)
+
+
+def _note(unknown: int, short: int, recipe: Recipe) -> str:
+    parts = [f"{count(unknown, 'subject')} of unknown length"] * bool(unknown)
+    parts += [f"{count(short, 'subject')} shorter than a window of {recipe.window} samples (see --short)"] * bool(short)
+    return ", ".join(parts)
 
 
 def local_row(tasks: Sequence[Task]) -> DownloadRow:
@@ -189,4 +231,9 @@ def totals(rows: Sequence[PlanRow]) -> dict[str, object]:
     """The sums of a plan."""
     keys = ("subjects", "done", "recordings", "windows", "bytes_in", "bytes_out")
     sums: dict[str, object] = {key: sum(getattr(row, key) for row in rows) for key in keys}
+    most = [row.windows_most for row in rows]
+    sums["unknown"] = sum(row.unknown for row in rows)
+    sums["windows_most"] = None if None in most else sum(number or 0 for number in most)
+    sums["full_band_windows"] = sum(row.full_band_windows for row in rows)
+    sums["full_band_people"] = len({person for row in rows for person in row.full_band_people})
     return {**sums, "minutes": round(sum(row.minutes for row in rows), 2), "memory": max((row.memory for row in rows), default=0)}

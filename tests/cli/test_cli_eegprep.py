@@ -139,6 +139,22 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(people, tmp_path, capsys):
     assert not (tmp_path / "c.zarr").exists()
 
 
+def test_a_plan_says_what_it_cannot_know_and_whose_rate_carries_the_band(tmp_path, capsys):
+    """Lengths of Lee2019_SSVEP are declared nowhere: not 0 windows. PhysionetMI's 160 Hz do not carry 95 Hz."""
+    words = ("build", "moabb:Lee2019_SSVEP", "moabb:PhysionetMI", "moabb:Weibo2014", "--out", tmp_path / "c.zarr", "--dry-run")
+    code, out, err = eegprep(*words, capsys=capsys)
+
+    rows = {line.split("\t")[0]: line.split("\t") for line in out.splitlines()}
+    place = rows["dataset"].index("windows")
+    assert code == 0 and rows["Lee2019_SSVEP"][place] == "0 or more" and "54 subjects of unknown length" in err
+    weibo = int(rows["Weibo2014"][place])
+    assert f"of these, 64 people and {weibo:,} windows have a rate that carries the whole pass band" in err
+
+    _, out, _ = eegprep(*words, "--max-per-subject", "5", "--json", capsys=capsys)
+    totals = json.loads(out)["totals"]
+    assert totals["windows_most"] - totals["windows"] == 54 * 5 and totals["full_band_people"] == 64
+
+
 def test_a_plan_of_a_public_data_set_needs_neither_network_nor_data(tmp_path, capsys):
     """Size and licence before anything is downloaded."""
     code, out, _ = eegprep("fetch", "moabb:Cho2017", "--out", tmp_path / "r.zarr", "--dry-run", "--json", capsys=capsys)

@@ -121,7 +121,7 @@ def test_class_runs_are_found_by_time_when_blocks_are_not_recorded():
     trials = class_block_trials()
     result = run(replace(trials, block=np.full(len(trials), -1)), "stimulus")
 
-    assert result.verdict == "leaks" and result.block_design == "unknown"
+    assert result.verdict == "leaks" and result.block_design == "class blocks"
     assert any("nearest in time" in leak for leak in result.leaks)
 
 
@@ -254,3 +254,20 @@ def test_the_same_recording_under_two_names_is_a_leak(tmp_path):
     clean = audit(store.trials, np.arange(16), np.arange(48, 64), split="person")
     assert not any("sample for sample" in text for text in clean.leaks)
     assert (store.select(subjects=["s7"]).trials.content == store.select(subjects=["s3"]).trials.content).all()
+
+
+@pytest.mark.parametrize(("order", "design"), [("mixed", "mixed blocks"), ("class after class", "class blocks")])
+def test_blocks_follow_from_the_times_where_nobody_recorded_them(order, design):
+    """A table with an onset in every row says in which order classes came; "not recorded" would be untrue."""
+    rng = np.random.default_rng(3)
+    concept = np.concatenate(
+        [np.repeat(np.arange(4), 20) if order != "mixed" else rng.permutation(np.repeat(np.arange(4), 20)) for _ in "ab"]
+    )
+    person = np.repeat([0, 1], 80)
+    unknown, zero = np.full(160, -1), np.zeros(160, np.int64)
+    trials = Trials(person, zero, unknown, np.arange(160), concept, np.tile(np.arange(80.0), 2))
+
+    result = audit(trials, np.flatnonzero(person == 0), np.flatnonzero(person == 1), split="person")
+
+    assert result.block_design == design and not any("neither blocks nor times" in text for text in result.unknown)
+    assert any("they follow from the times" in note for note in result.notes)
