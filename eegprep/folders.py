@@ -71,8 +71,8 @@ def default_data_dir() -> Path:
     return Path.home() / "mne_data"
 
 
-# folders that are one recording: EGI, CTF
-FOLDER_FORMATS = (".mff", ".ds")
+# folders that are one recording: EGI, CTF, zarr copies
+FOLDER_FORMATS = (".mff", ".ds", ".zarr")
 
 
 def is_folder(path: Path) -> bool:

@@ -16,7 +16,11 @@ def _recipe(field: str) -> str:
 
 
 Sources = Annotated[
-    list[str], typer.Argument(metavar="SOURCE...", help="Files, folders, moabb:NAME, bids:ROOT, files:GLOB or a manifest (.toml)")
+    list[str],
+    typer.Argument(
+        metavar="SOURCE...",
+        help="Files, folders, moabb:NAME, openneuro:ID, nemar:ID, bids:ROOT, files:GLOB or a manifest (.toml)",
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Store to create or resume")]
 Subjects = Annotated[str | None, typer.Option(help="Subjects, e.g. 1-10,12")]
@@ -42,7 +46,7 @@ SubjectPattern = Annotated[
     ),
 ]
 SessionPattern = Annotated[str | None, typer.Option(metavar="RE", help="The same for the session")]
-DataDir = Annotated[Path | None, typer.Option(help="Where MOABB's data sets lie [default: MNE_DATA]")]
+DataDir = Annotated[Path | None, typer.Option(help="Where data sets of MOABB and of archives lie [default: MNE_DATA]")]
 Accept = Annotated[list[str] | None, typer.Option(help="Licence to accept; may be given several times")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use only files that are already here; never connect to the network")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan, then stop")]

@@ -8,7 +8,7 @@ A manifest is a TOML file::
     seed = 0                            # of that draw
 
     [[source]]
-    spec = "files:sample/*.edf"         # or "moabb:PhysionetMI", "bids:ROOT"; paths are relative to the manifest
+    spec = "files:sample/*.edf"         # or "moabb:PhysionetMI", "openneuro:ds003825", "nemar:nm000232", "bids:ROOT"; paths are relative to the manifest
     dataset = "PhysionetMI"             # group name in the store; default: class name, or the folder's name
     subjects = "1-10,12"                # optional; a list of ids is right as well
     files = ["a.edf", "b.edf"]          # files: only, and optional; names inside the folder of the spec
@@ -18,7 +18,7 @@ A manifest is a TOML file::
     pattern = 'S(?P<subject>\\d+)R(?P<run>\\d+)'   # files: only; named groups subject, session, run of the file name
     subject_pattern = '^[^_]+'          # files: only; what it matches (its first group) is the person
     session_pattern = 'ses(\\d+)'       # files: only; the same of the session
-    options = { imagined = true }       # moabb: only; constructor arguments of the class
+    options = { imagined = true }       # moabb: constructor arguments of the class; nemar: { copy = "originals" } for no zarr copies
     person_family = "PhysionetMI"       # people of one family with the same id are one person; default: from the catalogue
     licence = "ODC-By-1.0"              # for files: and bids:; MOABB's classes declare theirs
     doi = "10.13026/C28G6P"
@@ -53,17 +53,19 @@ from eegprep.folders import fixed_part, is_there
 from eegprep.readers.content import Reading, uv_of
 from eegprep.settings import Settings, read_toml, suggest, validated
 
-Kind = Literal["moabb", "bids", "files"]
+Kind = Literal["moabb", "bids", "files", "openneuro", "nemar"]
 MANIFEST_ENDINGS = (".toml", ".lock")
 
 KINDS: tuple[str, ...] = get_args(Kind)
+# data sets by id: form of the id, and what it looks like
+ARCHIVES = {"openneuro": (r"ds\d{6}", "ds003825"), "nemar": (r"(nm|on|ds)\d{6}", "nm000232")}
 
 
 class Source(Settings):
     """One `[[source]]` of a manifest, or a SOURCE of the command line."""
 
     kind: Kind
-    target: str  # MOABB class name, BIDS root, or glob; paths are absolute once loaded
+    target: str  # MOABB class name, id in an archive, BIDS root, or glob; paths are absolute once loaded
     dataset: str
     subjects: tuple[str, ...] | None = None  # of local sources: ids and ranges, resolved when the ids are known
     files: tuple[str, ...] = ()  # names inside the folder `target`, where only some are meant
@@ -204,7 +206,7 @@ def shipped_folder() -> Path:
 
 
 def parse_source(text: str, root: Path | None = None) -> Source:
-    """A SOURCE string: `moabb:PhysionetMI`, `bids:ROOT` or `files:GLOB`."""
+    """A SOURCE string: `moabb:PhysionetMI`, `openneuro:ID`, `nemar:ID`, `bids:ROOT` or `files:GLOB`."""
     return _source(_SourceFile(spec=text), root or Path.cwd())
 
 
@@ -334,7 +336,8 @@ def _source(written: _SourceFile, root: Path) -> Source:
     kind, colon, target = written.spec.partition(":")
     if kind not in KINDS or not colon or not target:
         raise UsageError(
-            f"source {written.spec!r} is not of a known kind{suggest(kind, KINDS)}", "write moabb:NAME, bids:ROOT or files:GLOB"
+            f"source {written.spec!r} is not of a known kind{suggest(kind, KINDS)}",
+            "write moabb:NAME, openneuro:ID, nemar:ID, bids:ROOT or files:GLOB",
         )
     _require_fits(kind, written)
     dataset, licence, doi, known = written.dataset, written.licence, written.doi, None
@@ -343,6 +346,9 @@ def _source(written: _SourceFile, root: Path) -> Source:
         target, dataset = declared.name, dataset or declared.name
         licence, doi = licence or declared.licence, doi or declared.doi
         known = [str(subject) for subject in declared.subjects]
+    elif kind in ARCHIVES:
+        target = _archive_id(kind, target)
+        dataset = dataset or target
     else:
         target = str(_absolute(target, root))
         dataset = dataset or data_set_name(kind, target)
@@ -352,12 +358,25 @@ def _source(written: _SourceFile, root: Path) -> Source:
     return validated(Source, content | fixed | {"subjects": _subjects(written.subjects, known)})
 
 
+def _archive_id(kind: str, text: str) -> str:
+    form, example = ARCHIVES[kind]
+    name = text.lower()
+    if re.fullmatch(form, name) is None:
+        raise UsageError(f"{kind}:{text} is no id of a data set", f"write for instance {kind}:{example}")
+    # NEMAR's own ids of OpenNeuro's data sets
+    return f"on{name[2:]}" if kind == "nemar" and name.startswith("ds") else name
+
+
 def _require_fits(kind: str, written: _SourceFile) -> None:
     _require_voltage(written.unit, f"source {written.spec!r}: unit")
     if written.files and kind != "files":
         raise UsageError(f"source {written.spec!r} has files, which only files: sources know", "remove files")
-    if written.options and kind != "moabb":
-        raise UsageError(f"source {written.spec!r} has options, which only moabb: sources know", "remove options")
+    if kind == "nemar" and written.options not in ({}, {"copy": "originals"}):
+        raise UsageError(
+            f"source {written.spec!r} has options that nemar: does not know", 'write options = { copy = "originals" }'
+        )
+    if written.options and kind not in ("moabb", "nemar"):
+        raise UsageError(f"source {written.spec!r} has options, which only moabb: and nemar: sources know", "remove options")
     for key in ("pattern", "subject_pattern", "session_pattern"):
         if getattr(written, key) and kind != "files":
             raise UsageError(f"source {written.spec!r} has a {key}, which only files: sources know", f"remove {key}")

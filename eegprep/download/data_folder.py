@@ -72,9 +72,11 @@ class FetchRecords:
     """What is known about the files of one data set in one data folder."""
 
     def __init__(self, source: Source, data_dir: Path) -> None:
-        self.data_dir, self.path = data_dir, state_folder(data_dir) / f"{source.target}.json"
+        name = source.target if source.kind == "moabb" else f"{source.kind}-{source.target}"
+        self.data_dir, self.path = data_dir, state_folder(data_dir) / f"{name}.json"
         # another MOABB or other options may name other files for the same subject
-        self.key = fingerprint({"moabb": catalogue.moabb_version(), "options": source.options})
+        version = {"moabb": catalogue.moabb_version()} if source.kind == "moabb" else {"archive": source.kind}
+        self.key = fingerprint({**version, "options": source.options})
         content = self._read() if self.path.exists() else {}
         usable = content.get("form") == STATE_FORM
         self.known: dict[str, Mapping[str, Any]] = content["files"] if usable else {}

@@ -34,6 +34,7 @@ from eegprep.catalogue import licences
 from eegprep.catalogue import moabb as catalogue
 from eegprep.catalogue.manifests import Source
 from eegprep.download.data_folder import FetchRecords, data_folder_lock
+from eegprep.download.documents import mirrors
 from eegprep.errors import FetchError, LicenceError, UsageError
 from eegprep.folders import state_folder
 from eegprep.offline import VARIABLE
@@ -202,7 +203,7 @@ def _fetch_missing(
         "accept_terms": refused is None,
         "plain_http": PLAIN_HTTP in accept,
         "provider": provider,
-        "mirrors": _mirrors(),
+        "mirrors": mirrors(),
     }
     done, problems = total - len(missing), dict[str, FetchError]()
     for answer in _ask_child(request, data_dir):
@@ -304,9 +305,3 @@ def _require_pinned(source: Source, subject_files: Mapping[str, Sequence[SourceF
                     f"{file.name}: SHA-256 {file.sha256[:16]}..., the manifest has {pinned[:16]}...",
                     "get the version that was used, or take the hash out of the manifest",
                 )
-
-
-def _mirrors() -> dict[str, str]:
-    """`EEGPREP_MIRRORS="https://a.org/=https://b.org/a/;..."`: URL beginnings and what to put in their place."""
-    pairs = (item.partition("=") for item in os.environ.get("EEGPREP_MIRRORS", "").split(";") if item.strip())
-    return {beginning.strip(): other.strip() for beginning, _, other in pairs}

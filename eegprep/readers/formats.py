@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eegprep.errors import SourceError, ToolkitError
-from eegprep.readers import arrays, edf, tables, xdf
+from eegprep.readers import arrays, edf, serving_copy, tables, xdf
 from eegprep.readers.content import Content, Note, Reading, needs_package
 from eegprep.readers.raws import content_of, quiet_mne
 from eegprep.readers.sizes import struct_fields
@@ -67,6 +67,8 @@ def _opened(path: Path, reading: Reading) -> Content:
         return arrays.read(path, reading)
     if suffix in xdf.SUFFIXES:
         return xdf.read(path, reading)
+    if suffix in serving_copy.SUFFIXES:
+        return serving_copy.read(path, reading)
     with quiet_mne():
         return _with_mne(path)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eegprep.folders import is_folder
+from eegprep.readers import serving_copy
 from eegprep.sources.companions import Parts, closed, not_here, parts_of
 from eegprep.sources.files import RECORDINGS, TABLES, ending
 from eegprep.sources.naming import Named
@@ -63,7 +64,11 @@ def _eeg_folders(person: Path) -> list[Path]:
 
 def _is_recording(path: Path) -> bool:
     stem = path.name.split(".")[0]
-    return ending(path) in (*RECORDINGS, *TABLES) and stem.endswith("_eeg") and not path.name.endswith("_eeg.tsv")
+    return (
+        ending(path) in (*RECORDINGS, *TABLES, *serving_copy.SUFFIXES)
+        and stem.endswith("_eeg")
+        and not path.name.endswith("_eeg.tsv")
+    )
 
 
 def _with_sidecars(root: Path, path: Path, parts: Parts) -> Parts:

@@ -11,10 +11,10 @@ from typing import Any, Self
 
 from eegprep.catalogue import manifests
 from eegprep.catalogue import moabb as catalogue
-from eegprep.catalogue.manifests import Source
+from eegprep.catalogue.manifests import ARCHIVES, Source
 from eegprep.catalogue.subjects import choose_subjects
-from eegprep.download import data_folder, fetch
-from eegprep.errors import SourceError, ToolkitError, UsageError
+from eegprep.download import archives, data_folder, fetch
+from eegprep.errors import FetchError, SourceError, ToolkitError, UsageError
 from eegprep.readers.content import Reading
 from eegprep.recording import Origin, ProgressCallback, SourceFile, natural_key
 from eegprep.sources import bids
@@ -118,11 +118,13 @@ def list_tasks(
     keep_private: bool = False,
     download: bool = True,
     progress: ProgressCallback | None = None,
+    rate: float = 0.0,
 ) -> list[Task]:
-    """Every subject of every source, with the files it is made of; what MOABB sets lack is downloaded unless offline.
+    """Every subject of every source, with the files it is made of; what MOABB sets and archives lack is downloaded unless offline.
 
     Args:
-        download: False only lists: MOABB subjects then come without files.
+        download: False only lists: MOABB subjects then come without files, and those of archives only as far as they are here.
+        rate: Hz that is needed of the signal, see `archives.ensure_archive`.
 
     Raises:
         SourceError: a source holds no recordings.
@@ -130,10 +132,18 @@ def list_tasks(
         FetchError, LicenceError: nothing at all could be had, see `fetch.ensure`.
     """
     tasks: list[Task] = []
-    local = [source for source in sources if source.kind != "moabb"]
+    local = [source for source in sources if source.kind in ("bids", "files")]
     for source in sources:
         if source.kind == "moabb":
             tasks += _moabb_tasks(source, Path(data_dir), offline, accept, download, progress)
+        elif source.kind in ARCHIVES:
+            try:
+                tasks += _archive_tasks(source, Path(data_dir), offline or not download, accept, rate, progress)
+            except FetchError as error:
+                if download:
+                    raise
+                fix = f"for sizes and licence: eegprep fetch {source.spec} --out recordings.zarr --dry-run"
+                raise FetchError(f"{source.spec}: windows cannot be counted before its files are here", fix) from error
         elif source is next(other for other in local if other.dataset == source.dataset):
             tasks += _local_tasks([other for other in local if other.dataset == source.dataset])
     counted = Counter(task.name for task in tasks)
@@ -176,6 +186,23 @@ def _moabb_tasks(
         )
         for subject in sorted({*found, *failed}, key=natural_key)
     ]
+
+
+def _archive_tasks(
+    source: Source, data_dir: Path, offline: bool, accept: Sequence[str], rate: float, progress: ProgressCallback | None
+) -> list[Task]:
+    """The people of a data set of an archive: it is a BIDS folder once its files are here."""
+    failed: dict[str, FetchError] = {}
+    here = archives.ensure_archive(source, data_dir, offline=offline, accept=accept, rate=rate, progress=progress, failed=failed)
+    tasks: list[Task] = []
+    if here.files:
+        folder = here.source.model_copy(update={"kind": "bids", "target": str(here.root), "subjects": tuple(here.files)})
+        tasks = [replace(task, source=here.source, also=()) for task in _local_tasks([folder])]
+    tasks += [
+        Task(here.source, subject, (), str(here.root), manifests.person(source, subject), problem=error)
+        for subject, error in failed.items()
+    ]
+    return sorted(tasks, key=lambda task: natural_key(task.subject))
 
 
 def who_is_who(tasks: Sequence[Task]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from eegprep.catalogue import manifests
-from eegprep.catalogue.manifests import Source
+from eegprep.catalogue.manifests import ARCHIVES, Source
 from eegprep.catalogue.subjects import subject_tokens
 from eegprep.download import fetch
 from eegprep.errors import ToolkitError
@@ -90,7 +90,7 @@ def _read_local(task: Task) -> Iterator[Recording | Unreadable]:
             if listed.problem is not None:
                 raise listed.problem
             fetch.check(listed.files, Path(task.root))
-            recording = (_read_bids if task.source.kind == "bids" else _read_file)(task, listed, origin)
+            recording = (_read_file if task.source.kind == "files" else _read_bids)(task, listed, origin)
         except Exception as error:
             yield Unreadable.because(origin, error)
         else:
@@ -104,7 +104,8 @@ def _read_file(task: Task, listed: Listed, origin: Origin) -> Recording:
 
 def _read_bids(task: Task, listed: Listed, origin: Origin) -> Recording:
     main = Path(task.root) / listed.main
-    roots = [Path(source.target) for source in (task.source, *task.also)]
+    # a data set of an archive is a BIDS folder in the data folder
+    roots = [Path(task.root if source.kind in ARCHIVES else source.target) for source in (task.source, *task.also)]
     root = next(root for root in roots if main.is_relative_to(root))
     with openable(main) as path:
         content, reference = with_sidecars(open_content(path, task.reading), sidecars_of(root, main))

@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eegprep.catalogue import manifests
 from eegprep.download import fetch as downloads
+from eegprep.download.archives import plan_archive
 from eegprep.pool import Budget
 from eegprep.provenance import sha256
 from eegprep.readers.content import Reading
@@ -167,7 +169,7 @@ def build(
     """Sources into a corpus of windows, with nothing in between on disk. Run again to resume; nothing is done twice.
 
     Args:
-        source: a manifest, "moabb:NAME", "bids:ROOT", "files:GLOB", or several of them; or an `mne.io.Raw`, or a mapping from
+        source: a manifest, "moabb:NAME", "openneuro:ID", "nemar:ID", "bids:ROOT", "files:GLOB", or several of them; or an `mne.io.Raw`, or a mapping from
             subject to a Raw or a list of them, see `build_raw`.
         out: folder of the corpus.
         recipe: how windows are made; or give its settings as keywords:
@@ -186,7 +188,7 @@ def build(
             says which channels are EEG where their names are not those of electrodes.
         subject_pattern, session_pattern: regular expressions for names of files; what they match (their first group) is the person
             and the session. Default: usual names and folders, as `Summary.names` says.
-        data_dir: where MOABB's data sets lie; default as MNE has it.
+        data_dir: where data sets of MOABB and of archives lie; default as MNE has it.
         accept: licences to accept.
         offline: open no socket.
         keep_private: keep measurement date and subject information of the headers.
@@ -226,7 +228,7 @@ def build(
     origin = StoreOrigin("build", plain_settings(source), store_folder(data_dir), offline, keep_private, choice)
     manifest = load_sources(source, origin.choice)
     recipe = recipe or recipe_from(manifest, settings)
-    tasks = subject_tasks(manifest, origin, accept, progress)
+    tasks = subject_tasks(manifest, origin, accept, progress, recipe)
     jobs = build_jobs(tasks, manifest, recipe, out)
     target = CorpusTarget.of(Path(out), recipe, [job.name for job in jobs])
     summary = run_step(jobs, target, budget, progress, origin, rebuild=rebuild)
@@ -271,11 +273,12 @@ def fetch_plan(
     dataset: str | None = None,
     data_dir: str | Path | None = None,
 ) -> list[downloads.PlanRow]:
-    """Sizes and licences of what `fetch` and `build` would download. Opens no socket."""
+    """Sizes and licences of what `fetch` and `build` would download. Only archives are asked, for their listing."""
     folder = Path(store_folder(data_dir))
     sources = load_sources(source, Choice(subjects, dataset)).sources
     moabb = downloads.plan([item for item in sources if item.kind == "moabb"], folder)
-    tasks = listing.list_tasks([item for item in sources if item.kind != "moabb"], folder)
+    moabb += [plan_archive(item, folder) for item in sources if item.kind in manifests.ARCHIVES]
+    tasks = listing.list_tasks([item for item in sources if item.kind in ("bids", "files")], folder)
     names = list(dict.fromkeys(task.source.dataset for task in tasks))
     return [*moabb, *(local_row([task for task in tasks if task.source.dataset == name]) for name in names)]
 

@@ -105,7 +105,7 @@ def index(
     origin = StoreOrigin("index", plain_settings(source), store_folder(data_dir), offline, False, choice)
     manifest = load_sources(source, choice)
     recipe = recipe or recipe_from(manifest, settings)
-    tasks = subject_tasks(manifest, origin, accept, progress)
+    tasks = subject_tasks(manifest, origin, accept, progress, recipe)
     jobs = build_jobs(tasks, manifest, recipe, out, kind=IndexJob)
     target = CorpusTarget.of(Path(out), recipe, [job.name for job in jobs], kind=VIEW_FORMAT)
     summary = run_step(jobs, target, budget, progress, origin, rebuild=rebuild)

@@ -57,8 +57,13 @@ def recipe_from(manifest: manifests.Manifest, settings: Mapping[str, Any]) -> Re
 
 
 def subject_tasks(
-    manifest: manifests.Manifest, origin: StoreOrigin, accept: Sequence[str], progress: ProgressCallback | None
+    manifest: manifests.Manifest,
+    origin: StoreOrigin,
+    accept: Sequence[str],
+    progress: ProgressCallback | None,
+    recipe: Recipe | None = None,
 ) -> list[Task]:
+    """recipe: what the signal has to hold, where that is known: a copy of too low a rate is then passed over."""
     folder = Path(origin.data_dir or store_folder(None))
     with ExitStack() as stack:
         if origin.offline:
@@ -73,7 +78,13 @@ def subject_tasks(
             accept=accept,
             keep_private=origin.keep_private,
             progress=progress,
+            rate=_needed_rate(recipe),
         )
+
+
+def _needed_rate(recipe: Recipe | None) -> float:
+    """Hz: the rate that is asked for, or one whose usable band (45 % of it) holds the pass band."""
+    return 0.0 if recipe is None else recipe.resample or recipe.high / 0.45
 
 
 def build_jobs(

@@ -265,7 +265,7 @@ def source_inputs(task: Task) -> dict[str, object]:
     problems = [[listed.main, listed.problem.problem] for listed in task.recordings if listed.problem is not None]
     return {
         # the folder is left out, so that a copy of the files elsewhere gives the same key
-        "source": source.kind if source.kind != "moabb" else source.spec,
+        "source": source.kind if source.kind in ("files", "bids") else source.spec,
         "options": source.options,
         "pattern": source.pattern,
         "person": task.person,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eegprep.atomic import write_text
-from eegprep.catalogue.manifests import MANIFEST_ENDINGS, Manifest, Source, shipped_folder
+from eegprep.catalogue.manifests import ARCHIVES, MANIFEST_ENDINGS, Manifest, Source, shipped_folder
 from eegprep.errors import UsageError
 from eegprep.provenance import installed
 from eegprep.recording import Finding
@@ -63,7 +63,7 @@ def check_lock_name(path: Path) -> None:
 
 def _portable(source: Source, path: Path) -> str:
     """The source as another machine can find it: relative to the package or to the lock file."""
-    if source.kind == "moabb":
+    if source.kind in ("moabb", *ARCHIVES):
         return source.spec
     target, package = Path(source.target), shipped_folder()
     # the sample recordings lie inside the package, wherever it is installed

@@ -23,7 +23,7 @@ from eegprep.words import count
 _BYTES_PER_SECOND = 60e6
 
 # resident size of a worker with its libraries, bytes; MOABB brings scikit-learn, pandas and more
-_INTERPRETER = {"files": 250e6, "bids": 300e6, "moabb": 900e6}
+_INTERPRETER = {"files": 250e6, "bids": 300e6, "openneuro": 300e6, "nemar": 300e6, "moabb": 900e6}
 
 # float64 bytes in memory for a byte of a file: 16-bit and 24-bit integers, float32, compressed MATLAB
 _GROWTH = {
@@ -42,7 +42,7 @@ _GROWTH = {
 }
 
 # peak memory of a worker for a byte of the largest recording in float64; loaders that return a whole subject need more
-_PEAK = {"files": 1.5, "bids": 1.5, "moabb": 3.0}
+_PEAK = {"files": 1.5, "bids": 1.5, "openneuro": 1.5, "nemar": 2.0, "moabb": 3.0}
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,9 @@ def task_memory(task: Task) -> int:
     sizes = [_in_memory(Path(task.root) / file.name, file.bytes) for file in task.files] or [0.0]
     # loaders of MOABB return a whole subject; everything else is read one recording at a time
     largest = sum(sizes) if task.source.kind == "moabb" else max(sizes)
+    if task.source.kind == "nemar":  # a copy of a recording is many files
+        held = {file.name: size for file, size in zip(task.files, sizes, strict=False)}
+        largest = max([largest, *(3 * sum(held.get(file.name, 0.0) for file in listed.files) for listed in task.recordings)])
     return int(_INTERPRETER[task.source.kind] + _PEAK[task.source.kind] * largest)
 
 

@@ -1,0 +1,177 @@
+"""Zarr copies of recordings, as `biosigio` writes them and NEMAR serves them: the signal of level 0, scaled.
+
+    <modality>_<rate>hz/0      (channels, samples) int16 or float32; attributes scale and offset: physical = stored * scale + offset
+    <modality>_<rate>hz        attribute channels: name, type, unit, usable_for_inference, row_index
+    events/                    onset, duration (s), code; attribute label_map
+
+Envelopes for drawing (`view/`) are never read. Unscaled integers look like EEG: a store without scales is refused.
+Shapes: C channels, T samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eegprep.errors import SourceError
+from eegprep.readers.content import OFFSET_UV, Channel, Content, Note, Reading
+from eegprep.recording import Event
+from eegprep.sealed import read_object
+
+SUFFIXES = {".zarr"}
+FORMAT, NEWEST = "biosigio-zarr", 2
+_FIX = "fetch the copy again, or take the original recording"
+_KINDS = {
+    "EEG": "eeg",
+    "EOG": "eog",
+    "ECG": "ecg",
+    "EMG": "emg",
+    "TRIG": "stim",
+    "TRIGGER": "stim",
+    "STIM": "stim",
+    "MISC": "misc",
+}
+
+
+def read(path: Path, reading: Reading) -> Content:
+    """A copy, open.
+
+    Raises:
+        SourceError: another store, one without EEG, scales or a part of its signal, or damaged metadata.
+    """
+    import zarr
+
+    node = read_object(path / "zarr.json")
+    attributes = (node or {}).get("attributes", {})
+    if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
+        held = attributes.get("format") if isinstance(attributes, dict) else None
+        raise SourceError(
+            f"{path.name}: holds {held!r}, not a copy of a recording ({FORMAT!r})",
+            "give recordings; a corpus is read by Corpus.open",
+        )
+    if not isinstance(attributes.get("format_version"), int | float) or attributes["format_version"] > NEWEST:
+        raise SourceError(f"{path.name}: version {attributes.get('format_version')!r} (this release reads up to {NEWEST})", _FIX)
+    try:
+        root = zarr.open_group(path, mode="r")
+        name = _group(path, root)
+        group: Any = root[name]
+        array: Any = group["0"]
+        return _content(path, name, dict(group.attrs), array, _events(path, root))
+    except SourceError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
+        raise SourceError(f"{path.name}: damaged, or not a copy of a recording ({reason})", _FIX) from None
+
+
+def _group(path: Path, root: Any) -> str:
+    """The group with most channels of EEG."""
+    found = {}
+    for metadata in sorted(path.glob("*/zarr.json")):
+        name = metadata.parent.name
+        attributes = (read_object(metadata) or {}).get("attributes", {})
+        if str(attributes.get("modality", "")).upper() == "EEG":
+            found[name] = len(attributes.get("channels", ()))
+    if not found:
+        raise SourceError(f"{path.name}: 0 groups of EEG (least 1)", "leave it out")
+    return max(found, key=lambda name: (found[name], name))
+
+
+def _content(path: Path, name: str, group: Mapping[str, Any], array: Any, events: tuple[Event, ...]) -> Content:
+    attributes = dict(array.attrs)
+    if attributes.get("kind", "signal") != "signal" or array.ndim != 2:
+        raise SourceError(f"{path.name}/{name}/0: no signal of channels and samples", _FIX)
+    if array.dtype not in (np.dtype("int16"), np.dtype("float32")):
+        raise SourceError(f"{path.name}/{name}/0: of type {array.dtype} (int16 or float32)", _FIX)
+    rows, samples = (int(size) for size in array.shape)
+    scale_C, offset_C = (np.asarray(attributes.get(key, ()), float) for key in ("scale", "offset"))
+    if array.dtype == np.dtype("float32") and not len(scale_C):
+        scale_C, offset_C = np.ones(rows), np.zeros(rows)
+    if len(scale_C) != rows or len(offset_C) != rows or not np.isfinite([*scale_C, *offset_C]).all():
+        raise SourceError(f"{path.name}/{name}/0: {len(scale_C)} scales and {len(offset_C)} offsets for {rows} channels", _FIX)
+    rate = float(group["rate"])
+    usable, left_out = [], []
+    for entry in group["channels"]:
+        row = int(entry["row_index"])
+        if not 0 <= row < rows:
+            raise SourceError(f"{path.name}: channel {entry.get('label')!r} is in row {row} of {rows}", _FIX)
+        if entry.get("usable_for_inference") is True:
+            usable.append((row, entry))
+        elif str(entry.get("channel_type", "")).upper() == "EEG":
+            gaps = int(entry.get("nonfinite_samples") or 0)
+            why = f"{gaps} samples without a value are filled with zeros" if gaps else "its archive says so"
+            left_out.append(Note("not_usable", f"not usable in this copy: {why}", str(entry.get("label")), gaps or None))
+    _require_whole(path / name / "0", array)
+    channels = tuple(
+        Channel(
+            str(entry["label"]),
+            rate,
+            _KINDS.get(str(entry.get("channel_type", "")).upper(), "misc"),
+            True,
+            _unit(entry.get("unit")),
+        )
+        for _, entry in usable
+    )
+    own = float(group.get("original_rate") or rate)
+    notes = [*left_out, *_origin_note(path, rate, own)]
+    places = [row for row, _ in usable]
+
+    def read_rows(chosen: Sequence[int], uv_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        stored_CT = np.asarray(array[:])  # one pass over the shards; half the size of what comes of it
+        signal_CT, offsets_C = np.empty((len(chosen), samples), np.float32), np.zeros(len(chosen))
+        for index, (number, uv) in enumerate(zip(chosen, uv_C, strict=True)):
+            row = places[number]
+            exact_T = (stored_CT[row].astype(np.float64) * scale_C[row] + offset_C[row]) * uv
+            if len(exact_T) and abs(exact_T[0]) > OFFSET_UV:
+                offsets_C[index] = np.rint(exact_T[0])
+            signal_CT[index] = exact_T - offsets_C[index]
+        return signal_CT, offsets_C
+
+    return Content(channels, samples / rate, read_rows, notes=events, findings=tuple(notes))
+
+
+def _origin_note(path: Path, rate: float, own: float) -> list[Note]:
+    """Which commit of its archive, and what the copy has lost: it is no original."""
+    known = read_object(path / "source.json") or {}
+    commit = f" at commit {str(known['commit'])[:12]}" if known.get("commit") else ""
+    less = f", {rate:g} of {own:g} Hz" if rate < own else ""
+    return [Note("serving_copy", f"read from a copy in 16 bits{less}{commit}", None, rate)]
+
+
+def _unit(unit: Any) -> str:
+    text = str(unit or "")
+    return "" if text.lower() in ("n/a", "na", "") else text
+
+
+def _require_whole(folder: Path, array: Any) -> None:
+    """Every file of the signal must be there: zarr would show its fill value instead."""
+    shards = array.shards or array.chunks
+    columns = -(-int(array.shape[1]) // int(shards[1]))
+    rows = -(-int(array.shape[0]) // int(shards[0]))
+    for row in range(rows):
+        for column in range(columns):
+            if not (folder / "c" / str(row) / str(column)).is_file():
+                raise SourceError(f"{folder.parent.parent.name}: part {row}/{column} of its signal is missing", _FIX)
+
+
+def _events(path: Path, root: Any) -> tuple[Event, ...]:
+    if "events" not in root:
+        return ()
+    group: Any = root["events"]
+    attributes = dict(group.attrs)
+    count = int(attributes.get("n_events") or 0)
+    if not count:
+        return ()
+    onset, duration, code = (np.asarray(group[name][:]) for name in ("onset", "duration", "code"))
+    if not len(onset) == len(duration) == len(code) == count:
+        raise SourceError(f"{path.name}: {len(onset)} onsets, {len(code)} codes and {count} events", _FIX)
+    labels = dict(attributes.get("label_map", {}))
+    durations = np.where(np.isfinite(duration), duration, 0.0)
+    return tuple(
+        Event(float(start), float(length), str(labels.get(str(int(which)), int(which))))
+        for start, length, which in zip(onset, durations, code, strict=True)
+        if np.isfinite(start)
+    )
