@@ -37,7 +37,7 @@ MODEL = (
 
 ALIGNMENT = ("adapt", "retrieve", "train_align")
 
-PAIRS = ("table",)
+PAIRS = ("fetch", "table")
 
 SHARING = ("push",)
 

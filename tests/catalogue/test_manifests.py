@@ -156,7 +156,7 @@ def test_several_names_are_joined_in_order(tmp_path: Path) -> None:
         ('[[source]]\nspec = "files:a"\npattern = "S(.*)"', r"has the named groups \[\]"),
         ('[[source]]\nspec = "files:a"\npattern = "(?P<person>.*)"', r"has the named groups \['person'\]"),
         ('[[source]]\nspec = "moabb:Cho2017"\npattern = "(?P<run>.*)"', r"has a pattern, which only files: sources know"),
-        ('[[source]]\nspec = "files:a"\noptions = { a = 1 }', r"has options, which only moabb: sources know"),
+        ('[[source]]\nspec = "files:a"\noptions = { a = 1 }', r"has options, which only moabb: and nemar: sources know"),
         ('[[source]]\nspec = "files:a"\ndataset = "a/b"', r"'a/b' cannot name a group"),
         ('title = "empty"', r"m.toml lists no source"),
         ('[[source]]\nspec = "moabb:Cho2017"\nsubjects = "53"', r"m.toml: there is no subject '53'"),

@@ -772,7 +772,7 @@ def test_nemar_fills_the_upstream_layout_and_its_failure_falls_back(
         answers: list[dict[str, Any]] = []
         request = {
             "dataset": "Cho2017", "options": {}, "subjects": ["1"], "data_dir": str(folder), "offline": False,
-            "accept_terms": True, "plain_http": False, "provider": provider, "mirrors": fetch._mirrors(),
+            "accept_terms": True, "plain_http": False, "provider": provider, "mirrors": fetch.mirrors(),
         }  # fmt: skip
         with monkeypatch.context() as patch:
             for name, value in fetch_moabb_child.environment(folder).items():
