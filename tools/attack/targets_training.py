@@ -20,6 +20,7 @@ from tiny_pairs import CHANNELS, CLASSES, SAMPLES, tiny_pairs
 import eegprep
 from dreamdiff.alignment.adapt import adapt
 from dreamdiff.alignment.config import ALIGN_PRESETS, AlignConfig
+from dreamdiff.alignment.epochs import EPOCHS, epoch_files
 from dreamdiff.alignment.model import AlignedEncoder
 from dreamdiff.alignment.prepare import align
 from dreamdiff.certificates.check import check_report
@@ -47,6 +48,7 @@ from dreamdiff.protocols.config import EvaluateConfig, RetrieveConfig
 from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.images import ImageSet
 from dreamdiff.simulation.simulate import simulate
+from dreamdiff.untrusted.tensors import load_tensors
 from eegprep.settings import resolve
 
 torch.set_num_threads(1)
@@ -288,14 +290,16 @@ def _unfinished(folder: Path) -> Path:
 
 
 def _resume(path: Path) -> Any:
-    """The weights at the end of the run, continued from a copy: reading must not change what is read."""
+    """The weights at the end of the run, continued from a copy: reading must not change what is read; and its epochs, as `retrieve` reads them."""
     copy = path.parent / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(path, copy)
     align(
         path.parent / "pairs.zarr", copy, _align_config(path), targets=(f"vectors:{path.parent / 'vectors.npz'}",), offline=True
     )
-    return weights(copy)
+    ends = {name: digest for name, digest in weights(copy).items() if not name.startswith(f"{EPOCHS}/")}
+    kept = {file.name: [tensor.numpy().tobytes() for tensor in load_tensors(file).values()] for file in epoch_files(path)}
+    return ends, kept
 
 
 def _pictures(folder: Path) -> Path:
