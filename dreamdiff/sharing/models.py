@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dreamdiff.alignment.model import ARCHITECTURE, AlignedConfig, AlignedEncoder
+from dreamdiff.alignment.model import AlignedConfig, AlignedEncoder
 from dreamdiff.certificates.check import model_digest
 from dreamdiff.diffusion.pipeline_folder import DETAILS, FOLDER, INDEX, pipeline_folder
-from dreamdiff.encoders.weights import CONFIG_FILE, WEIGHTS_FILE, read_config, weights_folder
 from dreamdiff.lineage.seen import SEEN_FILE, Entry, read_seen
+from dreamdiff.run_folder import ALIGNED, CONFIG_FILE, WEIGHTS_FILE, read_config, weights_folder
 from dreamdiff.untrusted.kinds import check_weights_file
 from eegprep import settings
 from eegprep.errors import CheckpointError, ModelError
@@ -80,7 +80,7 @@ def _weights(folder: Path, scratch: Path) -> Model:
     content = read_config(source)
     run = scrubbed(read_object(folder / "run.json") or {})
     digest, pictures = model_digest(source), _card_pictures(folder)
-    if content.get("architecture") == ARCHITECTURE:
+    if content.get("architecture") == ALIGNED:
         plain = scrubbed(content)
         if sha256_json(plain) != sha256_json(content):
             # the weights carry the digest of their configuration: both are written again, every number as it was
