@@ -20,7 +20,7 @@ ORDER = [
     "eegprep", "eegprep.signals", "eegprep.readers", "eegprep.catalogue", "eegprep.download", "eegprep.sources",
     "eegprep.store", "eegprep.corpus", "eegprep.steps", "eegprep.inspection", "eegprep.sharing",
     "dreamdiff", "dreamdiff.embedded", "dreamdiff.untrusted", "dreamdiff.encoders", "dreamdiff.encoders.published", "dreamdiff.diffusion", "dreamdiff.metrics",
-    "dreamdiff.sameness", "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.lineage", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.estimators", "dreamdiff.yardsticks", "dreamdiff.pretraining",
+    "dreamdiff.sameness", "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.pairs.importers.layouts", "dreamdiff.lineage", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.estimators", "dreamdiff.yardsticks", "dreamdiff.pretraining",
     "dreamdiff.alignment", "dreamdiff.finetuning", "dreamdiff.generation", "dreamdiff.certificates", "dreamdiff.protocols", "dreamdiff.baselines",
     "dreamdiff.evaluation", "dreamdiff.sharing", "dreamdiff.programs", "dreamdiff.web", "dreamdiff.figures",
     "cli", "cli.corpus", "cli.alignment", "cli.model", "cli.pairs", "cli.sharing",

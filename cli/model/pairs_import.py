@@ -18,6 +18,8 @@ from ..corpus import _options as o
     examples="""
     dreamdiff pairs import trials.csv --kind table --out pairs.zarr
     dreamdiff pairs import THINGS-EEG2 --kind things-eeg2 --images images --out things.zarr
+    dreamdiff pairs import THINGS-EEG2 --kind things-eeg2 --recipe image --electrodes posterior --images images --out things.zarr
+    dreamdiff pairs import ds003825 --kind things-eeg1 --images THINGS --mvnn --out things1.zarr
     dreamdiff pairs import study --kind bids --stimulus-column stim_file --out pairs.zarr
     dreamdiff pairs import corpus.zarr --kind corpus --trials trials.csv --out pairs.zarr
     """,
@@ -29,7 +31,10 @@ def pairs_import(
             help="eeg_5_95_std.pth or its folder; the folder of sub-01, ...; a CSV or Parquet table; a BIDS folder; a corpus"
         ),
     ],
-    kind: Annotated[Literal["imagenet-eeg", "things-eeg2", "table", "bids", "corpus"], typer.Option(help="What SOURCE is")],
+    kind: Annotated[
+        Literal["imagenet-eeg", "things-eeg2", "things-eeg2-raw", "things-eeg1", "alljoined", "table", "bids", "corpus"],
+        typer.Option(help="What SOURCE is"),
+    ],
     out: Annotated[Path, typer.Option(help="Pairs store to write, e.g. pairs.zarr")],
     trials: Annotated[
         Path | None,
@@ -44,11 +49,47 @@ def pairs_import(
     repetitions: Annotated[
         Literal["keep", "average"], typer.Option(help="things-eeg2: trials of their own, or averaged")
     ] = "keep",
-    low: Annotated[float, typer.Option(help="table, bids: lower edge of the pass band, Hz")] = 5.0,
-    high: Annotated[float, typer.Option(help="table, bids: upper edge of the pass band, Hz")] = 95.0,
+    recipe: Annotated[
+        Literal["paper", "image"] | None,
+        typer.Option(
+            help="paper: 5 to 95 Hz, 512 samples, 128 rows; image: 0.5 to 100 Hz, 250 Hz, windows in ms, the electrodes as recorded [default: paper;"
+            " image for things-eeg2-raw, things-eeg1, alljoined]"
+        ),
+    ] = None,
+    window_ms: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIRST:LAST", help="image recipe: ms around the onset [default: -200:1000, or all of an epoched file]"
+        ),
+    ] = None,
+    baseline_ms: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIRST:LAST", help="image recipe: mean that is taken off, ms, or none [default: -200:0 for recordings]"
+        ),
+    ] = None,
+    electrodes: Annotated[
+        Literal["all", "posterior"], typer.Option(help="image recipe: all, or the 17 parietal and occipital ones")
+    ] = "all",
+    mvnn: Annotated[
+        bool, typer.Option("--mvnn", help="image recipe: multivariate noise normalisation, fitted on training trials only")
+    ] = False,
+    low: Annotated[
+        float | None, typer.Option(help="Recordings: lower edge of the pass band, Hz [default: 5; image recipe: 0.5]")
+    ] = None,
+    high: Annotated[
+        float | None, typer.Option(help="Recordings: upper edge of the pass band, Hz [default: 95; image recipe: 100]")
+    ] = None,
     nyquist: Annotated[Literal["clip", "highpass", "error"], typer.Option(help="table, bids: when --high does not fit")] = "clip",
-    resample: Annotated[float | None, typer.Option(help="table, bids: common sampling rate, Hz")] = None,
-    offset: Annotated[float, typer.Option(help="table, bids, corpus: start of a window after the onset, s, e.g. -0.2")] = 0.0,
+    resample: Annotated[
+        float | None, typer.Option(help="Recordings: common sampling rate, Hz [default: their own; image recipe: 250]")
+    ] = None,
+    offset: Annotated[
+        float | None,
+        typer.Option(
+            help="table, bids, corpus: start of a window after the onset, s, e.g. -0.2 [default: 0; image recipe: see --window-ms]"
+        ),
+    ] = None,
     columns: Annotated[
         str | None,
         typer.Option(metavar="NAME=COLUMN,...", help="table, bids: what it calls recording, onset, image, label or subject"),
@@ -82,22 +123,30 @@ def pairs_import(
     """
     from dreamdiff.pairs.importers.design import describe_design
     from dreamdiff.pairs.importers.importer import ImportConfig
-    from dreamdiff.pairs.importers.run import import_pairs, parse_window
+    from dreamdiff.pairs.importers.run import import_pairs, parse_stretch, parse_window
     from dreamdiff.pairs.importers.trial_log import parse_columns
     from dreamdiff.simulation.twins import describe_twin
     from eegprep.catalogue.subjects import parse_subjects
+    from eegprep.settings import validated
     from eegprep.words import count
 
     if stimulus_column is not None and kind != "bids":
         raise typer.BadParameter(f"--stimulus-column belongs to --kind bids; for {kind} write --columns image={stimulus_column}")
     own = parse_columns(columns) | ({"image": stimulus_column} if stimulus_column else {})
-    config = ImportConfig(
+    given = {
+        "recipe": recipe, "low": low, "high": high, "resample": resample, "offset": offset,
+        "window_ms": None if window_ms is None else parse_stretch(window_ms, "--window-ms"),
+    }  # fmt: skip
+    options: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    if baseline_ms is not None:
+        options["baseline_ms"] = None if baseline_ms == "none" else parse_stretch(baseline_ms, "--baseline-ms")
+    config = validated(ImportConfig, dict(
         kind=kind, trials=str(trials) if trials else None, images=str(images) if images else None, splits=str(splits) if splits else None,
         subjects=parse_subjects(subjects) if subjects else None, window=parse_window(window), repetitions=repetitions,
-        low=low, high=high, nyquist=nyquist, resample=resample, offset=offset, licence=licence, split_by=split_by, seed=seed,
+        nyquist=nyquist, licence=licence, electrodes=electrodes, mvnn=mvnn, split_by=split_by, seed=seed,
         columns=own, subject_pattern=subject_pattern or "", session_pattern=session_pattern or "", sfreq=sfreq,
-        unit=unit or "", channel_names=o.names_of(channel_names) or (), scale=scale, simulated=simulated,
-    )  # fmt: skip
+        unit=unit or "", channel_names=o.names_of(channel_names) or (), scale=scale, simulated=simulated, **options,
+    ))  # fmt: skip
     with progress("import") as update:
         pairs = import_pairs(source, out, config, rebuild=rebuild, progress=update, tell=note)
     parts = ", ".join(f"{len(indices)} {name}" for name, indices in pairs.splits.items())

@@ -5,12 +5,23 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
+from tiny_models import tiny_stable_diffusion
 
 from cli import main
 from cli._app import dreamdiff_app
+from dreamdiff.eeg_input import SignalConfig
+from dreamdiff.encoders.config import EncoderConfig
+from dreamdiff.encoders.encoder import EEGEncoder
+from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
+from dreamdiff.finetuning.prepare import prepare
+from dreamdiff.pairs.importers.importer import ImportConfig
+from dreamdiff.pairs.importers.run import import_pairs
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.training.task import Draw
+from eegprep.settings import resolve
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial-reproduce-the-paper.md"
 SYNSETS, EACH, PEOPLE = ("n02389026", "n03888257"), 4, 6
@@ -54,3 +65,30 @@ def test_the_import_of_the_tutorial_runs_as_it_stands(tmp_path, monkeypatch):
         "test": 2,
     }
     assert "subject 4" in TUTORIAL.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("sfreq", [None, 160.0], ids=["converted", "pre-trained at 160 Hz"])
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_converted_and_released_encoders_train_on_imagenet_eeg(tmp_path, sfreq, preset):
+    """440 ms at 1 kHz, stretched to 512 samples: an encoder of 512 samples reads them one by one, whatever its own rate."""
+    small_imagenet_eeg(tmp_path)
+    config = ImportConfig(kind="imagenet-eeg", subjects=("4",), images=str(tmp_path / "ILSVRC/train"))
+    import_pairs(tmp_path / "eeg_5_95_std.pth", tmp_path / "pairs.zarr", config)
+    encoder = EEGEncoder(EncoderConfig(width=16, depth=1, heads=2, mlp_ratio=1.0))
+    encoder.signal = SignalConfig(sfreq=sfreq)
+    encoder.save_pretrained(tmp_path / "encoder")
+    tiny_stable_diffusion(tmp_path / "sd")
+    settings = resolve(
+        FinetuneConfig,
+        presets=FINETUNE_PRESETS,
+        preset=preset,
+        assignments=["loop.device=cpu", "w_clip=0", "preview_trials=0", "select=last"],
+    )
+
+    task = prepare(
+        tmp_path / "pairs.zarr", str(tmp_path / "encoder"), str(tmp_path / "sd"), None, out=tmp_path / "run", config=settings
+    )
+    batch = task.data.batch(task.data.parts["train"][:2])
+
+    assert batch["eeg"].shape == (2, 128, 512)
+    assert torch.isfinite(task.step(batch, Draw(0, 0, batch["index"]))["loss"])

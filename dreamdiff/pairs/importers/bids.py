@@ -26,7 +26,7 @@ from eegprep.sources.reading import read_task
 from eegprep.steps.inputs import load_sources
 from eegprep.steps.origin import Choice
 
-KEPT = ("recording", "onset", "image", "label", "subject", "session", "trial")
+KEPT = ("recording", "onset", "image", "label", "subject", "session", "trial", "split")
 FEW = 3  # recordings that a sentence lists
 
 
@@ -36,7 +36,7 @@ class BidsTrials(OwnTable):
     def __init__(self, source: Path, config: ImportConfig) -> None:
         if not source.is_dir():
             raise missing_path(source, DataError)
-        self.root = source.resolve()
+        self.config, self.root = config, source.resolve()
         choice = Choice(
             sfreq=config.sfreq, unit=config.unit or None, channel_names=config.channel_names or None, scale=config.scale
         )
@@ -44,7 +44,7 @@ class BidsTrials(OwnTable):
         self._listed: dict[str, tuple[Task, Listed]] = {}
         rows = self._rows(tasks, config)
         table = pd.DataFrame([[row.get(name, "") for name in KEPT] for row in rows], columns=list(KEPT), dtype=object)
-        table = table.drop(columns=[name for name in ("session", "trial") if not (table[name] != "").any()])
+        table = table.drop(columns=[name for name in ("session", "trial", "split") if not (table[name] != "").any()])
         self._take(table, source, config, self.root)
         used = {str(name) for name in self.table["recording"]}
         files = {file.name: file for name in sorted(used) for file in self._listed[name][1].files}
@@ -65,9 +65,7 @@ class BidsTrials(OwnTable):
             for listed in task.recordings:
                 path = Path(task.root) / listed.main
                 file = events_of(task, path)
-                table, times, image, count = (
-                    (pd.DataFrame(), [], None, 0) if file is None else pictures_shown(file, config.columns)
-                )
+                table, times, image, count = (pd.DataFrame(), [], None, 0) if file is None else self._shown(file)
                 columns.update(dict.fromkeys(map(str, table.columns)))
                 if file is None or image is None or not len(table):
                     without.append(path.name)
@@ -75,7 +73,8 @@ class BidsTrials(OwnTable):
                 matched = Matched(tuple(Event(time, 0.0, "") for time in times), tuple(range(len(table))), "")
                 near = [self.root / "stimuli", self.root, path.parent]
                 mine = trial_rows(matched, table, config.columns, file, path, self.root, task, listed, images, near)
-                rows += [{**row, "image": _relative(self.root / row["image"], base)} for row in mine]
+                mine = [{**row, "image": _relative(self.root / row["image"], base)} for row in mine]
+                rows += [{**row, "split": part} for row, part in zip(mine, self._parts(table), strict=True)]
                 self._listed[mine[0]["recording"]] = (task, listed)
                 total, named, name = total + count, named + len(table), image
         if not rows:
@@ -89,6 +88,14 @@ class BidsTrials(OwnTable):
             said.append(f"{count(len(without), 'recording')} without a picture left out: {', '.join(without[:FEW])}{more}")
         self.said = tuple(said)
         return rows
+
+    def _shown(self, file: Path) -> tuple[pd.DataFrame, list[float], str | None, int]:
+        """Rows of an `events.tsv` that name a picture, see `pictures_shown`."""
+        return pictures_shown(file, self.config.columns)
+
+    def _parts(self, table: pd.DataFrame) -> list[str]:
+        """Part of the split of each of these rows; empty where the data set names none."""
+        return [""] * len(table)
 
     def _read(self, name: str, subject: str) -> Recording:
         task, listed = self._listed[name]

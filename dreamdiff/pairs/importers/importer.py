@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dreamdiff.pairs.splits import Trials, split
 from eegprep.download.data_folder import hash_files
@@ -23,10 +23,15 @@ CHANNELS, SAMPLES = 128, 512
 BATCH = 64  # trials converted at once: 17 MB
 
 
+Kind = Literal["imagenet-eeg", "things-eeg2", "things-eeg2-raw", "things-eeg1", "alljoined", "table", "bids", "corpus"]
+CONTINUOUS = ("table", "bids", "things-eeg1", "things-eeg2-raw")  # kinds that are cut out of recordings here
+OF_PICTURES = ("things-eeg1", "things-eeg2-raw", "alljoined")  # kinds that only the image recipe reads
+
+
 class ImportConfig(Settings):
     """How pairs are read."""
 
-    kind: Literal["imagenet-eeg", "things-eeg2", "table", "bids", "corpus"] = Field(description="What the source is")
+    kind: Kind = Field(description="What the source is")
     trials: str | None = Field(default=None, description="corpus: table of window (or recording, onset), image, label")
     images: str | None = Field(default=None, description="Folder with the images; beside the source when not given")
     splits: str | None = Field(default=None, description="imagenet-eeg: split file (block_splits_by_image_*.pth)")
@@ -60,7 +65,63 @@ class ImportConfig(Settings):
     channel_names: tuple[str, ...] = Field(default=(), description="table, bids: names of channels, or which are EEG")
     scale: float | None = Field(default=None, gt=0, description="table, bids: factor for all values")
     licence: str = Field(default="unknown", description="table, bids: licence of the data; corpus: of the images")
+    recipe: Literal["paper", "image"] = Field(
+        default="paper",
+        description="`paper`: 5 to 95 Hz, 512 samples, 128 rows; `image`: 0.5 to 100 Hz, windows in ms at one rate, the electrodes as recorded",
+    )
+    window_ms: tuple[float, float] | None = Field(
+        default=None, description="image recipe: first and last ms around the onset; -200:1000, or all that an epoched file holds"
+    )
+    baseline_ms: tuple[float, float] | None = Field(
+        default=None,
+        description="image recipe: stretch whose mean is taken off each channel, ms; -200:0 for recordings, none for epoched files",
+    )
+    electrodes: Literal["all", "posterior"] = Field(
+        default="all", description="image recipe: all electrodes, or the 17 parietal and occipital ones of UBP and NeuroBridge"
+    )
+    mvnn: bool = Field(
+        default=False,
+        description="image recipe: multivariate noise normalisation, fitted on the training trials of a person and session",
+    )
     simulated: bool = Field(default=False, description="The EEG is simulated; every picture and page then says so")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_recipe(cls, given: Any) -> Any:
+        """Defaults of the image recipe, which the kinds that only it reads have by themselves."""
+        if not isinstance(given, dict):
+            return given
+        kind = given.get("kind")
+        recipe = given.get("recipe", "image" if kind in OF_PICTURES else "paper")
+        if recipe != "image":
+            return given
+        values = {"recipe": recipe, "low": 0.5, "high": 100.0}
+        if kind in CONTINUOUS:
+            first, last = given.get("window_ms") or (-200.0, 1000.0)
+            values |= {"resample": 250.0, "window_ms": (first, last), "offset": first / 1000, "baseline_ms": (-200.0, 0.0)}
+        return {**values, **given}
+
+    @model_validator(mode="after")
+    def _one_recipe(self) -> ImportConfig:
+        own = [name for name in ("window_ms", "baseline_ms", "mvnn") if getattr(self, name)]
+        own += ["electrodes"] if self.electrodes != "all" else []
+        if self.recipe == "paper" and own:
+            raise ValueError(f"{own[0]} belongs to the image recipe; set recipe to image")
+        if self.recipe == "paper" and self.kind in OF_PICTURES:
+            raise ValueError(f"{self.kind} is read with the image recipe only")
+        if self.recipe == "image" and self.kind in ("imagenet-eeg", "corpus"):
+            raise ValueError(f"{self.kind} is read with the paper recipe only")
+        for name in ("window_ms", "baseline_ms"):
+            stretch = getattr(self, name)
+            if stretch is not None and stretch[0] >= stretch[1]:
+                raise ValueError(f"{name} {stretch[0]:g}:{stretch[1]:g} is empty")
+        return self
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of a window of the image recipe, cut out of recordings."""
+        first, last = self.window_ms or (-200.0, 1000.0)
+        return round((last - first) / 1000 * (self.resample or 250.0))
 
 
 @dataclass(frozen=True)
@@ -89,6 +150,10 @@ class Reader:
     def same_picture(self, image_N: np.ndarray) -> np.ndarray:
         """Image numbers with copies of a picture brought to one number."""
         return image_N if self.stimulus is None else self.stimulus[image_N]
+
+    def shape(self) -> tuple[int, int]:
+        """Channels and samples of a trial in the store."""
+        return CHANNELS, SAMPLES
 
     def batches(self, subject: str) -> Iterator[Batch]:
         raise NotImplementedError

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from dreamdiff.eeg_input import inside, prepare, starts_of
-from dreamdiff.pairs.importers.importer import BATCH, SAMPLES, Batch, ImportConfig, chosen, hashed
+from dreamdiff.pairs.importers.epochs import electrodes_of, rows_of, without_baseline
+from dreamdiff.pairs.importers.importer import BATCH, CHANNELS, SAMPLES, Batch, ImportConfig, chosen, hashed
 from dreamdiff.pairs.importers.own_columns import not_seconds, own_names, people_of
 from dreamdiff.pairs.importers.rows import TrialRows, check_columns, check_filled, onsets_of, row_number
 from dreamdiff.pairs.importers.table_file import read_table
@@ -20,7 +23,7 @@ from eegprep.errors import DataError
 from eegprep.readers.content import Reading
 from eegprep.recording import Origin, Recording, positions_to_json
 from eegprep.signals.recipe import Recipe
-from eegprep.signals.windows import Cut, make_windows, plan_channels
+from eegprep.signals.windows import ChannelPlan, Cut, make_windows, plan_channels
 from eegprep.sources.reading import read_file, scaled
 
 _NEEDED = ("recording", "onset", "image", "label")
@@ -95,14 +98,45 @@ class OwnTable(TrialRows):
         self._facts[subject] = []
         for session, (name, rows) in enumerate(mine.groupby("recording", sort=True)):
             recording = self._recording(str(name), subject)
-            plan = plan_channels(recording, self.recipe)
+            plan, brief = self._plan(recording)
             starts_N = self._starts(recording, rows)
-            self._facts[subject].append({**_brief(recording), "pad_map": list(plan.pad_map)})
+            self._facts[subject].append(brief)
             for first in range(0, len(rows), BATCH):
                 part = rows.iloc[first : first + BATCH]
                 starts = starts_N[first : first + BATCH]
-                cut = Cut(starts, np.full(len(starts), SAMPLES), (None,) * len(starts))
-                yield Batch(make_windows(recording.signal_CT, cut, plan, SAMPLES), self.columns(part, session))
+                cut = Cut(starts, np.full(len(starts), self.samples), (None,) * len(starts))
+                eeg_NCT = make_windows(recording.signal_CT, cut, plan, self.samples)
+                if self.config.recipe == "image":
+                    eeg_NCT = without_baseline(eeg_NCT, recording.sfreq, self.config.offset, self.config.baseline_ms)
+                yield Batch(eeg_NCT, self.columns(part, session))
+
+    @property
+    def samples(self) -> int:
+        """Of a window."""
+        return self.config.window_samples if self.config.recipe == "image" else SAMPLES
+
+    @cached_property
+    def electrodes(self) -> tuple[str, ...]:
+        """image recipe: what the store keeps, by the first recording."""
+        first = self.table.iloc[0]
+        return electrodes_of(
+            self._read(first["recording"], first["subject"]).channels, self.config.electrodes, first["recording"]
+        )
+
+    def shape(self) -> tuple[int, int]:
+        """(128, 512), or the electrodes and samples of the image recipe."""
+        return (len(self.electrodes), self.samples) if self.config.recipe == "image" else (CHANNELS, SAMPLES)
+
+    def _plan(self, recording: Recording) -> tuple[ChannelPlan, dict[str, Any]]:
+        """Which channel each row shows, and what the store says of the recording."""
+        if self.config.recipe == "paper":
+            plan = plan_channels(recording, self.recipe)
+            return plan, {**_brief(recording), "pad_map": list(plan.pad_map)}
+        rows = rows_of(recording.channels, self.electrodes, recording.name)
+        kept = replace(
+            recording, channels=tuple(recording.channels[row] for row in rows), positions_C3=recording.positions_C3[list(rows)]
+        )
+        return ChannelPlan(rows), {**_brief(kept), "pad_map": list(range(len(rows)))}
 
     def _recording(self, name: str, subject: str) -> Recording:
         recording = prepare(self._read(name, subject), self.recipe)
@@ -126,7 +160,7 @@ class OwnTable(TrialRows):
     def _starts(self, recording: Recording, rows: pd.DataFrame) -> np.ndarray:
         """First samples of the windows; all of a window has to lie inside the recording and between its seams."""
         starts_N = starts_of(rows["onset"], self.config.offset, recording.sfreq)
-        fits = inside(recording, starts_N, SAMPLES)
+        fits = inside(recording, starts_N, self.samples)
         segments = recording.segments
         seconds = recording.signal_CT.shape[1] / recording.sfreq
         strange = not_seconds(rows["onset"], seconds, recording.original_sfreq)
@@ -137,7 +171,7 @@ class OwnTable(TrialRows):
             start = starts_N[row] / recording.sfreq
             raise DataError(
                 f"{recording.name}: the trial at {rows['onset'].iloc[row]:g} s needs {start:.3f} to "
-                f"{start + SAMPLES / recording.sfreq:.3f} s, the recording has {recording.signal_CT.shape[1] / recording.sfreq:.3f} s"
+                f"{start + self.samples / recording.sfreq:.3f} s, the recording has {recording.signal_CT.shape[1] / recording.sfreq:.3f} s"
                 f"{' and seams' if len(segments) > 1 else ''}",
                 "remove the row, or change --offset",
             )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dreamdiff.pairs.importers.epochs import electrodes_of, rows_of, without_baseline
 from dreamdiff.pairs.importers.importer import BATCH, CHANNELS, SAMPLES, Batch, ImportConfig, Reader, chosen, hashed
 from dreamdiff.pairs.splits import PARTS
 from dreamdiff.untrusted import arrays as npy_dict
@@ -34,7 +36,7 @@ class ThingsEEG2(Reader):
             raise DataError(f"{source}: holds no folder sub-*", "give the folder that holds sub-01, sub-02, ...")
         self.subjects = chosen(list(folders), config.subjects, source)
         self.folders = folders
-        self.image_folder = _image_set(source, config.images)
+        self.image_folder = image_set(source, config.images)
         self._list_images(source)
         files = [self._file(name, part) for name in self.subjects for part, _ in self._FILES]
         for file in files:
@@ -49,18 +51,13 @@ class ThingsEEG2(Reader):
         return self.folders[subject] / f"preprocessed_eeg_{part}.npy"
 
     def _list_images(self, source: Path) -> None:
-        """Images in the order of the conditions: of image_metadata.npy, else sorted by concept folder and name, as documented."""
-        metadata = next(
-            (p for p in (self.image_folder / "image_metadata.npy", source / "image_metadata.npy") if p.is_file()), None
-        )
-        content = npy_dict.load(metadata) if metadata else None
+        names = images_by_part(self.image_folder, source)
         self.image_names, labels, self.first = [], [], {}
         concepts: dict[str, int] = {}
         for part, folder in self._FILES:
-            names = _from_metadata(content, part) if content is not None else _listed(self.image_folder / folder)
-            self.first[part] = (len(self.image_names), len(names))
-            for name in names:
-                labels.append(concepts.setdefault(_concept(name), len(concepts)))
+            self.first[part] = (len(self.image_names), len(names[part]))
+            for name in names[part]:
+                labels.append(concepts.setdefault(concept_of(name), len(concepts)))
                 self.image_names.append(f"{folder}/{name}")
         self.image_label = np.array(labels)
         self.classes = list(concepts)
@@ -77,6 +74,9 @@ class ThingsEEG2(Reader):
             )
         except (KeyError, TypeError, IndexError):
             raise DataError(f"{file.name}: is not a dictionary of preprocessed EEG", "give the files of THINGS-EEG2") from None
+        if data.ndim == 4 and len(times) > data.shape[3]:
+            # files of 250 Hz hold the times of the uncut epoch: the last T belong to the data (NICE's preprocessing)
+            times = times[-data.shape[3] :]
         expected = (self.first[part][1], len(names), len(times))
         if data.ndim != 4 or (data.shape[0], *data.shape[2:]) != expected or len(times) < 2:
             raise DataError(
@@ -98,7 +98,8 @@ class ThingsEEG2(Reader):
     def batches(self, subject: str) -> Iterator[Batch]:
         counted = 0
         for part, _ in self._FILES:
-            data_NRCT, names, _ = self._load(subject, part)
+            data_NRCT, names, times = self._load(subject, part)
+            rows, span = self._kept(subject, names, times)
             if not 1 <= len(names) <= CHANNELS:
                 raise DataError(f"sub-{subject}: {len(names)} channels do not fit {CHANNELS}", "give the preprocessed files")
             each = data_NRCT.shape[1] if self.config.repetitions == "keep" else 1
@@ -109,31 +110,62 @@ class ThingsEEG2(Reader):
                 if self.config.repetitions == "average":
                     piece_NRCT = piece_NRCT.mean(axis=1, keepdims=True)
                 condition = self.first[part][0] + start + np.repeat(np.arange(len(piece_NRCT)), each)
-                eeg_NCT = np.stack([stretch(x_CT, SAMPLES) for x_CT in piece_NRCT.reshape(-1, *piece_NRCT.shape[2:])])
+                flat_NCT = piece_NRCT.reshape(-1, *piece_NRCT.shape[2:])
+                if self.config.recipe == "image":
+                    sfreq = (len(times) - 1) / float(times[-1] - times[0])
+                    cut_NCT = without_baseline(flat_NCT[:, list(rows)], sfreq, float(times[0]), self.config.baseline_ms)
+                    eeg_NCT = np.ascontiguousarray(cut_NCT[:, :, span])
+                else:
+                    eeg_NCT = pad_channels(np.stack([stretch(x_CT, SAMPLES) for x_CT in flat_NCT]), CHANNELS)
                 trial = counted + np.arange(len(eeg_NCT))
                 counted += len(eeg_NCT)
-                yield Batch(
-                    pad_channels(eeg_NCT, CHANNELS), {"image": condition, "label": self.image_label[condition], "trial": trial}
-                )
+                yield Batch(eeg_NCT, {"image": condition, "label": self.image_label[condition], "trial": trial})
+
+    def _kept(self, subject: str, names: list[str], times: np.ndarray) -> tuple[tuple[int, ...], slice]:
+        """image recipe: which channels are kept, in the order of the first person's, and the stretch of the window."""
+        if self.config.recipe == "paper":
+            return tuple(range(len(names))), slice(None)
+        return rows_of(names, self.electrodes, f"sub-{subject}"), window_of(times, self.config.window_ms)
+
+    @cached_property
+    def electrodes(self) -> tuple[str, ...]:
+        """image recipe: what the store keeps."""
+        return electrodes_of(self._load(self.subjects[0], "training")[1], self.config.electrodes, f"sub-{self.subjects[0]}")
+
+    def shape(self) -> tuple[int, int]:
+        """(128, 512), or the electrodes and samples of the image recipe."""
+        if self.config.recipe == "paper":
+            return CHANNELS, SAMPLES
+        times = self._load(self.subjects[0], "training")[2]
+        return len(self.electrodes), len(times[window_of(times, self.config.window_ms)])
 
     def attributes(self, subject: str) -> Mapping[str, Any]:
         _, names, times = self._load(subject, "training")
-        return {
-            "sfreq": (SAMPLES - 1) / float(times[-1] - times[0]), "original_sfreq": (len(times) - 1) / float(times[-1] - times[0]),
-            "t0": float(times[0]), "channels": names, "n_channels": len(names),
-            "pad_map": (np.arange(CHANNELS) % len(names)).tolist(), "unit": "as in the file", "blocks": "unknown",
-            "repetitions": self.config.repetitions, "sources": [row for row in self.sources if row[0].startswith(f"{self.folders[subject].name}/")],
+        shared = {
+            "unit": "as in the file", "blocks": "unknown", "repetitions": self.config.repetitions,
+            "sources": [row for row in self.sources if row[0].startswith(f"{self.folders[subject].name}/")],
             "design": [
                 "THINGS-EEG2 shows images in random order (Gifford et al. 2022); the preprocessed files merge the sessions, so that "
                 "block, session and time of a trial are not known"
             ],
         }  # fmt: skip
+        sfreq = (len(times) - 1) / float(times[-1] - times[0])
+        if self.config.recipe == "image":
+            kept = times[window_of(times, self.config.window_ms)]
+            count = len(self.electrodes)
+            return {
+                **shared, "sfreq": sfreq, "original_sfreq": sfreq, "t0": float(kept[0]), "channels": list(self.electrodes), "n_channels": count,
+                "pad_map": list(range(count)),
+            }  # fmt: skip
+        return {
+            **shared, "sfreq": (SAMPLES - 1) / float(times[-1] - times[0]), "original_sfreq": sfreq, "t0": float(times[0]), "channels": names,
+            "n_channels": len(names), "pad_map": (np.arange(CHANNELS) % len(names)).tolist(),
+        }  # fmt: skip
 
     def splits(self) -> dict[str, np.ndarray]:
         concepts = np.unique(self.image_label[: self.first["training"][1]])
         rng = np.random.default_rng(self.config.seed)
-        # 740 of 16,540 images, as concepts
-        held = rng.permutation(concepts)[: max(1, round(0.0447 * len(concepts)))] if len(concepts) > 1 else concepts[:0]
+        held = held_out(rng, concepts)
         lists: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
         offset = 0
         for subject in self.subjects:
@@ -152,7 +184,30 @@ class ThingsEEG2(Reader):
         return {part: np.concatenate(arrays) for part, arrays in lists.items()}
 
 
-def _image_set(source: Path, images: str | None) -> Path:
+def held_out(rng: np.random.Generator, concepts: np.ndarray) -> np.ndarray:
+    """Training concepts of the validation part: 4.5 %, which are NICE's 740 of 16,540 images, as whole concepts."""
+    return rng.permutation(concepts)[: max(1, round(0.0447 * len(concepts)))] if len(concepts) > 1 else concepts[:0]
+
+
+def window_of(times: np.ndarray, window_ms: tuple[float, float] | None) -> slice:
+    """The samples of a window of an epoched file; all of them where none is asked for.
+
+    Raises:
+        DataError: the file does not hold it.
+    """
+    if window_ms is None:
+        return slice(0, len(times))
+    step = float(times[1] - times[0])
+    first, last = (round((edge / 1000 - float(times[0])) / step) for edge in window_ms)
+    if first < 0 or last > len(times):
+        raise DataError(
+            f"the file holds {1000 * times[0]:.0f} to {1000 * (times[-1] + step):.0f} ms, not {window_ms[0]:g}:{window_ms[1]:g}",
+            "choose a --window-ms inside of it",
+        )
+    return slice(first, last)
+
+
+def image_set(source: Path, images: str | None) -> Path:
     places = [Path(images)] if images else [source / "Image_set", source / "image_set", source, source.parent / "Image_set"]
     for place in places:
         if (place / "training_images").is_dir() and (place / "test_images").is_dir():
@@ -162,7 +217,17 @@ def _image_set(source: Path, images: str | None) -> Path:
     )
 
 
-def _listed(folder: Path) -> list[str]:
+def images_by_part(folder: Path, source: Path) -> dict[str, list[str]]:
+    """Images in the order of the conditions: of image_metadata.npy, else sorted by concept folder and name, as documented."""
+    metadata = next((p for p in (folder / "image_metadata.npy", source / "image_metadata.npy") if p.is_file()), None)
+    content = npy_dict.load(metadata) if metadata else None
+    return {
+        part: _from_metadata(content, part) if content is not None else listed_images(folder / place)
+        for part, place in (("training", "training_images"), ("test", "test_images"))
+    }
+
+
+def listed_images(folder: Path) -> list[str]:
     endings = {".jpg", ".jpeg", ".png"}
     return [
         f"{concept.name}/{file.name}"
@@ -184,7 +249,7 @@ def _from_metadata(content: Mapping[str, Any], part: str) -> list[str]:
     return [f"{concept}/{file}" for concept, file in zip(concepts, files, strict=True)]
 
 
-def _concept(name: str) -> str:
+def concept_of(name: str) -> str:
     """`00001_aardvark/aardvark_01b.jpg` -> `aardvark`."""
     folder = name.partition("/")[0]
     number, _, rest = folder.partition("_")

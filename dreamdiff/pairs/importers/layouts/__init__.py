@@ -1,0 +1,1 @@
+"""Data sets of EEG and pictures as their authors share them."""
