@@ -25,6 +25,7 @@ from eegprep.sources.listing import Listed, Task, list_tasks
 from eegprep.sources.reading import read_task
 from eegprep.steps.inputs import load_sources
 from eegprep.steps.origin import Choice
+from eegprep.words import count
 
 KEPT = ("recording", "onset", "image", "label", "subject", "session", "trial", "split")
 FEW = 3  # recordings that a sentence lists
@@ -65,7 +66,7 @@ class BidsTrials(OwnTable):
             for listed in task.recordings:
                 path = Path(task.root) / listed.main
                 file = events_of(task, path)
-                table, times, image, count = (pd.DataFrame(), [], None, 0) if file is None else self._shown(file)
+                table, times, image, events = (pd.DataFrame(), [], None, 0) if file is None else self._shown(file)
                 columns.update(dict.fromkeys(map(str, table.columns)))
                 if file is None or image is None or not len(table):
                     without.append(path.name)
@@ -76,7 +77,7 @@ class BidsTrials(OwnTable):
                 mine = [{**row, "image": _relative(self.root / row["image"], base)} for row in mine]
                 rows += [{**row, "split": part} for row, part in zip(mine, self._parts(table), strict=True)]
                 self._listed[mine[0]["recording"]] = (task, listed)
-                total, named, name = total + count, named + len(table), image
+                total, named, name = total + events, named + len(table), image
         if not rows:
             raise DataError(
                 f"{self.root.name}: no events.tsv names a picture (columns: {', '.join(columns) or 'none'})",
