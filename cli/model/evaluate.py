@@ -21,6 +21,7 @@ from .._output import emit_json, emit_table, note, progress
     dreamdiff evaluate --model run --pairs pairs.zarr --out evaluation --controls --baselines
     dreamdiff evaluate --model run --pairs pairs.zarr --out figures --figure 3
     dreamdiff evaluate --baseline thoughtviz --baseline takagi --pairs pairs.zarr --out baselines
+    dreamdiff evaluate --reconstructions images --pairs pairs.zarr --suite weights --out reconstructions
     dreamdiff evaluate --check evaluation
     dreamdiff evaluate --predictions theirs.csv --protocol repetitions=80,selection=last,person=new --out review
     """,
@@ -39,6 +40,24 @@ def evaluate(
         int | None,
         typer.Option(
             help="Draw a figure of the paper as a page instead: 3 (shown and samples), 4 (beside Brain2Image) or 6 (failures by shape and colour)"
+        ),
+    ] = None,
+    reconstructions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure this folder of `dreamdiff generate` by the reconstruction suite instead, beside oracle and random vector"
+        ),
+    ] = None,
+    suite: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --reconstructions: folder with the weight files of AlexNet, Inception-v3 and SwAV under their published names"
+        ),
+    ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            help="With --reconstructions: adapter of the frozen generator (--set sd=DIR) that draws the oracle's vectors"
         ),
     ] = None,
     predictions: Annotated[
@@ -104,6 +123,11 @@ def evaluate(
             typer.echo(
                 f"{check}: {found.accuracies} accuracies follow from the predictions; unchanged: {', '.join(found.hashes)}"
             )
+        return
+    if reconstructions is not None:
+        _reconstructions(reconstructions, pairs, out, config, set_, {
+            "split": split, "trials": trials, "steps": steps, "seed": seed, "clip": clip, "device": device, "precision": precision, "classifier": classifier,
+        }, suite, adapter, images, json)  # fmt: skip
         return
     if predictions is not None:
         _review(predictions, pairs, out, split, protocol, seed, json)
@@ -191,6 +215,30 @@ def _baselines(
     emit_table("baselines", found.table(), ["baseline", "name", "value", "interval", "floor", "n", "protocol"])
     for what, why in found.not_computed.items():
         note(f"not computed: {what}: {why}")
+    note(f"report: {out / 'report.html'}")
+
+
+def _reconstructions(
+    folder: Path, pairs: Path | None, out: Path | None, config: Path | None, set_: list[str] | None, options: dict[str, object],
+    weights: Path | None, adapter: str | None, images: Path | None, json: bool,
+) -> None:  # fmt: skip
+    from dreamdiff.evaluation.reconstructions import measure_reconstructions
+    from dreamdiff.evaluation.scorer import EvaluateConfig
+    from eegprep.settings import resolve
+
+    if pairs is None or out is None:
+        raise typer.BadParameter(f"missing {'--pairs' if pairs is None else '--out'}")
+    settings = resolve(EvaluateConfig, file=config, assignments=set_ or (), options=options)
+    with progress("reconstructions") as report:
+        found = measure_reconstructions(
+            folder, pairs, out, settings, weights=weights, adapter=adapter, images=images, progress=report
+        )
+    if json:
+        emit_json(found.to_json())
+        return
+    emit_table("reconstructions", found.table(), ["row", "name", "value", "interval", "floor", "n", "seed"])
+    for what, why in found.not_computed.items():
+        note(f"{what}: {why}")
     note(f"report: {out / 'report.html'}")
 
 

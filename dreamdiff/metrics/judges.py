@@ -72,7 +72,7 @@ class ImageClassifier:
 
         batch: images at a time; 32 on a CPU, on a GPU as many as its memory suggests.
         """
-        images = _eight_bit(images_NHWC)
+        images = eight_bit(images_NHWC)
         device = place_of(self.head)[0]
         batch = batch or fitting_batch(device, BYTES_OF_IMAGE, least=32, most=512)
         probabilities, features = [], []
@@ -109,7 +109,7 @@ def load_classifier(source: str = DEFAULT) -> ImageClassifier:
         )
     preset = torchvision.models.get_model_weights(name).DEFAULT.transforms()  # type: ignore[attr-defined]
     model = torchvision.models.get_model(name, weights=None, **_size_of(name, preset))
-    _fill(model, _weights(Path(file)), file)
+    _fill(model, read_weights(Path(file)), file)
     backbone, head = _cut(model, name)
     return ImageClassifier(name, backbone, head, preset, {Path(file).name: sha256_file(Path(file))})
 
@@ -117,7 +117,7 @@ def load_classifier(source: str = DEFAULT) -> ImageClassifier:
 def _load_lite0(file: Path) -> ImageClassifier:
     """Tan and Le 2019, the Lite variant; the weights' names differ from timm's, their order and shapes do not."""
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    tensors = list(_weights(file).values())
+    tensors = list(read_weights(file).values())
     names = list(model.state_dict())
     if [tuple(t.shape) for t in tensors] != [tuple(t.shape) for t in model.state_dict().values()]:
         raise ModelError(f"{file}: {len(tensors)} tensors do not fit EfficientNet-Lite0 ({len(names)})", "give its weight file")
@@ -183,7 +183,7 @@ class InceptionFeatures:
     @torch.no_grad()
     def read(self, images_NHWC: Array, batch: int | None = None) -> Reading:
         """Features and class probabilities (1,008 outputs, as the score was defined on)."""
-        images = torch.from_numpy(np.ascontiguousarray(_eight_bit(images_NHWC))).permute(0, 3, 1, 2)
+        images = torch.from_numpy(np.ascontiguousarray(eight_bit(images_NHWC))).permute(0, 3, 1, 2)
         device = place_of(self.network)[0]
         features, scores = [], []
         for part in images.split(batch or fitting_batch(device, BYTES_OF_IMAGE, least=32, most=512)):
@@ -200,7 +200,7 @@ def load_inception(file: str | Path) -> InceptionFeatures:
     Raises:
         ModelError: no such file, other weights, or torch-fidelity (extra `evaluation`) is not installed.
     """
-    tensors = _weights(Path(file))
+    tensors = read_weights(Path(file))
     with tempfile.TemporaryDirectory() as folder:
         # torch-fidelity unpickles what it is given; it is given a file of ours
         copy = Path(folder) / "inception.pth"
@@ -212,7 +212,7 @@ def load_inception(file: str | Path) -> InceptionFeatures:
                 "FID needs torch-fidelity, which is not installed", 'pip install "eeg-dreamdiff[evaluation]"'
             ) from None
         except RuntimeError as error:
-            raise _other_weights(file, "the Inception network of FID", error) from None
+            raise other_weights(file, "the Inception network of FID", error) from None
     return InceptionFeatures("Inception-v3 (2015-12-05)", network, {Path(file).name: sha256_file(Path(file))})
 
 
@@ -233,8 +233,7 @@ class Lpips:
     def __call__(self, a_MHWC: Array, b_MHWC: Array) -> Floats:
         """(M,): distance of each pair."""
         a, b = (
-            torch.from_numpy(np.ascontiguousarray(_eight_bit(x))).permute(0, 3, 1, 2).float() / 127.5 - 1
-            for x in (a_MHWC, b_MHWC)
+            torch.from_numpy(np.ascontiguousarray(eight_bit(x))).permute(0, 3, 1, 2).float() / 127.5 - 1 for x in (a_MHWC, b_MHWC)
         )
         device = place_of(self.metric)[0]
         batch = fitting_batch(device, BYTES_OF_IMAGE, least=16, most=256)
@@ -254,11 +253,11 @@ def load_lpips(file: str | Path, backbone: Literal["alex", "vgg", "squeeze"] = "
         ModelError: no such file, or weights of another network.
     """
     architecture = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}[backbone]
-    tensors = _weights(Path(file))
+    tensors = read_weights(Path(file))
     try:
         torchvision.models.get_model(architecture, weights=None).load_state_dict(tensors)
     except RuntimeError as error:
-        raise _other_weights(file, f"torchvision's {architecture}", error) from None
+        raise other_weights(file, f"torchvision's {architecture}", error) from None
     expected = Path(torchvision.models.get_model_weights(architecture).DEFAULT.url).name  # type: ignore[attr-defined]
     before = torch.hub.get_dir()
     with tempfile.TemporaryDirectory() as folder:
@@ -332,7 +331,7 @@ def _unit(x: Floats) -> Floats:
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12))
 
 
-def _eight_bit(images_NHWC: Array) -> NDArray[np.uint8]:
+def eight_bit(images_NHWC: Array) -> NDArray[np.uint8]:
     images = np.asarray(images_NHWC)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or len(images) == 0:
         raise DataError(
@@ -342,7 +341,7 @@ def _eight_bit(images_NHWC: Array) -> NDArray[np.uint8]:
     return images
 
 
-def _weights(file: Path) -> dict[str, Tensor]:
+def read_weights(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise ModelError(f"{file}: there is no such weight file", "check the path; nothing is downloaded here")
     return read_tensors(file)
@@ -352,9 +351,9 @@ def _fill(model: nn.Module, tensors: dict[str, Tensor], file: str) -> None:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise _other_weights(file, type(model).__name__, error) from None
+        raise other_weights(file, type(model).__name__, error) from None
 
 
-def _other_weights(file: str | Path, network: str, error: Exception) -> ModelError:
+def other_weights(file: str | Path, network: str, error: Exception) -> ModelError:
     first = next((line.strip() for line in str(error).splitlines()[1:] if line.strip()), str(error))
     return ModelError(f"{file}: not the weights of {network} ({first[:160]})", "give the file that was published for it")
