@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,11 +33,22 @@ DETAIL = _Detail()  # of the command that runs; one process runs one command
 
 def set_detail(*, quiet: bool, verbose: bool, wide: bool = False) -> None:
     """Take `-q`, `-v` and `--wide`."""
-    DETAIL.quiet, DETAIL.verbose, DETAIL.wide = quiet, verbose, wide
+    DETAIL.quiet, DETAIL.verbose, DETAIL.wide = quiet or not first_process(), verbose, wide
     if verbose:
         import logging
 
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
+
+
+def first_process() -> bool:
+    """Whether this is the process that speaks: of those that `accelerate launch` or `torchrun` has started, the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def emit_line(message: str) -> None:
+    """A result on stdout, once for all processes of a launcher."""
+    if first_process():
+        typer.echo(message)
 
 
 def note(message: str) -> None:

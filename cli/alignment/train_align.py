@@ -74,4 +74,4 @@ def align(
         result = fit(task, settings.loop, settings.optim, out, progress=progress)
     for line in task.remarks:
         _output.note(line)
-    typer.echo(f"{out}: {_output.training_line(result)}")
+    _output.emit_line(f"{out}: {_output.training_line(result)}")

@@ -102,7 +102,7 @@ def msm(
             result = pretrain_positions(store, out, shape, progress=progress)
         else:
             result = pretrain(store, out, settings, progress=progress, strict_rate=strict_rate)
-    typer.echo(f"{out}: {_output.training_line(result)}")
+    _output.emit_line(f"{out}: {_output.training_line(result)}")
     compared = against_guess(result.validation)
     if compared is not None and not has_learned(result.validation):
         loss, guess = compared

@@ -23,6 +23,7 @@ from dreamdiff.alignment.epochs import keep_epoch
 from dreamdiff.alignment.losses import contrastive_loss, cosine_loss, error_loss
 from dreamdiff.alignment.model import AlignedEncoder, Head
 from dreamdiff.alignment.tuning import merge_lora
+from dreamdiff.devices import send
 from dreamdiff.encoders.frozen import FROZEN_FILE, keep_frozen, write_record
 from dreamdiff.pretraining.pretrain import rolled
 from dreamdiff.run_folder import CONFIG_FILE
@@ -126,7 +127,7 @@ class AlignTask(Task):
         hits, known = 0, 0
         centres_KD = class_centres(self.data).to(device)
         for part in np.array_split(positions, -(-len(positions) // 256)):
-            batch = {name: value.to(device) for name, value in self.data.batch(part).items()}
+            batch = {name: send(value, device) for name, value in self.data.batch(part).items()}
             predicted = self.model(batch["eeg"], batch["person"])
             losses = self.losses(predicted, batch)
             head = cast(Head, self.model.heads[0])

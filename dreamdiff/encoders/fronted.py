@@ -18,7 +18,7 @@ from dreamdiff.eeg_input import SignalConfig
 from dreamdiff.encoders.encoder import scale_input
 from dreamdiff.encoders.frontend import FrontEnd, FrontEndConfig
 from dreamdiff.encoders.kinds import build_encoder
-from dreamdiff.encoders.weights import save_folder, with_signal
+from dreamdiff.encoders.weights import Placed, save_folder, with_signal
 from eegprep.settings import Settings
 
 
@@ -33,7 +33,7 @@ class FrontedConfig(Settings):
     scaling: Literal["robust"] = "robust"
 
 
-class FrontedEncoder(nn.Module):
+class FrontedEncoder(Placed):
     """Front end, then an encoder of any kind."""
 
     Config = FrontedConfig

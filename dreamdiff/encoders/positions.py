@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from dreamdiff.encoders.kinds import read_encoder
 from dreamdiff.encoders.transformer import Block
-from dreamdiff.encoders.weights import save_folder
+from dreamdiff.encoders.weights import Placed, save_folder
 from dreamdiff.whitening import WhiteningConfig
 from eegprep import settings
 from eegprep.errors import ModelError
@@ -80,7 +80,7 @@ class Tokens:
         return (self.values * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1)
 
 
-class PositionsEncoder(nn.Module):
+class PositionsEncoder(Placed):
     """Tokens of (electrode, stretch of time) with 3-D places and time as embeddings, then pre-norm transformer blocks.
 
     `encoder(eeg_BCT, positions_BC3)` takes front-ended EEG (see `dreamdiff.whitening`): whitened, so that a unit is a

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dreamdiff.devices import send
 from dreamdiff.pairs.image_cache import CachedRows, PlannedRows
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training.shuffled import ShuffledBatches
@@ -52,14 +53,16 @@ class TrainingData:
 
 class PairStream(ShuffledBatches):
     """Shuffled batches of training trials. Their EEG is held in memory where it fits; that of a view of a corpus, and what does not
-    fit, streams: read ahead by a thread, every window checked, and taken up again at the very next batch.
+    fit, streams: read ahead by a thread, every window checked, and taken up again at the very next batch. Latents that do not fit into
+    memory are read ahead as well.
     """
 
     def __init__(self, data: TrainingData, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         positions = data.parts["train"]
         bytes_wanted = len(positions) * int(np.prod(data.pairs.eeg_shape)) * 4
         held = data.pairs.held and bytes_wanted <= EEG_MEMORY
-        super().__init__(positions, self._batch, batch_size, seed, rank, world_size, prefetch=0 if held else PREFETCH)
+        ready = held and all(getattr(rows, "held", True) for rows in (data.moments, data.clip_vectors))
+        super().__init__(positions, self._batch, batch_size, seed, rank, world_size, prefetch=0 if ready else PREFETCH)
         self.data = data
         self._held = data.pairs.eeg(positions) if held else None
 
@@ -69,7 +72,7 @@ class PairStream(ShuffledBatches):
 
 def image_moments(vae: Any, images_NHWC: np.ndarray) -> Tensor:
     """Mean and log-variance of q(z | image), (N, 2 C, h, w): all that is needed to draw latents later."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images_NHWC)).permute(0, 3, 1, 2).to(vae.device, vae.dtype) / 127.5 - 1
+    pixels = send(torch.from_numpy(np.ascontiguousarray(images_NHWC)), vae.device).permute(0, 3, 1, 2).to(vae.dtype) / 127.5 - 1
     # not a draw: every epoch draws its own latents from these two numbers
     return vae.encode(pixels).latent_dist.parameters.float().cpu()
 

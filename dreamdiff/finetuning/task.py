@@ -119,7 +119,7 @@ class FinetuneTask(Task[Trained]):
     def compile(self) -> None:
         trained = self.module
         if place_of(trained.encoder)[0].type == "cuda":
-            self._losses = torch.compile(self._losses)  # type: ignore[method-assign]  # one graph, see tests/finetuning/test_devices.py
+            self._losses = torch.compile(self._losses)  # type: ignore[method-assign]  # one graph, see tests/test_fake_cuda.py
             return
         for block in trained.encoder.blocks:
             block.compile()

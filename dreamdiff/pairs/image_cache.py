@@ -110,6 +110,11 @@ class CachedRows:
         return len(self._where)
 
     @property
+    def held(self) -> bool:
+        """Whether all rows are in memory."""
+        return self._held is not None
+
+    @property
     def row_shape(self) -> tuple[int, ...]:
         """Shape of one row."""
         return tuple(self._segments[0].array.shape[1:]) if self._segments else ()

@@ -38,3 +38,13 @@ def test_an_aligned_run_is_where_fine_tuning_starts(tmp_path):
     result = again.encode(store.eeg([0, 1])).clip_BD
     assert tuple(again.encoder.front.whitener_PCC.shape) == (1, 6, 6)
     np.testing.assert_allclose(result.numpy(), task.pipeline().encode(store.eeg([0, 1])).clip_BD.detach().numpy(), atol=1e-5)
+
+
+def test_a_pipeline_with_a_front_end_moves_and_says_where_it_is(tmp_path):
+    """diffusers asks every part for its device and type."""
+    pairs, target = make_pairs(tmp_path)
+    align(pairs, tmp_path / "aligned", small_config("loop.max_steps=1"), targets=[target])
+
+    encoder = fronted_encoder(tmp_path / "aligned").to(torch.float64)
+
+    assert (encoder.device, encoder.dtype) == (torch.device("cpu"), torch.float64)

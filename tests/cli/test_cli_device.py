@@ -6,6 +6,7 @@ import pytest
 import torch
 import typer
 
+from cli import _output
 from cli.main import dreamdiff_app
 from dreamdiff.devices import choose_device, dtype_of, fitting_batch, resolved_precision, send, used
 from dreamdiff.generation.config import GenerateConfig
@@ -62,6 +63,23 @@ def test_each_process_of_a_launcher_takes_its_own_card(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert choose_device("auto") == choose_device("cuda") == torch.device("cuda:3")
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(None, 2), ("0", 2), ("1", 0)])
+def test_of_the_processes_of_a_launcher_the_first_speaks(monkeypatch, capsys, rank, expected) -> None:
+    """Four cards would give every line four times."""
+    if rank is None:
+        monkeypatch.delenv("RANK", raising=False)
+    else:
+        monkeypatch.setenv("RANK", rank)
+    _output.set_detail(quiet=False, verbose=False)
+    _output.note("progress")
+    _output.emit_line("done")
+    monkeypatch.delenv("RANK", raising=False)
+    _output.set_detail(quiet=False, verbose=False)
+
+    said = capsys.readouterr()
+    assert len((said.out + said.err).splitlines()) == expected
 
 
 @pytest.mark.parametrize(("schema", "key"), [(LoopConfig, "device"), (GenerateConfig, "device")])

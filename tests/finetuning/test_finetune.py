@@ -23,6 +23,7 @@ from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.finetuning import data as ft_data
 from dreamdiff.finetuning import prepare as ft_prepare
 from dreamdiff.finetuning.config import FINETUNE_PRESETS, FinetuneConfig
+from dreamdiff.pairs import image_cache
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.training import best
 from dreamdiff.training.task import Draw
@@ -220,14 +221,15 @@ def test_caches_are_filled_once_and_shared(parts, tmp_path, monkeypatch):
 def test_latents_of_another_crop_are_never_taken_from_the_cache(parts, tmp_path, monkeypatch):
     """Release 0.1.0 squeezed pictures that are not square; its latents are of other pictures than those that are shown now."""
     cache = f"cache={tmp_path / 'cache'}"
+    pairs = shutil.copytree(parts / "pairs.zarr", tmp_path / "pairs.zarr")  # beside those of `parts` lie other tests' latents
     monkeypatch.setattr(ft_prepare, "SQUARE", "squeezed")
-    prepare(parts, tmp_path, cache)
+    prepare(parts, tmp_path, cache, pairs=pairs)
     monkeypatch.undo()
     encoded = []
     original = ft_prepare.image_moments
     monkeypatch.setattr(ft_prepare, "image_moments", lambda vae, images: encoded.append(len(images)) or original(vae, images))
 
-    task = prepare(parts, tmp_path, cache)
+    task = prepare(parts, tmp_path, cache, pairs=pairs)
 
     assert sum(encoded) == len(task.data.moments)
 
@@ -276,6 +278,17 @@ def test_a_stream_goes_on_with_the_very_next_batch(parts, tmp_path):
     result += [batch["index"].tolist() for _ in range(2) for batch in second]
 
     assert result == expected
+
+
+def test_latents_that_do_not_fit_into_memory_are_read_ahead(parts, tmp_path, monkeypatch):
+    """A GPU would wait for zarr otherwise; the batches are the same."""
+    held = ft_data.PairStream(prepare(parts, tmp_path).data, 5, seed=0)
+    monkeypatch.setattr(image_cache, "MEMORY_LIMIT", 0)
+    streamed = ft_data.PairStream(prepare(parts, tmp_path).data, 5, seed=0)
+
+    assert (held.prefetch, streamed.prefetch) == (0, ft_data.PREFETCH)
+    for first, second in zip(held, streamed, strict=True):
+        assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_more_processes_than_trials_is_refused(parts, tmp_path):
