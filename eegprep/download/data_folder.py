@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,46 @@ class FetchRecords:
 
     def _name(self, subject: str) -> str:
         return f"{self.key[:16]}/{subject}"
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """What of a data set is in a data folder. bytes: of files that are there as they were recorded."""
+
+    subjects: int
+    bytes: int
+
+
+def downloaded(data_dir: Path) -> dict[str, Downloaded]:
+    """Data sets that were fetched into a data folder: a MOABB class, or `openneuro-ID` and `nemar-ID` of an archive.
+
+    Files are looked at, not hashed; a record that cannot be read is passed over.
+    """
+    found: dict[str, Downloaded] = {}
+    for path in sorted(state_folder(data_dir).glob("*.json")):
+        content = read_json_or_empty(path)
+        if content.get("form") != STATE_FORM or not isinstance(content.get("subjects"), dict):
+            continue
+        try:
+            files = {name: int(record["bytes"]) for name, record in content["files"].items()}
+            there = {name for name, size in files.items() if _size(data_dir / name) == size}
+            people = {
+                key.rpartition("/")[2]
+                for key, record in content["subjects"].items()
+                if record["files"] and there.issuperset(record["files"])
+            }
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
+        if people:
+            found[path.stem] = Downloaded(len(people), sum(files[name] for name in there))
+    return found
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 class _HashMemory:

@@ -35,6 +35,7 @@ from eegprep.catalogue import moabb as catalogue
 from eegprep.catalogue.manifests import Source
 from eegprep.download.data_folder import FetchRecords, data_folder_lock
 from eegprep.download.documents import mirrors
+from eegprep.download.meter import Meter
 from eegprep.errors import FetchError, LicenceError, UsageError
 from eegprep.folders import state_folder
 from eegprep.offline import VARIABLE
@@ -206,6 +207,7 @@ def _fetch_missing(
         "mirrors": mirrors(),
     }
     done, problems = total - len(missing), dict[str, FetchError]()
+    meter, present = Meter(row.bytes or 0), ("", 0)
     for answer in _ask_child(request, data_dir):
         if "files" in answer:
             try:
@@ -221,8 +223,11 @@ def _fetch_missing(
         elif "problem" in answer:
             problems[answer["subject"]] = FetchError(answer["problem"], answer["fix"])
         elif progress and "file" in answer:
-            size = f"{answer['bytes'] / 1e6:.0f} of {answer['total'] / 1e6:.0f} MB" if answer["total"] else ""
-            progress(done, total, f"{answer['file']} {size}".strip())
+            if present[0] not in ("", answer["file"]):
+                meter.finish(present[1])
+            present = (answer["file"], answer["bytes"])
+            meter.see(answer["bytes"])
+            progress(done, total, f"{answer['file']} {meter.text}")
         elif progress and "note" in answer:
             progress(done, total, answer["note"])
     # something has to be downloaded after all
