@@ -104,9 +104,13 @@ def _run_processes(jobs: Sequence[Any], budget: Budget, progress: ProgressCallba
         except BaseException as error:
             _end(pool)
             if isinstance(error, BrokenProcessPool):
+                script = (
+                    "" if context.get_start_method() == "fork" else "; in a script, call it below `if __name__ == '__main__':`"
+                )
                 raise StoreError(
                     "a worker process was killed, probably because the machine ran out of memory",
-                    "run the same command again with fewer --workers, or with --max-memory where the command has it; finished parts are kept",
+                    "run the same command again with fewer --workers, or with --max-memory where the command has it; "
+                    f"finished parts are kept{script}",
                 ) from None
             raise
     return results
@@ -126,17 +130,25 @@ def _end(pool: ProcessPoolExecutor) -> None:
 
 
 # their threads or locks do not survive a fork
-_NOT_FORKABLE = {"torch", "zarrs", "distributed", "tensorflow", "jax"}
+_NOT_FORKABLE = {"torch", "distributed", "tensorflow", "jax"}
+_FORK_SAFE = ("zarr_io", "asyncio_")
 
 
 def start_method() -> str:
-    """`fork` where nothing can go wrong with it: on Linux, with this thread alone. Otherwise `spawn`.
+    """`fork` where nothing can go wrong with it: on Linux, with this thread alone, or with those of zarr. Otherwise `spawn`.
 
     A forked worker begins in milliseconds with all libraries loaded; a spawned one imports them again, which takes longer
-    than a small build. But a fork beside other threads may copy a lock that nobody will ever release.
+    than a small build. But a fork beside other threads may copy a lock that nobody will ever release. zarr-python's event loop and
+    its helper threads are idle whenever we are here, and it replaces them in a forked child by itself.
     """
-    alone = threading.active_count() == 1 and not _NOT_FORKABLE & set(sys.modules)
+    others = [thread.name for thread in threading.enumerate() if thread is not threading.current_thread()]
+    alone = all(name.startswith(_FORK_SAFE) for name in others) and not _NOT_FORKABLE & set(sys.modules) and not _rust_decodes()
     return "fork" if sys.platform == "linux" and alone else "spawn"
+
+
+def _rust_decodes() -> bool:
+    """Whether zarr-python has been told to use zarrs, whose threads do not live on in a fork; where it is installed, it is always imported."""
+    return "zarrs" in sys.modules and str(sys.modules["zarr"].config.get("codec_pipeline.path", "")).startswith("zarrs")
 
 
 def _require_memory(jobs: Sequence[Any], budget: Budget) -> None:

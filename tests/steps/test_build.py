@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -483,6 +485,19 @@ def test_a_process_with_other_threads_is_not_forked():
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_plain_script_may_use_workers_after_zarr_has_started_its_threads(tmp_path, people):
+    """`fetch` writes through zarr-python, whose threads stay: the next call spawned its workers, each of which ran the script again."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import eegprep\neegprep.fetch({str(people)!r}, 'r.zarr')\neegprep.build({str(people)!r}, 'c.zarr', workers=2)\n"
+    )
+
+    done = subprocess.run([sys.executable, script], check=False, cwd=tmp_path, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert len(eegprep.Corpus.open(tmp_path / "c.zarr").subjects) > 1
 
 
 @pytest.mark.slow
