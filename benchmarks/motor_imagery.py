@@ -315,7 +315,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="sections to run")
     parser.add_argument(
         "--encoder",
-        help="run of `dreamdiff train msm --preset positions`, pre-trained on other people, or braindecode:NAME[:WEIGHTS]",
+        help="run of `dreamdiff train msm --preset positions`, pre-trained on other people, or braindecode:NAME (random weights)",
     )
     parser.add_argument("--steps", type=int, default=1200, help="steps of pre-training")
     parser.add_argument("--seeds", type=int, nargs="*", help="seeds of folds and pre-training (0 1 2)")

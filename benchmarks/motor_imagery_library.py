@@ -1,4 +1,4 @@
-"""What braindecode brings to benchmarks/motor_imagery.py: networks trained from scratch, and encoders as frozen features."""
+"""What braindecode brings to benchmarks/motor_imagery.py: networks trained from scratch, and their output with random weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from motor_imagery import RATE, Method, Trials, logistic, narrow
 
-from dreamdiff.encoders.library import LibraryEncoder
+from dreamdiff.encoders.library import LibraryConfig, LibraryEncoder
 from dreamdiff.estimators.steps import PersonAlignment, centred
 
 EPOCHS = 20
@@ -42,25 +42,24 @@ def networks() -> dict[str, Method]:
 
 
 def frozen(name: str) -> Method:
-    """Mean and standard deviation over the tokens of one of braindecode's encoders, centred per person, with a linear classifier.
+    """What one of braindecode's networks gives with random weights, centred per person, with a linear classifier: a floor for those that
+    were trained.
 
     Args:
-        name: as in `braindecode:NAME` or `braindecode:NAME:WEIGHTS`; random weights where none are named.
+        name: as in `braindecode:NAME`.
     """
     import torch
 
-    kind, _, weights = name.partition(":")
-
     def of(trials: Trials) -> Callable[[np.ndarray], np.ndarray]:
         torch.manual_seed(0)
-        encoder = LibraryEncoder(kind, trials.channels, RATE, trials.x_NCT.shape[2], weights or None).eval()
+        _, channels, samples = trials.x_NCT.shape
+        encoder = LibraryEncoder(LibraryConfig(model=name, channels=channels, window=samples, sfreq=RATE)).eval()
 
         @torch.no_grad()
         def features(x_NCT: np.ndarray) -> np.ndarray:
             parts = [encoder(torch.from_numpy(part).float()) for part in np.array_split(x_NCT, -(-len(x_NCT) // 32))]
-            tokens = torch.cat(parts)
-            both = torch.cat([tokens.mean(1), tokens.std(1, correction=0)], 1).double().numpy()
-            return centred(both, np.zeros(len(both)))
+            given_ND = torch.cat(parts)[:, 0].double().numpy()  # one token
+            return centred(given_ND, np.zeros(len(given_ND)))
 
         return features
 
