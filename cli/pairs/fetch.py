@@ -19,7 +19,7 @@ from ..corpus import _options as o
     """,
 )
 def pairs_fetch(
-    name: Annotated[str, typer.Argument(help="things-eeg2, alljoined1 or alljoined-1.6m")],
+    name: Annotated[str, typer.Argument(help="things-eeg1, things-eeg2, alljoined1 or alljoined-1.6m")],
     subjects: o.Subjects = None,
     data_dir: o.DataDir = None,
     accept: o.Accept = None,

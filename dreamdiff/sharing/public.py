@@ -21,35 +21,39 @@ from eegprep.settings import suggest
 
 @dataclass(frozen=True)
 class PublicPairs:
-    """A public set. source: its EEG, in an archive. images: how to come by the pictures. cite: the paper."""
+    """A public set. source: its EEG, in an archive. kind: of `pairs import`. images: how to come by the pictures. cite: the paper."""
 
     name: str
     title: str
     source: str
-    licence: str
+    kind: str
     images: str
     cite: str
 
 
 THINGS_IMAGES = (
     "its pictures are those of THINGS, for research only, in an archive with a password: read the terms on https://things-initiative.org, "
-    "fill in the form there, and unpack `training_images` and `test_images` into one folder"
+    "fill in the form there, and unpack the pictures into one folder"
 )
 PUBLIC = {
     item.name: item
     for item in (
         PublicPairs(
-            "things-eeg2", "10 people, 63 channels, 1,654 + 200 concepts of THINGS", "nemar:nm000232", "CC-BY-4.0", THINGS_IMAGES,
+            "things-eeg1", "50 people, 63 channels, 1,854 concepts of THINGS in rapid sequences", "openneuro:ds003825", "things-eeg1", THINGS_IMAGES,
+            "Grootswagers et al. (2022), Scientific Data 9:3",
+        ),
+        PublicPairs(
+            "things-eeg2", "10 people, 63 channels, 1,654 + 200 concepts of THINGS", "nemar:nm000232", "bids", THINGS_IMAGES,
             "Gifford et al. (2022), NeuroImage 264:119754",
         ),
         PublicPairs(
-            "alljoined1", "8 people, 64 channels, pictures of the Natural Scenes Dataset", "nemar:nm000133", "CC-BY-NC-ND-4.0",
-            "its pictures are those of the Natural Scenes Dataset (from COCO): fill in the form on https://naturalscenesdataset.org, and keep them "
-            "in one folder", "Xu et al. (2024), arXiv:2404.05553",
+            "alljoined1", "8 people, 64 channels, pictures of the Natural Scenes Dataset", "nemar:nm000133", "bids",
+            "its pictures are those of the Natural Scenes Dataset: fill in the form on https://naturalscenesdataset.org, and keep them in one folder",
+            "Xu et al. (2024), arXiv:2404.05553",
         ),
         PublicPairs(
-            "alljoined-1.6m", "20 people, 32 channels of a consumer headset, pictures of THINGS", "nemar:nm000134", "CC-BY-NC-ND-4.0",
-            THINGS_IMAGES, "Alljoined-1.6M (2025)",
+            "alljoined-1.6m", "20 people, 32 channels of a consumer headset, pictures of THINGS", "nemar:nm000134", "bids", THINGS_IMAGES,
+            "Alljoined-1.6M (2025)",
         ),
     )
 }  # fmt: skip
@@ -103,8 +107,7 @@ def fetch_pairs(
     return FetchedPairs(
         pairs, here.root, tuple(here.files), len(files), sum(files.values()), here.source.licence, (
             f"pictures: {pairs.images}",
-            f"table of trials: dreamdiff pairs table bids:{here.root} --images PICTURES --out trials.csv",
-            "pairs: dreamdiff pairs import trials.csv --kind table --out pairs.zarr",
+            f"pairs: dreamdiff pairs import {here.root} --kind {pairs.kind} --images PICTURES --out pairs.zarr",
             "leaks of a split: dreamdiff pairs audit pairs.zarr --split concept",
             f"cite: {pairs.cite}",
         ),
@@ -113,5 +116,6 @@ def fetch_pairs(
 
 def _source(pairs: PublicPairs, subjects: str | None) -> Source:
     # pictures of 100 ms follow each other: the copy at 250 Hz is enough for most, and the original is what papers used
-    source = parse_source(pairs.source).model_copy(update={"options": {"copy": "originals"}})
+    source = parse_source(pairs.source)
+    source = source.model_copy(update={"options": {"copy": "originals"}}) if source.kind == "nemar" else source
     return source if subjects is None else source.model_copy(update={"subjects": subject_tokens(subjects)})

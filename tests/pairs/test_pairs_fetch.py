@@ -37,7 +37,7 @@ def test_the_eeg_comes_with_checksums_and_the_words_for_its_pictures(archive, tm
     assert run("things-eeg2", "--subjects", "1") == 0
     said = capsys.readouterr()
     assert "1 people" in said.out and "CC-BY-4.0" in said.out
-    assert "password" in said.err and "things-initiative.org" in said.err and "dreamdiff pairs table bids:" in said.err
+    assert "password" in said.err and "things-initiative.org" in said.err and "--kind bids --images PICTURES" in said.err
     assert (tmp_path / "data/nemar/nm000232/sub-01/eeg/sub-01_task-images_eeg.edf").is_file()
 
 
@@ -65,6 +65,6 @@ def test_damage_on_the_way_is_an_error(archive, tmp_path, capsys):
 
 
 def test_an_unknown_name_is_wrong_usage_and_asks_nobody(archive, capsys):
-    assert run("things-eeg") == 2
+    assert run("things-eeg3") == 2
     assert "things-eeg2" in capsys.readouterr().err
     assert archive.requests == []
