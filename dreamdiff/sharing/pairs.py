@@ -15,6 +15,7 @@ from eegprep.sharing.card import section, table
 from eegprep.sharing.corpus import repository_files
 from eegprep.sharing.licences import Verdict, judge, links_of
 from eegprep.sharing.manifest import Files, files_of
+from eegprep.words import count
 
 
 def pairs_repository(
@@ -34,10 +35,10 @@ def pairs_repository(
     name = data_set(pairs) or store.resolve().name
     verdict = judge(links_of("recordings", name, pairs.licence, licences), private=private, non_commercial=non_commercial)
     files: dict[str, Path | bytes] = {f"{store.name}/{file}": path for file, path in files_of(store).items()}
-    facts = {
-        "trials": f"{len(pairs):,}", "people": len(pairs.subjects), "classes": len(pairs.classes), "images": len(pairs.image_sha256),
-        "EEG": pairs.provenance,
-    }  # fmt: skip
+    facts = [
+        count(len(pairs), "trial"), count(len(pairs.subjects), "person"), count(len(pairs.classes), "category"), count(len(pairs.image_sha256), "image"),
+        f"{pairs.provenance} EEG",
+    ]  # fmt: skip
     return repository_files(
         files, to, store=store.name, verdict=verdict, title=store.resolve().stem, facts=facts, body=_body(pairs, to),
         citations=[], kind="pairs", tags=["eeg", "eeg-image-pairs", "zarr", *(["simulated-eeg"] if pairs.provenance == "simulated" else [])],

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from eegprep.catalogue import moabb as catalogue
 from eegprep.errors import StoreError
@@ -19,6 +18,7 @@ from eegprep.sharing.licences import Link, Verdict, judge, links_of
 from eegprep.sharing.manifest import CARD, CROISSANT, MANIFEST, Files, as_json, files_of, manifest_of
 from eegprep.sharing.upload import Pushed, Say, repository, upload
 from eegprep.store.format import VIEW_FORMAT
+from eegprep.words import count
 
 
 def push_corpus(
@@ -78,15 +78,15 @@ def corpus_repository(
 
 
 def repository_files(
-    files: dict[str, Path | bytes], to: str, *, store: str, verdict: Verdict, title: str, facts: Mapping[str, Any], body: Sequence[str],
+    files: dict[str, Path | bytes], to: str, *, store: str, verdict: Verdict, title: str, facts: Sequence[str], body: Sequence[str],
     citations: Sequence[str], kind: str, tags: Sequence[str],
 ) -> Files:  # fmt: skip
     """A data set repository: the files of a store with manifest, Croissant metadata and card."""
     content = manifest_of(files, store=store, kind=kind, licence=verdict.licence)
-    description = f"{title}: {', '.join(f'{value} {what}' for what, value in facts.items())}"
+    description = f"{title}: {', '.join(facts)}"
     described = croissant(
         name=title, description=description, url=f"https://huggingface.co/datasets/{to}", licence=verdict.licence, citations=citations,
-        version=content["sha256"][:12], date=datetime.now(UTC).date().isoformat(), files=content["files"], keywords=tags,
+        identifier=content["sha256"], date=datetime.now(UTC).date().isoformat(), files=content["files"], keywords=tags,
         creators=[to.split("/", maxsplit=1)[0]],
     )  # fmt: skip
     head = front_matter({"license": verdict.licence, "pretty_name": title, "tags": [*tags, "croissant"]})
@@ -123,12 +123,11 @@ def citations(facts: StoreFacts) -> list[str]:
     return lines
 
 
-def _facts(facts: StoreFacts) -> dict[str, Any]:
-    people = {listed.person for listed in facts.recordings}
-    return {
-        "windows": f"{sum(listed.windows for listed in facts.recordings):,}", "people": len(people), "recordings": len(facts.recordings),
-        "data sets": len({listed.dataset for listed in facts.recordings}),
-    }  # fmt: skip
+def _facts(facts: StoreFacts) -> list[str]:
+    return [
+        count(sum(listed.windows for listed in facts.recordings), "window"), count(len({listed.person for listed in facts.recordings}), "person"),
+        count(len(facts.recordings), "recording"), count(len({listed.dataset for listed in facts.recordings}), "data set"),
+    ]  # fmt: skip
 
 
 def _body(facts: StoreFacts, to: str, name: str) -> list[str]:
