@@ -7,16 +7,18 @@ inputs, output and one number a row, never the square of scores.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint as checkpointing
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -57,7 +59,10 @@ def step_memory(
         weights = float(sum(p.numel() * p.element_size() for p in module.parameters()))
         trained = float(sum(p.numel() * (p.element_size() + moments) for p in module.parameters() if p.requires_grad))
         counted = _Live(known=module)
-        with torch.set_grad_enabled(training), counted, _FusedAttention(), _autocast(precision, device), torch.device(device):
+        with (
+            torch.set_grad_enabled(training), _made_again(counted), counted, _FusedAttention(), _autocast(precision, device),
+            torch.device(device),
+        ):  # fmt: skip
             result = run()
             kept = float(counted.now) if training else 0.0
         del result
@@ -113,6 +118,10 @@ class _Live(TorchDispatchMode):
         self.peak, self.largest = max(self.peak, self.now), max(self.largest, size)
         weakref.finalize(storage, self._drop, key)
 
+    def hold(self) -> None:
+        """At what is alive now the backward pass begins: two tensors of gradients come beside it."""
+        self.peak = max(self.peak, self.now + 2 * self.largest)
+
     def _drop(self, key: int) -> None:
         self.now -= self._sizes.pop(key, 0)
 
@@ -138,6 +147,25 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         raise NotImplementedError  # sizes are counted, nothing is computed
+
+
+@contextlib.contextmanager
+def _made_again(counted: _Live) -> Iterator[None]:
+    """What is checkpointed is held for a while when the backward pass makes it again: it runs once as it will run then."""
+    plain = checkpointing.checkpoint
+
+    def both(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        own = {name: value for name, value in named.items() if name not in inspect.signature(plain).parameters}
+        made = function(*given, **own)
+        counted.hold()
+        del made
+        return plain(function, *given, **named)
+
+    checkpointing.checkpoint = cast(Any, both)
+    try:
+        yield
+    finally:
+        checkpointing.checkpoint = plain
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils import checkpoint as checkpointing
 
 
 def position_table(tokens: int, width: int) -> Tensor:
@@ -113,7 +113,7 @@ def run_blocks(blocks: Sequence[nn.Module], x_BLD: Tensor, recompute: bool, rows
     for number, block in enumerate(blocks, start=1):
         rows = rows_BM if number == len(blocks) else None
         again = recompute and torch.is_grad_enabled()
-        x_BLD = checkpoint(block, x_BLD, rows, use_reentrant=False) if again else block(x_BLD, rows)
+        x_BLD = checkpointing.checkpoint(block, x_BLD, rows, use_reentrant=False) if again else block(x_BLD, rows)
     return x_BLD
 
 

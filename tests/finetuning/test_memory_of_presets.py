@@ -19,7 +19,7 @@ from dreamdiff.generation.sizes import sd15
 from dreamdiff.memory import allocated_peak
 from eegprep.settings import resolve
 
-TOLERANCE = 0.15
+TOLERANCE = 0.1
 
 
 def unet() -> torch.nn.Module:
