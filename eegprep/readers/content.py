@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -249,6 +250,7 @@ _MICRO = re.compile("^(\u00c2\u00b5|\u00ce\u00bc|\u0083\u00ca|\u00b5|\u03bc|micr
 _UV = {"V": 1e6, "v": 1e6, "mV": 1e3, "mv": 1e3, "uV": 1.0, "uv": 1.0, "UV": 1.0, "Uv": 1.0, "nV": 1e-3, "nv": 1e-3}
 
 
+@lru_cache(maxsize=1024)
 def uv_of(unit: str) -> float | None:
     """uV of one `unit`; None when it is no voltage, missing, or cannot be made out (`MV` may be either of two)."""
     text = _MICRO.sub("u", unit.strip().strip("[]()").strip())

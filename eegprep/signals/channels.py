@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 import numpy as np
@@ -54,6 +54,11 @@ def canonical_name(name: str) -> str:
     return _standard_names().get(_ALIASES.get(key, key), short)
 
 
+# the same names in recording after recording: asked anew, they took a tenth of the time that an EDF file takes
+_remembered = lru_cache(maxsize=4096)
+
+
+@_remembered
 def _short(name: str) -> str:
     """A name without the `EEG` in front, dots and primes around it."""
     return re.sub(r"^(eeg)[ .:_-]+", "", name.strip().strip(".'*"), flags=re.IGNORECASE).strip("'* ")
@@ -91,6 +96,7 @@ def other_names(names: Sequence[str]) -> list[bool]:
     return [is_other(name) and not cap for name, cap in zip(names, _numbered_caps(names), strict=True)]
 
 
+@_remembered
 def is_electrode(name: str) -> bool:
     """Whether a name is a place of the 10-05 system (or of its forerunners), alone or against another one: `C3-A2`, `EEG Fpz-Cz`."""
     if _BARE_EEG.fullmatch(name.strip()):
@@ -103,6 +109,7 @@ def is_electrode(name: str) -> bool:
     return first.casefold() in _standard_names() or _ELECTRODE.fullmatch(first) is not None
 
 
+@_remembered
 def is_other(name: str) -> bool:
     """Whether a name is that of something that is no EEG: eyes, muscles, mastoids, triggers, ..."""
     short = _short(name)

@@ -295,7 +295,8 @@ def committed_node(
 ) -> dict[str, object]:
     """The node of a group with its commit record."""
     content = plain_json(attributes)
-    return group_node({**content, "commit": Commit(key, files, attributes_digest(content), windows).to_json()})
+    commit = Commit(key, files, attributes_digest(content), windows).to_json()
+    return {"zarr_format": 3, "node_type": "group", "attributes": {**content, "commit": commit}}
 
 
 def put_data_set(folder: Path) -> dict[str, Any]:
