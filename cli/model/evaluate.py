@@ -22,6 +22,8 @@ from .._output import emit_json, emit_table, note, progress
     dreamdiff evaluate --model run --pairs pairs.zarr --out figures --figure 3
     dreamdiff evaluate --baseline thoughtviz --baseline takagi --pairs pairs.zarr --out baselines
     dreamdiff evaluate --reconstructions images --pairs pairs.zarr --suite weights --out reconstructions
+    dreamdiff evaluate --reconstructions images --pairs pairs.zarr --study-out study
+    dreamdiff evaluate --study-out study --study-answers answers_anna.csv --study-answers answers_bert.csv --out answers
     dreamdiff evaluate --check evaluation
     dreamdiff evaluate --predictions theirs.csv --protocol repetitions=80,selection=last,person=new --out review
     """,
@@ -59,6 +61,20 @@ def evaluate(
         typer.Option(
             help="With --reconstructions: adapter of the frozen generator (--set sd=DIR) that draws the oracle's vectors"
         ),
+    ] = None,
+    study_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --reconstructions: write a study for raters instead, a page that needs no network and its key, into this folder"
+        ),
+    ] = None,
+    study_choices: Annotated[int, typer.Option(min=2, help="With --study-out: pictures to choose from")] = 5,
+    study_questions: Annotated[
+        int, typer.Option(min=1, help="With --study-out: at most so many reconstructions are asked about")
+    ] = 60,
+    study_answers: Annotated[
+        list[Path] | None,
+        typer.Option(help="CSV file that a rater saved (repeat): the study in the folder --study-out, measured into --out"),
     ] = None,
     predictions: Annotated[
         Path | None,
@@ -123,6 +139,23 @@ def evaluate(
             typer.echo(
                 f"{check}: {found.accuracies} accuracies follow from the predictions; unchanged: {', '.join(found.hashes)}"
             )
+        return
+    if study_answers or study_out is not None:
+        options = {"split": split, "trials": trials, "seed": seed}
+        _study(
+            study_out,
+            reconstructions,
+            pairs,
+            out,
+            config,
+            set_,
+            options,
+            study_choices,
+            study_questions,
+            study_answers or [],
+            images,
+            json,
+        )
         return
     if reconstructions is not None:
         _reconstructions(reconstructions, pairs, out, config, set_, {
@@ -240,6 +273,41 @@ def _reconstructions(
     for what, why in found.not_computed.items():
         note(f"{what}: {why}")
     note(f"report: {out / 'report.html'}")
+
+
+def _study(
+    folder: Path | None, reconstructions: Path | None, pairs: Path | None, out: Path | None, config: Path | None, set_: list[str] | None,
+    options: dict[str, object], choices: int, questions: int, answers: list[Path], images: Path | None, json: bool,
+) -> None:  # fmt: skip
+    from dreamdiff.evaluation.study import read_study, write_study
+
+    if folder is None:
+        raise typer.BadParameter("missing --study-out, the folder of the study")
+    if answers:
+        if out is None:
+            raise typer.BadParameter("missing --out")
+        found = read_study(folder, answers, out, seed=int(str(options["seed"] or 0)))
+        if json:
+            emit_json(found.to_json())
+            return
+        note(found.first_line)
+        rows = [{**m.to_json(), "interval": m.between()} for m in found.measurements]
+        emit_table("study", rows, ["name", "value", "interval", "floor", "n", "seed"])
+        for rater, why in found.excluded.items():
+            note(f"{rater} does not count: {why}")
+        note(f"report: {out / 'report.html'}")
+        return
+    from dreamdiff.evaluation.scorer import EvaluateConfig
+    from eegprep.settings import resolve
+
+    if reconstructions is None or pairs is None:
+        raise typer.BadParameter(f"missing {'--reconstructions' if reconstructions is None else '--pairs'}")
+    settings = resolve(EvaluateConfig, file=config, assignments=set_ or (), options=options)
+    counts = write_study(reconstructions, pairs, folder, settings, choices=choices, questions=questions, images=images)
+    note(
+        f"{folder / 'study.html'}: {', '.join(f'{count} {kind}' for kind, count in counts.items())}; send this page to raters and keep key.json"
+    )
+    note(f"their files: dreamdiff evaluate --study-out {folder} --study-answers FILE --out answers")
 
 
 def _review(

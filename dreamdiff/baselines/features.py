@@ -45,15 +45,20 @@ class Problem:
         """(N,)"""
         return np.asarray(self.store.labels[self.train], np.int64)
 
+    @property
+    def real_channels(self) -> int:
+        """Rows before padding, of the person with the fewest; what follows repeats them."""
+        counts = [int(self.store.attributes[name].get("n_channels", self.store.eeg_shape[0])) for name in self.store.subjects]
+        return min(*counts, self.store.eeg_shape[0])
+
     def features(self) -> tuple[Array, Array]:
         """Whitened time courses of training and test trials, the input of all linear baselines."""
         everything = np.concatenate([self.train, self.test])
         attributes = self.store.attributes[self.store.subjects[0]]
-        channels = min(int(self.store.attributes[s].get("n_channels", self.store.eeg_shape[0])) for s in self.store.subjects)
         found = extract_features(
             lambda rows: self.store.eeg(everything[rows]), self.store.trials.take(everything), np.arange(len(self.train)),
             sfreq=float(attributes.get("sfreq") or 512.0), t0=float(attributes.get("t0") or 0.0),
-            real_channels=min(channels, self.store.eeg_shape[0]),
+            real_channels=self.real_channels,
         ).sets["eeg"]  # fmt: skip
         return found[: len(self.train)], found[len(self.train) :]
 

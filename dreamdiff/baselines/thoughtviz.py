@@ -111,7 +111,9 @@ def thoughtviz(
     store = problem.store
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(problem.seed)
-        x_train, x_test = (send(binned_eeg(store, rows), device) for rows in (problem.train, problem.test))
+        x_train, x_test = (
+            send(binned_eeg(store, rows)[:, : problem.real_channels], device) for rows in (problem.train, problem.test)
+        )
         pixels = torch.from_numpy(store.images(problem.train, size=TEACHER_SIZE)).permute(0, 3, 1, 2).float() / 127.5 - 1
         # classes that training shows; a class without training trials can be neither named nor drawn
         pixels, labels = (

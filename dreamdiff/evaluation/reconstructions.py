@@ -35,6 +35,7 @@ from eegprep.inspection.page import Page
 from eegprep.provenance import software_versions
 from eegprep.recording import ProgressCallback
 from eegprep.sealed import write_sealed
+from eegprep.words import count
 
 FORMAT, VERSION = "dreamdiff-reconstructions", 1
 PAGE = "report.html"
@@ -209,7 +210,10 @@ def bounds(
 
 def _write_page(file: Path, found: Reconstructions, store: Pairs, pictures: dict[str, Array], truth: Array) -> None:
     split = found.identity["split"]
-    page = Page("Reconstructions", f"{split['n_evaluated']} trials of {split['people']} people, split {split['name']}")
+    page = Page(
+        "Reconstructions",
+        f"{count(split['n_evaluated'], 'trial')} of {count(split['people'], 'person', 'people')}, split {split['name']}",
+    )
     if store.provenance == "simulated":
         page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
     if found.audit.verdict != "clean":
