@@ -22,7 +22,7 @@ ORDER = [
     "dreamdiff", "dreamdiff.embedded", "dreamdiff.untrusted", "dreamdiff.encoders", "dreamdiff.encoders.published", "dreamdiff.diffusion", "dreamdiff.metrics",
     "dreamdiff.sameness", "dreamdiff.pairs", "dreamdiff.pairs.importers", "dreamdiff.pairs.importers.layouts", "dreamdiff.lineage", "dreamdiff.simulation", "dreamdiff.training", "dreamdiff.estimators", "dreamdiff.yardsticks", "dreamdiff.pretraining",
     "dreamdiff.alignment", "dreamdiff.finetuning", "dreamdiff.generation", "dreamdiff.certificates", "dreamdiff.protocols", "dreamdiff.baselines",
-    "dreamdiff.evaluation", "dreamdiff.sharing", "dreamdiff.programs", "dreamdiff.web", "dreamdiff.figures",
+    "dreamdiff.evaluation", "dreamdiff.study", "dreamdiff.sharing", "dreamdiff.programs", "dreamdiff.web", "dreamdiff.figures",
     "cli", "cli.corpus", "cli.alignment", "cli.model", "cli.pairs", "cli.sharing",
 ]  # fmt: skip
 FACES = {"eegprep", "dreamdiff"}  # their `__init__` names what is public, found on first use

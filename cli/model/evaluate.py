@@ -279,7 +279,7 @@ def _study(
     folder: Path | None, reconstructions: Path | None, pairs: Path | None, out: Path | None, config: Path | None, set_: list[str] | None,
     options: dict[str, object], choices: int, questions: int, answers: list[Path], images: Path | None, json: bool,
 ) -> None:  # fmt: skip
-    from dreamdiff.evaluation.study import read_study, write_study
+    from dreamdiff.study.answers import read_study, write_study
 
     if folder is None:
         raise typer.BadParameter("missing --study-out, the folder of the study")

@@ -7,7 +7,7 @@ Shapes: N trials, S samples, H W pixels.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ _NAME = re.compile(r"trial-(\d{6})_seed-(\d+)\.png")
 class Reconstructions:
     """Numbers of each row: the reconstructions, what bounds them, and what they have to beat."""
 
-    identity: dict[str, Any]
+    identity: Mapping[str, Any]
     rows: dict[str, tuple[Measurement, ...]]
     not_computed: dict[str, str]
     audit: Audit
@@ -61,7 +61,7 @@ class Reconstructions:
             for m in measurements
         ]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Mapping[str, object]:
         """The content of report.json."""
         return {
             "format": FORMAT, "version": VERSION, "identity": self.identity, "choices": list(CHOICES),
@@ -212,7 +212,7 @@ def _write_page(file: Path, found: Reconstructions, store: Pairs, pictures: dict
     split = found.identity["split"]
     page = Page(
         "Reconstructions",
-        f"{count(split['n_evaluated'], 'trial')} of {count(split['people'], 'person', 'people')}, split {split['name']}",
+        f"{count(split['n_evaluated'], 'trial')} of {count(split['people'], 'person')}, split {split['name']}",
     )
     if store.provenance == "simulated":
         page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ SIZE = 64  # pixels, where there is no generator that says
 class Baselines:
     """What baselines reached on one split."""
 
-    identity: dict[str, Any]
+    identity: Mapping[str, Any]
     results: tuple[BaselineResult, ...]
     not_computed: dict[str, str]
     audit: Audit
@@ -53,7 +54,7 @@ class Baselines:
             for m in result.measurements
         ]  # fmt: skip
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Mapping[str, object]:
         """The content of report.json."""
         return {
             "format": FORMAT, "version": VERSION, "first_line": self.first_line, "identity": self.identity,

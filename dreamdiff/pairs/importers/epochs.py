@@ -113,7 +113,7 @@ class NoiseNormaliser:
                 f"subject {self.subject}: no training trial, and noise is normalised by training trials alone",
                 "leave --mvnn out: `dreamdiff train align` whitens everybody by trials without labels; or choose another split",
             )
-        whole_CC = sum(self._sums.values()) / sum(self._counts.values())
+        whole_CC = np.sum(list(self._sums.values()), axis=0) / sum(self._counts.values())
         # a session that holds no training trial gets what the person's others have
         self._matrices = {session: inverse_root(self._sums[session] / self._counts[session], SHRINKAGE) for session in self._sums}
         self._default = inverse_root(whole_CC, SHRINKAGE)

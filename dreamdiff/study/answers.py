@@ -12,7 +12,7 @@ Shapes: Q questions, K pictures to choose from, A answers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,11 +24,11 @@ from dreamdiff.arrays import Array, Ints
 from dreamdiff.evaluation.evaluate import choose_trials
 from dreamdiff.evaluation.reconstructions import read_reconstructions
 from dreamdiff.evaluation.scorer import EvaluateConfig
-from dreamdiff.evaluation.study_page import Question, study_page
 from dreamdiff.metrics.measurement import Measurement, mean_measurement, units
 from dreamdiff.origin import portable
 from dreamdiff.pairs.importers.table_file import read_table
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.study.page import Question, study_page
 from eegprep import atomic
 from eegprep.errors import DataError, UsageError
 from eegprep.inspection.page import Page
@@ -46,7 +46,7 @@ SHARE = 0.15  # attention and swap questions each, of the questions
 class Study:
     """What raters answered. excluded: rater -> why. measurements: of the raters that count."""
 
-    identity: dict[str, Any]
+    identity: Mapping[str, Any]
     measurements: tuple[Measurement, ...]
     raters: tuple[dict[str, object], ...]
     excluded: dict[str, str]
@@ -60,7 +60,7 @@ class Study:
             lines.append(f"{m.name.rsplit('/', 1)[-1]}: {m.value:.1%} {m.interval()}, chance {m.floor:.1%}, {says} (n = {m.n})")
         return "; ".join(lines)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Mapping[str, Any]:
         """The content of report.json."""
         return {
             "format": "dreamdiff-study-answers", "version": VERSION, "first_line": self.first_line, "identity": self.identity,
@@ -100,7 +100,7 @@ def write_study(
     size = made.shape[2]
     pictures = dict(zip(shown.tolist(), store.load_images(shown, size=size), strict=True))
     extra = max(1, round(SHARE * len(asked)))
-    rows: list[dict[str, Any]] = []
+    rows: list[Mapping[str, object]] = []
     shapes: list[Question] = []
     kinds = ["question"] * len(asked) + ["attention"] * extra + ["swap"] * extra
     trials = np.concatenate([asked, rng.choice(asked, extra), rng.choice(asked, extra)])
@@ -188,9 +188,9 @@ def read_study(study: Path, answers: Sequence[Path], out: Path, *, seed: int = 0
         raise DataError(f"0 of {len(raters)} raters passed the attention questions", "collect more answers")
     name = f"study/k={key['choices']}/distractors=same-part/raters={counted['rater'].nunique()}/samples=first"
     measurements = [
-        found
+        one
         for kind in ("question", "swap")
-        if (found := _share(counted[counted["kind"] == kind], known, f"{name}/{kind}", int(key["choices"]), seed)) is not None
+        if (one := _share(counted[counted["kind"] == kind], known, f"{name}/{kind}", int(key["choices"]), seed)) is not None
     ]
     identity = {
         "study": key["study"], "pairs": key["pairs"], "split": key["split"], "reconstructions": key["reconstructions"], "seed": seed,
@@ -203,7 +203,7 @@ def read_study(study: Path, answers: Sequence[Path], out: Path, *, seed: int = 0
     return found
 
 
-def _answers(file: Path, key: dict[str, Any]) -> pd.DataFrame:
+def _answers(file: Path, key: Mapping[str, Any]) -> pd.DataFrame:
     table = read_table(file, COLUMNS)
     missing = [name for name in COLUMNS if name not in table]
     if missing:
@@ -232,7 +232,7 @@ def _answers(file: Path, key: dict[str, Any]) -> pd.DataFrame:
     return table[list(COLUMNS)]
 
 
-def _share(table: pd.DataFrame, known: dict[str, dict[str, Any]], name: str, choices: int, seed: int) -> Measurement | None:
+def _share(table: pd.DataFrame, known: Mapping[str, Mapping[str, Any]], name: str, choices: int, seed: int) -> Measurement | None:
     """Share right, with raters, categories and pictures drawn again."""
     if table.empty:
         return None
@@ -251,7 +251,7 @@ def _share(table: pd.DataFrame, known: dict[str, dict[str, Any]], name: str, cho
 
 def _write_page(file: Path, found: Study) -> None:
     page = Page("Which picture is it? What raters answered", found.first_line)
-    if cast("dict[str, Any]", found.identity["pairs"])["provenance"] == "simulated":
+    if cast("Mapping[str, Any]", found.identity["pairs"])["provenance"] == "simulated":
         page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
     page.text(
         "Question: the reconstruction of the trial itself. Swap: another trial's reconstruction, where raters must be at chance. In brackets: 95 % intervals; raters, "

@@ -11,8 +11,8 @@ from PIL import Image
 from tiny_evaluation import tiny_pairs
 
 from cli.main import dreamdiff_app, run
-from dreamdiff.evaluation.study import read_study, write_study
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.study.answers import read_study, write_study
 from eegprep.errors import DataError, UsageError
 
 CHOICES = 4
