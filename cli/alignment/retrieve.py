@@ -18,6 +18,7 @@ from .._output import emit_json, emit_table, note, progress
     examples="""
     dreamdiff retrieve --model aligned --pairs pairs.zarr --out retrieval
     dreamdiff retrieve --model aligned --pairs pairs.zarr --out retrieval --repetitions 1,2,4,all --split test
+    dreamdiff retrieve --model others --pairs new-person.zarr --out new-person --new-person --unlabelled 100 --minutes 5
     """,
 )
 def retrieve(
@@ -32,6 +33,15 @@ def retrieve(
     split: Annotated[str | None, typer.Option(help="Part of a split: test, val, or NAME/test")] = None,
     target: Annotated[str | None, typer.Option(help="Name or number of the model's target [default: the first]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of groups, controls and intervals")] = None,
+    new_person: Annotated[
+        bool,
+        typer.Option(
+            "--new-person",
+            help="Four rows for people that the model has not seen: nothing, whitening, orthogonal recovery (transductive), minutes of labels",
+        ),
+    ] = False,
+    unlabelled: Annotated[int, typer.Option(min=2, help="With --new-person: trials for whitening, no label is read")] = 100,
+    minutes: Annotated[float, typer.Option(help="With --new-person: minutes of labelled recording")] = 5.0,
     strict_rate: Annotated[
         bool, typer.Option("--strict-rate", help="Refuse EEG of another sampling rate than the model's")
     ] = False,
@@ -62,6 +72,29 @@ def retrieve(
     # late: what is wrong with the command line is said before PyTorch is imported
     from dreamdiff.evaluation.retrieve import retrieve as run
 
+    if new_person:
+        from dreamdiff.evaluation.new_person import new_person as rows_of
+
+        with progress("new person") as report:
+            rows = rows_of(
+                model,
+                pairs,
+                out,
+                settings,
+                unlabelled=unlabelled,
+                minutes=minutes,
+                progress=report,
+                offline=offline,
+                strict_rate=strict_rate,
+            )
+        if json:
+            emit_json(rows.to_json())
+            return
+        emit_table("new person", rows.table())
+        for row, why in rows.not_computed.items():
+            note(f"not computed: {row}: {why}")
+        note(f"report: {out / 'report.html'}")
+        return
     with progress("retrieving") as report:
         found = run(model, pairs, out, settings, progress=report, offline=offline, strict_rate=strict_rate, say=note)
     if json:
