@@ -73,7 +73,7 @@ def heading(command: str, parameter: str) -> str:
 def type_name(parameter: Any) -> str:
     """What a value looks like: N, X, PATH, TEXT, or the choices; empty for a flag."""
     if parameter.metavar:
-        return str(parameter.metavar).removesuffix("...")
+        return str(parameter.metavar)
     if getattr(parameter, "is_flag", False) or getattr(parameter, "count", False):
         return ""
     kind = parameter.type_descriptor

@@ -150,7 +150,7 @@ def repetition_curve(measurements: Sequence[Measurement]) -> Figure | None:
     axes.set_xlabel("repetitions that are averaged")
     axes.set_ylabel("found, %")
     axes.set_ylim(0, None)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # beside the bands, which would run through it
     return figure
 
 

@@ -8,6 +8,7 @@ from scipy.stats import hypergeom
 from dreamdiff.arrays import Array, Floats, Ints
 from dreamdiff.metrics.measurement import Measurement, mean_measurement
 from eegprep.errors import DataError
+from eegprep.words import count
 
 # n-way top-k accuracy
 
@@ -46,7 +47,7 @@ def n_way_accuracy(
     return mean_measurement(
         f"{n_way}-way-top-{top_k}",
         f"{n_way}-way top-{top_k}: true class = {classifier or 'classifier'} on the shown image, {n_way - 1} others drawn from "
-        f"{k - 1} classes, {draws} draws, mean over {s} samples (DreamDiffusion)",
+        f"{k - 1} classes, {draws} draws, mean over {count(s, 'sample')} (DreamDiffusion)",
         hits_NS / draws, seed=seed, floor=floor, groups_N=groups_N,
         note="floor: another shown image, drawn at random, in place of each generated one",
     )  # fmt: skip
@@ -90,7 +91,7 @@ def shown_classes_accuracy(
     return mean_measurement(
         f"{c}-way-shown-top-{top_k}",
         f"{c}-way top-{top_k} within the shown categories: truth = label in the data set, judge = {judge or 'classifier'}, "
-        f"mean over {s} samples",
+        f"mean over {count(s, 'sample')}",
         hits_NS, seed=seed, floor=prior_floor(labels, c, top_k), groups_N=groups_N,
         note="floor: classes drawn by their frequency among these trials",
     )  # fmt: skip

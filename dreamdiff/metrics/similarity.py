@@ -21,6 +21,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from dreamdiff.arrays import Array, Floats, Ints
 from dreamdiff.metrics.measurement import Measurement, mean_measurement
 from eegprep.errors import DataError
+from eegprep.words import count
 
 ROUNDING_ERROR = 1 / 12  # mean squared error of rounding to whole grey levels
 
@@ -80,7 +81,7 @@ def _image_metric(
     turns = range(1, min(len(truth), 9))
     floor = float(np.mean([compare(truth[order], truth[np.roll(order, turn)]).mean() for turn in turns])) if turns else None
     return mean_measurement(
-        name, f"{protocol}, mean over {images.shape[1]} samples", values_NS, seed=seed, floor=floor, groups_N=groups_N,
+        name, f"{protocol}, mean over {count(images.shape[1], 'sample')}", values_NS, seed=seed, floor=floor, groups_N=groups_N,
         better=better, unit=unit, note="floor: another trial's shown image in place of each generated one",
     )  # fmt: skip
 
@@ -114,7 +115,7 @@ def feature_similarity(
     between = _cosine(np.asarray(truth_ND)[:, None], truth_ND)[:, 0]
     floor = float((between.sum() - np.trace(between)) / (n * (n - 1))) if n > 1 else None
     return mean_measurement(
-        f"{space}-similarity", f"cosine of {space} image features, mean over {own_NS.shape[1]} samples", own_NS, seed=seed,
+        f"{space}-similarity", f"cosine of {space} image features, mean over {count(own_NS.shape[1], 'sample')}", own_NS, seed=seed,
         floor=floor, groups_N=groups_N, unit="cosine", note="floor: another trial's shown image in place of each generated one",
     )  # fmt: skip
 
@@ -142,7 +143,7 @@ def pairwise_identification(
     wins = (similarity < own_NS1) + 0.5 * (similarity == own_NS1)
     values_NS = (wins * wrong_N1N).sum(2) / wrong_N1N.sum(2)
     return mean_measurement(
-        f"pair-wise-{space}", f"pair-wise identification among shown images by {space}, mean over {s} samples", values_NS,
+        f"pair-wise-{space}", f"pair-wise identification among shown images by {space}, mean over {count(s, 'sample')}", values_NS,
         seed=seed, floor=0.5, groups_N=image_N if groups_N is None else groups_N,
     )  # fmt: skip
 

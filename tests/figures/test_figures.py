@@ -69,3 +69,35 @@ def test_classes_go_by_the_first_of_their_names(tmp_path):
         writer.finish({"train": [0]})
 
     assert labels_of(Pairs.open(tmp_path / "p.zarr"), ("airliner", "jack-o'-lantern", "panda")) == {"airliner": 0, "panda": 1}
+
+
+@pytest.mark.slow
+def test_figure_5_draws_rows_of_the_ablation_side_by_side(tmp_path, capsys):
+    """The command as a user types it, with tiny parts: two rows run, and each shown trial stands beside both."""
+    from cli import main
+
+    sd, clip = (str(part) for part in tiny_parts())
+    small = ["pretrain_steps=2", "finetune_epochs=1", "trials=4", "samples=1", "steps=1", "baseline_epochs=1"]
+    line = [
+        "ablate",
+        "--out",
+        str(tmp_path / "tables"),
+        "--rows",
+        "2,14",
+        "--figure",
+        "5",
+        "--pairs",
+        str(tiny_pairs()),
+        "--sd",
+        sd,
+        "--clip",
+        clip,
+    ]
+
+    assert main.run(main.dreamdiff_app, "dreamdiff", [*line, *(part for one in small for part in ("--set", one))]) == 0
+
+    assert "figure-5.html" in capsys.readouterr().err
+    page = (tmp_path / "tables" / "figure-5.html").read_text(encoding="utf-8")
+    assert page.count(", shown</figcaption>") == 4 and page.count("<img") == 4 * (1 + 2)
+    assert ">2</figcaption>" in page and ">14</figcaption>" in page
+    assert "simulated EEG" in page and str(tmp_path) not in page
