@@ -217,7 +217,8 @@ def rows_for(
     raise ModelError(
         f"{source}: {len(lost)} of the {total} electrodes that the model was trained with are missing ({', '.join(lost[:5])}"
         f"{', ...' if len(lost) > 5 else ''})",
-        "use a recording of that cap, or interpolate with --cap spline",
+        "use a recording of that cap, or "
+        + ("interpolate with --cap spline" if match == "name" else "one whose electrodes have known places"),
     )
 
 

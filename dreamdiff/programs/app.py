@@ -138,7 +138,7 @@ class Studio:
             for path in paths:  # the companions must lie beside the header that names them
                 shutil.copyfile(path, Path(folder) / path.name)
                 _forget(path)
-            trials = open_trials(Path(folder) / mains[0].name, self.pipeline, reading=reading)
+            trials = open_trials(Path(folder) / mains[0].name, self.pipeline, cap="auto", reading=reading)
             eeg_NCT = trials.read(range(len(trials)))
         names = tuple(f"{mains[0].name}: {name}" for name in trials.names)
         montage = trials.montage

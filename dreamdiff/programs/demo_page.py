@@ -22,6 +22,7 @@ from eegprep.inspection.page import Page
 from eegprep.inspection.pictures import head_map, traces
 from eegprep.recording import Recording
 from eegprep.sources.reading import read_source
+from eegprep.words import count
 
 SIMULATED = (
     "The people on this page are simulated. The recordings, the corpus and the pre-training are genuine; the responses to pictures are "
@@ -78,7 +79,7 @@ def result(pairs: Pairs, pictures: DemoPictures) -> str:
         else f"No part is shown to earn it: with the learned EEG encoder's output set to zero, {zeroed} are right."
     )
     return (
-        f"Simulated people looked at drawings; from {pictures.repetitions:.0f} repetitions each, the right one of {len(pairs.classes)} "
+        f"Simulated people looked at drawings; from {count(round(pictures.repetitions), 'repetition')} each, the right one of {len(pairs.classes)} "
         f"categories was drawn in {whole} (chance {100 / len(pairs.classes):.1f} %). {earned}"
     )
 
@@ -93,7 +94,7 @@ def _pictures_part(page: Page, pairs: Pairs, pictures: DemoPictures) -> None:
     page.sets(
         [
             (shown.seen, f"shown: {plain(pairs.classes[shown.label])}"),
-            (shown.made[WHOLE], f"from EEG, {shown.repetitions} repetitions"),
+            (shown.made[WHOLE], f"from EEG, {count(shown.repetitions, 'repetition')}"),
             *([(shown.made["single"], "from EEG, one")] if "single" in shown.made else []),
             (shown.made["truth"], "from the true drawing"),
         ]

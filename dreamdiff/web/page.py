@@ -27,13 +27,15 @@ def page(studio: Studio) -> Any:
     """The gradio page around a studio; `launch` serves it."""
     import gradio as gr
 
+    def said(error: ToolkitError) -> str:
+        return without_folders(f"{error.problem}. {error.fix[:1].upper()}{error.fix[1:]}.")
+
     def guarded(action: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any) -> Any:
             try:
                 return action(*arguments)
             except ToolkitError as error:
-                text = without_folders(f"{error.problem}. {error.fix[:1].upper()}{error.fix[1:]}.")
-                raise gr.Error(text, duration=None, print_exception=False) from None
+                raise gr.Error(said(error), duration=None, print_exception=False) from None
 
         return run
 
@@ -70,7 +72,10 @@ def page(studio: Studio) -> Any:
             sfreq=rate or None, unit=unit or "", scale=scale or None,
             channel_names=tuple(name.strip() for name in (names or "").split(",") if name.strip()),
         )  # fmt: skip
-        shown = studio.upload(files, reading) if files else None
+        try:
+            shown = studio.upload(files, reading) if files else None
+        except ToolkitError as error:
+            return refused(error)
         options = options_of(person, shown)
         first = options[0][1] if options else None
         return (
@@ -78,6 +83,21 @@ def page(studio: Studio) -> Any:
             gr.update(choices=options, value=first),
             gr.update(visible=shown is None and bool(people)),
             *drawn(first, shown),
+        )
+
+    def refused(error: ToolkitError) -> tuple[Any, ...]:
+        """Nothing is shown beside a recording that cannot be taken, and the reason stays on the page."""
+        text = said(error)
+        gr.Warning(text)
+        seen, plot, _, *rest = drawn(None, None)
+        return (
+            None,
+            gr.update(choices=[], value=None),
+            gr.update(visible=bool(people)),
+            seen,
+            plot,
+            f"**Not taken.** {text}",
+            *rest,
         )
 
     def step(position: int | None, person: str | None, uploaded: Shown | None, by: int) -> tuple[Any, ...]:
@@ -129,7 +149,8 @@ def page(studio: Studio) -> Any:
                     file_count="multiple",
                     elem_id="upload",
                 )
-                with gr.Accordion("If the file does not say it: fill in before you upload", open=False, elem_id="reading"):
+                with gr.Accordion("No rate or unit in the file?", open=False, elem_id="reading"):
+                    gr.Markdown("Fill in before you upload.")
                     rate = gr.Number(None, label="Sampling rate, Hz", minimum=0)
                     unit = gr.Dropdown(["", "uV", "mV", "V"], value="", label="Unit")
                     names = gr.Textbox("", label="Names of channels, separated by commas")
@@ -140,11 +161,14 @@ def page(studio: Studio) -> Any:
                 guidance = gr.Slider(1, 8, value=details.guidance, step=0.1, label="Guidance", visible=details.guidance_trained)
                 button = gr.Button("Generate", variant="primary", elem_id="generate")
             with gr.Column(scale=3):
-                eeg = gr.Plot(label="EEG, and its strength over the head", elem_id="eeg")
+                gr.Markdown("EEG, and its strength over the head")  # a label would lie over the first trace
+                eeg = gr.Plot(show_label=False, elem_id="eeg")
                 facts = gr.Markdown(elem_id="facts")
                 with gr.Row():
                     truth = gr.Image(label="Seen", height=IMAGE_SIZE, interactive=False, elem_id="truth")
-                    gallery = gr.Gallery(label="Generated", columns=4, elem_id="generated", object_fit="contain")
+                    gallery = gr.Gallery(
+                        label="Generated", columns=3, height=IMAGE_SIZE, elem_id="generated", object_fit="contain"
+                    )
                 origin = gr.Markdown(elem_id="origin")
                 with gr.Row():
                     guess = gr.Label(
