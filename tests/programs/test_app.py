@@ -273,7 +273,7 @@ def test_in_a_browser_choose_generate_and_upload(browser, studio, recording, tmp
 
     (tmp_path / "broken_raw.fif").write_bytes(b"not a recording")
     browser.find_element("css selector", "#upload input[type=file]").send_keys(str(tmp_path / "broken_raw.fif"))
-    wait_for(browser, lambda d: "Not taken. broken_raw" in d.find_element("css selector", "#facts").text)
+    wait_for(browser, lambda d: "Not taken. 2 recordings in the upload" in d.find_element("css selector", "#facts").text)
     assert picture(browser, "eeg") == [] and "Error" not in browser.find_element("tag name", "body").text
     browser.save_screenshot(str(tmp_path / "broken.png"))
 
