@@ -1,6 +1,6 @@
-"""Which seconds and which electrodes carry an accuracy: a control for any figure of a decoder.
+"""Which seconds, electrodes and frequencies carry an accuracy: a control for any figure of a decoder.
 
-The same decoder is given the stretch before the event, windows that slide over the rest, groups of electrodes, and everything. A figure
+The same decoder is given the stretch before the event, windows that slide over the rest, groups of electrodes, bands, and everything. A figure
 that the first moments after the event or the frontal electrodes explain may be about what appeared on the screen, or about eye
 movements: for imagined movements (PhysioNet eegmmidb) the first second after the cue decodes the side of the target.
 
@@ -19,10 +19,11 @@ import numpy as np
 from dreamdiff.arrays import Array, Ints
 from dreamdiff.estimators.light import light_decoder
 from dreamdiff.estimators.scores import judge
+from dreamdiff.spectra import CORPUS_BANDS, band_pass
 from eegprep.recording import ProgressCallback
 from eegprep.signals.channels import canonical_name
 
-Kind = Literal["whole", "before", "window", "later", "electrodes"]
+Kind = Literal["whole", "before", "window", "later", "electrodes", "band"]
 Decoder = Callable[[Array, Ints, Array, Array, Array, float], Ints]
 """(windows (N, C, T), labels, person of each, training rows, test rows, Hz) -> labels of the test rows."""
 
@@ -39,7 +40,7 @@ SHARE = 2 / 3  # ours: of what the whole has above chance; a part that reaches i
 
 @dataclass(frozen=True)
 class Carrier:
-    """What a stretch of time or a group of electrodes reaches alone: balanced accuracy and its 95 % interval.
+    """What a stretch of time, a group of electrodes or a band of frequencies reaches alone: balanced accuracy and its 95 % interval.
 
     first, last: s after the event. chance_low, chance_high: where 95 % of scores lie with shuffled labels.
     """
@@ -129,8 +130,30 @@ def carriers(
         found = judge(label_N[tested], guess_N[tested], unit_N[tested], over, rng, person_N[tested])
         origin = first or 0.0
         rows.append(Carrier(name, kind, origin + start / sfreq, origin + stop / sfreq, part.shape[1], *found))
+    for band, (low, high) in _bands(rows[0], sfreq, left_out).items():
+        name, start = f"{band}, {low:g} to {high:g} Hz", round((rows[0].first - (first or 0.0)) * sfreq)
+        if progress is not None:
+            progress(len(jobs), len(jobs), f"which part carries it: {name}")
+        part = band_pass(x_NCT[:, :, start:], sfreq, low, high).astype(x_NCT.dtype)
+        for train, test in folds:
+            guess_N[test] = decode(part, label_N, person_N, np.asarray(train), np.asarray(test), sfreq)
+        rng = np.random.default_rng([seed, len(rows)])
+        found = judge(label_N[tested], guess_N[tested], unit_N[tested], over, rng, person_N[tested])
+        rows.append(Carrier(name, "band", rows[0].first, rows[0].last, part.shape[1], *found))
     chance = 1.0 / len(np.unique(label_N[tested]))
     return Carriers(tuple(rows), tuple(_warnings(rows, chance)), left_out, len(tested), chance, over)
+
+
+def _bands(whole: Carrier, sfreq: float, left_out: dict[str, str]) -> dict[str, tuple[float, float]]:
+    """Bands that the trials can hold: below half the rate, and at least two waves of the lowest frequency long."""
+    found = {}
+    for name, (low, high) in CORPUS_BANDS.items():
+        seconds, top = whole.last - whole.first, min(high, sfreq / 2)
+        if top - low < 2 or seconds * low < 2:
+            left_out[f"{name} band"] = f"{seconds:.2f} s at {sfreq:g} Hz hold no {low:g} to {high:g} Hz"
+        else:
+            found[name] = (low, top)
+    return found
 
 
 def electrode_groups(channels: Sequence[str]) -> dict[str, list[int]]:

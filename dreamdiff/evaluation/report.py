@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dreamdiff.arrays import Array, Ints
+from dreamdiff.estimators.carriers_figure import CAPTION, carriers_figure
 from dreamdiff.evaluation.decoding_controls import DecodingControls
 from dreamdiff.evaluation.failures import Failure, count_failures, failures, pick_failures
 from dreamdiff.evaluation.result import Evaluation, Material
@@ -73,10 +74,17 @@ def write_report(found: Evaluation, file: Path) -> None:
         baselines=_baselines(found),
         confusion=None if found.confusion is None else _png(confusion_figure(found.confusion, material.classes)),
         controls=None if found.controls is None else _png(controls_figure(found.controls)),
+        carriers=_carriers(found),
+        carriers_caption=CAPTION,
         distances=None if found.controls is None or not found.controls.distances else _png(distance_figure(found.controls)),
     )  # fmt: skip
     title = f"Evaluation of {found.identity['model']['path']} on {found.identity['pairs']['path']}"
     atomic.write_text(file, document(title, body, STYLE))
+
+
+def _carriers(found: Evaluation) -> str | None:
+    figure = None if found.carriers is None else carriers_figure(found.carriers.to_json())
+    return None if figure is None else _png(figure)
 
 
 # figures

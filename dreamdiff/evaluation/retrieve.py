@@ -172,6 +172,7 @@ def retrieve(
     write_page(
         out / PAGE, first_line=result.first_line, identity=identity, measurements=found, certificate=certificate, audit=report,
         store=store, gallery=pictures.gallery, found=nearest(last, vectors_ND, gallery_GD, judge, pictures.picture_N, test),
+        carried=result.carriers,
     )  # fmt: skip
     return result
 

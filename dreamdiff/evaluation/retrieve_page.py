@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 
 from dreamdiff.arrays import Array, Ints
 from dreamdiff.certificates.records import Certificate
+from dreamdiff.estimators.carriers import Carriers
+from dreamdiff.estimators.carriers_figure import CAPTION, carriers_figure
 from dreamdiff.metrics.measurement import Measurement
 from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.reader import Pairs
@@ -55,12 +57,13 @@ class Found:
 
 def write_page(
     file: Path, *, first_line: str, identity: Mapping[str, Any], measurements: Sequence[Measurement], certificate: Certificate,
-    audit: Audit, store: Pairs, gallery: Ints, found: Found | None,
+    audit: Audit, store: Pairs, gallery: Ints, found: Found | None, carried: Carriers | None = None,
 ) -> None:  # fmt: skip
     """Write the page; pictures are inside it.
 
     Args:
         gallery: numbers of the gallery's pictures in the store; places of the gallery beyond them have a vector and no picture.
+        carried: what a light decoder reaches with parts of the trials.
     """
     page = Page("Finding the picture that was seen", first_line)
     page.text(f"{identity['origin']['sentence'][:1].upper()}{identity['origin']['sentence'][1:]}.")
@@ -86,6 +89,10 @@ def write_page(
     page.table([measurement_row(m) for m in measurements])
     if found is not None:
         _pictures(page, store, gallery, found)
+    figure = None if carried is None else carriers_figure(carried.to_json())
+    if figure is not None:
+        page.heading("When, where, and in which band")
+        page.figure(figure, CAPTION, "accuracy of a light decoder against time, electrodes and band")
     page.heading("What was measured")
     model, pairs, split = identity["model"], identity["pairs"], identity["split"]
     page.table(

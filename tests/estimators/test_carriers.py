@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dreamdiff.estimators.carriers import carriers, electrode_groups
+from dreamdiff.estimators.carriers_figure import carriers_figure
 from dreamdiff.estimators.light import decode, light_decoder
 from dreamdiff.estimators.scores import balanced_accuracy, judge
 
@@ -141,3 +142,33 @@ def test_shuffling_stays_within_the_strata_and_intervals_are_over_groups():
 
     assert (value, low, high) == (1.0, 1.0, 1.0)
     assert chance_low < 0.5 < chance_high < 0.7
+
+
+def test_a_rhythm_is_found_in_its_band_and_in_no_other():
+    """Alpha that is stronger for one of two labels, over the back of the head."""
+    x_NCT, label_N, person_N = trials((), (0.0, 0.0))
+    rng = np.random.default_rng(3)
+    time = np.arange(SAMPLES) / RATE
+    for trial in range(len(x_NCT)):
+        wave = np.sin(2 * np.pi * 10.5 * time + rng.uniform(0, 6.28))
+        x_NCT[trial] += (25 if label_N[trial] else 5) * wave.astype(np.float32)
+
+    found = look((x_NCT, label_N, person_N))
+    bands = {row.name.split(",")[0]: row for row in found.rows if row.kind == "band"}
+
+    assert bands["alpha"].above_chance and bands["alpha"].accuracy > 0.8
+    assert not bands["gamma"].above_chance and not bands["beta"].above_chance
+
+
+def test_trials_too_short_for_a_band_say_so():
+    found = look(trials((), (0.0, 0.0)), sfreq=8 * RATE, first=FIRST / 8)
+
+    assert "theta band" in found.left_out
+
+
+def test_the_figure_has_a_panel_for_when_where_and_in_which_band():
+    figure = carriers_figure(look(trials(("C3", "C4"), (1.0, 1.4))).to_json())
+
+    assert [axis.get_title() for axis in figure.axes] == ["when", "where", "in which band"]
+    assert len(figure.axes[2].get_xticklabels()) == 4
+    assert carriers_figure({"rows": []}) is None
