@@ -13,10 +13,12 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from dreamdiff.estimators.carriers_figure import carriers_figure
 from dreamdiff.generation.config import FileReading, GenerateConfig
 from dreamdiff.generation.files import origin_of
 from dreamdiff.generation.generate import generator_for, load_pipeline, render
@@ -27,6 +29,7 @@ from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import UsageError
 from eegprep.inspection.pictures import head_map, traces
 from eegprep.provenance import installed
+from eegprep.sealed import read_object
 from eegprep.settings import validated
 
 # one file a recording; the companions belong to BrainVision and EEGLAB
@@ -38,6 +41,7 @@ UPLOADS = "dreamdiff-uploads-"  # how the folder of uploads begins
 
 IMAGE_SIZE = 256  # pixels on the page
 PICTURES_OF_A_CLASS = 20  # of the training part, from which the guess learns what a category looks like
+NEIGHBOURS = 5  # training pictures beside the generated ones
 SHARPNESS = 0.1  # ours: cosines are divided by this before the softmax of the guess; nothing calibrates it
 
 
@@ -70,6 +74,17 @@ class Made:
         return content.getvalue()
 
 
+@dataclass(frozen=True)
+class _Training:
+    """What training pictures look like: features of some of each category, by the embedded classifier."""
+
+    classifier: ImageClassifier
+    judge: CentroidJudge
+    features_ND: np.ndarray
+    pictures: np.ndarray
+    labels: np.ndarray
+
+
 class Studio:
     """A model, and the trials that it can be shown.
 
@@ -86,7 +101,7 @@ class Studio:
         self.pipeline = load_pipeline(model, self.making)
         self.model = Path(model)
         self.store: Pairs | None = None
-        self._judge: tuple[ImageClassifier, CentroidJudge] | None = None
+        self._training: _Training | None = None
         self.pairs: Pairs | None = None
         self.shown: Shown | None = None
         if pairs is not None:
@@ -215,36 +230,74 @@ class Studio:
         """
         if self.store is None or len(self.store.classes) < 2:
             return {}
-        classifier, judge = self._judge or self._learn_categories(self.store)
-        scores_K = judge.scores(classifier.read(images_SHWC).features_ND).mean(0) / SHARPNESS
+        known = self._known_pictures(self.store)
+        scores_K = known.judge.scores(known.classifier.read(images_SHWC).features_ND).mean(0) / SHARPNESS
         weights_K = np.exp(scores_K - scores_K.max())
         return {name: float(weight) for name, weight in zip(self.store.classes, weights_K / weights_K.sum(), strict=True)}
 
-    def _learn_categories(self, store: Pairs) -> tuple[ImageClassifier, CentroidJudge]:
+    def neighbours(self, images_SHWC: np.ndarray, count: int = NEIGHBOURS) -> list[tuple[np.ndarray, str]]:
+        """Training pictures that look most like the generated images, nearest first, each with its category; none without pairs.
+
+        By the mean cosine of the embedded classifier's features. A generated picture that equals one of them may be a copy.
+        """
+        if self.store is None or len(self.store.classes) < 2:
+            return []
+        known = self._known_pictures(self.store)
+        own_SD = known.classifier.read(images_SHWC).features_ND - known.judge.mean_D
+        theirs_ND = known.features_ND - known.judge.mean_D
+        lengths_N = np.linalg.norm(theirs_ND, axis=1) + 1e-12
+        nearness_N = ((own_SD / (np.linalg.norm(own_SD, axis=1, keepdims=True) + 1e-12)) @ theirs_ND.T / lengths_N).mean(0)
+        nearest = np.argsort(-nearness_N, kind="stable")[:count]
+        images = self.store.load_images(known.pictures[nearest], size=IMAGE_SIZE)
+        return [(image, str(self.store.classes[int(label)])) for image, label in zip(images, known.labels[nearest], strict=True)]
+
+    def _known_pictures(self, store: Pairs) -> _Training:
+        if self._training is not None:
+            return self._training
         train = store.splits.get("train", np.arange(len(store)))
         pictures, first = np.unique(store.image[train], return_index=True)
         labels = store.labels[train][first]
         kept = np.concatenate([np.flatnonzero(labels == c)[:PICTURES_OF_A_CLASS] for c in range(len(store.classes))])
         classifier = load_classifier()
         features_ND = classifier.read(store.load_images(pictures[kept], size=IMAGE_SIZE)).features_ND
-        self._judge = (classifier, CentroidJudge(features_ND, labels[kept], len(store.classes)))
-        return self._judge
+        judge = CentroidJudge(features_ND, labels[kept], len(store.classes))
+        self._training = _Training(classifier, judge, features_ND, pictures[kept], labels[kept])
+        return self._training
 
     def accuracy(self) -> str:
         """How often this model is right, with chance: from a report of `dreamdiff evaluate` beside it."""
-        for file in sorted({*self.model.glob("report.json"), *self.model.parent.glob("*/report.json")}):
-            try:
-                report = json.loads(file.read_text("utf-8"))
-                if report["identity"]["model"]["fingerprint"] == self.pipeline.fingerprint:
-                    return f"{report['first_line'].rstrip('.')}. {report['second_line'].rstrip('.')}."
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
+        report = self._report()
+        if report is not None:
+            return f"{str(report['first_line']).rstrip('.')}. {str(report['second_line']).rstrip('.')}."
         classes = [] if self.store is None else self.store.classes
         chance = f"Chance is {1 / len(classes):.1%} ({len(classes)} categories). " if classes else ""
         return (
             f"How often this model is right has not been measured here. {chance}"
             f"`dreamdiff evaluate --model {self.model.name} --pairs PAIRS --out evaluation --controls` does, in a folder beside the model."
         )
+
+    def carried(self) -> Figure | None:
+        """What carries the result, when, where and in which band: from the same report; None where there is none."""
+        report = self._report()
+        try:
+            return None if report is None or not report.get("carriers") else carriers_figure(report["carriers"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def _report(self) -> dict[str, Any] | None:
+        """The report of `dreamdiff evaluate` on this very model that lies beside it."""
+        for file in sorted({*self.model.glob("report.json"), *self.model.parent.glob("*/report.json")}):
+            report = read_object(file) or {}
+            try:
+                if (
+                    report["identity"]["model"]["fingerprint"] == self.pipeline.fingerprint
+                    and report["first_line"]
+                    and report["second_line"]
+                ):
+                    return report
+            except (KeyError, TypeError):
+                continue
+        return None
 
 
 def _forget(path: Path) -> None:

@@ -14,12 +14,33 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from dreamdiff.estimators.carriers_figure import CAPTION
 from dreamdiff.generation.config import FileReading
 from dreamdiff.origin import without_folders
 from dreamdiff.programs.app import IMAGE_SIZE, UPLOADS, Shown, Studio
 from eegprep.errors import DataError, ToolkitError
 
 UPLOAD_LIMIT = "300mb"
+WHAT_EEG = (
+    "*What am I looking at?* Left: one line an electrode, in µV; time 0 is when the picture appeared. Right: the head from above, nose up; bright "
+    "is where the signal is strong, which eyes and muscles are as well."
+)
+WHAT_PICTURES = (
+    "*What am I looking at?* Left: the picture that the person saw. Right: what the generator draws from this EEG, one picture a seed, in its own style. "
+    "A likeness of one trial proves nothing: the line at the top says how often the category is right."
+)
+WHAT_NEAR = "*What am I looking at?* Pictures of the training part, by a classifier's features. One that equals a generated picture may have been copied."
+# → and ← change the trial, g generates; not while somebody types
+KEYS = """() => {
+  if (window.dreamdiffKeys) return;
+  window.dreamdiffKeys = true;
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable=true]")) return;
+    const id = {ArrowRight: "next", ArrowLeft: "previous", g: "generate"}[event.key];
+    const button = id && document.getElementById(id);
+    if (button) { event.preventDefault(); (button.querySelector("button") || button).click(); }
+  });
+}"""
 GUESSES = 5  # categories that are shown with their probability
 
 
@@ -53,11 +74,11 @@ def page(studio: Studio) -> Any:
     def drawn(position: int | None, uploaded: Shown | None) -> tuple[Any, ...]:
         """Everything that shows a trial: seen image, EEG, facts; and what was made of another one goes."""
         if position is None:
-            return gr.update(value=None, label="Seen"), None, "", [], None, None, ""
+            return gr.update(value=None, label="Seen"), None, "", [], None, None, "", []
         shown = chosen(uploaded)
         label = "Seen (not known for an upload)" if shown.uploaded else "Seen"
         seen = gr.update(value=studio.seen(shown, position), label=label)
-        return seen, studio.picture(shown, position), studio.facts(shown, position), [], None, None, ""
+        return seen, studio.picture(shown, position), studio.facts(shown, position), [], None, None, "", []
 
     def choose_person(person: str) -> tuple[Any, ...]:
         options = studio.trials_of(person)
@@ -123,7 +144,9 @@ def page(studio: Studio) -> Any:
         archive.write_bytes(made.archive())
         gallery = [(image, f"seed {number}") for image, number in zip(made.images_SHWC, made.seeds, strict=True)]
         said = made.origin.sentence
-        return gallery, studio.guess(made.images_SHWC) or None, str(archive), f"{said[:1].upper()}{said[1:]}."
+        return (
+            gallery, studio.guess(made.images_SHWC) or None, str(archive), f"{said[:1].upper()}{said[1:]}.", studio.neighbours(made.images_SHWC),
+        )  # fmt: skip
 
     def run_make(
         position: int | None, uploaded: Shown | None, samples: int, seed: int, steps: int, guidance: float, progress: Any = gr.Progress()
@@ -136,6 +159,11 @@ def page(studio: Studio) -> Any:
         gr.Markdown("# Images from EEG")
         gr.Markdown(_explain(studio))
         gr.Markdown(studio.accuracy(), elem_id="accuracy")
+        carried = studio.carried()
+        if carried is not None:
+            with gr.Accordion("What carries the result: when, where, in which band", open=False, elem_id="carried"):
+                gr.Plot(carried, show_label=False)
+                gr.Markdown(CAPTION)
         uploaded = gr.State(None)
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
@@ -163,26 +191,34 @@ def page(studio: Studio) -> Any:
             with gr.Column(scale=3):
                 gr.Markdown("EEG, and its strength over the head")  # a label would lie over the first trace
                 eeg = gr.Plot(show_label=False, elem_id="eeg")
+                gr.Markdown(WHAT_EEG, elem_classes="what")
                 facts = gr.Markdown(elem_id="facts")
                 with gr.Row():
                     truth = gr.Image(label="Seen", height=IMAGE_SIZE, interactive=False, elem_id="truth")
                     gallery = gr.Gallery(
                         label="Generated", columns=3, height=IMAGE_SIZE, elem_id="generated", object_fit="contain"
                     )
+                gr.Markdown(WHAT_PICTURES, elem_classes="what")
                 origin = gr.Markdown(elem_id="origin")
                 with gr.Row():
                     guess = gr.Label(
                         label="Guess from the generated images (not calibrated)", num_top_classes=GUESSES, elem_id="guess"
                     )
                     download = gr.File(label="Images, seeds and settings", interactive=False, elem_id="download")
-        shows = [truth, eeg, facts, gallery, guess, download, origin]
+                near = gr.Gallery(
+                    label="Training pictures that look most like them", columns=5, height=140, elem_id="near", object_fit="contain",
+                    visible=bool(people),
+                )  # fmt: skip
+                gr.Markdown(WHAT_NEAR, elem_classes="what", visible=bool(people))
+        shows = [truth, eeg, facts, gallery, guess, download, origin, near]
         person.input(guarded(choose_person), person, [trial, *shows])
         upload.change(guarded(take_upload), [upload, person, rate, unit, names, scale], [uploaded, trial, person, *shows])
         trial.input(guarded(drawn), [trial, uploaded], shows)
         previous.click(guarded(lambda now, who, file: step(now, who, file, -1)), [trial, person, uploaded], [trial, *shows])
         following.click(guarded(lambda now, who, file: step(now, who, file, 1)), [trial, person, uploaded], [trial, *shows])
         blocks.load(guarded(drawn), [trial, uploaded], shows)
-        button.click(run_make, [trial, uploaded, samples, seed, steps, guidance], [gallery, guess, download, origin])
+        button.click(run_make, [trial, uploaded, samples, seed, steps, guidance], [gallery, guess, download, origin, near])
+        blocks.load(None, None, None, js=KEYS)
     return blocks
 
 
@@ -260,7 +296,7 @@ def _hosts(host: str, more: Sequence[str]) -> list[str]:
 
 
 def _explain(studio: Studio) -> str:
-    lines = ["Choose a trial and press *Generate*; every seed is another image from the same EEG."]
+    lines = ["Choose a trial (keys ← and →) and press *Generate* (key g); every seed is another image from the same EEG."]
     if studio.simulated:
         lines.append(
             "**The EEG that this model was trained on, or is shown here, is simulated.** It says nothing about real brains."

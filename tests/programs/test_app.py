@@ -25,7 +25,7 @@ from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.generation.config import FileReading
 from dreamdiff.origin import without_folders
-from dreamdiff.programs.app import Studio
+from dreamdiff.programs.app import IMAGE_SIZE, Studio
 from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.images import ImageSet
 from dreamdiff.simulation.simulate import simulate
@@ -202,6 +202,51 @@ def test_a_recording_without_events_is_explained(studio, tmp_path):
 # ------------------------------------------------------------------------------------------------ the page itself
 
 
+def test_neighbours_are_the_training_pictures_that_look_most_like_it(studio):
+    """A generated picture that is a training picture has itself beside it."""
+    train = studio.store.splits["train"]
+    copy = studio.store.load_images([int(studio.store.image[train[0]])], size=IMAGE_SIZE)
+
+    near = studio.neighbours(copy, 3)
+    assert len(near) == 3 and np.array_equal(near[0][0], copy[0])
+    assert near[0][1] == studio.store.classes[int(studio.store.labels[train[0]])]
+
+
+def test_what_carries_the_result_is_drawn_from_the_report_of_this_model(studio, model):
+    row = {
+        "name": "everything",
+        "kind": "whole",
+        "first": 0.0,
+        "last": 0.5,
+        "accuracy": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "chance_low": 0.2,
+        "chance_high": 0.4,
+    }
+    rows = [
+        row,
+        {**row, "name": "0.00 to 0.10 s", "kind": "window", "last": 0.1},
+        {**row, "name": "alpha, 8 to 13 Hz", "kind": "band"},
+    ]
+    folder = model.parent / "evaluated"
+    folder.mkdir()
+    report = {
+        "identity": {"model": {"fingerprint": studio.pipeline.fingerprint}},
+        "first_line": "a",
+        "second_line": "b",
+        "carriers": {"rows": rows},
+    }
+    try:
+        assert studio.carried() is None
+        (folder / "report.json").write_text(json.dumps(report))
+        assert [axis.get_title() for axis in studio.carried().axes] == ["when", "where", "in which band"]
+        (folder / "report.json").write_text(json.dumps({**report, "identity": {"model": {"fingerprint": "another"}}}))
+        assert studio.carried() is None
+    finally:
+        shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="module")
 def browser():
     webdriver = pytest.importorskip("selenium.webdriver")
@@ -240,6 +285,8 @@ def loaded_images(selector):
 def test_in_a_browser_choose_generate_and_upload(browser, studio, recording, tmp_path):
     """Load, choose, generate, see the picture; a broken upload shows why; a good one can be used."""
     pytest.importorskip("gradio")
+    from selenium.webdriver.common.keys import Keys
+
     from dreamdiff.web.page import launch
 
     browser.get(launch(studio, block=False))
@@ -264,6 +311,16 @@ def test_in_a_browser_choose_generate_and_upload(browser, studio, recording, tmp
     wait_for(browser, lambda d: trial_shown(d) != before and picture(d, "eeg") not in ([], eeg))
     browser.find_element("css selector", "#previous").click()
     wait_for(browser, lambda d: trial_shown(d) == before and picture(d, "eeg") == eeg)
+
+    assert "What am I looking at?" in browser.find_element("tag name", "body").text
+    wait_for(browser, lambda d: picture(d, "near") == [])  # those of another trial go with its pictures
+    browser.find_element("tag name", "body").send_keys(Keys.ARROW_RIGHT)
+    wait_for(browser, lambda d: trial_shown(d) != before and picture(d, "eeg") not in ([], eeg))
+    browser.find_element("tag name", "body").send_keys(Keys.ARROW_LEFT)
+    wait_for(browser, lambda d: trial_shown(d) == before and picture(d, "eeg") == eeg)
+    browser.find_element("tag name", "body").send_keys("g")
+    wait_for(browser, loaded_images("#generated"))
+    wait_for(browser, loaded_images("#near"))
 
     browser.find_element("css selector", "#upload input[type=file]").send_keys(str(recording))  # position 0 follows position 0
     wait_for(browser, lambda d: recording.name in trial_shown(d) and picture(d, "eeg") not in ([], eeg))
