@@ -13,7 +13,7 @@ from .._output import emit_json, emit_table, note, progress
 
 
 @dreamdiff_app.command(
-    inputs=("model", "pairs", "config"),
+    inputs=("model", "pairs", "config", "centres"),
     settings="retrieve",
     examples="""
     dreamdiff retrieve --model aligned --pairs pairs.zarr --out retrieval
@@ -30,6 +30,12 @@ def retrieve(
         str | None, typer.Option(help="How many trials of a picture are averaged; ... goes on doubling [default: 1,2,4,...,all]")
     ] = None,
     ways: Annotated[int | None, typer.Option(min=2, help="Pictures to choose from; all of the gallery when not given")] = None,
+    centres: Annotated[
+        Path | None,
+        typer.Option(
+            help="FOLDER/CONCEPT/* with further pictures of concepts that training never shows: class centres without the shown picture"
+        ),
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Part of a split: test, val, or NAME/test")] = None,
     target: Annotated[str | None, typer.Option(help="Name or number of the model's target [default: the first]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of groups, controls and intervals")] = None,
@@ -67,6 +73,7 @@ def retrieve(
         "repetitions": sizes,
         "target": target,
         "ways": ways,
+        "centres": None if centres is None else str(centres),
     }
     settings = resolve(RetrieveConfig, file=config, assignments=set_ or (), options=options)
     # late: what is wrong with the command line is said before PyTorch is imported

@@ -34,12 +34,13 @@ from dreamdiff.metrics.similarity import retrieval
 from dreamdiff.origin import generator_name, picture_origin, portable, portable_settings, space_name, without_folders
 from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.protocols.centres import centre_measurements, concept_centres
 from dreamdiff.protocols.config import RetrieveConfig
 from dreamdiff.protocols.epochs import Optimism, optimism, vectors_by
 from dreamdiff.protocols.ranking import group_sizes, hits_at, mean_average_precision, person_states
 from dreamdiff.protocols.recovery import csls, recovered
 from dreamdiff.untrusted.arrays import load_npz
-from eegprep.errors import CheckpointError, DataError, UsageError
+from eegprep.errors import CheckpointError, DataError, ToolkitError, UsageError
 from eegprep.provenance import software_versions
 from eegprep.recording import ProgressCallback
 from eegprep.sealed import write_sealed
@@ -113,6 +114,12 @@ def retrieve(
     found: list[Measurement] = []
     gallery_GD, gallery = gallery_of(config.gallery, pictures, judge)
     last: list[Ints] = []
+    centres: tuple[Ints, Array, str] | None = None
+    if not np.isin(store.labels[test], store.labels[train]).all():
+        try:
+            centres = concept_centres(store, target, judge, train, test, None if config.centres is None else Path(config.centres))
+        except ToolkitError as error:
+            left_out["concept-centres"] = error.problem
     if config.ways is not None and config.ways > len(gallery_GD):
         raise UsageError(f"ways is {config.ways}, the gallery has {len(gallery_GD)} pictures", f"give at most {len(gallery_GD)}")
     gallery = gallery if config.ways is None else f"{config.ways}-of-{gallery}"
@@ -128,6 +135,11 @@ def retrieve(
                 continue
             last = rows
             found += judged(named, rows, *facts, person_N, config.ways, config.seed)
+            if centres is not None and config.ways is None:
+                first = np.array([group[0] for group in rows])
+                mean_RD = judge.directions(np.stack([vectors_ND[group].mean(0) for group in rows]))
+                drawn = units(labels_N[first], person_N[first], pictures.picture_N[first])
+                found += centre_measurements(named, mean_RD, labels_N[first], *centres, drawn, judge.space, config.seed)
             together = groups_of(store, test[mine], "all", config.seed, people=True)
             if repetitions == "all" and len(together) < len(rows):
                 across = [mine[group] for group in together]

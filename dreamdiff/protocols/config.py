@@ -63,6 +63,10 @@ class RetrieveConfig(Settings):
         default=("1", "2", "4", "...", "all"),
         description="How many trials of a picture are averaged; `...` goes on doubling, `all` takes every one",
     )
+    centres: str | None = Field(
+        default=None,
+        description="Folder FOLDER/CONCEPT/* with further pictures of concepts that training never shows, for the protocol of class centres",
+    )
     ways: int | None = Field(
         default=None,
         ge=2,
