@@ -128,21 +128,22 @@ def new_person(
     told, rows = dict(TOLD), {}
     base_ND = vectors_by(aligned, store, test, number)(aligned)
     rows[NOTHING] = judged.measured(NOTHING, judged.scores(base_ND))
-    for name, folder, options in (
-        (f"whitening-{unlabelled}-unlabelled", "whitened", {"unlabelled": unlabelled}), (f"labels-{minutes:g}-minutes" if minutes else "labels", "labelled", {"minutes": minutes}),
-    ):  # fmt: skip
-        if next(iter(options.values())) is None:
-            continue
+    ways: list[tuple[str, str, float | None, int | None]] = (
+        [] if unlabelled is None else [(f"whitening-{unlabelled}-unlabelled", "whitened", None, unlabelled)]
+    )
+    ways += [] if minutes is None else [(f"labels-{minutes:g}-minutes", "labelled", minutes, None)]
+    for name, folder, of_minutes, of_trials in ways:
         try:
             done = adapt(
                 model,
                 pairs,
                 out / folder,
                 tuning,
+                minutes=of_minutes,
+                unlabelled=of_trials,
                 progress=progress,
                 offline=offline,
                 strict_rate=strict_rate,
-                **cast("dict[str, int]", options),
             )
         except DataError as error:
             missing[name] = error.problem
