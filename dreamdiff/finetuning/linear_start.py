@@ -20,27 +20,6 @@ from dreamdiff.finetuning.trained import Trained
 from dreamdiff.linear import grouped_ridge, whitener
 from eegprep.errors import ModelError
 
-
-def clip_loss(clip_BD: Tensor, target_BD: Tensor) -> Tensor:
-    """L_clip = 1 - cos(E_I(I), h(tau(y))), mean over the batch (paper, section 3.3)."""
-    return 1 - F.cosine_similarity(clip_BD.float(), target_BD.float(), dim=-1).mean()
-
-
-def contrastive_loss(clip_BD: Tensor, target_BD: Tensor, image_B: Tensor, temperature: float = 0.07) -> Tensor:
-    """Symmetric InfoNCE between EEG and image vectors (Radford et al. 2021); trials of the same image are all positives.
-
-    Args:
-        clip_BD: from EEG. target_BD: from the images. image_B: number of each trial's image. temperature: CLIP's start value.
-    """
-    eeg_BD, target_BD = F.normalize(clip_BD.float(), dim=-1), F.normalize(target_BD.float(), dim=-1)
-    similarity_BB = eeg_BD @ target_BD.T / temperature
-    same_BB = (image_B[:, None] == image_B[None]).float()
-    positive_BB = same_BB / same_BB.sum(1, keepdim=True)
-    rows = -(positive_BB * similarity_BB.log_softmax(1)).sum(1).mean()
-    columns = -(positive_BB * similarity_BB.log_softmax(0)).sum(0).mean()
-    return (rows + columns) / 2
-
-
 # --------------------------------------------------------------------------------------- the linear start
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dreamdiff.alignment.losses import contrastive_loss, cosine_loss
 from dreamdiff.diffusion.adapters import freeze_adapter
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig, condition
 from dreamdiff.diffusion.noise import NoiseSchedule, diffusion_loss
@@ -22,7 +23,6 @@ from dreamdiff.diffusion.trainable import accept_time_branch, choose_trainable, 
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.finetuning.data import draw_latents
-from dreamdiff.finetuning.linear_start import clip_loss, contrastive_loss
 from dreamdiff.finetuning.trained import Trained
 from dreamdiff.memory import StepMemory, step_memory
 
@@ -86,7 +86,7 @@ def losses_of(
     context = condition(trained.encoder, trained.conditioner, batch["eeg"])
     losses: dict[str, Tensor] = {}
     if context.clip_BD is not None and "clip" in batch:
-        losses["clip"] = clip_loss(context.clip_BD, batch["clip"])
+        losses["clip"] = cosine_loss(context.clip_BD, batch["clip"])
         if weights.w_contrastive:
             losses["contrastive"] = contrastive_loss(context.clip_BD, batch["clip"], batch["image"])
     if context.logits_BK is not None:

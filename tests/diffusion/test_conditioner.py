@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dreamdiff.alignment.losses import contrastive_loss, cosine_loss
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
-from dreamdiff.finetuning.linear_start import clip_loss, contrastive_loss
 from dreamdiff.linear import PENALTIES, grouped_ridge
 from eegprep.errors import ModelError
 
@@ -106,8 +106,8 @@ def test_clip_loss_is_zero_in_the_same_direction_and_two_in_the_opposite():
     """1 - cosine: the length of h(y) does not matter."""
     target = F.normalize(torch.randn(5, 4), dim=-1)
 
-    assert float(clip_loss(3 * target, target)) == pytest.approx(0, abs=1e-6)
-    assert float(clip_loss(-target, target)) == pytest.approx(2, abs=1e-6)
+    assert float(cosine_loss(3 * target, target)) == pytest.approx(0, abs=1e-6)
+    assert float(cosine_loss(-target, target)) == pytest.approx(2, abs=1e-6)
 
 
 def test_contrastive_loss_does_not_punish_trials_of_the_same_image():
