@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,6 +18,7 @@ from .._output import emit_json, note, progress
     settings="ablate",
     examples="""
     dreamdiff ablate --quick --out tables
+    dreamdiff ablate --quick --table all --out tables
     dreamdiff ablate --rows 1,5,13 --out tables
     dreamdiff ablate --quick --figure 5 --out tables
     """,
@@ -30,7 +31,9 @@ def ablate(
             help="Rows of Table 2, e.g. 1,5,13,full; also labels (86.7 % in section 4.4) and label-input (97.2 %) [default: all of Table 2]"
         ),
     ] = None,
-    table: Annotated[int, typer.Option(min=1, max=2, help="2: the rows; 1: the full model beside Brain2Image")] = 2,
+    table: Annotated[
+        Literal["1", "2", "all"], typer.Option(help="2: the rows; 1: the full model beside Brain2Image; all: both")
+    ] = "2",
     figure: Annotated[
         int | None,
         typer.Option(min=5, max=5, help="5: also draw the rows side by side as figure-5.html [default rows: full,1,5,12,13,14]"),
@@ -74,7 +77,7 @@ def ablate(
     settings = resolve(AblateConfig, presets=ABLATE_PRESETS, preset=name, file=config, assignments=set_ or (), options=options)
     usual = list(TABLE2) if figure is None else list(OF_FIGURE_5)
     wanted = [part.strip() for part in rows.split(",")] if rows else usual
-    if figure is not None and table != 2:
+    if figure is not None and table == "1":
         raise typer.BadParameter("--figure 5 shows rows of Table 2, leave --table out")
     for one in wanted:
         row_of(one)
@@ -86,11 +89,14 @@ def ablate(
     from dreamdiff.programs.tables import table1_text, table2_text
 
     with progress("ablation") as report:
-        found = table1(out, settings, progress=report) if table == 1 else run(out, wanted, settings, progress=report)
+        rows_found = [] if table == "1" else run(out, wanted, settings, progress=report)
+        columns = [] if table == "2" else table1(out, settings, progress=report)
     if json:
-        emit_json(found)
+        emit_json({"table1": columns, "table2": rows_found} if table == "all" else columns or rows_found)
     else:
-        typer.echo(table1_text(found) if table == 1 else table2_text(found))
-    note(f"table: {out / f'table{table}.md'}")
+        for text in ([table2_text(rows_found)] if rows_found else []) + ([table1_text(columns)] if columns else []):
+            typer.echo(text)
+    for number in ("1", "2") if table == "all" else (table,):
+        note(f"table: {out / f'table{number}.md'}")
     if figure is not None:
-        note(f"page: {figure5(out, found, settings)}")
+        note(f"page: {figure5(out, rows_found, settings)}")
