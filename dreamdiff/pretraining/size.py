@@ -18,6 +18,7 @@ from eegprep.pool import free_processors
 CPU_FLOPS = 2.5e10  # a second and core, matrix products in float32 with their overhead
 GPU_FLOPS = 3e13  # a second, mixed precision with its overhead
 BYTES_OF_PARAMETER = 16  # float32: weight, gradient, two moments of AdamW
+BYTES_OF_VALUE = {"fp32": 4.0, "mixed": 2.4}  # mixed precision keeps products in 16 bits, norms and the softmax in 32
 KEPT = 8  # values per token, block and unit of width that the backward pass needs, beside 2 x the MLP ratio
 
 
@@ -79,9 +80,11 @@ def run_size(config: PretrainConfig, windows: int) -> RunSize:
     kept = (KEPT + 2 * encoder.mlp_ratio) * (encoder.depth * encoder.width * visible + decoder.depth * decoder.width * tokens)
     kept += encoder.depth * encoder.heads * visible**2 + decoder.depth * decoder.heads * tokens**2
     per_second, device = speed(config.loop.device)
+    auto = "fp32" if per_second != GPU_FLOPS else "mixed"
+    width = BYTES_OF_VALUE[auto if config.loop.precision == "auto" else "fp32" if config.loop.precision == "fp32" else "mixed"]
     return RunSize(
         parameters(model),
-        BYTES_OF_PARAMETER * parameters(model) + 4 * batch * kept,
+        BYTES_OF_PARAMETER * parameters(model) + width * batch * kept,
         steps * batch * config.loop.accumulation * flops / per_second,
         device,
         steps,

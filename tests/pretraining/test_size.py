@@ -8,6 +8,7 @@ from dreamdiff.encoders.config import masked_signal_preset
 from dreamdiff.encoders.encoder import parameter_count
 from dreamdiff.encoders.mae import MaskedSignalModel
 from dreamdiff.pretraining.config import PRETRAIN_PRESETS, PretrainConfig
+from dreamdiff.pretraining.memory import pretrain_memory
 from dreamdiff.pretraining.size import duration, has_gpu, parameters, run_size
 from eegprep.settings import resolve
 
@@ -25,6 +26,18 @@ def test_memory_of_the_paper_size_is_near_what_was_measured():
     config = resolve(PretrainConfig, presets=PRETRAIN_PRESETS, preset="paper", assignments=["data.batch_size=32"])
 
     assert run_size(config, 120_000).memory == pytest.approx(7.8e9, rel=0.25)
+
+
+@pytest.mark.parametrize("preset", ["released", "paper"])
+@pytest.mark.parametrize("gpu", [False, True])
+def test_memory_is_near_what_the_dry_run_counts(monkeypatch, preset, gpu):
+    """The first line of a training and the line of `--dry-run` must not tell a person two things."""
+    monkeypatch.setattr("dreamdiff.pretraining.size.has_gpu", lambda: gpu)
+    config = resolve(PretrainConfig, presets=PRETRAIN_PRESETS, preset=preset, assignments=["data.batch_size=50"])
+
+    counted = pretrain_memory(config, "bf16" if gpu else "fp32")
+
+    assert run_size(config, 120_000).memory == pytest.approx(counted.total, rel=0.15)
 
 
 def test_minutes_are_told_from_years(monkeypatch):
