@@ -57,6 +57,10 @@ def pairs_simulate(
     test_set: Annotated[
         str | None, typer.Option(help="Icon set that draws the test pictures [default: the first that is there]")
     ] = None,
+    first_person: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of the first person: the same people, whatever store they are in", show_default="1"),
+    ] = None,
     repetitions: Annotated[
         int | None, typer.Option(min=1, help="Trials of each training drawing and person (concepts)", show_default="1")
     ] = None,
@@ -84,7 +88,7 @@ def pairs_simulate(
     dials = {
         "snr": snr, "sfreq": sfreq, "length": length, "common": common, "category": category, "own": own, "jitter": jitter,
         "anatomy": anatomy, "concepts": concepts, "test_concepts": test_concepts, "repetitions": repetitions,
-        "test_repetitions": test_repetitions,
+        "test_repetitions": test_repetitions, "first_person": first_person,
     }  # fmt: skip
     config = validated(SimulateConfig, {**given, **{name: value for name, value in dials.items() if value is not None}})
     with progress("simulate") as update:

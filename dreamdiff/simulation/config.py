@@ -29,6 +29,9 @@ class SimulateConfig(Settings):
         default=-16.0, description="Response over background, 0 to 500 ms, all channels, dB; -16, and -6 for linear sources"
     )
     people: int = Field(default=2, description="Simulated people")
+    first_person: int = Field(
+        default=1, ge=1, description="Number of the first of them: the same people, whatever store they are in"
+    )
     trials: int = Field(default=30, description="Trials per category and person")
     block_order: Literal["random", "class"] = Field(default="random", description="Mixed blocks, or one category a block")
     drift: float = Field(
@@ -71,9 +74,11 @@ class SimulateConfig(Settings):
 
     def recipe(self) -> dict[str, object]:
         """Plain JSON for the store; stores with linear sources say what they said in 0.1.0 unless a new dial was turned."""
-        content = self.model_dump(mode="json", exclude=None if self.concepts else set(CONCEPTS_ONLY))
+        # stores of people from the first one on say what they said before there was another choice
+        left_out = set() if self.first_person > 1 else {"first_person"}
+        content = self.model_dump(mode="json", exclude=left_out | (set() if self.concepts else set(CONCEPTS_ONLY)))
         if self.sources == "network":
             return content
         usual = SimulateConfig(sources="linear").model_dump(mode="json")
-        new = ("sources", "test_share", "jitter", "anatomy", *NETWORK_ONLY, *CONCEPTS_ONLY)
+        new = ("first_person", "sources", "test_share", "jitter", "anatomy", *NETWORK_ONLY, *CONCEPTS_ONLY)
         return {name: value for name, value in content.items() if name not in new or value != usual[name]}

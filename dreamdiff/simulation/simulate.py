@@ -97,7 +97,7 @@ def simulate(
             writer.set_images(images.images_NHWC, images.names)
             brain = DrivenBrain(images, config) if network else Brain(images, seed=config.seed)
             parts: list[np.ndarray] = []
-            for number in range(config.people):
+            for number in range(config.first_person - 1, config.first_person - 1 + config.people):
                 person = kind(number, config, images, brain, source)
                 parts.append(person.part_N)
                 _write_person(writer, person, fingerprint(recipe), progress)
@@ -118,7 +118,8 @@ def _write_person(writer: PairsWriter, person: Person, key: str, progress: Progr
                 session=person.session_N[here], onset=person.onset_N[here],
             )  # fmt: skip
             if progress is not None:
-                progress(person.number * person.n_blocks + block + 1, person.config.people * person.n_blocks, f"person {name}")
+                done = person.number - person.config.first_person + 1
+                progress(done * person.n_blocks + block + 1, person.config.people * person.n_blocks, f"person {name}")
 
 
 def _check(config: SimulateConfig) -> None:

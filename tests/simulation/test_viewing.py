@@ -200,3 +200,16 @@ def test_the_shipped_scores_are_those_of_the_network():
     shipped, made = ImageSet.shipped(network="efficientnet-lite0").features_ND, driver_scores()
     assert shipped.shape == (257, KEPT)
     np.testing.assert_allclose(shipped @ shipped.T, made @ made.T, rtol=1e-3, atol=1e-3 * float(np.square(made).sum(1).mean()))
+
+
+def test_a_person_is_the_same_in_a_store_of_their_own(tmp_path: Path):
+    """A new person has to be somebody of the same world: the third of three is the third alone, and recipes of old stores stay."""
+    dials = {"sources": "linear", "trials": 3, "background": "pink"}
+    three = simulate(tmp_path / "three.zarr", SimulateConfig(people=3, **dials))
+    alone = simulate(tmp_path / "alone.zarr", SimulateConfig(people=1, first_person=3, **dials))
+
+    assert alone.subjects == [three.subjects[2]]
+    mine = np.flatnonzero(three.person == 2)
+    np.testing.assert_array_equal(alone.eeg(), three.eeg(mine))
+    np.testing.assert_array_equal(alone.image, three.image[mine])
+    assert "first_person" not in three.recipe and alone.recipe["first_person"] == 3
