@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from eegprep.errors import DataError, ModelError
 from eegprep.recording import Recording
@@ -70,6 +70,13 @@ class SignalConfig(Settings):
     reference: str = Field(default="", description="Reference electrode, as the recordings name it")
     filter: FilterConfig | None = Field(default=None, description="How the recordings were filtered")
     caps: tuple[CapConfig, ...] = Field(default=(), description="Electrodes of the training recordings; none when unknown")
+    baseline_ms: tuple[float, float] | None = Field(default=None, description="Stretch whose mean was taken off each channel, ms")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Models without a baseline are written as before there was one."""
+        content: dict[str, Any] = write(self)
+        return {key: value for key, value in content.items() if key != "baseline_ms" or value is not None}
 
 
 def signal_of(attributes: Sequence[Mapping[str, Any]], settings: Mapping[str, Any] | None = None) -> SignalConfig:
@@ -100,6 +107,7 @@ def signal_of(attributes: Sequence[Mapping[str, Any]], settings: Mapping[str, An
         reference=references.pop() if len(references) == 1 else "",
         filter=FilterConfig(**filtered) if {"low", "high"} <= set(filtered) else None,
         caps=tuple(caps.values()),
+        baseline_ms=(settings or {}).get("baseline_ms"),
     )
 
 

@@ -14,6 +14,7 @@ from dreamdiff.eeg_input import CapMatch, SignalConfig, inside, prepare_for, row
 from dreamdiff.generation.config import FileReading
 from dreamdiff.origin import roll_up
 from dreamdiff.pairs.format import FORMAT as PAIRS_FORMAT
+from dreamdiff.pairs.importers.epochs import without_baseline
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.rates import ModelWindows, plan_rate
 from eegprep.errors import DataError, ModelError, StoreError, UsageError, require_path
@@ -298,7 +299,7 @@ def cut_events(
             "use a recording that goes on after its events",
         )
     cut = Cut(starts_N[kept], np.full(len(kept), samples), (None,) * len(kept))
-    eeg_NCT = make_windows(made.signal_CT, cut, plan, samples)
+    eeg_NCT = without_baseline(make_windows(made.signal_CT, cut, plan, samples), made.sfreq, signal.t0 or 0.0, signal.baseline_ms)
     events = [stimuli[index] for index in kept]
     notes = [text for text in (rate.note.partition(";")[0], note) if text]
     if len(kept) < len(stimuli):

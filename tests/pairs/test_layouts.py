@@ -284,3 +284,32 @@ def test_a_person_without_training_trials_has_no_noise_to_normalise_by(things):
 
     with pytest.raises((DataError, UsageError), match="no training trial"):
         NoiseNormaliser("x").fit([Batch(np.zeros((3, 2, 5), np.float32), {})], np.zeros(3, bool))
+
+
+def test_a_recording_gets_the_baseline_of_the_training_pairs(tmp_path):
+    """A trial of a recording that a model is given later is the array that the import made of it."""
+    import mne
+
+    from dreamdiff.eeg_input import SignalConfig, signal_of
+    from dreamdiff.generation.trials import cut_events
+    from eegprep.recording import Origin
+    from eegprep.sources.reading import read_file
+
+    rng = np.random.default_rng(0)
+    info = mne.create_info(list(CAP), 500.0, "eeg")
+    raw = mne.io.RawArray(20e-6 * rng.standard_normal((len(CAP), 10_000)) + 30e-6, info, verbose="error")
+    raw.set_annotations(mne.Annotations([4.0, 8.0], [0.0, 0.0], ["see", "see"]))
+    raw.save(tmp_path / "a_raw.fif", verbose="error")
+    for k in range(3):
+        draw(tmp_path / f"{k}.png")
+    (tmp_path / "trials.csv").write_text(
+        "recording,onset,image,label\na_raw.fif,4.0,0.png,x\na_raw.fif,8.0,1.png,y\na_raw.fif,12.0,2.png,x\n"
+    )
+    pairs = imported(tmp_path / "trials.csv", "table", recipe="image")
+    signal = signal_of([pairs.attributes[name] for name in pairs.subjects], pairs.recipe["settings"])
+
+    trials = cut_events(read_file(tmp_path / "a_raw.fif", Origin("d", "s", "0", "a")), signal, *pairs.eeg_shape)
+
+    assert tuple(signal.baseline_ms) == (-200.0, 0.0)
+    np.testing.assert_allclose(trials.read([0, 1]), pairs.eeg([0, 1]), atol=1e-3)
+    assert "baseline_ms" not in SignalConfig().model_dump(mode="json")
