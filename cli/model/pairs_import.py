@@ -33,7 +33,10 @@ def pairs_import(
     ],
     kind: Annotated[
         Literal["imagenet-eeg", "things-eeg2", "things-eeg2-raw", "things-eeg1", "alljoined", "table", "bids", "corpus"],
-        typer.Option(help="What SOURCE is"),
+        typer.Option(
+            metavar="KIND",
+            help="What SOURCE is: imagenet-eeg, things-eeg2, things-eeg2-raw, things-eeg1, alljoined, table, bids or corpus",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Pairs store to write, e.g. pairs.zarr")],
     trials: Annotated[
