@@ -18,6 +18,7 @@ from tiny_models import tiny_pipeline, tiny_stable_diffusion
 from tiny_pairs import tiny_pairs
 
 import dreamdiff
+import eegprep
 from dreamdiff.alignment.prepare import align
 from dreamdiff.evaluation.retrieve import retrieve
 from dreamdiff.sharing.models import scrubbed
@@ -221,3 +222,16 @@ def test_paths_are_scrubbed_and_names_are_kept():
         "e": ["y"],
         "f": "a/b: 1/2",
     }
+
+
+def test_a_stream_reads_a_corpus_of_the_hub_window_by_window(server, tmp_path):
+    windows = np.random.default_rng(0).normal(0, 20, (9, 4, 32)).astype("f4")
+    local = eegprep.from_arrays(
+        tmp_path / "c.zarr", [{"windows": windows, "subject": "a", "dataset": "lab", "licence": "CC0-1.0"}], sfreq=128, pad_to=4
+    )
+    dreamdiff.push_to_hub(tmp_path / "c.zarr", "lab/eeg")
+
+    stream = dreamdiff.WindowStream("hf://datasets/lab/eeg", batch_size=4, seed=1)
+    for batch in stream:
+        np.testing.assert_array_equal(batch["eeg"].numpy(), local.read(batch["index"].numpy()))
+    assert server.ranges
