@@ -29,6 +29,7 @@ class Archive:
         self.url = f"http://127.0.0.1:{port}"
         self.files: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.sent = 0  # bytes of all answers
         self.page = 3  # entries of a page of a listing
         self.cut: dict[str, int] = {}  # path -> bytes after which its connection breaks, once
 
@@ -111,12 +112,15 @@ def serving() -> Iterator[Archive]:
                 self.reply(200, archive.listing(query["prefix"][0], query.get("continuation-token", [""])[0]), {})
                 return
             asked = self.headers.get("Range", "")
-            archive.requests.append(f"{path} {asked}".strip())
+            if self.command == "GET":
+                archive.requests.append(f"{path} {asked}".strip())
             content = archive.files.get(path)
             if content is None:
                 self.reply(404, b"", {})
                 return
             headers = {"ETag": f'"{hashlib.md5(content).hexdigest()}"', "Accept-Ranges": "bytes"}
+            if match := re.fullmatch(r"bytes=-(\d+)", asked):  # the last bytes
+                asked = f"bytes={max(0, len(content) - int(match[1]))}-"
             if match := re.fullmatch(r"bytes=(\d+)-(\d*)", asked):
                 first = int(match[1])
                 if first >= len(content):
@@ -127,12 +131,17 @@ def serving() -> Iterator[Archive]:
                 return
             self.reply(200, content, headers, archive.cut.pop(path, None))
 
+        do_HEAD = do_GET
+
         def reply(self, status: int, body: bytes, headers: Mapping[str, str], cut: int | None = None) -> None:
             self.send_response(status)
             for key, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(key, value)
             self.end_headers()
+            if self.command == "HEAD":
+                return
             self.wfile.write(body if cut is None else body[:cut])
+            holder[0].sent += len(body)
             if cut is not None:
                 self.wfile.flush()
                 self.connection.close()

@@ -18,7 +18,7 @@ A manifest is a TOML file::
     pattern = 'S(?P<subject>\\d+)R(?P<run>\\d+)'   # files: only; named groups subject, session, run of the file name
     subject_pattern = '^[^_]+'          # files: only; what it matches (its first group) is the person
     session_pattern = 'ses(\\d+)'       # files: only; the same of the session
-    options = { imagined = true }       # moabb: constructor arguments of the class; nemar: { copy = "originals" } for no zarr copies
+    options = { imagined = true }       # moabb: constructor arguments of the class; nemar: { copy = "originals" } or { copy = "ranges" }
     person_family = "PhysionetMI"       # people of one family with the same id are one person; default: from the catalogue
     licence = "ODC-By-1.0"              # for files: and bids:; MOABB's classes declare theirs
     doi = "10.13026/C28G6P"
@@ -371,9 +371,10 @@ def _require_fits(kind: str, written: _SourceFile) -> None:
     _require_voltage(written.unit, f"source {written.spec!r}: unit")
     if written.files and kind != "files":
         raise UsageError(f"source {written.spec!r} has files, which only files: sources know", "remove files")
-    if kind == "nemar" and written.options not in ({}, {"copy": "originals"}):
+    if kind == "nemar" and written.options not in ({}, {"copy": "originals"}, {"copy": "ranges"}):
         raise UsageError(
-            f"source {written.spec!r} has options that nemar: does not know", 'write options = { copy = "originals" }'
+            f"source {written.spec!r} has options that nemar: does not know",
+            'write options = { copy = "originals" } or { copy = "ranges" }',
         )
     if written.options and kind not in ("moabb", "nemar"):
         raise UsageError(f"source {written.spec!r} has options, which only moabb: and nemar: sources know", "remove options")

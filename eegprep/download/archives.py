@@ -243,7 +243,7 @@ def _bring(
             names = [_fetch_one(remote, root / remote.name, meter, tell) for remote in wanted(listing, subject)]
             for copy in listing.copies.values():
                 if PurePosixPath(copy.path).parts[0] == f"sub-{subject}":
-                    names += serving.fetch_copy(copy, root, tell)
+                    names += serving.fetch_copy(copy, root, tell, signal=source.options.get("copy") != "ranges")
             relative = [path.relative_to(data_dir).as_posix() for path in sorted(set(names))]
             records.add(subject, {"files": relative, "provider": source.kind, "fetched": [listing.version]})
         except FetchError as error:

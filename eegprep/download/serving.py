@@ -111,8 +111,11 @@ def sufficient(index: Index, rate: float) -> dict[str, Copy]:
     return {copy.path: copy for copy in index.copies if copy.rate >= rate or copy.rate >= copy.source_rate}
 
 
-def fetch_copy(copy: Copy, root: Path, tell: ByteProgress) -> list[Path]:
+def fetch_copy(copy: Copy, root: Path, tell: ByteProgress, *, signal: bool = True) -> list[Path]:
     """Bring a copy below the BIDS folder `root`; returns its files.
+
+    Args:
+        signal: False leaves the signal where it is: it is then read by ranges, see `readers.serving_copy`.
 
     Raises:
         FetchError: a part is missing, damaged, or the store was overwritten meanwhile.
@@ -121,8 +124,15 @@ def fetch_copy(copy: Copy, root: Path, tell: ByteProgress) -> list[Path]:
     before = _read(copy, "zarr.json")
     _discard_other(folder, copy)
     array = _array(copy)
-    names = ["zarr.json", f"{copy.group}/zarr.json", f"{copy.group}/0/zarr.json", *_shards(copy, array), *_events(copy)]
-    write_json(folder / SOURCE, {"path": copy.path, "commit": copy.commit, "updated": copy.updated, "group": copy.group})
+    names = [
+        "zarr.json",
+        f"{copy.group}/zarr.json",
+        f"{copy.group}/0/zarr.json",
+        *(_shards(copy, array) if signal else ()),
+        *_events(copy),
+    ]
+    about = {"path": copy.path, "commit": copy.commit, "updated": copy.updated, "group": copy.group}
+    write_json(folder / SOURCE, about if signal else {**about, "url": mirrored(f"{copy.base}{quote(copy.zarr)}")})
     for name in names:
         if not (folder / name).is_file():
             download(mirrored(f"{copy.base}{quote(copy.zarr)}/{quote(name)}"), folder / name, progress=tell)

@@ -11,12 +11,16 @@ Shapes: C channels, T samples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import obstore
+from obstore.store import from_url
 
 from eegprep.errors import SourceError
+from eegprep.offline import is_offline
 from eegprep.readers.content import OFFSET_UV, Channel, Content, Note, Reading
 from eegprep.recording import Event
 from eegprep.sealed import read_object
@@ -59,7 +63,7 @@ def read(path: Path, reading: Reading) -> Content:
         name = _group(path, root)
         group: Any = root[name]
         array: Any = group["0"]
-        return _content(path, name, dict(group.attrs), array, _events(path, root))
+        return _content(path, name, dict(group.attrs), signal_of(path, name, array), _events(path, root))
     except SourceError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, RuntimeError) as error:
@@ -80,7 +84,8 @@ def _group(path: Path, root: Any) -> str:
     return max(found, key=lambda name: (found[name], name))
 
 
-def _content(path: Path, name: str, group: Mapping[str, Any], array: Any, events: tuple[Event, ...]) -> Content:
+def _content(path: Path, name: str, group: Mapping[str, Any], signal: Signal, events: tuple[Event, ...]) -> Content:
+    array = signal.array
     attributes = dict(array.attrs)
     if attributes.get("kind", "signal") != "signal" or array.ndim != 2:
         raise SourceError(f"{path.name}/{name}/0: no signal of channels and samples", _FIX)
@@ -104,7 +109,6 @@ def _content(path: Path, name: str, group: Mapping[str, Any], array: Any, events
             gaps = int(entry.get("nonfinite_samples") or 0)
             why = f"{gaps} samples without a value are filled with zeros" if gaps else "its archive says so"
             left_out.append(Note("not_usable", f"not usable in this copy: {why}", str(entry.get("label")), gaps or None))
-    _require_whole(path / name / "0", array)
     channels = tuple(
         Channel(
             str(entry["label"]),
@@ -120,7 +124,7 @@ def _content(path: Path, name: str, group: Mapping[str, Any], array: Any, events
     places = [row for row, _ in usable]
 
     def read_rows(chosen: Sequence[int], uv_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        stored_CT = np.asarray(array[:])  # one pass over the shards; half the size of what comes of it
+        stored_CT = signal.read(0, samples)  # one pass over the shards; half the size of what comes of it
         signal_CT, offsets_C = np.empty((len(chosen), samples), np.float32), np.zeros(len(chosen))
         for index, (number, uv) in enumerate(zip(chosen, uv_C, strict=True)):
             row = places[number]
@@ -131,6 +135,75 @@ def _content(path: Path, name: str, group: Mapping[str, Any], array: Any, events
         return signal_CT, offsets_C
 
     return Content(channels, samples / rate, read_rows, notes=events, findings=tuple(notes))
+
+
+@dataclass(frozen=True)
+class Signal:
+    """The stored numbers of a copy: in the folder, or, where only its metadata are here, at its archive, read by ranges."""
+
+    path: Path
+    array: Any
+    url: str = ""
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """(C, last - first) as they are stored.
+
+        Raises:
+            SourceError: offline, no answer, or the store of the archive is not the one whose metadata are here.
+        """
+        if not self.url:
+            return np.asarray(self.array[:, first:last])
+        try:
+            self._require_same()
+            stored_CT = np.asarray(_remote(self.url, self.array.path)[:, first:last])
+            self._require_same()  # overwritten in between, the pieces would be of two stores
+        except (obstore.exceptions.BaseError, OSError, RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
+            raise SourceError(
+                f"{self.path.name}: cannot be read from its archive ({reason})", "check the network, then run it again"
+            ) from None
+        return stored_CT
+
+    def _require_same(self) -> None:
+        if is_offline():
+            raise SourceError(
+                f"{self.path.name}: its signal is at its archive, and this is offline", 'fetch it without copy = "ranges"'
+            )
+        content = bytes(obstore.get(_store(self.url), "zarr.json").bytes())
+        if content != (self.path / "zarr.json").read_bytes():
+            raise SourceError(
+                f"{self.path.name}: was overwritten by its archive since its metadata were fetched",
+                f"delete {self.path} and fetch it again",
+            )
+
+
+def signal_of(path: Path, name: str, array: Any) -> Signal:
+    """Where the signal of the group `name` of the copy at `path` is.
+
+    Raises:
+        SourceError: a part of it is missing.
+    """
+    url = str((read_object(path / "source.json") or {}).get("url") or "")
+    if not url:
+        _require_whole(path / name / "0", array)
+    return Signal(path, array, url)
+
+
+def _store(url: str) -> Any:
+    options: Any = {
+        "timeout": "60s",
+        "connect_timeout": "15s",
+        "allow_http": url.startswith(("http://127.0.0.1", "http://localhost")),
+    }
+    return from_url(url, client_options=options)
+
+
+def _remote(url: str, name: str) -> Any:
+    import zarr
+    from zarr.storage import ObjectStore
+
+    # a shard is read by ranges: its index, then the chunks that are asked for
+    return zarr.open_array(ObjectStore(_store(url), read_only=True), path=name, mode="r")
 
 
 def _origin_note(path: Path, rate: float, own: float) -> list[Note]:

@@ -14,9 +14,11 @@ import zarr
 from eeg_files import eeg, names, write_edf
 
 import eegprep
+from eegprep import offline
 from eegprep.catalogue import manifests
 from eegprep.download import archives, meter
 from eegprep.errors import FetchError, LicenceError, SourceError, UsageError
+from eegprep.readers import serving_copy
 
 RATE, CHANNELS = 250, 4
 
@@ -309,3 +311,65 @@ def test_the_meter_says_bytes_rate_and_time_left():
     assert counted.text == "20.0 MB of 100 MB, 2.0 MB/s, about 40 s left"
     counted.finish(20_000_000)
     assert counted.text.startswith("20.0 MB of 100 MB")
+
+
+def remote(archive, tmp_path, **options) -> Path:
+    """A manifest that reads the copies of a data set by ranges."""
+    source = dataset(tmp_path / "src", **options)
+    archive.nemar_manifest("nm000001", source)
+    archive.nemar_index("nm000001", copies_of(archive, source, "nm000001", tmp_path / "work"))
+    manifest = tmp_path / "remote.toml"
+    manifest.write_text('[[source]]\nspec = "nemar:nm000001"\noptions = { copy = "ranges" }\n')
+    return manifest
+
+
+def test_copies_are_read_by_ranges_and_no_signal_is_kept(archive, tmp_path):
+    """Equal, to the bit, to what a copy on the disk gives; through a view as well."""
+    manifest = remote(archive, tmp_path, people=1)
+
+    eegprep.build(manifest, tmp_path / "a.zarr", data_dir=tmp_path / "data", **SETTINGS)
+    eegprep.index(manifest, tmp_path / "v.zarr", data_dir=tmp_path / "data", **SETTINGS)
+    ranges = [request for request in archive.requests if "/0/c/0/" in request]
+    eegprep.build("nemar:nm000001", tmp_path / "b.zarr", data_dir=tmp_path / "other", **SETTINGS)
+
+    assert any(" bytes=" in request for request in ranges)
+    assert not list((tmp_path / "data").rglob("c/0/*")) and list((tmp_path / "other").rglob("c/0/*"))
+    one, other = (eegprep.Corpus.open(tmp_path / name) for name in ("a.zarr", "b.zarr"))
+    np.testing.assert_array_equal(one.read(np.arange(len(one))), other.read(np.arange(len(other))))
+    view = eegprep.Corpus.open(tmp_path / "v.zarr")
+    np.testing.assert_allclose(view.read([0, 3]), one.read([0, 3]), atol=1e-3)
+
+
+def test_a_stretch_of_a_copy_costs_its_chunks_and_not_the_recording(archive, tmp_path):
+    eegprep.build(remote(archive, tmp_path, people=1), tmp_path / "a.zarr", data_dir=tmp_path / "data", **SETTINGS)
+    store = tmp_path / "data" / "nemar" / "nm000001" / "sub-01" / "eeg" / "sub-01_task-rest_eeg.zarr"
+    kept = zarr.open_group(tmp_path / "work" / "sub-01" / "eeg" / store.name, mode="r")["eeg_250hz/0"]
+    archive.requests.clear()
+    before = archive.sent
+
+    stretch = serving_copy.signal_of(store, "eeg_250hz", zarr.open_group(store, mode="r")["eeg_250hz/0"]).read(100, 900)
+    np.testing.assert_array_equal(stretch, kept[:, 100:900])
+    parts = [request for request in archive.requests if "/0/c/0/" in request]
+    assert parts and all(" bytes=" in part for part in parts)
+    whole = sum(path.stat().st_size for path in (tmp_path / "work").rglob("eeg_250hz/0/c/0/*"))
+    assert archive.sent - before < whole / 3, archive.requests
+
+
+def test_a_store_that_was_overwritten_is_refused_when_it_is_read_by_ranges(archive, tmp_path):
+    manifest = remote(archive, tmp_path, people=1)
+    eegprep.build(manifest, tmp_path / "a.zarr", data_dir=tmp_path / "data", **SETTINGS)
+    path = "/zarr/nm000001/zarr/sub-01/eeg/sub-01_task-rest_eeg.zarr/zarr.json"
+    archive.files[path] = archive.files[path].replace(b"2026-09-08", b"2026-11-01")
+
+    with pytest.raises(SourceError, match=r"sub-01_task-rest_eeg\.zarr: was overwritten"):
+        eegprep.build(manifest, tmp_path / "b.zarr", data_dir=tmp_path / "data", **SETTINGS)
+
+
+def test_offline_a_signal_at_its_archive_is_an_error_that_says_so(archive, tmp_path):
+    manifest = remote(archive, tmp_path, people=1)
+    eegprep.build(manifest, tmp_path / "a.zarr", data_dir=tmp_path / "data", **SETTINGS)
+    archive.requests.clear()
+
+    with offline.no_network(everywhere=True), pytest.raises(SourceError, match="its signal is at its archive"):
+        eegprep.build(manifest, tmp_path / "b.zarr", data_dir=tmp_path / "data", offline=True, **SETTINGS)
+    assert archive.requests == []
