@@ -66,7 +66,7 @@ def describe_twin(pairs: Pairs) -> list[str]:
     averaged = twin_accuracy(categories, training, repetitions)
     mean = f" and {averaged:.0%} of averages of {repetitions:g} repetitions" if averaged is not None and repetitions > 1 else ""
     return [
-        f"its simulated twin ({categories} categories, {training:.0f} training trials a category and person, new pictures) names the category "
+        f"its simulated twin ({categories} categories, {training:.0f} training trials a category and person, new pictures, each person by themselves) names the category "
         f"of {single:.0%} of single trials{mean}, chance {1 / categories:.1%}; simulated people differ by {spread:.0%} (standard deviation); "
         "whitened ridge regression, interpolated between measured twins, and no promise for recorded EEG",
         f"to make that twin and treat it the same: {command}",

@@ -451,7 +451,7 @@ def test_a_column_of_numbers_with_gaps_stays_unknown_where_it_is_empty(mine: Pat
     pairs = from_table(mine / "trials.csv")
 
     assert (pairs.block[pairs.person == 1] == -1).all() and (pairs.block[pairs.person == 0] >= 0).all()
-    assert pairs.audit("default").block_design == "unknown"
+    assert pairs.audit("default").block_design == "mixed blocks"  # by the onsets, which every row has
 
 
 @pytest.mark.parametrize(

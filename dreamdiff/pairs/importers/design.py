@@ -25,7 +25,7 @@ def describe_design(pairs: Pairs) -> list[str]:
     recorded = (
         f"recorded: {n} trials of {count(people, 'person')}, {count(pictures, 'picture')} of {count(categories, 'category')}"
     )
-    lines = [f"{recorded}, each picture {shown} time{'' if shown == '1' else 's'} a person"]
+    lines = [f"{recorded}, each picture {shown} a person"]
     if sfreq:
         length = 1000 * samples / sfreq
         start = 1000 * float(facts.get("t0") or 0.0)
