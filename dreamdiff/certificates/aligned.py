@@ -6,7 +6,7 @@ Shapes: N trials, M training pictures, G gallery pictures, D width.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -96,6 +96,8 @@ def certify_aligned(
     label_N = pairs.labels[test]
     truth = judge.truth(label_N, pictures.picture_N)
     floors, protocols = judge.floors(label_N), judge.protocols()
+    # trials whose concepts training never showed have no right category: a measure without truth is none
+    rows = [replace(row, predicted={name: values for name, values in row.predicted.items() if name in truth}) for row in rows]
     certificate = Certificate(
         tuple(rows), truth, {name: floors[name] for name in truth}, {name: protocols[name] for name in truth},
         dict.fromkeys(truth, units(label_N, pairs.person[test], pictures.picture_N)),
