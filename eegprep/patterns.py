@@ -36,8 +36,8 @@ def search(pattern: str, text: str) -> dict[str, str | None] | None:
     Raises:
         UsageError: see `compiled`; or the search takes longer than a second, because the pattern needs exponential time.
     """
-    found = _search(pattern, text)
-    return None if found is None else found.groupdict()
+    result = _search(pattern, text)
+    return None if result is None else result.groupdict()
 
 
 def first_group(pattern: str, text: str) -> str | None:
@@ -46,10 +46,10 @@ def first_group(pattern: str, text: str) -> str | None:
     Raises:
         UsageError: as in `search`.
     """
-    found = _search(pattern, text)
-    if found is None:
+    result = _search(pattern, text)
+    if result is None:
         return None
-    return str(found[0] if not found.re.groups else found[1] or "")
+    return str(result[0] if not result.re.groups else result[1] or "")
 
 
 def _search(pattern: str, text: str) -> regex.Match[str] | None:

@@ -167,9 +167,9 @@ def _nearest_keys(schema: type[BaseModel], path: Sequence[Any], renamed: Mapping
         return []
     if near[0] in renamed:
         return [".".join([*sections, renamed[near[0]]])]
-    found = [key for key in keys if names[key] == near[0]]
-    here = [key for key in found if key.rpartition(".")[0] == ".".join(sections)]
-    return here or found[:3]
+    matches = [key for key in keys if names[key] == near[0]]
+    here = [key for key in matches if key.rpartition(".")[0] == ".".join(sections)]
+    return here or matches[:3]
 
 
 def differences(there: Any, here: Any, key: str = "", *, options: bool = False) -> list[str]:

@@ -43,11 +43,11 @@ def adapt(
     from dreamdiff.alignment.adapt import adapt as run
 
     with _output.progress("adapt") as progress:
-        found = run(
+        result = run(
             model, pairs, out, settings, minutes=minutes, unlabelled=unlabelled, progress=progress, offline=offline,
             strict_rate=strict_rate, say=_output.note,
         )  # fmt: skip
-    spent = "" if found.minutes is None else f" ({found.minutes:.1f} minutes)"
-    what = "whitened and tuned" if found.labelled else "whitened, no label read,"
-    state = "" if found.finished else "; stopped, run the same command again to resume"
-    typer.echo(f"{out}: {', '.join(found.people)} {what} from {found.trials} trials{spent}{state}")
+    spent = "" if result.minutes is None else f" ({result.minutes:.1f} minutes)"
+    what = "whitened and tuned" if result.labelled else "whitened, no label read,"
+    state = "" if result.finished else "; stopped, run the same command again to resume"
+    typer.echo(f"{out}: {', '.join(result.people)} {what} from {result.trials} trials{spent}{state}")

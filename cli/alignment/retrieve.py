@@ -103,24 +103,24 @@ def retrieve(
         note(f"report: {out / 'report.html'}")
         return
     with progress("retrieving") as report:
-        found = run(model, pairs, out, settings, progress=report, offline=offline, strict_rate=strict_rate, say=note)
+        result = run(model, pairs, out, settings, progress=report, offline=offline, strict_rate=strict_rate, say=note)
     if json:
-        emit_json(found.to_json())
+        emit_json(result.to_json())
         return
-    note(found.first_line)
-    for warning in found.identity.get("warnings", ()):
+    note(result.first_line)
+    for warning in result.identity.get("warnings", ()):
         note(warning)
-    if found.epochs is not None:
-        note(found.epochs.sentence)
+    if result.epochs is not None:
+        note(result.epochs.sentence)
     rows = [
         {"row": row["name"], **{measure: figure["value"] for measure, figure in row["accuracy"].items()}}
-        for row in found.certificate.to_json()["rows"]
+        for row in result.certificate.to_json()["rows"]
     ]
-    emit_table("what carries it", rows, ["row", *found.certificate.truth])
-    figures = [{**m.to_json(), "interval": m.between()} for m in found.measurements]
+    emit_table("what carries it", rows, ["row", *result.certificate.truth])
+    figures = [{**m.to_json(), "interval": m.between()} for m in result.measurements]
     emit_table("retrieval", figures, ["name", "value", "interval", "floor", "n"])
-    if found.carriers is not None:
-        emit_table("which part carries it (light decoder, balanced accuracy)", found.carriers.table())
-        for warning in found.carriers.warnings:
+    if result.carriers is not None:
+        emit_table("which part carries it (light decoder, balanced accuracy)", result.carriers.table())
+        for warning in result.carriers.warnings:
             note(f"warning: {warning}")
     note(f"report: {out / 'report.html'}; verify it with `dreamdiff evaluate --check {out}`")

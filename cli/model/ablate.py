@@ -76,10 +76,10 @@ def ablate(
     name = preset or ("quick" if quick else "default")
     settings = resolve(AblateConfig, presets=ABLATE_PRESETS, preset=name, file=config, assignments=set_ or (), options=options)
     usual = list(TABLE2) if figure is None else list(OF_FIGURE_5)
-    wanted = [part.strip() for part in rows.split(",")] if rows else usual
+    expected = [part.strip() for part in rows.split(",")] if rows else usual
     if figure is not None and table == "1":
         raise typer.BadParameter("--figure 5 shows rows of Table 2, leave --table out")
-    for one in wanted:
+    for one in expected:
         row_of(one)
     require_existing(settings.pairs)
     require_existing(settings.store)
@@ -89,7 +89,7 @@ def ablate(
     from dreamdiff.programs.tables import table1_text, table2_text
 
     with progress("ablation") as report:
-        rows_found = [] if table == "1" else run(out, wanted, settings, progress=report)
+        rows_found = [] if table == "1" else run(out, expected, settings, progress=report)
         columns = [] if table == "2" else table1(out, settings, progress=report)
     if json:
         emit_json({"table1": columns, "table2": rows_found} if table == "all" else columns or rows_found)

@@ -130,14 +130,14 @@ def evaluate(
     if check is not None:
         from dreamdiff.certificates.check import check_report
 
-        found = check_report(check, model=model, pairs=pairs)
-        result = {"accuracies": found.accuracies, "unchanged": list(found.hashes), "sentence": found.sentence}
+        outcome = check_report(check, model=model, pairs=pairs)
+        result = {"accuracies": outcome.accuracies, "unchanged": list(outcome.hashes), "sentence": outcome.sentence}
         if json:
             emit_json(result)
         else:
-            note(found.sentence)
+            note(outcome.sentence)
             typer.echo(
-                f"{check}: {found.accuracies} accuracies follow from the predictions; unchanged: {', '.join(found.hashes)}"
+                f"{check}: {outcome.accuracies} accuracies follow from the predictions; unchanged: {', '.join(outcome.hashes)}"
             )
         return
     if study_answers or study_out is not None:
@@ -214,16 +214,16 @@ def evaluate(
         note(f"page: {page}")
         return
     with progress("evaluating") as report:
-        found = run(model, pairs, out, settings, images=images, progress=report, strict_rate=strict_rate, say=note)
-    write_report(found, out / "report.html")
+        outcome = run(model, pairs, out, settings, images=images, progress=report, strict_rate=strict_rate, say=note)
+    write_report(outcome, out / "report.html")
     if json:
-        emit_json(found.to_json())
+        emit_json(outcome.to_json())
         return
-    note(found.first_line)
-    note(found.second_line)
-    rows = [{**m.to_json(), "interval": m.between()} for m in found.measurements]
+    note(outcome.first_line)
+    note(outcome.second_line)
+    rows = [{**m.to_json(), "interval": m.between()} for m in outcome.measurements]
     emit_table("measurements", rows, ["name", "value", "interval", "floor", "n", "unit", "protocol"])
-    for warning in () if found.carriers is None else found.carriers.warnings:
+    for warning in () if outcome.carriers is None else outcome.carriers.warnings:
         note(f"warning: {warning}")
     note(f"report: {out / 'report.html'}")
 
@@ -240,13 +240,13 @@ def _baselines(
         raise typer.BadParameter(f"missing {'--pairs' if pairs is None else '--out'}")
     settings = resolve(EvaluateConfig, file=config, assignments=set_ or (), options=options)
     with progress("baselines") as report:
-        found = evaluate_baselines(names, pairs, out, settings, images=images, progress=report)
+        result = evaluate_baselines(names, pairs, out, settings, images=images, progress=report)
     if json:
-        emit_json(found.to_json())
+        emit_json(result.to_json())
         return
-    note(found.first_line)
-    emit_table("baselines", found.table(), ["baseline", "name", "value", "interval", "floor", "n", "protocol"])
-    for what, why in found.not_computed.items():
+    note(result.first_line)
+    emit_table("baselines", result.table(), ["baseline", "name", "value", "interval", "floor", "n", "protocol"])
+    for what, why in result.not_computed.items():
         note(f"not computed: {what}: {why}")
     note(f"report: {out / 'report.html'}")
 
@@ -263,14 +263,14 @@ def _reconstructions(
         raise typer.BadParameter(f"missing {'--pairs' if pairs is None else '--out'}")
     settings = resolve(EvaluateConfig, file=config, assignments=set_ or (), options=options)
     with progress("reconstructions") as report:
-        found = measure_reconstructions(
+        result = measure_reconstructions(
             folder, pairs, out, settings, weights=weights, adapter=adapter, images=images, progress=report
         )
     if json:
-        emit_json(found.to_json())
+        emit_json(result.to_json())
         return
-    emit_table("reconstructions", found.table(), ["row", "name", "value", "interval", "floor", "n", "seed"])
-    for what, why in found.not_computed.items():
+    emit_table("reconstructions", result.table(), ["row", "name", "value", "interval", "floor", "n", "seed"])
+    for what, why in result.not_computed.items():
         note(f"{what}: {why}")
     note(f"report: {out / 'report.html'}")
 
@@ -286,14 +286,14 @@ def _study(
     if answers:
         if out is None:
             raise typer.BadParameter("missing --out")
-        found = read_study(folder, answers, out, seed=int(str(options["seed"] or 0)))
+        content = read_study(folder, answers, out, seed=int(str(options["seed"] or 0)))
         if json:
-            emit_json(found.to_json())
+            emit_json(content.to_json())
             return
-        note(found.first_line)
-        rows = [{**m.to_json(), "interval": m.between()} for m in found.measurements]
+        note(content.first_line)
+        rows = [{**m.to_json(), "interval": m.between()} for m in content.measurements]
         emit_table("study", rows, ["name", "value", "interval", "floor", "n", "seed"])
-        for rater, why in found.excluded.items():
+        for rater, why in content.excluded.items():
             note(f"{rater} does not count: {why}")
         note(f"report: {out / 'report.html'}")
         return
@@ -319,12 +319,12 @@ def _review(
     if out is None:
         raise typer.BadParameter("missing --out")
     store = None if pairs is None else Pairs.open(pairs)
-    found = review(predictions, out, pairs=store, split=split or "default", protocol=protocol, seed=seed or 0)
+    result = review(predictions, out, pairs=store, split=split or "default", protocol=protocol, seed=seed or 0)
     if json:
-        emit_json(found.to_json())
+        emit_json(result.to_json())
         return
-    note(found.first_line)
-    rows = [{**m.to_json(), "interval": m.between()} for m in found.measurements]
+    note(result.first_line)
+    rows = [{**m.to_json(), "interval": m.between()} for m in result.measurements]
     emit_table("predictions", rows, ["name", "value", "interval", "floor", "n"])
-    emit_table("controls", [vars(check) for check in found.checks], ["name", "says", "tone"])
+    emit_table("controls", [vars(check) for check in result.checks], ["name", "says", "tone"])
     note(f"report: {out / 'report.html'}")

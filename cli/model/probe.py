@@ -37,12 +37,12 @@ def probe(
     """
     from dreamdiff.pretraining import probe as probing
 
-    wanted = labels.split(",") if labels else None
+    expected = labels.split(",") if labels else None
     with _output.progress("probe") as progress:
         report = probing.probe(
             model,
             store,
-            labels=wanted,
+            labels=expected,
             hold_out=hold_out,
             seed=seed,
             device=device or "auto",

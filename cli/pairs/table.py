@@ -60,10 +60,10 @@ def pairs_table(
         subjects=subjects, sfreq=sfreq, unit=unit, channel_names=o.names_of(channel_names), subject_pattern=subject_pattern,
         session_pattern=session_pattern,
     )  # fmt: skip
-    wanted = tuple(part.strip() for part in (events or "").split(",") if part.strip())
+    expected = tuple(part.strip() for part in (events or "").split(",") if part.strip())
     with progress("table") as update:
         table = make_table(
-            sources, out.resolve().parent, log=log, images=images, columns=parse_columns(columns), events=wanted, choice=choice,
+            sources, out.resolve().parent, log=log, images=images, columns=parse_columns(columns), events=expected, choice=choice,
             progress=update,
         )  # fmt: skip
     table.write(out)

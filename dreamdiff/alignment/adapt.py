@@ -181,10 +181,10 @@ def minutes_of(pairs: Pairs, positions: np.ndarray) -> float | None:
     """The longest recording that these trials take of one person, minutes; None without times."""
     longest = 0.0
     for person in np.unique(pairs.person[positions]):
-        found = recorded_minutes(pairs, positions[pairs.person[positions] == person])
-        if found is None:
+        result = recorded_minutes(pairs, positions[pairs.person[positions] == person])
+        if result is None:
             return None
-        longest = max(longest, float(found.max(initial=0.0)))
+        longest = max(longest, float(result.max(initial=0.0)))
     return round(longest, 3)
 
 

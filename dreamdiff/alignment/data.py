@@ -77,8 +77,8 @@ def front_config(pairs: Pairs, choice: FrontChoice, *, rate: float, patch: int) 
         DataError: subjects that differ in rate or first sample, or a store that does not say them.
     """
     asked = ("sfreq", "t0", "unit")
-    found = {name: tuple(pairs.attributes[name].get(key) for key in asked) for name in pairs.subjects}
-    (first, values), *others = found.items()
+    entries = {name: tuple(pairs.attributes[name].get(key) for key in asked) for name in pairs.subjects}
+    (first, values), *others = entries.items()
     for name, other in others:
         if other != values:
             raise DataError(
@@ -129,24 +129,24 @@ def check_pairs(front: FrontEndConfig, pairs: Pairs) -> None:
     Raises:
         ModelError: another shape, rate, first sample, unit or order of channels, with both values.
     """
-    found = front_config(
+    result = front_config(
         pairs, FrontChoice(start=front.start, seconds=front.window / front.rate, rate=front.rate), rate=0, patch=1
     )
     for name, what in (
         ("channels", "channels"), ("samples", "samples"), ("sfreq", "Hz"), ("t0", "s from onset to the first sample"),
         ("unit", "as unit"),
     ):  # fmt: skip
-        theirs, ours = getattr(found, name), getattr(front, name)
+        theirs, ours = getattr(result, name), getattr(front, name)
         if theirs != ours:
             raise ModelError(
                 f"{pairs.path}: trials have {theirs} {what}, the model was aligned on {ours}",
                 "import the pairs as those that the model was aligned on, or align on these",
             )
-    differing = [number for number, names in enumerate(zip(front.names, found.names, strict=False)) if names[0] != names[1]]
+    differing = [number for number, names in enumerate(zip(front.names, result.names, strict=False)) if names[0] != names[1]]
     if differing:
         at = differing[0]
         raise ModelError(
-            f"{pairs.path}: channel {at} is {found.names[at]!r}, the model was aligned on {front.names[at]!r} there "
+            f"{pairs.path}: channel {at} is {result.names[at]!r}, the model was aligned on {front.names[at]!r} there "
             f"({len(differing)} of {len(front.names)} differ)",
             "bring the channels into the order of the model's pairs",
         )

@@ -133,9 +133,9 @@ def load_vectors(
     spaces, vectors, remarks = [], [], []
     for name in targets:
         target = load_target(name, device=device, precision=precision, offline=offline)
-        found = image_vectors(pairs, numbers, target, root, progress)
-        spaces.append(target.space(found.shape[1]))
-        vectors.append(torch.from_numpy(found))
+        result = image_vectors(pairs, numbers, target, root, progress)
+        spaces.append(target.space(result.shape[1]))
+        vectors.append(torch.from_numpy(result))
         remarks += list(target.remarks)
         del target
         # transformers' modules hold cycles, and two image encoders at once may not fit

@@ -67,15 +67,15 @@ def load_target(name: str, *, device: torch.device | str = "cpu", precision: str
     Raises:
         ModelError: an unknown name, missing weights, or a download that `offline` forbids.
     """
-    found = _load(name, device, offline)
-    if precision == "fp32" or not found.cached:
-        return found
+    result = _load(name, device, offline)
+    if precision == "fp32" or not result.cached:
+        return result
 
     def compute(images: Images, digests: Sequence[str]) -> np.ndarray:
         with mixed(precision, torch.device(device)):
-            return found.compute(images, digests)
+            return result.compute(images, digests)
 
-    return replace(found, compute=compute, cache_key=f"{found.fingerprint}/{precision}")
+    return replace(result, compute=compute, cache_key=f"{result.fingerprint}/{precision}")
 
 
 def _load(name: str, device: torch.device | str, offline: bool) -> ImageTarget:

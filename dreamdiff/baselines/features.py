@@ -55,12 +55,12 @@ class Problem:
         """Whitened time courses of training and test trials, the input of all linear baselines."""
         everything = np.concatenate([self.train, self.test])
         attributes = self.store.attributes[self.store.subjects[0]]
-        found = extract_features(
+        value = extract_features(
             lambda rows: self.store.eeg(everything[rows]), self.store.trials.take(everything), np.arange(len(self.train)),
             sfreq=float(attributes.get("sfreq") or 512.0), t0=float(attributes.get("t0") or 0.0),
             real_channels=self.real_channels,
         ).sets["eeg"]  # fmt: skip
-        return found[: len(self.train)], found[len(self.train) :]
+        return value[: len(self.train)], value[len(self.train) :]
 
 
 def by_person(person_train: Array, person_test: Array) -> list[tuple[Ints, Ints]]:
@@ -113,7 +113,7 @@ def extract_features(
         eeg = np.asarray(read(rows), np.float32)[:, :real_channels]
         samples = eeg.shape[2]
         white = np.stack([whitening[person] @ one for person, one in zip(trials.person[rows], eeg[:, :, before:], strict=True)])
-        found = {
+        entries = {
             "eeg": time_course(white),
             "band power": band_power(eeg, sfreq),
             "channel means": channel_means(eeg),
@@ -121,8 +121,8 @@ def extract_features(
         }
         if before >= PRESTIMULUS_SAMPLES:
             early = eeg[:, :, :before]
-            found["pre-stimulus"] = np.concatenate([band_power(early, sfreq), time_course(early, bins=8)], axis=1)
-        for name, values in found.items():
+            entries["pre-stimulus"] = np.concatenate([band_power(early, sfreq), time_course(early, bins=8)], axis=1)
+        for name, values in entries.items():
             parts.setdefault(name, []).append(values.astype(np.float32))
     left_out = {}
     if before < PRESTIMULUS_SAMPLES:
@@ -135,14 +135,14 @@ def _whitening(read: Callable[[Ints], Array], person_N: Array, train: Array, cha
 
     A person without training trials gets that of all training trials; weak directions are held at a thousandth of the strongest.
     """
-    found = {}
+    roots = {}
     for person in np.unique(person_N):
         mine = train[person_N[train] == person]
         mine = train if len(mine) < 2 else mine
         chosen = mine[spread(len(mine), most)]
         eeg = np.asarray(read(chosen), np.float32)[:, :channels]
-        found[int(person)] = whitener(eeg, floor=1e-3).astype(np.float32)
-    return found
+        roots[int(person)] = whitener(eeg, floor=1e-3).astype(np.float32)
+    return roots
 
 
 def channel_means(eeg_NCT: Array) -> Array:

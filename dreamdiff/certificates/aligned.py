@@ -134,15 +134,15 @@ def encoder_rows(
         return head.restore(head(tokens)).float().cpu().numpy()
 
     whole = read(tokens_NLD)
-    found: dict[str, tuple[Part, str, Array]] = {
+    result: dict[str, tuple[Part, str, Array]] = {
         WHOLE: ("system", "EEG of the trial through front end, encoder and head", whole),
         ZEROED: ("control", "the same head, with zeros in place of the encoder's output", read(torch.zeros_like(tokens_NLD))),
         OTHERS: ("control", "the encoder's output of another trial", read(tokens_NLD[torch.from_numpy(others)])),
         path_row("encoder"): ("path", "the only path from EEG to vector", whole),
     }
     if fresh:
-        found[RANDOM] = ("control", "an untrained encoder of the same shape in place of this one", read(torch.cat(fresh)))
-    return found
+        result[RANDOM] = ("control", "an untrained encoder of the same shape in place of this one", read(torch.cat(fresh)))
+    return result
 
 
 def _untrained(model: AlignedEncoder, seed: int) -> torch.nn.Module | None:
@@ -163,8 +163,8 @@ def closed_form_rows(
         if len(train) < 3:
             rows.append(Row(name, "closed form", description, {}, f"there are {len(train)} training trials"))
             continue
-        found = ridge_vectors(pairs, model.config.front, train, test, pictures.train_ND, whiten=whiten)
-        rows.append(Row(name, "closed form", description, judge.predict(found)))
+        vectors = ridge_vectors(pairs, model.config.front, train, test, pictures.train_ND, whiten=whiten)
+        rows.append(Row(name, "closed form", description, judge.predict(vectors)))
     return rows
 
 

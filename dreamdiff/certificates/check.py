@@ -161,10 +161,10 @@ def _certificate_figures(certificate: Mapping[str, Any], arrays: Mapping[str, np
             if not len(predicted) == len(truth) == groups.shape[-1]:
                 problems.append(f"{name}: {len(predicted)} predictions for {len(truth)} trials")
                 continue
-            found = accuracy_of("", "", predicted, truth, groups, float(stated["floor"]), int(stated["seed"]))
+            result = accuracy_of("", "", predicted, truth, groups, float(stated["floor"]), int(stated["seed"]))
             for what in ("value", "low", "high", "n"):
-                if not _close(getattr(found, what), stated.get(what)):
-                    problems.append(f"{name}: {what} is {stated.get(what)}, the predictions give {getattr(found, what):.6g}")
+                if not _close(getattr(result, what), stated.get(what)):
+                    problems.append(f"{name}: {what} is {stated.get(what)}, the predictions give {getattr(result, what):.6g}")
             count += 1
     return count, problems
 
@@ -204,12 +204,12 @@ def share_problems(name: str, stated: Mapping[str, Any], values_N: np.ndarray, g
     if len(values_N) == 0 or (groups_N is not None and groups_N.shape[-1] != len(values_N)):
         yield f"{name}: {len(values_N)} values, {0 if groups_N is None else groups_N.shape[-1]} of them in groups"
         return
-    found = mean_measurement(
+    result = mean_measurement(
         "", "", np.asarray(values_N)[:, None], seed=int(stated["seed"]), floor=None, groups_N=groups_N
     ).to_json()
     for what in ("value", "low", "high", "n"):
-        if found[what] != stated.get(what) and not _close(found[what], stated.get(what)):
-            yield f"{name}: {what} is {stated.get(what)}, the predictions give {found[what]}"
+        if result[what] != stated.get(what) and not _close(result[what], stated.get(what)):
+            yield f"{name}: {what} is {stated.get(what)}, the predictions give {result[what]}"
 
 
 def _inputs(

@@ -122,7 +122,7 @@ def encoder_variants(pipeline: DreamDiffusionPipeline, seed: int, paths: tuple[s
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix(seed, "untrained"))
         untrained = type(pipeline.encoder)(pipeline.encoder.config).eval().to(next(pipeline.encoder.parameters()).device)
-    found: dict[str, tuple[Part, str, Change]] = {
+    result: dict[str, tuple[Part, str, Change]] = {
         WHOLE: ("system", "EEG of the trial through all parts", lambda eeg, own, other: (own, True)),
         ZEROED: ("control", "zeros in place of the encoder's output", lambda eeg, own, other: (torch.zeros_like(own), True)),
         OTHERS: ("control", "the encoder's output of another trial", lambda eeg, own, other: (other, True)),
@@ -130,10 +130,10 @@ def encoder_variants(pipeline: DreamDiffusionPipeline, seed: int, paths: tuple[s
         path_row("encoder"): ("path", "the encoder without any closed form", lambda eeg, own, other: (own, False)),
     }
     if CLOSED_FORM in paths:
-        found[path_row(CLOSED_FORM)] = (
+        result[path_row(CLOSED_FORM)] = (
             "path", "the closed form with the encoder's output at zero", lambda eeg, own, other: (torch.zeros_like(own), True),
         )  # fmt: skip
-    return found
+    return result
 
 
 @contextlib.contextmanager
@@ -200,8 +200,8 @@ def _closed_forms(
         # from the onset of the picture on, where the trial reaches that far
         start = max(0.0, t0) if end > 0 else t0
         front = front_config(pairs, FrontChoice(start=start, seconds=min(0.6, end - start)), rate=rate, patch=2)
-        found = ridge_vectors(pairs, front, train, test, vectors.train_ND, whiten=whiten)
-        rows.append(Row(name, "closed form", description, {VECTORS: judge.predict(found)[CATEGORY]}))
+        result = ridge_vectors(pairs, front, train, test, vectors.train_ND, whiten=whiten)
+        rows.append(Row(name, "closed form", description, {VECTORS: judge.predict(result)[CATEGORY]}))
     return rows
 
 

@@ -75,7 +75,7 @@ class Certificate:
     def accuracy(self, row: str, measure: str | None = None) -> Measurement | None:
         """Share of trials of a row that are right, or None where the row was not measured."""
         measure = measure or self.main_measure
-        predicted = next((found.predicted.get(measure) for found in self.rows if found.name == row), None)
+        predicted = next((result.predicted.get(measure) for result in self.rows if result.name == row), None)
         if predicted is None:
             return None
         return accuracy_of(
@@ -95,7 +95,9 @@ class Certificate:
         if whole is None:
             return "no part was measured"
         beside = ", ".join(
-            f"{name} {found.value:.1%}" for name in (RIDGE, WHITENED, ORACLE, GUESS) if (found := self.accuracy(name)) is not None
+            f"{name} {result.value:.1%}"
+            for name in (RIDGE, WHITENED, ORACLE, GUESS)
+            if (result := self.accuracy(name)) is not None
         )
         share = f", {whole.value / oracle.value:.0%} of the oracle" if oracle is not None and oracle.value > 0 else ""
         figure = f"{whole.value:.1%} {whole.interval()} of {whole.n} trials{share} (chance {whole.floor:.1%})"
@@ -140,19 +142,19 @@ class Certificate:
         if row.missing:
             content["missing"] = row.missing
         for measure in row.predicted:
-            found, oracle = self.accuracy(row.name, measure), self._oracle(measure)
-            assert found is not None
+            value, oracle = self.accuracy(row.name, measure), self._oracle(measure)
+            assert value is not None
             content["accuracy"][measure] = {
-                "value": found.value, "low": found.to_json()["low"], "high": found.to_json()["high"], "n": found.n, "floor": found.floor, "seed": found.seed,
-                "share_of_oracle": found.value / oracle if oracle else None,
+                "value": value.value, "low": value.to_json()["low"], "high": value.to_json()["high"], "n": value.n, "floor": value.floor, "seed": value.seed,
+                "share_of_oracle": value.value / oracle if oracle else None,
             }  # fmt: skip
         return content
 
     def _oracle(self, measure: str) -> float | None:
         if ORACLE not in [row.name for row in self.rows]:
             return None
-        found = self.accuracy(ORACLE, measure)
-        return None if found is None else found.value
+        result = self.accuracy(ORACLE, measure)
+        return None if result is None else result.value
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What `predictions.npz` holds of it."""

@@ -175,7 +175,7 @@ def without_adapter(unet: Any) -> Iterator[None]:
 
     processors, projection = unet.attn_processors, unet.encoder_hid_proj
     mine = _adapted_processors(unet)
-    unet.set_attn_processor({name: AttnProcessor2_0() if name in mine else found for name, found in processors.items()})
+    unet.set_attn_processor({name: AttnProcessor2_0() if name in mine else module for name, module in processors.items()})
     unet.encoder_hid_proj = None
     unet.register_to_config(encoder_hid_dim_type=None)
     try:

@@ -111,10 +111,10 @@ class Conditioner(Placed):
         Raises:
             ModelError: the latent has another shape than this conditioner was made for.
         """
-        wanted = (self.config.tokens_in, self.config.width_in)
-        if tuple(latent_BLD.shape[1:]) != wanted:
+        expected = (self.config.tokens_in, self.config.width_in)
+        if tuple(latent_BLD.shape[1:]) != expected:
             raise ModelError(
-                f"the EEG latent is {tuple(latent_BLD.shape[1:])} (tokens, width), this conditioner reads {wanted}",
+                f"the EEG latent is {tuple(latent_BLD.shape[1:])} (tokens, width), this conditioner reads {expected}",
                 "use the encoder that the conditioner was trained with",
             )
         tokens_BLD = self.dim_mapper(self.channel_mapper(latent_BLD))

@@ -91,8 +91,8 @@ def _default_spacing(class_name: str) -> Any:
     import diffusers
 
     kind = getattr(diffusers, class_name, None)
-    found = None if kind is None else inspect.signature(kind.__init__).parameters.get("timestep_spacing")
-    return None if found is None else found.default
+    value = None if kind is None else inspect.signature(kind.__init__).parameters.get("timestep_spacing")
+    return None if value is None else value.default
 
 
 def set_steps(scheduler: Any, steps: int, device: Any) -> None:

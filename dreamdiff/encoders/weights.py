@@ -31,8 +31,8 @@ def with_signal(content: Mapping[str, Any], signal: SignalConfig) -> Mapping[str
 
 def signal_section(content: Mapping[str, Any]) -> SignalConfig:
     """The section `signal` of config.json; nothing known without one, as in folders of release 0.1."""
-    found = content.get("signal")
-    return settings.validated(SignalConfig, found) if isinstance(found, dict) else SignalConfig()
+    value = content.get("signal")
+    return settings.validated(SignalConfig, value) if isinstance(value, dict) else SignalConfig()
 
 
 class Placed(nn.Module):
@@ -97,9 +97,9 @@ def load_module(make: Callable[[], ModuleT], folder: Path, prefix: str = "", der
         )
     _check_config(folder)
     whole = whole_tensors(folder, WEIGHTS_FILE)
-    found = {name.removeprefix(prefix): tensor for name, tensor in whole.items() if name.startswith(prefix)}
+    entries = {name.removeprefix(prefix): tensor for name, tensor in whole.items() if name.startswith(prefix)}
     module = make()
-    module.load_state_dict(found | {name: tensor for name, tensor in module.state_dict().items() if name in derived})
+    module.load_state_dict(entries | {name: tensor for name, tensor in module.state_dict().items() if name in derived})
     return module
 
 

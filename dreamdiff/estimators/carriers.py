@@ -127,9 +127,9 @@ def carriers(
         for train, test in folds:
             guess_N[test] = decode(part, label_N, person_N, np.asarray(train), np.asarray(test), sfreq)
         rng = np.random.default_rng([seed, number])
-        found = judge(label_N[tested], guess_N[tested], unit_N[tested], over, rng, person_N[tested])
+        result = judge(label_N[tested], guess_N[tested], unit_N[tested], over, rng, person_N[tested])
         origin = first or 0.0
-        rows.append(Carrier(name, kind, origin + start / sfreq, origin + stop / sfreq, part.shape[1], *found))
+        rows.append(Carrier(name, kind, origin + start / sfreq, origin + stop / sfreq, part.shape[1], *result))
     for band, (low, high) in _bands(rows[0], sfreq, left_out).items():
         name, start = f"{band}, {low:g} to {high:g} Hz", round((rows[0].first - (first or 0.0)) * sfreq)
         if progress is not None:
@@ -138,34 +138,34 @@ def carriers(
         for train, test in folds:
             guess_N[test] = decode(part, label_N, person_N, np.asarray(train), np.asarray(test), sfreq)
         rng = np.random.default_rng([seed, len(rows)])
-        found = judge(label_N[tested], guess_N[tested], unit_N[tested], over, rng, person_N[tested])
-        rows.append(Carrier(name, "band", rows[0].first, rows[0].last, part.shape[1], *found))
+        result = judge(label_N[tested], guess_N[tested], unit_N[tested], over, rng, person_N[tested])
+        rows.append(Carrier(name, "band", rows[0].first, rows[0].last, part.shape[1], *result))
     chance = 1.0 / len(np.unique(label_N[tested]))
     return Carriers(tuple(rows), tuple(_warnings(rows, chance)), left_out, len(tested), chance, over)
 
 
 def _bands(whole: Carrier, sfreq: float, left_out: dict[str, str]) -> dict[str, tuple[float, float]]:
     """Bands that the trials can hold: below half the rate, and at least two waves of the lowest frequency long."""
-    found = {}
+    result = {}
     for name, (low, high) in CORPUS_BANDS.items():
         seconds, top = whole.last - whole.first, min(high, sfreq / 2)
         if top - low < 2 or seconds * low < 2:
             left_out[f"{name} band"] = f"{seconds:.2f} s at {sfreq:g} Hz hold no {low:g} to {high:g} Hz"
         else:
-            found[name] = (low, top)
-    return found
+            result[name] = (low, top)
+    return result
 
 
 def electrode_groups(channels: Sequence[str]) -> dict[str, list[int]]:
     """Rows of frontal, central, temporal and posterior electrodes, by the letters of their names."""
-    found: dict[str, list[int]] = {}
+    groups: dict[str, list[int]] = {}
     for row, given in enumerate(channels):
         name = canonical_name(given)
         letters = re.sub(r"(\d+|z)$", "", name)
-        for group, wanted in GROUPS.items():
-            if name in wanted or letters in wanted:
-                found.setdefault(group, []).append(row)
-    return found
+        for group, names in GROUPS.items():
+            if name in names or letters in names:
+                groups.setdefault(group, []).append(row)
+    return groups
 
 
 def _jobs(
@@ -205,29 +205,29 @@ def _jobs(
 
 def _warnings(rows: Sequence[Carrier], chance: float) -> list[str]:
     """What a reader must know before believing the figure."""
-    whole, found = rows[0], []
+    whole, result = rows[0], []
     for row in rows:
         if row.kind == "before" and row.above_chance:
-            found.append(
+            result.append(
                 f"the {row.last - row.first:.2f} s before the event tell the labels apart ({_share(row)}, chance up to "
                 f"{row.chance_high:.1%}): something else than the response to the event names them"
             )
     if not whole.above_chance:
-        return found
+        return result
     windows, groups = [r for r in rows if r.kind == "window"], [r for r in rows if r.kind == "electrodes"]
     if windows and _explains(windows[0], whole, chance) and windows[0].accuracy >= max(r.accuracy for r in windows):
         early, later = windows[0], next(r for r in rows if r.kind == "later")
-        found.append(
+        result.append(
             f"the earliest {early.last - early.first:.2f} s alone reach {_share(early)} (everything {whole.accuracy:.1%}, later "
             f"{later.accuracy:.1%}): the response to what appeared, such as its side or brightness, may explain the figure"
         )
     frontal = next((r for r in groups if r.name.endswith("frontal electrodes")), None)
     if frontal and _explains(frontal, whole, chance) and frontal.accuracy >= max(r.accuracy for r in groups):
-        found.append(
+        result.append(
             f"the {frontal.electrodes} frontal electrodes alone reach {_share(frontal)} (everything {whole.accuracy:.1%}): eye "
             "movements may explain the figure"
         )
-    return found
+    return result
 
 
 def _explains(part: Carrier, whole: Carrier, chance: float) -> bool:

@@ -210,10 +210,10 @@ class EventCovariances(TransformerMixin, BaseEstimator):
     def _stacked(self, x_NCT: np.ndarray) -> np.ndarray:
         both = np.concatenate([np.broadcast_to(self.responses_RT_, (len(x_NCT), *self.responses_RT_.shape)), x_NCT], axis=1)
         both = both - both.mean(-1, keepdims=True)
-        found = covariances(both)
-        size = found.shape[-1]
-        ridge_N = self.shrinkage * np.trace(found, axis1=1, axis2=2) / size
-        return np.asarray(found + np.maximum(ridge_N, 1e-12)[:, None, None] * np.eye(size))
+        result = covariances(both)
+        size = result.shape[-1]
+        ridge_N = self.shrinkage * np.trace(result, axis1=1, axis2=2) / size
+        return np.asarray(result + np.maximum(ridge_N, 1e-12)[:, None, None] * np.eye(size))
 
 
 def centred(features_ND: np.ndarray, group_N: np.ndarray) -> np.ndarray:

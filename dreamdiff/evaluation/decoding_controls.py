@@ -194,33 +194,33 @@ def decoding_controls(
     }
     around = neighbours(trials, features.window)
     whose = "of the trials before and after, not of the trial itself" if around is not None else "(a response shows in it too)"
-    for name, told in drift.items():
+    for name, description in drift.items():
         values = features.sets[name] if around is None else mean_of(features.sets[name], around)
-        jobs.append((name, "drift", f"{told} {whose}", values, labels))
+        jobs.append((name, "drift", f"{description} {whose}", values, labels))
     stretches = pseudo_blocks(trials, classes, rng)
     if (stretches >= 0).all():
-        told = "EEG, with arbitrary labels given to stretches of the recording"
-        jobs.append(("pseudo-blocks", "order", told, features.sets["eeg"], stretches))
+        description = "EEG, with arbitrary labels given to stretches of the recording"
+        jobs.append(("pseudo-blocks", "order", description, features.sets["eeg"], stretches))
     else:
         left_out["pseudo-blocks"] = "the time of the trials is not recorded, or there are too few of them"
     if audit is not None and audit.block_design == "class blocks" and (audit.blocks_per_class or 0) > 1:
         swapped = shuffle_by_block(labels, blocks, rng)
-        told = "EEG, with labels exchanged among whole blocks"
-        jobs.append(("labels shuffled by block", "order", told, features.sets["eeg"], swapped))
+        description = "EEG, with labels exchanged among whole blocks"
+        jobs.append(("labels shuffled by block", "order", description, features.sets["eeg"], swapped))
     else:
         left_out["labels shuffled by block"] = _why_no_block_shuffle(audit)
     controls, predictions = [], {}
     unit = exchange_units(trials)[test]
     by_unit, by_trial = (Exchange(codes, np.zeros(len(test), np.int64)) for codes in (unit, np.arange(len(test))))
     drawn = units(labels[test], trials.person[test], trials.stimulus[test] if len(np.unique(unit)) == len(unit) else unit)
-    for number, (name, kind, told, values, wanted) in enumerate(jobs):
+    for number, (name, kind, description, values, expected) in enumerate(jobs):
         if progress is not None:
             progress(number, len(jobs), f"control: {name}")
-        predicted = decode([values], wanted, trials.person, train, test)
-        truth = labels[test] if name == "labels shuffled by trial" else wanted[test]
+        predicted = decode([values], expected, trials.person, train, test)
+        truth = labels[test] if name == "labels shuffled by trial" else expected[test]
         predictions[name] = predicted
         exchange = by_trial if name == "pseudo-blocks" else by_unit  # these are given to any trials, whatever was shown
-        controls.append(Control(name, kind, told, *_judge(name, predicted, truth, drawn, exchange, seed)))
+        controls.append(Control(name, kind, description, *_judge(name, predicted, truth, drawn, exchange, seed)))
     if progress is not None:
         progress(len(jobs), len(jobs), "controls done")
     distances = time_distance(predictions["eeg"] == labels[test], trials, train, test, seed=seed)
@@ -240,14 +240,14 @@ def time_distance(hits_N: Array, trials: Trials, train: Array, test: Array, *, b
     if len(edges) < 2:
         edges = np.array([edges[0], edges[0] + 1e-9])
     place = np.clip(np.searchsorted(edges, distance_N, side="right") - 1, 0, len(edges) - 2)
-    found = []
+    distances = []
     for b in range(len(edges) - 1):
         here = known & (place == b)
         if here.any():
             protocol = f"light decoder, nearest training trial {edges[b]:.3g} to {edges[b + 1]:.3g} s away"
             value = mean_measurement("accuracy", protocol, np.asarray(hits_N)[here][:, None], seed=seed, floor=None)
-            found.append(DistanceBin(float(edges[b]), float(edges[b + 1]), value))
-    return found
+            distances.append(DistanceBin(float(edges[b]), float(edges[b + 1]), value))
+    return distances
 
 
 def nearest_training(trials: Trials, train: Array, test: Array) -> Floats:

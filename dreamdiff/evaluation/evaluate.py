@@ -128,14 +128,14 @@ def evaluate(
         scorer.image_N,
         scorer.person_N,
     )
-    found = Evaluation(
+    result = Evaluation(
         identity(model, pipeline, store, parts, chosen, networks, config, out), tuple(measured), scorer.not_computed, report, decoding,
         generation, material, None if judged is None else accuracy.confusion(judged, scorer.labels_N), beside,
         certificate, None, carried,
     )  # fmt: skip
-    found = replace(found, predictions=write_predictions(out, store.indices[chosen], certificate, found.figures()))
-    write_sealed(out / "report.json", found.to_json())
-    return found
+    result = replace(result, predictions=write_predictions(out, store.indices[chosen], certificate, result.figures()))
+    write_sealed(out / "report.json", result.to_json())
+    return result
 
 
 def split_name(text: str) -> tuple[str, str]:

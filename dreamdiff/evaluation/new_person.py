@@ -67,10 +67,10 @@ class NewPerson:
 
     def table(self) -> list[dict[str, object]]:
         """One line a row: what was told, top 1 and top 5 with intervals."""
-        found = []
+        result = []
         for name, measurements in self.rows.items():
             cells = {m.name.rsplit("/", 1)[-1]: f"{m.value:.1%} {m.interval()}" for m in measurements}
-            found.append(
+            result.append(
                 {
                     "row": name,
                     "told of the person": self.told[name],
@@ -79,7 +79,7 @@ class NewPerson:
                     "chance": f"{measurements[0].floor:.1%}",
                 }
             )
-        return found
+        return result
 
     def to_json(self) -> Mapping[str, object]:
         """The content of report.json."""
@@ -125,7 +125,7 @@ def new_person(
     groups = groups_of(store, test, "all", config.seed)
     judged = _Judged(store, test, groups, pictures.picture_N, judge, config.seed)
     missing: dict[str, str] = {}
-    told, rows = dict(TOLD), {}
+    description, rows = dict(TOLD), {}
     base_ND = vectors_by(aligned, store, test, number)(aligned)
     rows[NOTHING] = judged.measured(NOTHING, judged.scores(base_ND))
     ways: list[tuple[str, str, float | None, int | None]] = (
@@ -151,7 +151,7 @@ def new_person(
         adapted = AlignedEncoder.from_pretrained(out / folder).to(device)
         rows[name] = judged.measured(name, judged.scores(vectors_by(adapted, store, test, number)(adapted)))
         spent = "" if done.minutes is None else f", {done.minutes:.1f} minutes of recording"
-        told[name] = f"{done.trials} training trials{spent}, {'with' if done.labelled else 'without'} labels"
+        description[name] = f"{done.trials} training trials{spent}, {'with' if done.labelled else 'without'} labels"
     rows[RECOVERY] = judged.measured(RECOVERY, judged.transductive(base_ND))
     rows[PERMUTED] = judged.measured(PERMUTED, judged.scores(base_ND), permuted=True)
     ordered = {
@@ -175,7 +175,9 @@ def new_person(
         "repetitions": "all", "selection": str(aligned.config.training.get("select", "last")), "config": portable_settings(config.model_dump(mode="json"), out),
         **used(device, "fp32"), "software": software_versions(), "warnings": list(overlaps(seen, store, test).sentences),
     }  # fmt: skip
-    result = NewPerson(identity, ordered, told, missing, store.audit(split.rpartition("/")[0] or "default", parts=(train, test)))
+    result = NewPerson(
+        identity, ordered, description, missing, store.audit(split.rpartition("/")[0] or "default", parts=(train, test))
+    )
     out.mkdir(parents=True, exist_ok=True)
     write_sealed(out / "report.json", dict(result.to_json()))
     _write_page(out / PAGE, result, store)

@@ -109,11 +109,11 @@ def measure_reconstructions(
     for number, (name, pictures) in enumerate(systems.items()):
         if progress is not None:
             progress(number, len(systems), name)
-        found, reasons = suite(
+        outcome, reasons = suite(
             pictures, truth, image_N, people, layers=layers, seed=config.seed, groups_N=groups,
             clip=None if clip is None else lambda some: np.asarray(clip.encode_images(list(some)), float), clip_name=config.clip if config.clip != "auto" else "embedded",
         )  # fmt: skip
-        rows[name] = tuple(found)
+        rows[name] = tuple(outcome)
         missing |= reasons
     identity = {
         "reconstructions": {"path": portable(folder, out), "samples": made.shape[1], "pixels": size},
@@ -187,7 +187,7 @@ def bounds(
     taught = np.unique(store.image[train])
     random = rng.choice(taught, size=len(chosen))
     drawn, place = np.unique(random, return_inverse=True)
-    found: dict[str, Array] = {}
+    entries: dict[str, Array] = {}
     for name, numbers, rows in ((ORACLE, shown, member.reshape(-1)), (RANDOM, drawn, place.reshape(-1))):
         vectors = torch.from_numpy(target.compute(read_each(store, list(numbers)), [store.image_sha256[k] for k in numbers]))[
             rows
@@ -204,8 +204,8 @@ def bounds(
             if progress is not None:
                 progress(start + len(some), len(jobs), name)
         pictures = resized(np.concatenate(parts), size)
-        found[name] = pictures.reshape(len(chosen), samples, *pictures.shape[1:])
-    return found, {}
+        entries[name] = pictures.reshape(len(chosen), samples, *pictures.shape[1:])
+    return entries, {}
 
 
 def _write_page(file: Path, found: Reconstructions, store: Pairs, pictures: dict[str, Array], truth: Array) -> None:

@@ -162,13 +162,13 @@ def _baselines(found: Evaluation) -> dict[str, object] | None:
     """The model and each baseline in a few columns."""
     if not found.baselines:
         return None
-    wanted = ("-way-top-1", "-shown-top-1", "-centroid-top-1", "Lite0-similarity", "CLIP-similarity", "psnr", "ssim")
-    columns = [m.name for m in found.measurements if m.name.endswith(wanted) and not m.name.startswith("retrieval")]
+    expected = ("-way-top-1", "-shown-top-1", "-centroid-top-1", "Lite0-similarity", "CLIP-similarity", "psnr", "ssim")
+    columns = [m.name for m in found.measurements if m.name.endswith(expected) and not m.name.startswith("retrieval")]
     systems = [("the model", "", found.measurements), *[(b.name, b.told, b.measurements) for b in found.baselines]]
     rows = []
-    for name, told, measurements in systems:
+    for name, description, measurements in systems:
         known = {m.name: _row(m) for m in measurements}
-        rows.append({"name": name, "told": told, "cells": [known.get(c, {"value": "", "interval": ""}) for c in columns]})
+        rows.append({"name": name, "told": description, "cells": [known.get(c, {"value": "", "interval": ""}) for c in columns]})
     return {"columns": columns, "rows": rows}
 
 

@@ -100,9 +100,9 @@ class Evaluation:
         )
 
     def __getitem__(self, name: str) -> Measurement:
-        for found in self.measurements:
-            if found.name == name:
-                return found
+        for result in self.measurements:
+            if result.name == name:
+                return result
         raise KeyError(name)
 
     def figures(self) -> dict[str, Measurement]:

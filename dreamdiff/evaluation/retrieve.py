@@ -111,7 +111,7 @@ def retrieve(
     person = " and ".join(dict.fromkeys(state_N.tolist()))
     selection = str(aligned.config.training.get("select", "last"))
     left_out: dict[str, str] = {}
-    found: list[Measurement] = []
+    measurements: list[Measurement] = []
     gallery_GD, gallery = gallery_of(config.gallery, pictures, judge)
     last: list[Ints] = []
     centres: tuple[Ints, Array, str] | None = None
@@ -134,18 +134,20 @@ def retrieve(
                 left_out[f"retrieval/{named}"] = "no picture was shown that often to one person"
                 continue
             last = rows
-            found += judged(named, rows, *facts, person_N, config.ways, config.seed)
+            measurements += judged(named, rows, *facts, person_N, config.ways, config.seed)
             if centres is not None and config.ways is None:
                 first = np.array([group[0] for group in rows])
                 mean_RD = judge.directions(np.stack([vectors_ND[group].mean(0) for group in rows]))
                 drawn = units(labels_N[first], person_N[first], pictures.picture_N[first])
-                found += centre_measurements(named, mean_RD, labels_N[first], *centres, drawn, judge.space, config.seed)
+                measurements += centre_measurements(named, mean_RD, labels_N[first], *centres, drawn, judge.space, config.seed)
             together = groups_of(store, test[mine], "all", config.seed, people=True)
             if repetitions == "all" and len(together) < len(rows):
                 across = [mine[group] for group in together]
-                found += judged(f"{named}/averaged=people", across, *facts, np.zeros_like(person_N), config.ways, config.seed)
+                measurements += judged(
+                    f"{named}/averaged=people", across, *facts, np.zeros_like(person_N), config.ways, config.seed
+                )
             if repetitions == "all" and state != "seen" and config.ways is None:
-                found += transductive(f"{named}+orthogonal-recovery-transductive", rows, *facts, person_N, config.seed)
+                measurements += transductive(f"{named}+orthogonal-recovery-transductive", rows, *facts, person_N, config.seed)
     everything = groups_of(store, test, "all", config.seed)
     epochs = epoch_choice(
         Path(model), aligned, store, test, number, everything, gallery_GD, judge, pictures.picture_N, config.seed
@@ -176,13 +178,20 @@ def retrieve(
         "warnings": [without_folders(text) for text in overlaps(seen, store, test).sentences],
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
-    predictions = write_predictions(out, store.indices[test], certificate, found)
+    predictions = write_predictions(out, store.indices[test], certificate, measurements)
     result = Retrieval(
-        identity, tuple(found), certificate, report, left_out, predictions, None if isinstance(carried, str) else carried, epochs
+        identity,
+        tuple(measurements),
+        certificate,
+        report,
+        left_out,
+        predictions,
+        None if isinstance(carried, str) else carried,
+        epochs,
     )
     write_sealed(out / "report.json", result.to_json())
     write_page(
-        out / PAGE, first_line=result.first_line, identity=identity, measurements=found, certificate=certificate, audit=report,
+        out / PAGE, first_line=result.first_line, identity=identity, measurements=measurements, certificate=certificate, audit=report,
         store=store, gallery=pictures.gallery, found=nearest(last, vectors_ND, gallery_GD, judge, pictures.picture_N, test),
         carried=result.carriers,
     )  # fmt: skip
@@ -301,14 +310,14 @@ def judged(
     first = np.array([group[0] for group in rows])
     pictures, labels = picture_N[first], label_N[first]
     drawn = units(labels, person_N[first], pictures)
-    found = []
+    result = []
     for k in (1, 5):
         if k < (ways or len(gallery_GD)):
             one = retrieval(mean, gallery_GD, pictures, ways=ways, top_k=k, seed=seed, groups_N=drawn, space=judge.space)
-            found.append(_named(one, f"retrieval/{protocol}/top-{k}"))
+            result.append(_named(one, f"retrieval/{protocol}/top-{k}"))
     if ways is None:
         name = f"retrieval/{protocol}/mAP"
-        found.append(
+        result.append(
             mean_average_precision(mean @ gallery_GD.T, pictures, name=name, seed=seed, groups_N=drawn, space=judge.space)
         )
     truth = judge.truth(labels, pictures).get(CATEGORY)
@@ -319,8 +328,8 @@ def judged(
             f"category/{protocol}/top-1", judge.protocols()[CATEGORY], (predicted == truth)[keep].astype(float)[:, None], seed=seed,
             floor=judge.floors(labels)[CATEGORY], groups_N=drawn[:, keep],
         )  # fmt: skip
-        found.append(one)
-    return found
+        result.append(one)
+    return result
 
 
 def _named(found: Measurement, name: str) -> Measurement:

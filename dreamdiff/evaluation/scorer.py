@@ -45,8 +45,8 @@ class Networks:
     @property
     def files(self) -> dict[str, dict[str, str]]:
         """Network -> weight file -> SHA-256."""
-        found = {name: getattr(self, name) for name in ("classifier", "inception", "lpips", "clip")}
-        return {name: {"name": network.name, **network.files} for name, network in found.items() if network is not None}
+        entries = {name: getattr(self, name) for name in ("classifier", "inception", "lpips", "clip")}
+        return {name: {"name": network.name, **network.files} for name, network in entries.items() if network is not None}
 
 
 def load_networks(config: EvaluateConfig, clip_width: int | None) -> Networks:
@@ -156,34 +156,37 @@ class ImageScorer:
     def measure(self, images_NSHWC: Array) -> list[Measurement]:
         """Every metric that can be computed; reasons for the others are in `not_computed`."""
         images, seed, groups = images_NSHWC, self.config.seed, self.groups_N
-        found = [*self.accuracies(images), metrics.psnr(images, self.truth_NHWC, seed=seed, groups_N=groups)]
+        measurements = [*self.accuracies(images), metrics.psnr(images, self.truth_NHWC, seed=seed, groups_N=groups)]
         if min(images.shape[2:4]) > 10:
-            found.append(metrics.ssim(images, self.truth_NHWC, seed=seed, groups_N=groups))
+            measurements.append(metrics.ssim(images, self.truth_NHWC, seed=seed, groups_N=groups))
         else:
             self.not_computed["ssim"] = f"images of {images.shape[3]} pixels are smaller than its window of 11"
         kinds: tuple[Literal["mse", "pcc"], ...] = ("mse", "pcc")
         for kind in kinds:
-            self._identify(found, metrics.pixel_similarity(images, self.truth_NHWC, kind), kind)
+            self._identify(measurements, metrics.pixel_similarity(images, self.truth_NHWC, kind), kind)
         if self.networks.lpips is not None:
-            found.append(metrics.lpips(images, self.truth_NHWC, self.networks.lpips, seed=seed, groups_N=groups))
+            measurements.append(metrics.lpips(images, self.truth_NHWC, self.networks.lpips, seed=seed, groups_N=groups))
         if self.networks.classifier is not None:
             space = "lite0" if self._lite0 else "classifier"
             scores = self._read("classifier", images).probabilities_NK.reshape(*images.shape[:2], -1)
             shown = self.seen["classifier"].probabilities_NK[self.image_N]
             self._try(
-                found, f"{space}-score",
+                measurements, f"{space}-score",
                 lambda: distances.inception_score(scores, shown, seed=seed, name=f"{space}-score", classifier=space),
             )  # fmt: skip
             features = self._read("classifier", images).features_ND.reshape(*images.shape[:2], -1)
             self._in_features(
-                found, features, self.seen["classifier"].features_ND[self.image_N], "Lite0" if self._lite0 else "classifier"
+                measurements,
+                features,
+                self.seen["classifier"].features_ND[self.image_N],
+                "Lite0" if self._lite0 else "classifier",
             )
         if self.networks.clip is not None and self.clip_GD is not None:
             vectors = self.clip_of(images)
-            self._in_features(found, vectors, self.clip_GD[self.image_N], "CLIP", sets=False)
+            self._in_features(measurements, vectors, self.clip_GD[self.image_N], "CLIP", sets=False)
         if self.networks.inception is not None:
-            self._inception(found, images)
-        return found
+            self._inception(measurements, images)
+        return measurements
 
     def accuracies(self, images_NSHWC: Array) -> list[Measurement]:
         """The paper's n-way accuracy and the stricter forms; also the score of the generation controls."""
@@ -195,7 +198,7 @@ class ImageScorer:
         probabilities = read.probabilities_NK.reshape(n, s, -1)
         truth = self.seen["classifier"].probabilities_NK[self.image_N]
         name = self.networks.classifier.name
-        found = [
+        measurements = [
             accuracy.n_way_accuracy(
                 probabilities,
                 truth,
@@ -211,7 +214,7 @@ class ImageScorer:
         many = len(self.classes) > 5
         if self.imagenet is not None and len(self.classes) > 1:
             within = probabilities[:, :, self.imagenet]
-            found += [
+            measurements += [
                 accuracy.shown_classes_accuracy(
                     within, self.labels_N, top_k=k, seed=config.seed, judge=f"{name}, its own classes", groups_N=groups
                 )
@@ -224,8 +227,8 @@ class ImageScorer:
                 accuracy.shown_classes_accuracy(scores, self.labels_N, top_k=k, seed=config.seed, judge=judge, groups_N=groups)
                 for k in ((1, 5) if many else (1,))
             ]
-            found += [_renamed(m, m.name.replace("shown", "centroid")) for m in by_centroid]
-        return found
+            measurements += [_renamed(m, m.name.replace("shown", "centroid")) for m in by_centroid]
+        return measurements
 
     def judge_scores(self, images_NSHWC: Array) -> Array:
         """(N, S, C): what the centroid judge says of each generated image."""
@@ -256,9 +259,9 @@ class ImageScorer:
         if self.clip_GD is None:
             return []
         gallery, truth = self._distinct()
-        found: list[Measurement] = []
+        measurements: list[Measurement] = []
         for way in [None, 200] if len(gallery) > 200 else [None]:
-            found += [
+            measurements += [
                 metrics.retrieval(vectors_ND, gallery, truth, ways=way, top_k=k, seed=self.config.seed, groups_N=self.groups_N)
                 for k in (1, 5)
                 if k < (way or len(gallery))
@@ -268,10 +271,10 @@ class ImageScorer:
             for k in (1, 5):
                 if k < len(gallery):
                     one = metrics.retrieval(mean, gallery, images, top_k=k, seed=self.config.seed)
-                    found.append(
+                    measurements.append(
                         _renamed(one, f"{one.name}-mean-of-repetitions", "EEG vectors averaged over all trials of an image; ")
                     )
-        return found
+        return measurements
 
     def _distinct(self) -> tuple[Array, Ints]:
         assert self.clip_GD is not None

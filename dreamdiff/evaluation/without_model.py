@@ -98,11 +98,11 @@ def evaluate_baselines(
         "software": software_versions(),
     }  # fmt: skip
     report = store.audit(config.split.rpartition("/")[0] or "default", parts=(parts["train"], chosen))
-    found = Baselines(identity, tuple(results), scorer.not_computed, report)
+    result = Baselines(identity, tuple(results), scorer.not_computed, report)
     out.mkdir(parents=True, exist_ok=True)
-    write_sealed(out / "report.json", found.to_json())
-    _write_page(out / PAGE, found, names, store)
-    return found
+    write_sealed(out / "report.json", result.to_json())
+    _write_page(out / PAGE, result, names, store)
+    return result
 
 
 def _write_page(file: Path, found: Baselines, names: tuple[str, ...], store: Pairs) -> None:

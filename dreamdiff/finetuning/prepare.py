@@ -140,15 +140,15 @@ def compared_with_encoder(pairs: Pairs, encoder: EEGEncoder, strict_rate: bool =
     """
     known = encoder.signal
     store, notes = pairs.at_model_rate(known, encoder.config.window, strict=strict_rate, trainable=True)
-    found = signal_of([store.attributes[name] for name in store.subjects], store.recipe.get("settings"))
+    value = signal_of([store.attributes[name] for name in store.subjects], store.recipe.get("settings"))
     differing = []
-    if known.band and found.band and known.band != found.band:
-        differing.append("a pass band of {:g}-{:g} Hz instead of {:g}-{:g} Hz".format(*found.band, *known.band))
-    if known.caps and found.caps and not {cap.shown for cap in found.caps} <= {cap.shown for cap in known.caps}:
-        most = max(_shared_rows(one, other) for one in found.caps for other in known.caps)
+    if known.band and value.band and known.band != value.band:
+        differing.append("a pass band of {:g}-{:g} Hz instead of {:g}-{:g} Hz".format(*value.band, *known.band))
+    if known.caps and value.caps and not {cap.shown for cap in value.caps} <= {cap.shown for cap in known.caps}:
+        most = max(_shared_rows(one, other) for one in value.caps for other in known.caps)
         differing.append(f"{most} of {encoder.config.channels} rows show the same electrode as then")
-    if known.reference and found.reference and known.reference != found.reference:
-        differing.append(f"reference {found.reference!r} instead of {known.reference!r}")
+    if known.reference and value.reference and known.reference != value.reference:
+        differing.append(f"reference {value.reference!r} instead of {known.reference!r}")
     if differing:
         notes = (*notes, f"{pairs.path} differs from what the encoder was pre-trained on: {'; '.join(differing)}")
     return store, notes
@@ -164,10 +164,10 @@ def check_eeg(pairs: Pairs, encoder: EEGEncoder) -> None:
     Raises:
         ModelError: naming both.
     """
-    wanted, found = (encoder.config.channels, encoder.config.window), pairs.eeg_shape
-    if wanted != found:
+    expected, value = (encoder.config.channels, encoder.config.window), pairs.eeg_shape
+    if expected != value:
         raise ModelError(
-            f"{pairs.path}: trials of {found[0]} channels and {found[1]} samples, the encoder reads {wanted[0]} and {wanted[1]}",
+            f"{pairs.path}: trials of {value[0]} channels and {value[1]} samples, the encoder reads {expected[0]} and {expected[1]}",
             "make the pairs with that window, or use another --encoder",
         )
     for subject in pairs.subjects:

@@ -138,10 +138,10 @@ def blank_parts(config: FinetuneConfig, shapes: Shapes, precision: str = "fp32")
     encoder, unet = shapes.encoder(), shapes.unet()
     if config.what.time_branch:
         accept_time_branch(unet)
-    wanted = conditioner_config(
+    expected = conditioner_config(
         config, encoder, unet, clip_width=shapes.clip_width, classes=shapes.classes, captions=shapes.captions
     )
-    trained = Trained(encoder, Conditioner(wanted), unet)
+    trained = Trained(encoder, Conditioner(expected), unet)
     if config.what.trains == "lora":  # peft moves modules, which fake tensors do not allow once they are made
         choose_what_trains(trained, config.model_copy(update={"what": config.what.model_copy(update={"trains": "none"})}))
         for _, block in list(cross_attention_blocks(unet)):

@@ -83,7 +83,7 @@ class FinetuneTask(Task[Trained]):
         self.run_dir, self._identity = run_dir, identity
         self.schedule = NoiseSchedule.of(model.scheduler)
         unet = cast(Any, model.unet)
-        wanted = conditioner_config(
+        expected = conditioner_config(
             config, encoder, unet, clip_width=data.clip_vectors.row_shape[0] if data.clip_vectors is not None else 0,
             classes=len(data.pairs.classes),
             captions=0 if texts is None else len(texts.vectors_KD) if adapter is None else len(words_of(adapter, texts).keys_KD),
@@ -95,7 +95,7 @@ class FinetuneTask(Task[Trained]):
             adapter.attach(unet)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(config.loop.seed, "new layers"))
-            self.module = Trained(encoder, Conditioner(wanted), unet)
+            self.module = Trained(encoder, Conditioner(expected), unet)
             choose_what_trains(self.module, config)
             cast(Any, model.vae).requires_grad_(False).eval()
         self.frozen = FrozenHalf()
@@ -315,11 +315,11 @@ class FinetuneTask(Task[Trained]):
         signal = signal_of([pairs.attributes[name] for name in pairs.subjects], pairs.recipe.get("settings"))
         rates = [float(pairs.attributes[name].get("sfreq") or np.nan) for name in pairs.subjects]
         trials = np.bincount(pairs.person[train], minlength=len(rates)).tolist()
-        found = shares(count_rates(zip(rates, trials, strict=True)))
-        if not found:
+        result = shares(count_rates(zip(rates, trials, strict=True)))
+        if not result:
             return signal
-        own = found[0].sfreq
-        return signal.model_copy(update={"sfreq": own, "rates": found, "window_ms": 1000 * pairs.eeg_shape[1] / own})
+        own = result[0].sfreq
+        return signal.model_copy(update={"sfreq": own, "rates": result, "window_ms": 1000 * pairs.eeg_shape[1] / own})
 
     def export(self, run_dir: Path) -> None:
         """Write `pipeline/`, with the weights that did best on the validation trials."""

@@ -238,10 +238,10 @@ def _replay(
     )
     trials = _numbered(trials, [int(content["trial"])])
     eeg_NCT = trials.read([0])
-    found = sha256_array(eeg_NCT[0])
-    if found != content["eeg"]["sha256"]:
+    digest = sha256_array(eeg_NCT[0])
+    if digest != content["eeg"]["sha256"]:
         raise DataError(
-            f"{sidecar}: the EEG of trial {content['trial']} has SHA-256 {found[:12]}, it was {content['eeg']['sha256'][:12]}",
+            f"{sidecar}: the EEG of trial {content['trial']} has SHA-256 {digest[:12]}, it was {content['eeg']['sha256'][:12]}",
             "give the store that the image was made from with --eeg",
         )
     # the same shape of batch: sums of another shape round differently

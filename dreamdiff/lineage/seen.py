@@ -105,8 +105,10 @@ def _place(content: str) -> Path:
 
 def seen_by_outsider(name: str, encoder: object) -> Entry:
     """What an encoder that was not made here says of itself (`pretrained_on`: names of data sets), or its paper."""
-    told = getattr(encoder, "pretrained_on", None)
-    sets = list(told) if told is not None else next((list(v) for k, v in PUBLISHED.items() if k in name.lower()), None)
+    description = getattr(encoder, "pretrained_on", None)
+    sets = (
+        list(description) if description is not None else next((list(v) for k, v in PUBLISHED.items() if k in name.lower()), None)
+    )
     if sets is None:
         return {"kind": "unknown", "where": name}
     return {"kind": "published", "where": name, "recordings": [[str(one), "", "", []] for one in sets]}
@@ -151,7 +153,7 @@ def overlaps(entries: Iterable[Entry], pairs: Pairs, test: np.ndarray) -> Overla
 
     Training trials of the judged store itself are the business of the split's audit and are left out here.
     """
-    found: list[str] = []
+    matches: list[str] = []
     unknown: list[str] = []
     people = [pairs.subjects[int(number)] for number in np.unique(pairs.person[test])]
     files = {name: eeg_files(pairs, name) for name in people}
@@ -175,7 +177,7 @@ def overlaps(entries: Iterable[Entry], pairs: Pairs, test: np.ndarray) -> Overla
         if same:
             named = "; ".join(f"{name}: {', '.join(names[:2])}" for name, names in list(same.items())[:5])
             more = f"; and {len(same) - 5} more" if len(same) > 5 else ""
-            found.append(
+            matches.append(
                 f"the model was {stage} the very recordings that judged trials of {len(same)} of {len(people)} people were cut from "
                 f"({where}; {named}{more})"
             )
@@ -185,13 +187,15 @@ def overlaps(entries: Iterable[Entry], pairs: Pairs, test: np.ndarray) -> Overla
             continue
         known = [name for name in people if any(_plain(str(row[0])) == _plain(own_set) and str(row[1]) == name for row in rows)]
         if known:
-            found.append(
+            matches.append(
                 f"the model was {stage} other recordings of {len(known)} of {len(people)} judged people of {own_set} "
                 f"({where}; {', '.join(known[:5])}{', ...' if len(known) > 5 else ''})"
             )
         elif not any(row[1] for row in rows):
-            found.append(f"the model was {stage} {own_set}, which the judged trials belong to, according to its paper ({where})")
-    return Overlaps(tuple(dict.fromkeys(found)), tuple(dict.fromkeys(unknown)))
+            matches.append(
+                f"the model was {stage} {own_set}, which the judged trials belong to, according to its paper ({where})"
+            )
+    return Overlaps(tuple(dict.fromkeys(matches)), tuple(dict.fromkeys(unknown)))
 
 
 def _by_signal(entry: Entry, pairs: Pairs, test: np.ndarray) -> dict[str, list[str]]:

@@ -48,11 +48,11 @@ def suite(
     """
     n, s = images_NSHWC.shape[:2]
     tail = f"people={'1' if people == 1 else f'mean-of-{people}'}/samples"
-    found, missing = [], {}
+    value, missing = [], {}
 
     def add(make: Callable[[], list[Measurement]], name: str) -> None:
         try:
-            found.extend(make())
+            value.extend(make())
         except DataError as error:
             missing[name] = error.problem
 
@@ -73,7 +73,7 @@ def suite(
             return _by_features(name, judge, made, truth, image_N, tail, seed, groups_N)
 
         add(judged, name)
-    return found, missing
+    return value, missing
 
 
 def _pixels(images: Array, truth: Array, tail: str, seed: int, groups_N: Array | None) -> list[Measurement]:
@@ -86,13 +86,13 @@ def _pixels(images: Array, truth: Array, tail: str, seed: int, groups_N: Array |
     order = np.roll(np.arange(n), 1)
     floor = float(ssim_pairs(grey_truth[order], grey_truth).mean()) if n > 1 else None
     others = pixel_similarity(truth[order][:, None], truth, "pcc", size=max(images.shape[2:4]))[np.arange(n), 0, np.arange(n)]
-    found = []
+    measured = []
     for name, protocol, values_NS, level in (
         ("pixcorr", "correlation of RGB pixels with the shown picture", own_NS, float(others.mean()) if n > 1 else None),
         ("ssim", "SSIM of grey pictures, Gaussian window of sigma 1.5", ssim_NS, floor),
     ):
         size = f"{protocol}, {images.shape[2]} pixels"
-        found += _mean_and_best(
+        measured += _mean_and_best(
             f"{name}/correlation/{tail}" if name == "pixcorr" else f"{name}/index/{tail}",
             size,
             values_NS,
@@ -102,7 +102,7 @@ def _pixels(images: Array, truth: Array, tail: str, seed: int, groups_N: Array |
             groups_N,
             "index",
         )
-    return found
+    return measured
 
 
 def _by_features(
@@ -132,15 +132,15 @@ def _by_features(
     wrong_N1N = different[:, None, :]
     values_NS = (wins * wrong_N1N).sum(2) / wrong_N1N.sum(2)
     all_NS = np.where(wrong_N1N, wins, 1.0).min(2)
-    found = _mean_and_best(
+    result = _mean_and_best(
         f"{name}/share/distractors=1/judge={judge}/{tail}", f"two-way identification by correlation of {judge} features, mean over {others} distractors",
         values_NS, own_NS, seed, 0.5, groups_N, "share",
     )  # fmt: skip
-    found += _mean_and_best(
+    result += _mean_and_best(
         f"{name}/share/distractors=all-{others}/judge={judge}/{tail}", f"nearer to the shown picture than to all {others} others, {judge} features",
         (all_NS == 1.0).astype(float), own_NS, seed, 1 / (others + 1), groups_N, "share",
     )  # fmt: skip
-    return found + _mean_and_best(
+    return result + _mean_and_best(
         f"{name}/correlation/judge={judge}/{tail}", f"correlation of {judge} features with those of the shown picture", own_NS, own_NS, seed, level,
         groups_N, "index",
     )  # fmt: skip
@@ -158,16 +158,16 @@ def _mean_and_best(
 ) -> list[Measurement]:
     """The mean of the samples, and where there are several that of the best by similarity to the answer, which says so."""
     s = values_NS.shape[1]
-    found = [mean_measurement(f"{name}=mean-of-{s}", protocol, values_NS, seed=seed, floor=floor, groups_N=groups_N, unit=unit)]
+    result = [mean_measurement(f"{name}=mean-of-{s}", protocol, values_NS, seed=seed, floor=floor, groups_N=groups_N, unit=unit)]
     if s > 1:
         best = values_NS[np.arange(len(values_NS)), order_NS.argmax(1)][:, None]
         note = "chosen by looking at the shown picture: no measure of decoding, given because papers report it"
-        found.append(
+        result.append(
             mean_measurement(
                 f"{name}=best-of-{s}", protocol, best, seed=seed, floor=None, groups_N=groups_N, unit=unit, note=note
             )
         )
-    return found
+    return result
 
 
 def _grey(images_MHWC: Array) -> Array:

@@ -179,17 +179,17 @@ def _shared_flags(groups: np.ndarray, train: np.ndarray, test: np.ndarray) -> np
 
 
 def _shortcuts(trials: Trials, train: np.ndarray, test: np.ndarray, rng: np.random.Generator) -> list[Shortcut]:
-    found = []
+    result = []
     for factor in ("block", "session", "person"):
         groups = trials.groups(factor)
         if (groups[train] >= 0).all() and (groups[test] >= 0).all() and np.isin(groups[test], groups[train]).any():
-            found.append(_permuted(trials, train, test, rng, knows=factor, guess=_GroupGuesser(groups[train], groups[test])))
+            result.append(_permuted(trials, train, test, rng, knows=factor, guess=_GroupGuesser(groups[train], groups[test])))
     nearest = _nearest_in_time(trials, train, test)
     if nearest is not None:
-        found.append(
+        result.append(
             _permuted(trials, train, test[nearest >= 0], rng, knows="time", guess=_NeighbourGuesser(nearest[nearest >= 0]))
         )
-    return found
+    return result
 
 
 class _GroupGuesser:
@@ -260,13 +260,13 @@ def _nearest_in_time(trials: Trials, train: np.ndarray, test: np.ndarray) -> np.
             continue
         here = here[np.argsort(trials.time[train[here]], kind="stable")]
         times = trials.time[train[here]]
-        wanted = np.flatnonzero(session[test] == number)
-        right = np.clip(np.searchsorted(times, trials.time[test[wanted]]), 1, max(len(times) - 1, 1))
+        expected = np.flatnonzero(session[test] == number)
+        right = np.clip(np.searchsorted(times, trials.time[test[expected]]), 1, max(len(times) - 1, 1))
         right = np.minimum(right, len(times) - 1)
         left = np.maximum(right - 1, 0)
-        moment = trials.time[test[wanted]]
+        moment = trials.time[test[expected]]
         closer = np.where(np.abs(times[right] - moment) < np.abs(times[left] - moment), right, left)
-        nearest[wanted] = here[closer]
+        nearest[expected] = here[closer]
     return nearest if (nearest >= 0).any() else None
 
 

@@ -135,13 +135,13 @@ def trial_contents(pairs: Store) -> np.ndarray | None:
     """(n,) of the trials of `pairs`: equal numbers for equal EEG; None where trials have no checksums (format 1, views of a corpus)."""
     if "content" not in pairs.looked_up:
         columns = [f"{name}/{CHECKSUMS}" for name in pairs.subjects]
-        found = None
+        value = None
         if all(column in pairs._root for column in columns):
             sums_N = np.concatenate([np.asarray(pairs._root[column]) for column in columns])
             whole = copy.copy(pairs)
             whole.indices = np.arange(len(sums_N))
-            found = same_trials(sums_N, lambda number: whole.eeg([number])[0])
-        pairs.looked_up["content"] = found
+            value = same_trials(sums_N, lambda number: whole.eeg([number])[0])
+        pairs.looked_up["content"] = value
     everything = pairs.looked_up["content"]
     return None if everything is None else everything[pairs.indices]
 

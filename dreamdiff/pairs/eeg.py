@@ -109,7 +109,7 @@ def as_stored(facts: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _find_shards(path: Path, root: zarr.Group, subjects: Sequence[str], commit: Commit | None) -> Shards:
     """The files that hold the EEG of all subjects, in order."""
-    found = []
+    shards = []
     for name in subjects:
         n = int(plain_attributes(root[name])["n"])
         for number, first in enumerate(range(0, n, SHARD)):
@@ -122,5 +122,5 @@ def _find_shards(path: Path, root: zarr.Group, subjects: Sequence[str], commit: 
                 ) from None
             size = size if commit is None else commit.file(relative, str(path)).size
             checksums = trial_checksums(commit, name, n, first)
-            found.append(Shard(relative, min(SHARD, n - first), SHARD, size, "", checksums))
-    return Shards(found, LocalFiles(path))
+            shards.append(Shard(relative, min(SHARD, n - first), SHARD, size, "", checksums))
+    return Shards(shards, LocalFiles(path))

@@ -79,22 +79,22 @@ class Segment:
         for shard in np.unique(rows // (self.array.shards or self.array.chunks)[0]) if self.commit is not None else ():
             self._check(f"rows/c/{shard}" + "/0" * (self.array.ndim - 1))
         try:
-            found = np.asarray(self.array.oindex[rows], np.float32)
+            result = np.asarray(self.array.oindex[rows], np.float32)
         except (ValueError, RuntimeError, OSError, KeyError) as error:
             raise _damaged(self.folder, str(error)) from None
         # a missing chunk reads as the fill value, NaN
-        if not np.isfinite(found).all():
+        if not np.isfinite(result).all():
             raise _damaged(self.folder, "rows are missing, or not finite")
-        return found
+        return result
 
     def _check(self, name: str) -> None:
         assert self.commit is not None
         recorded = self.commit.files.get(name)
         try:
-            found = sha256_once(self.folder / name)
+            digest = sha256_once(self.folder / name)
         except OSError as error:
             raise _damaged(self.folder, f"{name}: {error.strerror}") from None
-        if recorded is None or found != recorded.sha256:
+        if recorded is None or digest != recorded.sha256:
             raise _damaged(self.folder, f"{name} is not what was written")
 
 

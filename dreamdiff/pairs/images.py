@@ -65,12 +65,12 @@ class StoredImages:
         known = self._attributes.get("copies")
         if isinstance(known, list):
             try:
-                found = [Copy(int(first), int(second), str(how), float(distance)) for first, second, how, distance in known]
+                result = [Copy(int(first), int(second), str(how), float(distance)) for first, second, how, distance in known]
             except (TypeError, ValueError):
-                found = [Copy(-1, -1, "", 0.0)]
-            if any(not 0 <= one.first < one.second < len(self.names) for one in found):
+                result = [Copy(-1, -1, "", 0.0)]
+            if any(not 0 <= one.first < one.second < len(self.names) for one in result):
                 raise DataError(f"{self.path}: what it says of copies of images does not fit its images", "make the store again")
-            return found
+            return result
         try:
             return find_copies([sketch(self.read(number, None)) for number in range(len(self.names))])
         except DataError:  # files of an older store that are not here; names still tell pictures apart

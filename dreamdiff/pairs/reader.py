@@ -231,9 +231,9 @@ class Pairs:
             signal = signal.model_copy(update={"sfreq": common[0]}) if len(common) > 1 else signal
         samples = self._eeg.shape[1] if window is None else window
         one_rate = len(set(rates)) == 1
-        told = [str(self.path) if one_rate else f"{self.path}, subject {name}" for name in self.subjects]
+        description = [str(self.path) if one_rate else f"{self.path}, subject {name}" for name in self.subjects]
         changes = {
-            number: plan_rate(told[number], rate, self._eeg.shape[1], signal, samples, strict=strict, trainable=trainable)
+            number: plan_rate(description[number], rate, self._eeg.shape[1], signal, samples, strict=strict, trainable=trainable)
             for number, rate in enumerate(rates)
         }
         notes = tuple(dict.fromkeys(change.note for change in changes.values() if change.note))
@@ -242,7 +242,7 @@ class Pairs:
         for number, change in changes.items():
             if change.samples != samples:
                 raise ModelError(
-                    f"{told[number]}: windows of {change.samples} samples, the model reads {samples}",
+                    f"{description[number]}: windows of {change.samples} samples, the model reads {samples}",
                     "give all people windows of one length and rate",
                 )
         other = copy.copy(self)
@@ -350,8 +350,8 @@ class Pairs:
             keep &= np.isin(self.labels, labels)
         positions = np.flatnonzero(keep)
         if indices is not None:
-            wanted = self._positions(indices)
-            positions = wanted[keep[wanted]]
+            expected = self._positions(indices)
+            positions = expected[keep[expected]]
         other = copy.copy(self)
         other.indices = self.indices[positions]
         return other
@@ -379,8 +379,8 @@ class Pairs:
         Raises:
             DataError: an image is missing or altered, or sizes differ and `size` is None.
         """
-        wanted = np.asarray(images, dtype=np.int64).reshape(-1)
-        distinct, back = np.unique(wanted, return_inverse=True)
+        expected = np.asarray(images, dtype=np.int64).reshape(-1)
+        distinct, back = np.unique(expected, return_inverse=True)
         loaded = [self._images.read(int(number), size) for number in distinct]
         shapes = {image.shape for image in loaded}
         if len(shapes) > 1:

@@ -196,10 +196,10 @@ def _carried(
     )
     person_N = np.array(corpus.keys, object)[corpus.group_of(np.arange(len(corpus)))].astype(str)
     first = 0.0 if corpus.attributes["recipe"].get("windows") == "trials" else None
-    found = carriers(
+    result = carriers(
         x_NCT, label_N, person_N, folds, sfreq=rates[0], first=first, channels=channels, unit_N=group_N, seed=seed, progress=progress
     )  # fmt: skip
-    return found, ()
+    return result, ()
 
 
 def _own_channels(corpus: Corpus) -> tuple[np.ndarray, list[str] | None]:

@@ -216,11 +216,11 @@ def _row_job(out: str, name: str, plain: Mapping[str, Any]) -> None:
     if row.label_input:
         config = config.model_copy(update={"pairs": str(label_pairs(Pairs.open(str(config.pairs)), folder / "pairs.zarr"))})
     finetune(str(config.pairs), encoder, config.sd, config.clip, run, finetune_config(row, config), offline=True)
-    found = evaluate(run, str(config.pairs), folder / "evaluation", evaluate_config(config))
-    write_report(found, folder / "evaluation" / "report.html")
+    result = evaluate(run, str(config.pairs), folder / "evaluation", evaluate_config(config))
+    write_report(result, folder / "evaluation" / "report.html")
     write_sealed(
         folder / "row.json",
-        _row_result(row, config, found, parameter_count(EEGEncoder.from_pretrained(run / "pipeline" / "encoder"))),
+        _row_result(row, config, result, parameter_count(EEGEncoder.from_pretrained(run / "pipeline" / "encoder"))),
     )
 
 
@@ -295,12 +295,12 @@ def table1(
                 f"brain2image-{kind}", problem, generator=None, clip=None, epochs=config.baseline_epochs,
                 device=choose_device(config.device), progress=progress,
             )  # fmt: skip
-            found = scorer.measure(made.images_NSHWC)
+            result = scorer.measure(made.images_NSHWC)
             kept = {
                 "fingerprint": key,
                 "told": made.told,
-                "measurements": [m.to_json() for m in found],
-                "trials": {m.name: trials_of(m) for m in found if m.unit == "share"},
+                "measurements": [m.to_json() for m in result],
+                "trials": {m.name: trials_of(m) for m in result if m.unit == "share"},
             }
             write_sealed(file, kept)
         systems[f"Brain2Image-{kind.upper()}"] = kept["measurements"]
@@ -347,22 +347,22 @@ def _run(jobs: Sequence[Training], config: AblateConfig, progress: ProgressCallb
 def _claim(place: Place, config: AblateConfig) -> None:
     """Rows of one folder must be comparable: same data, same lengths."""
     file = place.out / "ablate.json"
-    wanted = _shared(config)
+    expected = _shared(config)
     if file.is_file():
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
+            content = None
+        if not isinstance(content, dict):
             raise UsageError(f"{file}: damaged", "remove it if the rows beside it have the settings of this command")
-        if found != wanted:
-            different = sorted(k for k in wanted if found.get(k) != wanted[k])
+        if content != expected:
+            different = sorted(k for k in expected if content.get(k) != expected[k])
             raise UsageError(
-                f"{place.out}: holds rows of other settings ({', '.join(different)}: {found.get(different[0])!r} there, {wanted[different[0]]!r} now)",
+                f"{place.out}: holds rows of other settings ({', '.join(different)}: {content.get(different[0])!r} there, {expected[different[0]]!r} now)",
                 "choose another --out, or the settings of the first run",
             )
     else:
-        atomic.write_json(file, wanted)
+        atomic.write_json(file, expected)
 
 
 def _shared(config: AblateConfig) -> dict[str, object]:
@@ -380,15 +380,15 @@ def _identity(row: Row, config: AblateConfig) -> str:
 
 
 def _done(place: Place, row: Row, config: AblateConfig) -> bool:
-    found = read_sealed(place.row(row.name) / "row.json")
-    return found is not None and found.get("fingerprint") == _identity(row, config)
+    content = read_sealed(place.row(row.name) / "row.json")
+    return content is not None and content.get("fingerprint") == _identity(row, config)
 
 
 def _finished_row(place: Place, row: Row) -> RowResult:
-    found = read_sealed(place.row(row.name) / "row.json")
-    if found is None:
+    content = read_sealed(place.row(row.name) / "row.json")
+    if content is None:
         raise DataError(f"{place.row(row.name)}: its row.json is gone or altered", "run the same command again")
-    return cast(RowResult, found)
+    return cast(RowResult, content)
 
 
 def _loop(config: AblateConfig) -> dict[str, object]:

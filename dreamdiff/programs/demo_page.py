@@ -124,8 +124,8 @@ def _carries_part(page: Page, pairs: Pairs, pictures: DemoPictures) -> None:
             "drawings is a soft choice of the nearest of them: it makes pictures clearer and takes away what belongs to the one drawing."
         )
     names = {ZEROED: "zeroed", OTHERS: "swapped between trials", RANDOM: "untrained"}
-    found = ", ".join(f"{name} {_cell(pictures.row(key).vectors)}" for key, name in names.items() if _has(pictures, key))
-    page.text(f"The learned encoder's vectors: {_cell(whole.vectors)}; {found}.", "verdict")
+    outcome = ", ".join(f"{name} {_cell(pictures.row(key).vectors)}" for key, name in names.items() if _has(pictures, key))
+    page.text(f"The learned encoder's vectors: {_cell(whole.vectors)}; {outcome}.", "verdict")
 
 
 def _has(pictures: DemoPictures, name: str) -> bool:
@@ -236,12 +236,12 @@ def _corpus_part(page: Page, folders: Folders) -> None:
 
 
 def _pretraining_part(page: Page, folders: Folders) -> None:
-    found = read_validation(folders.pretrained)
+    content = read_validation(folders.pretrained)
     page.text(
         "Pre-training hides three quarters of each window, in pieces, and has the paper's encoder guess them. Errors are mean squared errors on hidden "
         "pieces of recordings that were not trained on; the simple guesses beside it fill in from the neighbours or with the mean."
     )
-    page.table([{"guess": key, "error": value} for key, value in found.items() if isinstance(value, int | float)])
+    page.table([{"guess": key, "error": value} for key, value in content.items() if isinstance(value, int | float)])
     page.png(
         (folders.pretrained / "reconstruction.png").read_bytes(), "Original, hidden and guessed signal of a held-out window."
     )

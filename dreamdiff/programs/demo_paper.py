@@ -76,13 +76,13 @@ def paper_route(
     def share(made: Array) -> Share:
         return Share.of(judge.scores(network.read(made).features_ND).argmax(1) == labels, images, config.seed)
 
-    found = PaperRoute(whole, share(whole), share(zeroed), certificate)
-    named = {f"{name}, pictures of averages": part.measured for name, part in ((WHOLE, found.whole), (ZEROED, found.zeroed))}
+    result = PaperRoute(whole, share(whole), share(zeroed), certificate)
+    named = {f"{name}, pictures of averages": part.measured for name, part in ((WHOLE, result.whole), (ZEROED, result.zeroed))}
     out.mkdir(parents=True, exist_ok=True)
     publish_report(
         out, pairs, judged_trials, model, certificate, {name: replace(m, name=name) for name, m in named.items()}
     )  # fmt: skip
-    return found
+    return result
 
 
 def _certify(pipeline: Any, pairs: Pairs, config: DemoConfig) -> tuple[Certificate, Ints]:

@@ -68,8 +68,10 @@ class Share:
     @classmethod
     def of(cls, right_N: Array, picture_N: Array, seed: int = 0) -> Share:
         """Share of True, whole pictures resampled."""
-        found = mean_measurement("share", "right", np.asarray(right_N, float)[:, None], seed=seed, floor=None, groups_N=picture_N)
-        return cls(found.value, found.low, found.high, found.n, found)
+        result = mean_measurement(
+            "share", "right", np.asarray(right_N, float)[:, None], seed=seed, floor=None, groups_N=picture_N
+        )
+        return cls(result.value, result.low, result.high, result.n, result)
 
     def __str__(self) -> str:
         return f"{100 * self.value:.0f} % [{100 * self.low:.0f}, {100 * self.high:.0f}] of {self.n}"
@@ -152,9 +154,9 @@ class Source:
         self.true_ND = pictures.gallery_GD[pictures.picture_N]
         self.label_N, self.picture_N = pairs.labels[self.test], pictures.picture_N
         self.vectors: dict[str, Array] = {}
-        for name, (_, _, found) in encoder_rows(model, pairs, self.test, 0, seed).items():
+        for name, (_, _, value) in encoder_rows(model, pairs, self.test, 0, seed).items():
             if name in (WHOLE, ZEROED, OTHERS, RANDOM):
-                self.vectors[name] = found
+                self.vectors[name] = value
         paper = AlignedEncoder.from_pretrained(paper_encoder).to(place)
         self.vectors["paper"] = encoder_rows(paper, pairs, self.test, 0, seed)[WHOLE][2]
         front = model.config.front
@@ -269,9 +271,9 @@ def make_pictures(
     curve = {name: _curve(source, name) for name in (WHOLE, "paper", "ridge whitened")}
     gains = tuple(Gain.of(source, name, repetitions) for name in (WHOLE, "paper") for repetitions in ("1", "all"))
     certificate = _certificate(source, groups, controlled, made, called, config.seed)
-    found = DemoPictures(tuple(rows), tuple(shown), curve, float(np.mean(counts)), certificate, gains)
-    _write(out, found, made, source, aligned)
-    return found
+    result = DemoPictures(tuple(rows), tuple(shown), curve, float(np.mean(counts)), certificate, gains)
+    _write(out, result, made, source, aligned)
+    return result
 
 
 CERTIFIED = {
@@ -338,12 +340,12 @@ def _curve(source: Source, name: str) -> list[tuple[str, Share]]:
     """Share of right vectors by the number of averaged repetitions."""
     sizes = [1, 2, 4, 8]
     most = max(len(group) for group in source.groups("all"))
-    found = []
+    result = []
     for size in [k for k in sizes if k <= most]:
         groups = source.groups(str(size))
         if len(groups) >= 10:
-            found.append((str(size), source.share(name, groups)))
-    return found
+            result.append((str(size), source.share(name, groups)))
+    return result
 
 
 def figures(found: DemoPictures) -> dict[str, Measurement]:

@@ -102,7 +102,7 @@ MSM_PAIRS = (("full", "3"), ("13", "1"))  # rows that differ in pre-training alo
 
 def table1_rows(systems: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, object]]:
     """One row per column of Table 1; `measured_as` says under which name, because it is not always the paper's metric."""
-    found = []
+    result = []
     for metric, brain2image, dreamdiffusion, names in TABLE1:
         row: dict[str, object] = {"metric": metric, "paper Brain2Image": brain2image, "paper DreamDiffusion": dreamdiffusion}
         known = [{m["name"]: m for m in measurements} for measurements in systems.values()]
@@ -110,8 +110,8 @@ def table1_rows(systems: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict
         row["measured_as"] = name or "not measured"
         for system, measurements in zip(systems, known, strict=True):
             row[system] = None if name is None else measurements[name]
-        found.append(row)
-    return found
+        result.append(row)
+    return result
 
 
 # reading the tables
@@ -130,7 +130,7 @@ def order_of(table: Sequence[RowResult], metric: str = ACCURACY) -> Order:
         for kind, is_of in KINDS
         if 3 <= len(rest := [row for row in rows if not is_of(row)]) < len(rows)
     ]
-    known = [(found["rank_correlation"], found["left_out"]) for found in without if found["rank_correlation"] is not None]
+    known = [(value["rank_correlation"], value["left_out"]) for value in without if value["rank_correlation"] is not None]
     driver = min(known)[1] if known and rank is not None and min(known)[0] < rank else ""
     effects: list[Effect] = []
     for first, second in MSM_PAIRS:
@@ -172,10 +172,10 @@ def _rank_interval(rows: Sequence[RowResult], metric: str, resamples: int = 1000
     rng = np.random.default_rng(0)
     drawn = [table_RN[:, rng.integers(table_RN.shape[1], size=table_RN.shape[1])].mean(1) for _ in range(resamples)]
     printed = [row["paper"] for row in rows]
-    found = [r for means in drawn if (r := _spearman(printed, means)) is not None]
-    if len(found) < resamples // 2:
+    correlations = [r for means in drawn if (r := _spearman(printed, means)) is not None]
+    if len(correlations) < resamples // 2:
         return None, None
-    low, high = np.quantile(found, [0.025, 0.975])
+    low, high = np.quantile(correlations, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -195,7 +195,7 @@ def _sentence(
         interval = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
         text = f"Rank correlation with the paper's column over {rows} rows: {rank:.2f}{interval}"
         if driver:
-            left = next(found for found in without if found["left_out"] == driver)
+            left = next(value for value in without if value["left_out"] == driver)
             text += f"; {driver} drive it: without them it is {left['rank_correlation']:.2f} over {left['rows']} rows"
         parts.append(text + ".")
     for one in effects:
@@ -246,11 +246,11 @@ def table1_text(table: Sequence[Mapping[str, Any]]) -> str:
     head = ["metric", "paper Brain2Image", "paper DreamDiffusion", "measured as", *systems]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in table:
-        found = [_plain_cell(row[system]) for system in systems]
+        cells = [_plain_cell(row[system]) for system in systems]
         lines.append(
             "| "
             + " | ".join(
-                [row["metric"], f"{row['paper Brain2Image']:g}", f"{row['paper DreamDiffusion']:g}", row["measured_as"], *found]
+                [row["metric"], f"{row['paper Brain2Image']:g}", f"{row['paper DreamDiffusion']:g}", row["measured_as"], *cells]
             )
             + " |"
         )

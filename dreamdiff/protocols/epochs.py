@@ -82,7 +82,7 @@ def vectors_by(model: AlignedEncoder, pairs: Pairs, test: Ints, target: int) -> 
     @torch.no_grad()
     def vectors(weights: AlignedEncoder) -> Array:
         head = cast(Head, weights.eval().heads[target])
-        found = []
+        result = []
         for part in pieces(test):
             x_BCW = (
                 held[torch.from_numpy(row[part])].to(device)
@@ -90,8 +90,8 @@ def vectors_by(model: AlignedEncoder, pairs: Pairs, test: Ints, target: int) -> 
                 else front_end_of(pairs, part, weights.front, person)
             )
             tokens = weights.tokens(x_BCW.to(device), torch.from_numpy(person[part]).to(device))
-            found.append(head.restore(head(tokens)).float().cpu().numpy())
-        return np.concatenate(found)
+            result.append(head.restore(head(tokens)).float().cpu().numpy())
+        return np.concatenate(result)
 
     return vectors
 
@@ -109,15 +109,15 @@ def optimism(
     if len(files) < 2:
         return None
     kept = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    found: list[tuple[int, float, Array]] = []
+    scores: list[tuple[int, float, Array]] = []
     try:
         for file in files:
             load_shared(model, file)
-            told = read_metadata(file)
-            found.append((int(told["step"]), float(told.get("score", "nan")), np.asarray(judge(model), float)))
+            description = read_metadata(file)
+            scores.append((int(description["step"]), float(description.get("score", "nan")), np.asarray(judge(model), float)))
     finally:
         model.load_state_dict(kept)
-    return _compared(found, groups_N, seed)
+    return _compared(scores, groups_N, seed)
 
 
 def _compared(found: Sequence[tuple[int, float, Array]], groups_N: Array, seed: int) -> Optimism:

@@ -181,9 +181,9 @@ def _from_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> Predictions:
     for name in ("person", "session", "block", "image"):
         columns[name] = _joined(file, arrays, name, n, taught)
     onset = _joined(file, arrays, "onset", n, taught)
-    told = np.asarray(arrays.get("train_truth", truth[:0]))
+    description = np.asarray(arrays.get("train_truth", truth[:0]))
     place = {name: number for number, name in enumerate(options)}
-    of_taught = np.array([place.get(str(name), len(options) + k) for k, name in enumerate(told.tolist())], np.int64)
+    of_taught = np.array([place.get(str(name), len(options) + k) for k, name in enumerate(description.tolist())], np.int64)
     known = {name: _codes(pd.Series(values.astype(str))) for name, values in columns.items() if values is not None}
     people = columns["person"]
     return Predictions(

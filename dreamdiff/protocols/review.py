@@ -85,30 +85,30 @@ def review(
         pairs: where the trials are from, if the file numbers them (`trial`); then the audit reads the store, and training is its train part.
         protocol: what the authors say of it, as in "selection=last,person=new"; it becomes part of the numbers' names.
     """
-    found = read_predictions_of_others(file)
+    content = read_predictions_of_others(file)
     report: Audit | None = None
     if pairs is not None:
         train = pairs.split(split)["train"]
-        found = with_pairs(found, pairs, train)
+        content = with_pairs(content, pairs, train)
         place = {int(number): row for row, number in enumerate(pairs.indices)}
-        test = np.array([place[int(number)] for number in found.trial_N if found.trial_N is not None], np.int64)  # type: ignore[union-attr]
+        test = np.array([place[int(number)] for number in content.trial_N if content.trial_N is not None], np.int64)  # type: ignore[union-attr]
         report = pairs.audit(split, parts=(train, test))
-    elif len(found.trials) > found.judged:
-        everything = np.arange(len(found.trials))
-        report = audit(found.trials, everything[found.judged :], everything[: found.judged], split="as given", seed=seed)
-    trials = found.trials.take(np.arange(found.judged))
-    picture_N = np.where(trials.stimulus >= 0, trials.stimulus, found.truth_N)
-    groups = units(found.truth_N, trials.person, picture_N)
-    name = _protocol(found, protocol)
-    measurements = tuple(_measurements(found, groups, name, seed))
-    people = _by_person(found, trials.person, measurements[0], picture_N, seed)
-    p = _permuted(found, exchange_units(trials), measurements[0], seed)
+    elif len(content.trials) > content.judged:
+        everything = np.arange(len(content.trials))
+        report = audit(content.trials, everything[content.judged :], everything[: content.judged], split="as given", seed=seed)
+    trials = content.trials.take(np.arange(content.judged))
+    picture_N = np.where(trials.stimulus >= 0, trials.stimulus, content.truth_N)
+    groups = units(content.truth_N, trials.person, picture_N)
+    name = _protocol(content, protocol)
+    measurements = tuple(_measurements(content, groups, name, seed))
+    people = _by_person(content, trials.person, measurements[0], picture_N, seed)
+    p = _permuted(content, exchange_units(trials), measurements[0], seed)
     identity = {
-        "predictions": {"file": found.source, "sha256": sha256_file(file), "kind": found.kind, "trials": found.judged, "options": found.gallery},
+        "predictions": {"file": content.source, "sha256": sha256_file(file), "kind": content.kind, "trials": content.judged, "options": content.gallery},
         "pairs": None if pairs is None else {"path": str(pairs.path), "fingerprint": pairs.fingerprint},
         "protocol": name, "stated": protocol, "seed": seed, "software": software_versions(),
     }  # fmt: skip
-    result = Review(identity, measurements, people, p, tuple(_checks(found, trials.groups("block"))), report)
+    result = Review(identity, measurements, people, p, tuple(_checks(content, trials.groups("block"))), report)
     out.mkdir(parents=True, exist_ok=True)
     atomic.write_json(out / "report.json", result.to_json())
     write_review_page(result, out / "report.html")
@@ -169,8 +169,8 @@ def _measurements(found: Predictions, groups: Array, name: str, seed: int) -> li
             )
         )
     return [
-        mean_measurement(f"{found.kind}/{name}/{what}", told, values[:, None], seed=seed, floor=floor, groups_N=groups)
-        for what, values, floor, told in tables
+        mean_measurement(f"{found.kind}/{name}/{what}", description, values[:, None], seed=seed, floor=floor, groups_N=groups)
+        for what, values, floor, description in tables
     ]
 
 

@@ -56,23 +56,23 @@ def sketch(pixels_HWC: np.ndarray) -> Sketch:
 
 def find_copies(sketches: Sequence[Sketch]) -> list[Copy]:
     """All pairs of copies, the earlier picture first; of several with equal pixels each is named beside the first one."""
-    found: list[Copy] = []
+    result: list[Copy] = []
     first: dict[str, int] = {}
     for number, one in enumerate(sketches):
         if one.pixels in first:
-            found.append(Copy(first[one.pixels], number, "equal pixels", 0.0))
+            result.append(Copy(first[one.pixels], number, "equal pixels", 0.0))
         first.setdefault(one.pixels, number)
     kept = sorted(first.values())
     if len(kept) < 2:
-        return found
+        return result
     cosines = np.stack([sketches[k].cosines for k in kept])
     for start in range(0, len(kept), 512):
         distance = 1 - cosines[start : start + 512] @ cosines.T
         for row, column in np.argwhere(distance <= SAME_SHAPE):
             a, b = kept[start + int(row)], kept[int(column)]
             if a < b and np.abs(sketches[a].colours - sketches[b].colours).max() <= SAME_COLOUR:
-                found.append(Copy(a, b, "resized or compressed", max(0.0, round(float(distance[row, column]), 6))))
-    return found
+                result.append(Copy(a, b, "resized or compressed", max(0.0, round(float(distance[row, column]), 6))))
+    return result
 
 
 def stimulus_numbers(count: int, copies: Iterable[Copy]) -> np.ndarray:

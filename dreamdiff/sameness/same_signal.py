@@ -49,7 +49,7 @@ def people_twice(pairs: HasTrials, train: np.ndarray, test: np.ndarray) -> list[
 
     A copy of a recording has its trials at the same moments, so those are compared; where moments are not recorded, trials spread over everybody.
     """
-    found = []
+    result = []
     judged = np.unique(pairs.person[test])
     taught = np.unique(pairs.person[train])
     each = int(np.clip(READS // max(len(judged) * len(taught), 1), 3, 32))
@@ -70,11 +70,11 @@ def people_twice(pairs: HasTrials, train: np.ndarray, test: np.ndarray) -> list[
         for other in np.unique(pairs.person[chosen[columns]]):
             hits = pairs.person[chosen[columns]] == other
             if len(np.unique(rows[hits])) >= min(2, len(mine)):
-                found.append(
+                result.append(
                     f"{pairs.subjects[int(number)]} in test and {pairs.subjects[int(other)]} in training are one recording under two names "
                     f"({len(np.unique(rows[hits]))} of {len(mine)} compared trials, correlation {likeness[rows[hits], columns[hits]].max():.3f})"
                 )
-    return found
+    return result
 
 
 def _at_the_same_time(pairs: HasTrials, mine: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -82,8 +82,8 @@ def _at_the_same_time(pairs: HasTrials, mine: np.ndarray, others: np.ndarray) ->
     order = others[np.argsort(pairs.onset[others], kind="stable")]
     times = pairs.onset[order]
     low, high = (np.searchsorted(times, pairs.onset[mine] + shift) for shift in (-0.004, 0.004))
-    found = [order[first:last] for first, last in zip(low, high, strict=True)]
-    return np.unique(np.concatenate(found)) if found else others[:0]
+    matches = [order[first:last] for first, last in zip(low, high, strict=True)]
+    return np.unique(np.concatenate(matches)) if matches else others[:0]
 
 
 def _unit(pairs: HasTrials, positions: np.ndarray) -> np.ndarray:
@@ -104,7 +104,7 @@ def recordings_heard(corpus: Corpus, pairs: HasTrials, test: np.ndarray) -> dict
     everything = np.arange(len(corpus))
     group_N, recording_N, start_N = corpus.group_of(everything), corpus.column("recording"), corpus.column("start")
     cells = np.unique(np.stack([group_N, recording_N]), axis=1).T
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for number in np.unique(pairs.person[test]):
         name = pairs.subjects[int(number)]
         facts = pairs.attributes[name]
@@ -125,8 +125,8 @@ def recordings_heard(corpus: Corpus, pairs: HasTrials, test: np.ndarray) -> dict
             known = [value for value in likeness if value is not None]
             if known and float(np.median(known)) >= HEARD:
                 key = corpus.keys[group]
-                found.setdefault(name, []).append(f"{key} {record.get('session', '0')}.{record.get('run', '0')}")
-    return found
+                result.setdefault(name, []).append(f"{key} {record.get('session', '0')}.{record.get('run', '0')}")
+    return result
 
 
 def _heard(

@@ -145,10 +145,10 @@ def _result(report: Report) -> str:
     measure = next(iter(certificate.get("measures", {})), "")
     parts = [
         {
-            "part": row["name"], "accuracy": _figure(found["value"], "share"), "95 % interval": f"{_figure(found['low'], 'share')} to {_figure(found['high'], 'share')}",
+            "part": row["name"], "accuracy": _figure(value["value"], "share"), "95 % interval": f"{_figure(value['low'], 'share')} to {_figure(value['high'], 'share')}",
             "what it is": row["description"],
         }
-        for row in certificate.get("rows", ()) if (found := row.get("accuracy", {}).get(measure))
+        for row in certificate.get("rows", ()) if (value := row.get("accuracy", {}).get(measure))
     ]  # fmt: skip
     more = len(content.get("measurements", ())) - SHOWN
     split, pairs = identity.get("split", {}), identity.get("pairs", {})

@@ -62,11 +62,11 @@ def _links_of_entry(entry: Entry, of_pairs: str, stated: Mapping[str, str]) -> l
     if kind == "pairs":
         return [link for name in names for link in links_of("recordings", name or where, of_pairs, stated)]
     declared = {known.name: known.licence for known in catalogue.entries()}
-    found: list[Link] = []
+    result: list[Link] = []
     for name in names:
         links = links_of("recordings", name or where, declared.get(name, ""), stated)
-        found += [Link(link.part, link.name, link.licence, "catalogue" if name in declared else link.basis) for link in links]
-    return found
+        result += [Link(link.part, link.name, link.licence, "catalogue" if name in declared else link.basis) for link in links]
+    return result
 
 
 def _held(name: str) -> str:

@@ -80,8 +80,8 @@ def find_sets(folder: Path) -> list[IconSet]:
 def _read_set(file: Path) -> IconSet:
     try:
         content, info = (json.loads((file.parent / name).read_text(encoding="utf-8")) for name in ("icons.json", "info.json"))
-        told = file.parent / "metadata.json"
-        groups = json.loads(told.read_text(encoding="utf-8")).get("categories", {}) if told.is_file() else {}
+        description = file.parent / "metadata.json"
+        groups = json.loads(description.read_text(encoding="utf-8")).get("categories", {}) if description.is_file() else {}
         depictable = {name for group in DEPICTABLE for name in groups.get(group, ())}
         icons: dict[str, tuple[str, str]] = {}
         for name, icon in content["icons"].items():
@@ -119,13 +119,13 @@ def choose(sets: Sequence[IconSet], concepts: int, test_concepts: int, *, test_s
         UsageError: there is no such set, or one set only. DataError: fewer concepts than are asked for.
     """
     names = [one.name for one in sets]
-    wanted = test_set or next((name for name in TEST_SETS if name in names), names[-1])
-    if wanted not in names or len(sets) < 2:
+    expected = test_set or next((name for name in TEST_SETS if name in names), names[-1])
+    if expected not in names or len(sets) < 2:
         raise UsageError(
-            f"test drawings come from {wanted!r}, and there {'is' if len(sets) == 1 else 'are'} {', '.join(names)}{suggest(wanted, names)}",
+            f"test drawings come from {expected!r}, and there {'is' if len(sets) == 1 else 'are'} {', '.join(names)}{suggest(expected, names)}",
             f"give two sets or more: {INSTALL}",
         )
-    tested = sets[names.index(wanted)]
+    tested = sets[names.index(expected)]
     taught = tuple(one for one in sets if one is not tested)
     drawn = {concept: sum(concept in one.icons for one in taught) for one in taught for concept in one.icons}
     # what one set alone calls so may be another name of something else (`aubergine`, `eggplant`)
@@ -134,7 +134,7 @@ def choose(sets: Sequence[IconSet], concepts: int, test_concepts: int, *, test_s
     reach = len(set(drawn) | set(testable))
     if concepts > reach or test_concepts > len(testable) or not 1 <= test_concepts < concepts:
         raise DataError(
-            f"{concepts} concepts with {test_concepts} for the test were asked for; these sets draw {reach}, {len(testable)} of them in {wanted} and in "
+            f"{concepts} concepts with {test_concepts} for the test were asked for; these sets draw {reach}, {len(testable)} of them in {expected} and in "
             "another set",
             f"give at most --concepts {reach} --test-concepts {min(len(testable), reach - 1)}, or install more sets",
         )

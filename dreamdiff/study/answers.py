@@ -196,11 +196,11 @@ def read_study(study: Path, answers: Sequence[Path], out: Path, *, seed: int = 0
         "study": key["study"], "pairs": key["pairs"], "split": key["split"], "reconstructions": key["reconstructions"], "seed": seed,
         "answers": [{"file": file.name, "sha256": sha256_file(file)} for file in answers], "answers_of_all": len(table), "software": software_versions(),
     }  # fmt: skip
-    found = Study(identity, tuple(measurements), tuple(raters), excluded)
+    result = Study(identity, tuple(measurements), tuple(raters), excluded)
     out.mkdir(parents=True, exist_ok=True)
-    write_sealed(out / "report.json", found.to_json())
-    _write_page(out / "report.html", found)
-    return found
+    write_sealed(out / "report.json", result.to_json())
+    _write_page(out / "report.html", result)
+    return result
 
 
 def _answers(file: Path, key: Mapping[str, Any]) -> pd.DataFrame:

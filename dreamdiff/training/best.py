@@ -41,26 +41,26 @@ def load_shared(module: nn.Module, file: Path) -> None:
     Raises:
         CheckpointError: it lacks some, or they have other shapes.
     """
-    found, state = load_tensors(file), module.state_dict()
-    wrong = [name for name, tensor in found.items() if name not in state or state[name].shape != tensor.shape]
+    content, state = load_tensors(file), module.state_dict()
+    wrong = [name for name, tensor in content.items() if name not in state or state[name].shape != tensor.shape]
     if wrong:
         raise CheckpointError(
-            f"{file}: {len(wrong)} of {len(found)} tensors do not fit the model, the first is {wrong[0]}",
+            f"{file}: {len(wrong)} of {len(content)} tensors do not fit the model, the first is {wrong[0]}",
             "use the run that the file belongs to",
         )
     with torch.no_grad():
-        for name, tensor in found.items():
+        for name, tensor in content.items():
             state[name].copy_(tensor)
 
 
 def load_trained(module: nn.Module, file: Path) -> None:
     """Put trained parameters back; all of them must be there."""
-    found = load_tensors(file)
-    wanted = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    if set(found) != set(wanted):
+    content = load_tensors(file)
+    expected = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if set(content) != set(expected):
         raise CheckpointError(
-            f"{file}: holds {len(found)} tensors, {len(wanted)} are trained", "remove the folder best/ and run again"
+            f"{file}: holds {len(content)} tensors, {len(expected)} are trained", "remove the folder best/ and run again"
         )
     with torch.no_grad():
-        for name, parameter in wanted.items():
-            parameter.copy_(found[name])
+        for name, parameter in expected.items():
+            parameter.copy_(content[name])

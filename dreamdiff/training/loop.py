@@ -335,12 +335,12 @@ class _Run:
                 self.task.describe(self.run_dir)
             self.accelerator.wait_for_everyone()
             return
-        found = checkpoint.latest(self.run_dir)
+        result = checkpoint.latest(self.run_dir)
         self.accelerator.wait_for_everyone()
-        if found is None:
+        if result is None:
             self._rewind_history(0)
             return
-        folder, problems = found
+        folder, problems = result
         for problem in problems:
             self.progress(0, self.total_steps, f"damaged checkpoint passed over: {problem}")
         self._load(folder)

@@ -44,8 +44,8 @@ class StopSignal:
 
 def precision_for(config: LoopConfig) -> str:
     """accelerate's name for the precision that `config` asks for on this machine."""
-    found = resolved_precision(config.precision, choose_device(config.device))
-    return {"fp32": "no"}.get(found, found)
+    result = resolved_precision(config.precision, choose_device(config.device))
+    return {"fp32": "no"}.get(result, result)
 
 
 def make_accelerator(config: LoopConfig, run_dir: Path, unused: bool) -> accelerate.Accelerator:

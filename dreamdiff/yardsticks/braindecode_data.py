@@ -78,14 +78,16 @@ def from_braindecode(
         lengths.add(windows_NCT.shape[-1])
         info = (part.windows if hasattr(part, "windows") else part.raw).info
         target_N = [part[i][1] for i in range(len(part))]
-        told = [None if t == -1 and labels is None else (str(t) if labels is None else labels.get(t)) for t in map(int, target_N)]
+        description = [
+            None if t == -1 and labels is None else (str(t) if labels is None else labels.get(t)) for t in map(int, target_N)
+        ]
         about = dict(part.description) if part.description is not None else {}
         key = str(about.get("dataset", "braindecode")), str(about.get("subject", place + 1))
         entries.setdefault(key, []).append(
             {
                 "windows": windows_NCT.astype(np.float32), "dataset": key[0], "subject": key[1], "session": about.get("session", "0"),
                 "run": about.get("run", str(len(entries.get(key, [])))), "sfreq": float(info["sfreq"]), "channels": list(info["ch_names"]),
-                "labels": told,
+                "labels": description,
             }
         )  # fmt: skip
     if len(lengths) != 1:

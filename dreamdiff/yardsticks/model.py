@@ -91,20 +91,20 @@ class YardstickModel(nn.Module):
         """The encoder's band and rate by the discrete Fourier transform, then unit variance over the known channels of each window."""
         front = self.encoder.config.front_end
         samples = x_BCT.shape[-1]
-        wanted = max(1, round(samples * front.sfreq / self.sfreq))
+        expected = max(1, round(samples * front.sfreq / self.sfreq))
         spectrum = torch.fft.rfft(x_BCT - x_BCT.mean(-1, keepdim=True))
         frequency = torch.fft.rfftfreq(samples, 1 / self.sfreq).to(x_BCT.device)
         if front.band is not None:
             low, high = front.band
             spectrum = spectrum * ((frequency >= low) & (frequency <= high))
-        kept = min(spectrum.shape[-1], wanted // 2 + 1)
-        eeg_BCT = torch.fft.irfft(spectrum[..., :kept], n=wanted) * (wanted / samples)
+        kept = min(spectrum.shape[-1], expected // 2 + 1)
+        eeg_BCT = torch.fft.irfft(spectrum[..., :kept], n=expected) * (expected / samples)
         weight = known_BC[..., None].to(eeg_BCT.dtype)
-        variance_B = (eeg_BCT.square() * weight).sum((1, 2)) / (weight.sum((1, 2)) * wanted)
+        variance_B = (eeg_BCT.square() * weight).sum((1, 2)) / (weight.sum((1, 2)) * expected)
         eeg_BCT = eeg_BCT / variance_B.clamp_min(1e-30).sqrt()[:, None, None]
-        short = self.encoder.config.token - wanted
+        short = self.encoder.config.token - expected
         if short > 0:  # a window shorter than one token is played on from its start
-            eeg_BCT = eeg_BCT[..., torch.arange(self.encoder.config.token, device=x_BCT.device) % wanted]
+            eeg_BCT = eeg_BCT[..., torch.arange(self.encoder.config.token, device=x_BCT.device) % expected]
         return eeg_BCT
 
     def save_checkpoint(self, file: str | Path) -> None:

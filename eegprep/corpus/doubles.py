@@ -38,7 +38,7 @@ def same_recordings(corpus: Corpus) -> list[Double]:
     """
     keys = np.array(corpus.keys, object)[corpus.group_of(np.arange(len(corpus)))]
     names = np.array([f"{key}#{number}" for key, number in zip(keys, corpus.column("recording"), strict=True)])
-    found: dict[tuple[int, str], list[str]] = {}
+    groups: dict[tuple[int, str], list[str]] = {}
     names_R, member = np.unique(names, return_inverse=True)
     counts_R = np.bincount(member, minlength=len(names_R))
     twice = {int(count) for count, often in zip(*np.unique(counts_R, return_counts=True), strict=True) if often > 1}
@@ -48,5 +48,5 @@ def same_recordings(corpus: Corpus) -> list[Double]:
         if count in twice:
             rows = order[[end - count, end - count + count // 2, end - 1]]
             digest = hashlib.sha256(corpus.read(rows, threads=1).tobytes()).hexdigest()
-            found.setdefault((count, digest), []).append(str(name))
-    return [Double(tuple(same), count) for (count, _), same in found.items() if len(same) > 1]
+            groups.setdefault((count, digest), []).append(str(name))
+    return [Double(tuple(same), count) for (count, _), same in groups.items() if len(same) > 1]

@@ -85,8 +85,8 @@ def no_collection() -> Iterator[None]:
 
 def consolidated(node: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """The consolidated metadata of a root, or nothing."""
-    found = node.get("consolidated_metadata")
-    nodes = found.get("metadata") if isinstance(found, dict) else None
+    value = node.get("consolidated_metadata")
+    nodes = value.get("metadata") if isinstance(value, dict) else None
     if not nodes:
         return {}
     whole = isinstance(nodes, dict) and all(isinstance(entry, dict) for entry in nodes.values())

@@ -302,15 +302,15 @@ class Corpus:
         table = self._recordings_of_all()
         keep = np.ones(len(table), bool)
         full = table["dataset"] + "/" + table["subject"]
-        for what, wanted, columns in (
+        for what, expected, columns in (
             ("data set", dataset, [table["dataset"]]),
             ("subject", subjects, [table["subject"], full]),
             ("licence", licence, [table["licence"]]),
             ("person", person, [table["person"]]),
         ):
-            if wanted is None:
+            if expected is None:
                 continue
-            names = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
+            names = [expected] if isinstance(expected, str) else [str(name) for name in expected]
             known = set().union(*(column.unique() for column in columns))
             for name in names:
                 if name not in known:

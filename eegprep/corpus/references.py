@@ -122,20 +122,20 @@ class References:
 
     def _subject(self, number: int) -> _Subject:
         with self._lock:
-            found = self._subjects.get(number)
-        if found is None:
+            result = self._subjects.get(number)
+        if result is None:
             group = self._groups[number]
             attributes = read_attributes(self._files, group, self._url)
             recording_N, start_N, checksums = (
                 read_column(self._files, group, name, self._url) for name in ("recording", "start", RECORDS)
             )
             try:
-                found = _Subject(recording_N, start_N, checksums, attributes["recordings"], attributes["view"])
+                result = _Subject(recording_N, start_N, checksums, attributes["recordings"], attributes["view"])
             except KeyError as error:
                 raise StoreError(f"{self._url}/{group.key}: its attributes lack {error}", REPAIR) from None
             with self._lock:
-                self._subjects[number] = found
-        return found
+                self._subjects[number] = result
+        return result
 
     def _source(self, number: int, recording: int) -> _Piecewise | _Whole:
         key = (number, recording)

@@ -32,7 +32,7 @@ def list_objects(bucket: str, prefix: str, say: Callable[[int], None] | None = N
     Raises:
         FetchError: no answer, or not one of an object store.
     """
-    found: list[Object] = []
+    result: list[Object] = []
     token = ""
     while True:
         url = f"{bucket}?list-type=2&max-keys=1000&prefix={quote(prefix, safe='')}"
@@ -47,12 +47,12 @@ def list_objects(bucket: str, prefix: str, say: Callable[[int], None] | None = N
         try:
             for entry in page.iter(f"{space}Contents"):
                 key, size = str(entry.findtext(f"{space}Key")), int(str(entry.findtext(f"{space}Size")))
-                found.append(Object(key, size, str(entry.findtext(f"{space}ETag") or "").strip('"')))
+                result.append(Object(key, size, str(entry.findtext(f"{space}ETag") or "").strip('"')))
         except ValueError:
             raise FetchError(f"{url}: a listing with a size that is no number", "try again later") from None
         if say:
-            say(len(found))
+            say(len(result))
         next_token = page.findtext(f"{space}NextContinuationToken") or ""
         if page.findtext(f"{space}IsTruncated") != "true" or not next_token or next_token == token:
-            return found
+            return result
         token = next_token

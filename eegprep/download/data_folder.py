@@ -157,7 +157,7 @@ def downloaded(data_dir: Path) -> dict[str, Downloaded]:
 
     Files are looked at, not hashed; a record that cannot be read is passed over.
     """
-    found: dict[str, Downloaded] = {}
+    result: dict[str, Downloaded] = {}
     for path in sorted(state_folder(data_dir).glob("*.json")):
         content = read_json_or_empty(path)
         if content.get("form") != STATE_FORM or not isinstance(content.get("subjects"), dict):
@@ -173,8 +173,8 @@ def downloaded(data_dir: Path) -> dict[str, Downloaded]:
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
         if people:
-            found[path.stem] = Downloaded(len(people), sum(files[name] for name in there))
-    return found
+            result[path.stem] = Downloaded(len(people), sum(files[name] for name in there))
+    return result
 
 
 def _size(path: Path) -> int:

@@ -52,17 +52,17 @@ def verify(
         0
     """
     root = Path(path)
-    found = _check(root, fast, progress)
-    bad = sorted({problem.group for problem in found.problems if problem.group})
+    result = _check(root, fast, progress)
+    bad = sorted({problem.group for problem in result.problems if problem.group})
     repaired: tuple[str, ...] = ()
-    if repair and found.problems:
+    if repair and result.problems:
         make = _maker(root, source, data_dir, offline)
         repaired = make(bad, root)
-        found = _check(root, fast, progress)
-    if deep and not found.problems:
+        result = _check(root, fast, progress)
+    if deep and not result.problems:
         problems = _compare_again(root, _maker(root, source, data_dir, offline))
-        found = Verification(root, found.checked, found.files, found.bytes, tuple(problems))
-    return Verification(root, found.checked, found.files, found.bytes, found.problems, repaired)
+        result = Verification(root, result.checked, result.files, result.bytes, tuple(problems))
+    return Verification(root, result.checked, result.files, result.bytes, result.problems, repaired)
 
 
 def _check(root: Path, fast: bool, progress: ProgressCallback | None) -> Verification:
@@ -130,12 +130,12 @@ def _is_folder(path: Path) -> bool:
 
 def _datasets(root: Path, finished: Mapping[str, StoredFile]) -> list[Problem]:
     """The metadata of the data sets' groups, against what the root says of them."""
-    found = []
+    names = []
     for name, record in finished.items():
         problem = check_file(root, name, record, False) if name.count("/") == 1 else None
         if problem is not None and problem[0] != "missing":  # what is missing is named with what does not belong there
-            found.append(Problem("", problem[0], name, problem[1]))
-    return found
+            names.append(Problem("", problem[0], name, problem[1]))
+    return names
 
 
 def _unlike_root(root: Path, node: Mapping[str, Any], finished: Mapping[str, StoredFile], name: str) -> list[Problem]:
@@ -165,18 +165,18 @@ def _strays(root: Path, groups: Iterable[tuple[str, str]]) -> list[Problem]:
         strays += [path for path in dataset.iterdir() if path not in known and path.name != "zarr.json"]
         if not (dataset / "zarr.json").is_file():
             strays.append(dataset / "zarr.json")
-    found = []
+    result = []
     for path in sorted(path for path in strays if not path.name.startswith(".")):
         name = path.relative_to(root).as_posix()
         if path.name == "zarr.json":
-            found.append(Problem("", "missing", name, "the data set's group has no metadata"))
+            result.append(Problem("", "missing", name, "the data set's group has no metadata"))
         elif path.is_symlink():
-            found.append(Problem(name if name.count("/") == 1 else "", "altered", name, "is a link"))
+            result.append(Problem(name if name.count("/") == 1 else "", "altered", name, "is a link"))
         elif len(path.relative_to(root).parts) == 2 and path.is_dir():
-            found.append(Problem(name, "uncommitted", name, "a subject's folder without a commit record"))
+            result.append(Problem(name, "uncommitted", name, "a subject's folder without a commit record"))
         else:
-            found.append(Problem("", "extra", name, "does not belong to the store"))
-    return found
+            result.append(Problem("", "extra", name, "does not belong to the store"))
+    return result
 
 
 Maker = Callable[[list[str] | None, Path], tuple[str, ...]]

@@ -338,9 +338,9 @@ def _annotation_lists(content: bytes) -> Iterator[tuple[int, float, float, list[
     """(first byte, onset s, duration s, texts) of each list: onset, 0x15 and duration, texts behind 0x14 each, 0x14 and 0x00 at the end."""
     for part in re.finditer(rb"[^\x00]+", content):
         piece = part[0]
-        found = _ONSET.search(piece) if piece.endswith(b"\x14") else None
-        if found is not None and found.end() < len(piece):
-            yield part.start() + found.start(), float(found[1]), float(found[2] or 0), piece[found.end() : -1].split(b"\x14")
+        match = _ONSET.search(piece) if piece.endswith(b"\x14") else None
+        if match is not None and match.end() < len(piece):
+            yield part.start() + match.start(), float(match[1]), float(match[2] or 0), piece[match.end() : -1].split(b"\x14")
 
 
 def _text(note: bytes, names: list[str]) -> tuple[str, bool]:
@@ -389,8 +389,8 @@ def _filters(text: str, sfreq: float) -> tuple[float, float]:
     """High-pass and low-pass, Hz, of a text such as `HP:0.1Hz LP:75Hz`; 0 and half the rate where it says nothing usable."""
 
     def value(key: str) -> float:
-        found = re.findall(rf"{key}:\s*([a-zA-Z0-9,.]+)", text)
-        number = found[-1].replace("Hz", "").replace(",", ".") if found else ""
+        result = re.findall(rf"{key}:\s*([a-zA-Z0-9,.]+)", text)
+        number = result[-1].replace("Hz", "").replace(",", ".") if result else ""
         return float(number) if number.replace(".", "", 1).isdigit() else 0.0
 
     highpass, lowpass = value("HP"), value("LP") or sfreq / 2

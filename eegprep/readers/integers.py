@@ -140,7 +140,7 @@ def find_integers(recording: Recording, path: Path) -> tuple[Integers, np.ndarra
                 break
         else:
             return None
-    found = Integers(
+    result = Integers(
         path=str(path.absolute()),
         size=path.stat().st_size,
         header_bytes=header.bytes,
@@ -151,7 +151,7 @@ def find_integers(recording: Recording, path: Path) -> tuple[Integers, np.ndarra
         places=tuple(places),
         steps=tuple(steps),
     )
-    return found, np.array([google_crc32c.value(record_B.tobytes()) for record_B in records_RB], "<u4")
+    return result, np.array([google_crc32c.value(record_B.tobytes()) for record_B in records_RB], "<u4")
 
 
 def _step(digital_T: np.ndarray, channel_T: np.ndarray, step: float) -> float | None:

@@ -103,19 +103,19 @@ def links_of(part: str, name: str, text: str, stated: Mapping[str, str] | None =
     Args:
         part, name: of the whole, see `Link`. stated: name -> licence, said by whoever publishes; counts only where the text says nothing.
     """
-    found: list[Link] = []
+    links: list[Link] = []
     what = ""
     for piece in filter(None, (part.strip() for part in re.split(r"[,;]", text or ""))):
         match = _NAMED.match(piece) or _REMARK.search(piece)
         what = match[1].lower() if match else what
         licence = spdx(_REMARK.sub("", _NAMED.sub("", piece)))
         own = {"image": "images", "images": "images", "picture": "images", "pictures": "images"}.get(what, part)
-        found.append(Link(own, name, licence))
+        links.append(Link(own, name, licence))
     said = (stated or {}).get(name)
-    if said is None or (found and all(link.restriction != "unknown" for link in found)):
-        return found or [Link(part, name, UNKNOWN_LICENCE)]
-    kept = [link for link in found if link.restriction != "unknown"]
-    return [*kept, *(Link(link.part, name, spdx(said), "stated") for link in found if link.restriction == "unknown")] or [
+    if said is None or (links and all(link.restriction != "unknown" for link in links)):
+        return links or [Link(part, name, UNKNOWN_LICENCE)]
+    kept = [link for link in links if link.restriction != "unknown"]
+    return [*kept, *(Link(link.part, name, spdx(said), "stated") for link in links if link.restriction == "unknown")] or [
         Link(part, name, spdx(said), "stated")
     ]
 

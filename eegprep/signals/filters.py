@@ -210,13 +210,13 @@ def _convolve(signal_CT: np.ndarray, filter_K: np.ndarray, out_CT: np.ndarray) -
             spectrum *= response_F
             filtered = scipy.fft.irfft(spectrum, n_fft, axis=2, overwrite_x=True)[:, :, half : half + step]
             start = block * step
-            wanted = min(n_samples - start, filtered.shape[1] * step)
-            whole = wanted // step
-            target_CT = out_CT[first : first + len(rows_CT), start : start + wanted]
+            expected = min(n_samples - start, filtered.shape[1] * step)
+            whole = expected // step
+            target_CT = out_CT[first : first + len(rows_CT), start : start + expected]
             for number in range(whole):
                 target_CT[:, number * step : (number + 1) * step] = filtered[:, number]
-            if wanted > whole * step:
-                target_CT[:, whole * step :] = filtered[:, whole, : wanted - whole * step]
+            if expected > whole * step:
+                target_CT[:, whole * step :] = filtered[:, whole, : expected - whole * step]
 
 
 class PieceFilter:

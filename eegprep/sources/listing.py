@@ -163,13 +163,13 @@ def _moabb_tasks(
     source: Source, data_dir: Path, offline: bool, accept: Sequence[str], download: bool, progress: ProgressCallback | None
 ) -> list[Task]:
     failed: dict[str, ToolkitError] = {}
-    wanted = [str(subject) for subject in source.subjects or catalogue.entry(source.target).subjects]
-    found: Mapping[str, Sequence[SourceFile]] = dict.fromkeys(wanted, ())
+    expected = [str(subject) for subject in source.subjects or catalogue.entry(source.target).subjects]
+    result: Mapping[str, Sequence[SourceFile]] = dict.fromkeys(expected, ())
     if download:
-        found = fetch.ensure(
+        result = fetch.ensure(
             source,
             data_dir,
-            subjects=wanted,
+            subjects=expected,
             offline=offline,
             accept=accept,
             progress=progress,
@@ -179,12 +179,12 @@ def _moabb_tasks(
         Task(
             source,
             subject,
-            tuple(found.get(subject, ())),
+            tuple(result.get(subject, ())),
             str(data_dir),
             manifests.person(source, subject),
             problem=failed.get(subject),
         )
-        for subject in sorted({*found, *failed}, key=natural_key)
+        for subject in sorted({*result, *failed}, key=natural_key)
     ]
 
 
@@ -207,11 +207,11 @@ def _archive_tasks(
 
 def who_is_who(tasks: Sequence[Task]) -> tuple[str, ...]:
     """A sentence for each data set of files: how many people they are, and by which rule."""
-    found: dict[str, list[tuple[Named | None, str]]] = {}
+    entries: dict[str, list[tuple[Named | None, str]]] = {}
     for task in tasks:
         if task.source.kind == "files":
-            found.setdefault(task.source.dataset, []).extend((listed.named, task.subject) for listed in task.recordings)
-    return tuple(explain(items) for items in found.values())
+            entries.setdefault(task.source.dataset, []).extend((listed.named, task.subject) for listed in task.recordings)
+    return tuple(explain(items) for items in entries.values())
 
 
 # ------------------------------------------------------------------------------------------------------------- local
@@ -250,11 +250,11 @@ def _local_tasks(sources: Sequence[Source]) -> list[Task]:
 
 
 def _files(source: Source) -> list[_Item]:
-    root, found = find_recordings(source.target, source.files)
+    root, result = find_recordings(source.target, source.files)
     patterns = (source.pattern, source.subject_pattern, source.session_pattern)
     table = {} if any(patterns) else read_participants(root)
     items = []
-    for main, parts in found.items():
+    for main, parts in result.items():
         path = main.relative_to(root)
         named = read_name(path, *patterns)
         items.append(_Item(source, root, main, parts, named_by(table, path, named, root) if table else named))

@@ -115,9 +115,9 @@ def read_name(path: Path, pattern: str = "", subject_pattern: str = "", session_
 
 def _matched(pattern: str, path: Path, option: str) -> str:
     for text in (path.name, path.as_posix()):
-        found = patterns.first_group(pattern, text)
-        if found is not None:
-            return found
+        result = patterns.first_group(pattern, text)
+        if result is not None:
+            return result
     raise SourceError(
         f"{path.as_posix()}: {option} {pattern!r} fits nowhere in this name",
         "correct the pattern, or name only files that it fits",
@@ -130,10 +130,10 @@ def _read_name(path: Path, pattern: str) -> Named:
     if said is not None:
         subject, session, run = (said.get(key) or "0" for key in ("subject", "session", "run"))
         return Named(subject, session, run, path, explicit=True, rule="pattern")
-    found = _BCI2000.fullmatch(name) or _BIDS.fullmatch(name)
-    if found is not None:
-        said = found.groupdict()
-        subject = found["subject"]
+    match = _BCI2000.fullmatch(name) or _BIDS.fullmatch(name)
+    if match is not None:
+        said = match.groupdict()
+        subject = match["subject"]
         own = {subject.casefold(), f"sub-{subject}".casefold()}
         place = [part for part in folders if part.casefold() not in own and part != "eeg" and _SESSION.fullmatch(part) is None]
         before = (said.get("before") or "").strip("_- ")
@@ -186,9 +186,9 @@ def _count(number: int, one: str, more: str = "") -> str:
 def _session(folders: Sequence[str]) -> str:
     """What the innermost folder of a session says."""
     for part in reversed(folders):
-        found = _SESSION.fullmatch(part)
-        if found is not None:
-            return found["number"] or found["word"] or found["day"]
+        match = _SESSION.fullmatch(part)
+        if match is not None:
+            return match["number"] or match["word"] or match["day"]
     return ""
 
 
@@ -238,14 +238,14 @@ def _shared(places: Sequence[tuple[str, ...]]) -> int:
 
 def _places(named: Sequence[Named]) -> dict[str, tuple[str, ...]]:
     """Of subjects that were told apart by place: all places in which the last part of their name was found."""
-    found: dict[str, set[str]] = defaultdict(set)
+    result: dict[str, set[str]] = defaultdict(set)
     for item in named:
         if not item.explicit and "/" in item.subject and item.place:
-            found[item.subject.rpartition("/")[2]].add("/".join(item.place))
+            result[item.subject.rpartition("/")[2]].add("/".join(item.place))
     return {
-        item.subject: tuple(sorted(found[item.subject.rpartition("/")[2]]))
+        item.subject: tuple(sorted(result[item.subject.rpartition("/")[2]]))
         for item in named
-        if not item.explicit and item.place and "/" in item.subject and len(found[item.subject.rpartition("/")[2]]) > 1
+        if not item.explicit and item.place and "/" in item.subject and len(result[item.subject.rpartition("/")[2]]) > 1
     }
 
 

@@ -36,15 +36,15 @@ def read_participants(root: Path) -> dict[str, Mapping[str, str]]:
     file, person = (next((columns[name] for name in known if name in columns), None) for known in (_FILES, PEOPLE))
     if file is None or person is None:
         return {}
-    found: dict[str, Mapping[str, str]] = {}
+    result: dict[str, Mapping[str, str]] = {}
     for number, row in enumerate(rows, 1):
         name, subject = ((row[key] or "").strip() for key in (file, person))
-        if not name or not subject or name in found:
-            problem = f"{name} a second time" if name in found else f"an empty cell in {(person if name else file)!r}"
+        if not name or not subject or name in result:
+            problem = f"{name} a second time" if name in result else f"an empty cell in {(person if name else file)!r}"
             raise SourceError(f"{path}: row {number} has {problem}", "give each file one row with its participant")
         other = {key: (row[columns[key]] or "").strip() for key in ("session", "run") if key in columns}
-        found[name] = {"subject": subject.removeprefix("sub-"), **{key: value for key, value in other.items() if value}}
-    return found
+        result[name] = {"subject": subject.removeprefix("sub-"), **{key: value for key, value in other.items() if value}}
+    return result
 
 
 def named_by(table: Mapping[str, Mapping[str, str]], path: Path, read: Named, root: Path) -> Named:

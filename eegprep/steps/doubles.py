@@ -68,5 +68,5 @@ def _stored(group: Path) -> Iterator[str]:
 
 def _attributes(folder: Path) -> Mapping[str, Any]:
     """Of a zarr node; nothing of one that is damaged, which the step itself will notice."""
-    found = (read_object(folder / "zarr.json") or {}).get("attributes")
-    return found if isinstance(found, dict) else {}
+    value = (read_object(folder / "zarr.json") or {}).get("attributes")
+    return value if isinstance(value, dict) else {}

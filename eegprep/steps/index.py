@@ -52,9 +52,9 @@ class IndexJob(BuildJob):
         for item in sources.read_task(self.task):
             main = mains.get((item.session, item.run)) if isinstance(item, Recording) else None
             if isinstance(item, Recording) and main is not None and item.signal_CT.size:
-                found = find_integers(item, main)
-                if found is not None:
-                    writer.know(item.session, item.run, item.channels, *found)
+                result = find_integers(item, main)
+                if result is not None:
+                    writer.know(item.session, item.run, item.channels, *result)
             yield item
 
 

@@ -120,10 +120,10 @@ def subject_caps(tasks: Sequence[Task], manifest: manifests.Manifest, recipe: Re
 
 def stored_jobs(kind: type[StoredJobT], root: Path, stage: str, out: Path, recipe: Recipe) -> list[StoredJobT]:
     """A job for each subject of a recordings store."""
-    found = recordings_store.read_root(root)["stage"]
-    if found != stage:
+    content = recordings_store.read_root(root)["stage"]
+    if content != stage:
         step = {"fetched": "filter", "filtered": "pad"}
-        raise StoreError(f"{root}: holds {found} recordings, not {stage} ones", f"`eegprep {step[found]}` takes such a store")
+        raise StoreError(f"{root}: holds {content} recordings, not {stage} ones", f"`eegprep {step[content]}` takes such a store")
     if out.resolve() == root.resolve():
         raise StoreError(f"{out}: input and output are the same store", "choose another output")
     # a group that was changed by hand must not get into a new store with a good record

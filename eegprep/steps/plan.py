@@ -115,7 +115,7 @@ def make_plan(
         counted = [count_windows(task, recipe) for task in todo]
         unknown = [task for task in todo if not _length_known(task)]
         short = sum(
-            1 for task, (found, windows, _) in zip(todo, counted, strict=True) if found and not windows and task not in unknown
+            1 for task, (value, windows, _) in zip(todo, counted, strict=True) if value and not windows and task not in unknown
         )
         # the worst moment: the largest subjects at once
         memory = sorted((task_memory(task) for task in todo), reverse=True)[:workers]

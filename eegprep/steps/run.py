@@ -115,11 +115,11 @@ def _made_again(jobs: Sequence[SubjectJob], target: Target, budget: Budget, prog
 
 def _link_subjects(old: Path, new: Path, gone: set[str]) -> None:
     """Give `new` the subjects of `old` but those that are gone, its own version where it has one."""
-    wanted = {f"{dataset}/{subject}" for dataset, subject in recordings_store.subjects(old)} - gone
+    expected = {f"{dataset}/{subject}" for dataset, subject in recordings_store.subjects(old)} - gone
     for dataset, subject in recordings_store.subjects(new):
-        if f"{dataset}/{subject}" not in wanted:
+        if f"{dataset}/{subject}" not in expected:
             remove(new / dataset / subject)
-    for name in sorted(wanted):
+    for name in sorted(expected):
         place = new / name
         if place.exists():
             continue

@@ -50,8 +50,8 @@ class StoredFile:
         """What is wrong with these bytes."""
         if len(content) != self.size:
             return f"{len(content):,} bytes, committed were {self.size:,}"
-        found = sha256(content)
-        return None if found == self.sha256 else f"SHA-256 {found[:12]}..., committed was {self.sha256[:12]}..."
+        digest = sha256(content)
+        return None if digest == self.sha256 else f"SHA-256 {digest[:12]}..., committed was {self.sha256[:12]}..."
 
 
 @dataclass(frozen=True)
@@ -205,10 +205,10 @@ def parse_root(content: bytes, where: str, *, newest: int = VERSION) -> Mapping[
         return node
     if len(places) != 1:
         raise StoreError(f"{where}: holds {len(places)} digests of itself (expected 1)", AGAIN)
-    found = sha256(_PLACE.sub(b'"metadata_sha256":"%s"' % (b"0" * 64), content))
-    if found != places[0].decode():
+    digest = sha256(_PLACE.sub(b'"metadata_sha256":"%s"' % (b"0" * 64), content))
+    if digest != places[0].decode():
         raise StoreError(
-            f"{where}: altered after it was written (SHA-256 {found[:12]}..., recorded {places[0][:12].decode()}...)", AGAIN
+            f"{where}: altered after it was written (SHA-256 {digest[:12]}..., recorded {places[0][:12].decode()}...)", AGAIN
         )
     return node
 
@@ -346,10 +346,10 @@ def measure(folder: Path, ending: Callable[[str, bytes], int | None] | None = No
     Args:
         ending: the checksum that a file ends with, from its name and bytes; None for a file without one.
     """
-    found = {}
+    files = {}
     for place, _, names in os.walk(folder):
         for name in names:
             path = (Path(place) / name).relative_to(folder).as_posix()
             content = (folder / path).read_bytes()
-            found[path] = StoredFile.of(content, None if ending is None else ending(path, content))
-    return found
+            files[path] = StoredFile.of(content, None if ending is None else ending(path, content))
+    return files

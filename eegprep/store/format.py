@@ -83,7 +83,7 @@ def check_windows_node(node: Mapping[str, Any], n: int, channels: int, samples: 
     """Windows a shard, after comparing an array's metadata with what the root and the commit record say of it."""
     try:
         shard = node["chunk_grid"]["configuration"]["chunk_shape"][0]
-        found = (node["shape"], node["data_type"], node["chunk_grid"], [codec["name"] for codec in node["codecs"]])
+        value = (node["shape"], node["data_type"], node["chunk_grid"], [codec["name"] for codec in node["codecs"]])
         inner = node["codecs"][0]["configuration"]
         endian = inner["codecs"][0]["configuration"]["endian"]
         stored = (inner["chunk_shape"], [codec["name"] for codec in inner["codecs"]], endian, inner["index_location"])
@@ -92,16 +92,16 @@ def check_windows_node(node: Mapping[str, Any], n: int, channels: int, samples: 
     # metadata is data: a huge number here would make a reader reserve memory for an index of it
     if type(shard) is not int or not 0 < shard <= 1 << 20:
         raise StoreError(f"{where}: {shard!r} windows a shard (1 to {1 << 20:,})", "build the subject again")
-    wanted = windows_node(n, channels, samples, shard)
-    layout = wanted["codecs"][0]["configuration"]
-    if found != ([n, channels, samples], "float32", wanted["chunk_grid"], ["sharding_indexed"]) or stored != (
+    expected = windows_node(n, channels, samples, shard)
+    layout = expected["codecs"][0]["configuration"]
+    if value != ([n, channels, samples], "float32", expected["chunk_grid"], ["sharding_indexed"]) or stored != (
         layout["chunk_shape"],
         [codec["name"] for codec in layout["codecs"]],
         "little",
         "end",
     ):
         raise StoreError(
-            f"{where}: holds {found[1]} of shape {found[0]} in shards of {shard}, the store says float32 of [{n}, {channels}, {samples}]",
+            f"{where}: holds {value[1]} of shape {value[0]} in shards of {shard}, the store says float32 of [{n}, {channels}, {samples}]",
             "build the subject again",
         )
     return shard

@@ -159,7 +159,7 @@ def _licences(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, object]:
 
 def _people(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Which groups belong to which person."""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for key, group in sorted(groups.items()):
-        found.setdefault(group["person"], []).append(key)
-    return found
+        result.setdefault(group["person"], []).append(key)
+    return result

@@ -100,8 +100,8 @@ def _references(name: str, integers: Integers, channels: list[str]) -> dict[str,
     )
     node["attributes"] = {"channels": list(channels), "uV_per_step": list(integers.steps)}
     length = shape[1] * integers.each * integers.width
-    found: dict[str, object] = {f"{name}/zarr.json": json.dumps(node)}
+    result: dict[str, object] = {f"{name}/zarr.json": json.dumps(node)}
     for record in range(integers.records):
         start = integers.header_bytes + record * integers.record_bytes + integers.places[0]
-        found[f"{name}/c/{record}/0/0"] = [integers.path, start, length]
-    return found
+        result[f"{name}/c/{record}/0/0"] = [integers.path, start, length]
+    return result

@@ -158,11 +158,11 @@ class CorpusTrials(TrialRows):
             group, number = self._recording(str(name), known, row, str(said))
             windows = self._windows(group, number)
             start = int(starts_of([onset], self.config.offset, float(self._record(group, number)["sfreq"]))[0])
-            found = windows.find(start)
-            if found is None:
+            result = windows.find(start)
+            if result is None:
                 lost.append(f"row {row_number(row)} ({name} at {onset:g} s)")
-                found = (0, 0, -1, 0)
-            rows.append((group, number, *found))
+                result = (0, 0, -1, 0)
+            rows.append((group, number, *result))
         if lost:
             listed = ", ".join(lost[:FEW]) + (f" and {len(lost) - FEW} more" if len(lost) > FEW else "")
             raise DataError(
@@ -210,19 +210,19 @@ class CorpusTrials(TrialRows):
         return known
 
     def _recording(self, name: str, known: Mapping[str, set[tuple[int, int]]], row: object, subject: str) -> tuple[int, int]:
-        found = known.get(name) or known.get(Path(name).name) or known.get(Path(name).stem) or set()
-        if len(found) > 1 and subject:  # the same name in the folder of every person
-            found = {(group, number) for group, number in found if self._is(group, subject)} or found
-        if len(found) == 1:
-            return next(iter(found))
-        if not found:
+        value = known.get(name) or known.get(Path(name).name) or known.get(Path(name).stem) or set()
+        if len(value) > 1 and subject:  # the same name in the folder of every person
+            value = {(group, number) for group, number in value if self._is(group, subject)} or value
+        if len(value) == 1:
+            return next(iter(value))
+        if not value:
             raise DataError(
                 f"{self.table_file.name}: row {row_number(row)} names the recording {name!r}, which {self.source.name} does not hold{suggest(name, known)}",
                 "write SUBJECT/SESSION.RUN as `eegprep inspect` shows it, or the name of the file that it was made of",
             )
-        both = sorted(f"{self.corpus.keys[group]}/{self._record(group, number).get('run')}" for group, number in found)
+        both = sorted(f"{self.corpus.keys[group]}/{self._record(group, number).get('run')}" for group, number in value)
         raise DataError(
-            f"{self.table_file.name}: row {row_number(row)} names {name!r}, and {len(found)} recordings are called so ({', '.join(both[:FEW])})",
+            f"{self.table_file.name}: row {row_number(row)} names {name!r}, and {len(value)} recordings are called so ({', '.join(both[:FEW])})",
             "write DATASET/SUBJECT/SESSION.RUN",
         )
 
@@ -258,11 +258,11 @@ class CorpusTrials(TrialRows):
 
     def _licence(self) -> str:
         """Of the EEG as the corpus says it, and of the images where `--licence` says it."""
-        found = {
+        matches = {
             str(self._record(int(group), int(number)).get("licence") or "unknown")
             for group, number in zip(self.table["group"], self.table["number"], strict=True)
         }
-        eeg = ", ".join(sorted(found))
+        eeg = ", ".join(sorted(matches))
         return eeg if self.config.licence == "unknown" else f"{eeg} (EEG), {self.config.licence} (images)"
 
 

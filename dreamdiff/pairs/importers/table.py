@@ -64,8 +64,8 @@ class OwnTable(TrialRows):
             self.said = (said,)
         self.reading = Reading(sfreq=config.sfreq, unit=config.unit, channel_names=config.channel_names)
         self._check_twice(table)
-        found = sorted(table["subject"].unique())
-        self.subjects = chosen(found, config.subjects, source)
+        result = sorted(table["subject"].unique())
+        self.subjects = chosen(result, config.subjects, source)
         table = table[table["subject"].isin(self.subjects)]
         # by subject, recording, onset
         self.table = table.sort_values(["subject", "recording", "onset"], kind="stable").reset_index(drop=True)

@@ -49,7 +49,7 @@ def parse_columns(text: str | None) -> dict[str, str]:
     Raises:
         UsageError: not of that form.
     """
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for part in (text or "").split(","):
         name, equals, column = (piece.strip() for piece in part.partition("="))
         if part.strip() and not (equals and name and column):
@@ -57,8 +57,8 @@ def parse_columns(text: str | None) -> dict[str, str]:
                 f"--columns {part.strip()!r} is not of the form NAME=COLUMN", "write --columns recording=file,image=stimulus"
             )
         if part.strip():
-            found[name] = column
-    return found
+            result[name] = column
+    return result
 
 
 def column_of(table: pd.DataFrame, what: str, columns: Mapping[str, str], file: Path) -> str | None:
@@ -88,8 +88,8 @@ def read_log(file: Path) -> pd.DataFrame:
 
 def code_of(label: str) -> str:
     """`Stimulus/S  5`, `S 5`, `005` and `5` are code 5; other labels are themselves."""
-    found = re.search(r"(?:^|[^\d.])0*(\d+)$", label.strip())
-    return found[1] if found else label.strip().casefold()
+    match = re.search(r"(?:^|[^\d.])0*(\d+)$", label.strip())
+    return match[1] if match else label.strip().casefold()
 
 
 def match_events(
@@ -133,17 +133,17 @@ def _by_code(
 ) -> Matched:
     known = set(codes)
     seen = [event for event in usable if code_of(event.label) in known]
-    found = [code_of(event.label) for event in seen]
-    if found == list(codes):
+    result = [code_of(event.label) for event in seen]
+    if result == list(codes):
         how = f"{len(seen)} events, codes equal column {trigger!r} row by row{_offsets(seen, log, columns, file)}"
         return Matched(tuple(seen), tuple(range(len(seen))), how)
     if len(known) == len(codes):  # one row a code: a list of what the codes mean
         rows = {code: row for row, code in enumerate(codes)}
-        return Matched(tuple(seen), tuple(rows[code] for code in found), f"{len(seen)} events by code, column {trigger!r}")
-    first = next((k for k, (a, b) in enumerate(zip(found, codes, strict=False)) if a != b), min(len(found), len(codes)))
-    there, here = (values[first] if first < len(values) else "nothing" for values in (found, codes))
+        return Matched(tuple(seen), tuple(rows[code] for code in result), f"{len(seen)} events by code, column {trigger!r}")
+    first = next((k for k, (a, b) in enumerate(zip(result, codes, strict=False)) if a != b), min(len(result), len(codes)))
+    there, here = (values[first] if first < len(values) else "nothing" for values in (result, codes))
     raise DataError(
-        f"{recording}: {len(found)} events with codes of {file.name}, which has {len(codes)} rows; "
+        f"{recording}: {len(result)} events with codes of {file.name}, which has {len(codes)} rows; "
         f"the first difference is at row {first + 1}: {there} in the recording, {here} in the log",
         "give the log of this recording, or remove the rows of trials that were not recorded",
     )

@@ -133,11 +133,11 @@ def trial_rows(
     names = [str(cell) for cell in table[image]]
     places = _find_images(dict.fromkeys(names), images, near or [file.parent, path.parent, folder, Path(task.root)], file)
     relative = Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
-    found: list[Mapping[str, str]] = []
+    rows: list[Mapping[str, str]] = []
     for number, (event, row) in enumerate(zip(matched.events, matched.rows, strict=True), 1):
         picture = places[names[row]]
         kind = str(table[label].iloc[row]) if label is not None else picture.parent.name
-        found.append(
+        rows.append(
             {
                 "recording": relative,
                 "onset": f"{event.onset:.9f}".rstrip("0").rstrip("."),
@@ -149,7 +149,7 @@ def trial_rows(
                 "trigger": event.label,
             }
         )
-    return found
+    return rows
 
 
 # -------------------------------------------------------------------------------------------------------------- logs
@@ -164,11 +164,11 @@ def _find_logs(log: str | None, tasks: Sequence[Task]) -> list[Path]:
         pattern = Path(log).expanduser()
         anchor = Path(pattern.anchor) if pattern.is_absolute() else base
         inner = str(pattern.relative_to(pattern.anchor)) if pattern.is_absolute() else str(pattern)
-        found = [anchor / inner] if (anchor / inner).is_file() else sorted(path for path in anchor.glob(inner) if path.is_file())
+        result = [anchor / inner] if (anchor / inner).is_file() else sorted(path for path in anchor.glob(inner) if path.is_file())
         if base is not own[0] and not pattern.is_absolute():
-            found = sorted({path for folder in own[1:] for path in folder.glob(inner) if path.is_file()})
-        if found:
-            return found
+            result = sorted({path for folder in own[1:] for path in folder.glob(inner) if path.is_file()})
+        if result:
+            return result
     raise missing_path(Path(log), DataError)
 
 
@@ -284,12 +284,12 @@ def _picture(name: str, base: Path, listed: Mapping[str, Path], stems: Mapping[s
 
 def _with_folders(near: Sequence[Path]) -> list[Path]:
     """Folders and what is directly in them, and in their parent, each once."""
-    found: dict[Path, None] = {}
+    entries: dict[Path, None] = {}
     for folder in near:
-        found[folder] = None
+        entries[folder] = None
     for folder in (*near, *(folder.parent for folder in near[:2])):
         if folder.is_dir():
-            found.update(
+            entries.update(
                 dict.fromkeys(sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
             )
-    return list(found)
+    return list(entries)

@@ -60,7 +60,7 @@ class Alljoined(Reader):
             raise DataError(f"sub-{subject}/{METADATA}: no column {missing[0]!r}", "give the metadata that belongs to the files")
         table = table[~table["dropped"].astype(bool)]
         label = next((name for name in LABELS if name in table), None)
-        found = []
+        tables = []
         for partition, data in PARTS:
             # the files hold one session after the other; within a session the order is that of the metadata
             part = table[table["partition"] == partition].sort_values("session", kind="stable")
@@ -72,12 +72,12 @@ class Alljoined(Reader):
                 )
             paths = [PurePosixPath(str(path).replace("\\", "/")) for path in part["image_path"]]
             kinds = part[label].astype(str) if label is not None else [path.parent.name for path in paths]
-            found.append(
+            tables.append(
                 pd.DataFrame(
                     {"image": [path.as_posix() for path in paths], "label": list(kinds), "session": part["session"].to_numpy(), "part": partition}
                 )
             )  # fmt: skip
-        return pd.concat(found, ignore_index=True)
+        return pd.concat(tables, ignore_index=True)
 
     def _load(self, subject: str, name: str) -> tuple[np.ndarray, list[str], np.ndarray]:
         """(N, C, T), channel names, times s."""

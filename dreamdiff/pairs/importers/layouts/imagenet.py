@@ -93,8 +93,8 @@ class ImageNetEEG(Reader):
             )
 
     def _split_beside(self) -> Path | None:
-        found = self.file.parent / "block_splits_by_image_all.pth"
-        return found if found.is_file() else None
+        value = self.file.parent / "block_splits_by_image_all.pth"
+        return value if value.is_file() else None
 
     def total(self, subject: str) -> int:
         return len(self.kept_of[subject])
@@ -173,12 +173,12 @@ class ImageNetEEG(Reader):
 def _data_file(source: Path) -> Path:
     if source.is_file():
         return source
-    found = sorted(path for path in source.glob("eeg*.pth"))
-    if len(found) != 1:
+    matches = sorted(path for path in source.glob("eeg*.pth"))
+    if len(matches) != 1:
         raise DataError(
-            f"{source}: {len(found)} files named eeg*.pth (wanted 1)", "give the file itself, for instance eeg_5_95_std.pth"
+            f"{source}: {len(matches)} files named eeg*.pth (wanted 1)", "give the file itself, for instance eeg_5_95_std.pth"
         )
-    return found[0]
+    return matches[0]
 
 
 def _imagenet_file(folder: Path, name: str) -> str:
