@@ -22,9 +22,12 @@ from eegprep.recording import ProgressCallback, SourceFile
 from eegprep.sealed import read_object
 
 STATE_FORM = 1
+_SAVE_EVERY_S = 20.0  # of hashing that is lost when a process is killed
 
 
-def hash_files(paths: Iterable[Path], root: Path, failed: dict[Path, OSError] | None = None) -> list[SourceFile]:
+def hash_files(
+    paths: Iterable[Path], root: Path, failed: dict[Path, OSError] | None = None, memory: HashMemory | None = None
+) -> list[SourceFile]:
     """Names relative to `root` (for files elsewhere: the bare name), sizes and SHA-256 of local files, in the order of names.
 
     Links keep the name that they have here. Hashes are remembered in the user's cache folder by path, size and time of change,
@@ -32,17 +35,19 @@ def hash_files(paths: Iterable[Path], root: Path, failed: dict[Path, OSError] | 
 
     Args:
         failed: give a dictionary to continue without files that cannot be read; it is filled with the reasons.
+        memory: remembered hashes of `root`, for many calls; whoever made it saves it.
     """
-    memory = _HashMemory(root)
+    own = HashMemory(root) if memory is None else memory
     hashed = []
     for path in paths:
         try:
-            hashed.append(SourceFile(name_under(path, root), path.stat().st_size, memory.sha256(path)))
+            hashed.append(SourceFile(name_under(path, root), path.stat().st_size, own.sha256(path)))
         except OSError as error:
             if failed is None:
                 raise
             failed[path] = error
-    memory.save()
+    # ten thousand subjects of one folder: to write all hashes again after each of them would take hours
+    own.save(every=0 if memory is None else _SAVE_EVERY_S)
     return sorted(hashed, key=lambda file: file.name)
 
 
@@ -184,7 +189,7 @@ def _size(path: Path) -> int:
         return -1
 
 
-class _HashMemory:
+class HashMemory:
     """Hashes of local files by path, size and time of change."""
 
     YOUNG_S = 1.0  # a file that changed so recently may change again without its time showing it
@@ -193,7 +198,7 @@ class _HashMemory:
         name = sha256(str(root.resolve()))[:16]
         self.path = cache_folder("hashes", f"{name}.json")
         self.known: dict[str, list[Any]] = dict(read_json_or_empty(self.path))
-        self.changed = False
+        self.changed, self.saved = False, time.monotonic()
 
     def sha256(self, path: Path) -> str:
         key, status = str(path.resolve()), path.stat()
@@ -206,10 +211,12 @@ class _HashMemory:
             self.changed = True
         return digest
 
-    def save(self) -> None:
-        if self.changed:
+    def save(self, every: float = 0) -> None:
+        """Write what is new; at most once in `every` seconds."""
+        if self.changed and time.monotonic() - self.saved >= every:
             with suppress(OSError):  # a home folder that cannot be written only costs time
                 write_json(self.path, self.known)
+            self.changed, self.saved = False, time.monotonic()
 
 
 def read_json_or_empty(path: Path) -> Mapping[str, Any]:

@@ -243,10 +243,15 @@ def _local_tasks(sources: Sequence[Source]) -> list[Task]:
     members: dict[str, list[int]] = {}
     for index in chosen:
         members.setdefault(names[index].subject, []).append(index)
-    return [
-        _task(subject, [items[index] for index in members[subject]], [names[index] for index in members[subject]])
-        for subject in sorted(members, key=natural_key)
-    ]
+    memories: dict[Path, data_folder.HashMemory] = {}
+    try:
+        return [
+            _task(subject, [items[index] for index in members[subject]], [names[index] for index in members[subject]], memories)
+            for subject in sorted(members, key=natural_key)
+        ]
+    finally:
+        for memory in memories.values():
+            memory.save()
 
 
 def _files(source: Source) -> list[_Item]:
@@ -306,8 +311,11 @@ def _wanted(sources: Sequence[Source], items: Sequence[_Item], names: Sequence[N
     return sorted(keep)
 
 
-def _task(subject: str, items: Sequence[_Item], names: Sequence[Name]) -> Task:
-    """One subject: names of files relative to where its source begins, or to what its sources have in common."""
+def _task(subject: str, items: Sequence[_Item], names: Sequence[Name], memories: dict[Path, data_folder.HashMemory]) -> Task:
+    """One subject: names of files relative to where its source begins, or to what its sources have in common.
+
+    memories: remembered hashes by folder, for all subjects together.
+    """
     source, roots = items[0].source, {item.root for item in items}
     root = items[0].root if len(roots) == 1 else Path(os.path.commonpath(roots))
     _require_alike(subject, items)
@@ -316,7 +324,9 @@ def _task(subject: str, items: Sequence[_Item], names: Sequence[Name]) -> Task:
     )
     failed: dict[Path, OSError] = {}
     # once a subject: recordings share files, as the sidecars of BIDS
-    hashed = {file.name: file for file in data_folder.hash_files(paths, root, failed)}
+    if root not in memories:
+        memories[root] = data_folder.HashMemory(root)
+    hashed = {file.name: file for file in data_folder.hash_files(paths, root, failed, memories[root])}
     pinned = {name: digest for item in items for name, digest in item.source.sha256.items()}
     recordings, problem = [], None
     for item, name in zip(items, names, strict=True):

@@ -12,6 +12,7 @@ import pytest
 from eeg_files import eeg, names, write_edf
 
 from eegprep.catalogue.manifests import load
+from eegprep.download import data_folder
 from eegprep.errors import SourceError
 from eegprep.sources.files import find_recordings
 from eegprep.sources.listing import list_tasks, who_is_who
@@ -154,6 +155,20 @@ def test_fetch_and_build_use_the_same_names(tmp_path, recording):
 
 
 # ----------------------------------------------------------------------------------------------------------- listing
+
+
+def test_remembered_hashes_are_read_and_written_once_for_all_people(tmp_path, recording, monkeypatch):
+    """Once for each of them made a plan of ten thousand people take hours."""
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *args, **kwargs: str(tmp_path / "cache"))
+    for number in range(6):
+        shutil.copy(recording, tmp_path / f"sub-{number}.edf")
+        os.utime(tmp_path / f"sub-{number}.edf", (1e9, 1e9))
+    written = []
+    monkeypatch.setattr(data_folder, "write_json", lambda path, content: written.append(len(content)))
+
+    names_of_people = listed(f"files:{tmp_path}/*.edf")
+
+    assert len(names_of_people) == 6 and written == [6]
 
 
 def test_links_and_what_was_not_fetched_are_listed_in_place(tmp_path, recording):
