@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +10,16 @@ import numpy as np
 
 from eegprep.corpus.files import REPAIR, Checksums, Files, LocalFiles, Shard
 from eegprep.errors import StoreError
-from eegprep.store.commit import Commit, StoredFile, attributes_digest, check_finished, finished_files, parse_node, parse_root
+from eegprep.store.commit import (
+    Commit,
+    StoredFile,
+    attributes_digest,
+    check_finished,
+    finished_files,
+    no_collection,
+    parse_node,
+    parse_root,
+)
 from eegprep.store.format import CHECKSUMS, COLUMNS, RECORDS, VIEW_FORMAT, check_corpus_attributes, check_windows_node
 from eegprep.store.names import check_key, check_relative
 
@@ -66,21 +73,6 @@ def read_groups(files: Files, url: str) -> tuple[Mapping[str, Any], list[Group],
             check_finished(files.root, node)
         groups = [group_of_node(key, nodes, root, url, checked=checked) for key in keys]
     return root, groups, {key: nodes[key]["attributes"] for key in keys}
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """No garbage collection inside: parsing the root of ten thousand subjects makes a million objects, none of them garbage.
-
-    Looking through them again and again took more than half of the time that opening a corpus takes.
-    """
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
 
 
 def consolidated(node: Mapping[str, Any], where: str) -> Mapping[str, Any]:

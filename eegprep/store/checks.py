@@ -13,7 +13,7 @@ from eegprep.errors import StoreError
 from eegprep.folders import is_desktop_file
 from eegprep.provenance import sha256_stream
 from eegprep.store.commit import Commit, StoredFile, attributes_digest, parse_node
-from eegprep.store.names import inside, open_inside, read_inside
+from eegprep.store.names import open_inside, place_inside, read_inside
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def whole_group(folder: Path, finished: StoredFile | None = None) -> Mapping[str
 def check_file(folder: Path, relative: str, record: StoredFile, fast: bool) -> tuple[str, str] | None:
     """(code, message) of what is wrong with one file; `fast` compares sizes only."""
     try:
-        status = inside(folder, relative).lstat()
+        status = os.lstat(place_inside(folder, relative))
     except StoreError as error:
         return "altered", error.problem
     except OSError:

@@ -57,7 +57,12 @@ def _leads_inside(path: str) -> bool:
 
 
 def inside(root: Path, relative: str) -> Path:
-    """`root / relative` when no link leads to it.
+    """`root / relative` when no link leads to it; errors as in `place_inside`."""
+    return Path(place_inside(root, relative))
+
+
+def place_inside(root: Path, relative: str) -> str:
+    """`root / relative` as text when no link leads to it.
 
     Raises:
         StoreError: the name leads out of `root`, or a part of it is a link.
@@ -73,8 +78,7 @@ def inside(root: Path, relative: str) -> Path:
             break
         if linked:
             raise StoreError(f"{path}: is a link, or lies behind one", "put the files themselves into the store")
-    path = os.path.join(root, relative)  # noqa: PTH118
-    return Path(path)
+    return os.path.join(root, relative)  # noqa: PTH118
 
 
 def open_inside(root: Path, relative: str) -> int:
@@ -84,14 +88,14 @@ def open_inside(root: Path, relative: str) -> int:
         FileNotFoundError: it is not there.
         StoreError: it is reached through a link, or is a folder, pipe, socket or device.
     """
-    path = inside(root, relative)
+    path = place_inside(root, relative)
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
             raise StoreError(f"{path}: is no regular file", "remove it, and make the group again")
         # O_NOFOLLOW: a link may have been put there since; O_NONBLOCK: opening a pipe would wait for its writer
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(str(path)) from None
+        raise FileNotFoundError(path) from None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror})", "check the disk and the permissions") from None
 
