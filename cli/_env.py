@@ -17,7 +17,11 @@ def require_package(name: str, what: str, extra: str) -> None:
     Args:
         what: needs it, for the message. extra: of this distribution that brings it.
     """
-    if find_spec(name) is None:
+    try:
+        missing = find_spec(name) is None
+    except ImportError:  # an import hook that refuses it
+        missing = True
+    if missing:
         from eegprep.errors import UsageError
 
         raise UsageError(

@@ -153,10 +153,22 @@ def entry(name: str) -> Entry:
 def share_given(name: str, options: Mapping[str, object]) -> float:
     """Share of a set's recordings that its class gives with these options: PhysionetMI's 14 runs a person hold 6 of imagery,
     6 of movement and 2 of rest."""
+    return len(_physionet_runs(options)) / 14 if name == "PhysionetMI" else 1.0
+
+
+def _physionet_runs(options: Mapping[str, object]) -> tuple[int, ...]:
+    """Numbers of the runs that PhysionetMI gives with these options."""
+    imagined = (4, 6, 8, 10, 12, 14) if options.get("imagined", True) else ()
+    return (*imagined, *((3, 5, 7, 9, 11, 13) if options.get("executed", False) else ()))
+
+
+def known_files(name: str, subject: str, options: Mapping[str, object]) -> tuple[str, ...]:
+    """Names of a subject's files under MOABB's data folder, where they follow from its number; empty for all other classes."""
     if name != "PhysionetMI":
-        return 1.0
-    runs = 6 * bool(options.get("imagined", True)) + 6 * bool(options.get("executed", False))
-    return runs / 14
+        return ()
+    person = f"S{int(subject):03d}"
+    folder = f"MNE-eegbci-data/files/eegmmidb/1.0.0/{person}"
+    return tuple(f"{folder}/{person}R{run:02d}.edf" for run in sorted(_physionet_runs(options)))
 
 
 def search(

@@ -123,7 +123,7 @@ def list_tasks(
     """Every subject of every source, with the files it is made of; what MOABB sets and archives lack is downloaded unless offline.
 
     Args:
-        download: False only lists: MOABB subjects then come without files, and those of archives only as far as they are here.
+        download: False only lists: subjects of MOABB and of archives then have files only as far as they are here.
         rate: Hz that is needed of the signal, see `archives.ensure_archive`.
 
     Raises:
@@ -164,8 +164,10 @@ def _moabb_tasks(
 ) -> list[Task]:
     failed: dict[str, ToolkitError] = {}
     expected = [str(subject) for subject in source.subjects or catalogue.entry(source.target).subjects]
-    result: Mapping[str, Sequence[SourceFile]] = dict.fromkeys(expected, ())
-    if download:
+    result: Mapping[str, Sequence[SourceFile]]
+    if not download:
+        result = {**dict.fromkeys(expected, ()), **fetch.on_disk(source, data_dir, expected)}
+    else:
         result = fetch.ensure(
             source,
             data_dir,

@@ -41,6 +41,9 @@ _GROWTH = {
     ".xdf": 4.0,
 }
 
+# formats of MOABB's files whose headers say channels, length and rate
+_HEADER_FORMATS = (".edf", ".bdf", ".gdf", ".cnt")
+
 # peak memory of a worker for a byte of the largest recording in float64; loaders that return a whole subject need more
 _PEAK = {"files": 1.5, "bids": 1.5, "openneuro": 1.5, "nemar": 2.0, "moabb": 3.0}
 
@@ -134,7 +137,7 @@ def make_plan(
                 minutes=round(sum(size for _, _, size in counted) / _BYTES_PER_SECOND / 60 / max(1, min(workers, len(todo))), 2),
                 memory=sum(memory),
                 licence=own[0].source.licence or "unknown",
-                note=_note(len(unknown), short, recipe),
+                note=_note(sum(map(_declared_only, todo)) - len(unknown), len(unknown), short, recipe),
                 names=who_is_who(own),
                 unknown=len(unknown),
                 windows_most=None if None in most else windows + sum(number or 0 for number in most),
@@ -147,7 +150,12 @@ def make_plan(
 
 def _length_known(task: Task) -> bool:
     """Whether files or a catalogue say how long the recordings of a subject are."""
-    return task.source.kind != "moabb" or bool(catalogue.entry(task.source.target).hours)
+    return not _declared_only(task) or bool(catalogue.entry(task.source.target).hours)
+
+
+def _declared_only(task: Task) -> bool:
+    """Whether nothing but a catalogue says how long the recordings of a subject are."""
+    return task.source.kind == "moabb" and not _headers(task)
 
 
 def _most(task: Task, recipe: Recipe) -> int | None:
@@ -158,16 +166,16 @@ def _most(task: Task, recipe: Recipe) -> int | None:
 
 def _whole_band(task: Task, recipe: Recipe) -> bool:
     """Whether the rate of a subject's recordings carries the whole pass band."""
-    if task.source.kind == "moabb":
+    if _declared_only(task):
         rates = [catalogue.entry(task.source.target).sfreq or 0.0]
     else:
-        headers = [_header(Path(task.root) / listed.main, task) for listed in task.recordings if not listed.problem]
-        rates = [header[2] for header in headers if header is not None]
+        rates = [rate for _, _, rate in _headers(task)]
     return bool(rates) and all(fits(rate, recipe.high) for rate in rates)
 
 
-def _note(unknown: int, short: int, recipe: Recipe) -> str:
-    parts = [f"{count(unknown, 'subject')} of unknown length"] * bool(unknown)
+def _note(declared: int, unknown: int, short: int, recipe: Recipe) -> str:
+    parts = [f"{count(declared, 'subject')} as MOABB's catalogue declares, not counted"] * bool(declared)
+    parts += [f"{count(unknown, 'subject')} of unknown length"] * bool(unknown)
     parts += [f"{count(short, 'subject')} shorter than a window of {recipe.window} samples (see --short)"] * bool(short)
     return ", ".join(parts)
 
@@ -180,22 +188,37 @@ def local_row(tasks: Sequence[Task]) -> DownloadRow:
 
 def count_windows(task: Task, recipe: Recipe) -> tuple[int, int, float]:
     """(recordings, windows, float64 bytes) of a subject: from the headers of files, or from what MOABB declares."""
-    if task.source.kind == "moabb":
+    if _declared_only(task):
         return _declared(task, recipe)
     recordings, windows, size = 0, 0, 0.0
-    for listed in task.recordings:
-        header = None if listed.problem else _header(Path(task.root) / listed.main, task)
-        if header is not None:
-            n_channels, n_samples, sfreq = header
-            samples = n_samples if recipe.resample is None else round(n_samples * recipe.resample / sfreq)
-            fit = max(0, (samples - recipe.window) // recipe.stride + 1) if samples >= recipe.window else 0
-            recordings, windows, size = recordings + 1, windows + fit, size + 8.0 * n_channels * n_samples
+    for n_channels, n_samples, sfreq in _headers(task):
+        samples = n_samples if recipe.resample is None else round(n_samples * recipe.resample / sfreq)
+        fit = max(0, (samples - recipe.window) // recipe.stride + 1) if samples >= recipe.window else 0
+        recordings, windows, size = recordings + 1, windows + fit, size + 8.0 * n_channels * n_samples
     return recordings, _cap(windows, task, recipe), size
 
 
 def _cap(windows: int, task: Task, recipe: Recipe) -> int:
     caps = [cap for cap in (recipe.max_per_subject, task.source.max_per_subject) if cap is not None]
     return min([windows, *caps])
+
+
+def _headers(task: Task) -> list[tuple[int, int, float]]:
+    """(EEG channels, samples, Hz) of each recording of a subject whose file says so.
+
+    Of MOABB's files: empty unless every one of a format with such a header can be read and they are most of the subject's bytes.
+    """
+    if task.source.kind != "moabb":
+        own = [_header(Path(task.root) / listed.main, task) for listed in task.recordings if not listed.problem]
+        return [header for header in own if header is not None]
+    # a class may name more files than it gives with these options
+    given = catalogue.known_files(task.source.target, task.subject, task.source.options)
+    files = [file for file in task.files if not given or file.name in given]
+    with_header = [file for file in files if Path(file.name).suffix.lower() in _HEADER_FORMATS]
+    if 2 * sum(file.bytes for file in with_header) < sum(file.bytes for file in files):
+        return []
+    headers = [_header(Path(task.root) / file.name, task) for file in with_header]
+    return [header for header in headers if header is not None] if all(headers) else []
 
 
 def _header(path: Path, task: Task) -> tuple[int, int, float] | None:

@@ -7,6 +7,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -366,3 +368,37 @@ def test_foreign_hosts_are_refused_and_uploads_do_not_stay(studio, monkeypatch):
     assert list(folder.rglob("own.edf"))
     gradio.close_all()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    ["sys.modules['gradio'] = None", "sys.meta_path.insert(0, Refusing())"],
+    ids=["not installed", "refused by an import hook"],
+)
+def test_without_gradio_the_app_stops_before_anything_is_trained_or_loaded(tmp_path, hidden):
+    """A minute of training, and only then the news that the page cannot be shown."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(
+        "import sys\n"
+        "class Refusing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'gradio':\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        f"{hidden}\n"
+    )
+    root = str(Path(__file__).parents[2])
+    environment = {
+        **os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), root]), "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }  # fmt: skip
+    code = "import sys; from cli.main import run\nfrom cli.main import dreamdiff_app as a\n"
+    code += "status = run(a, 'dreamdiff', ['app']); sys.exit(9 if 'torch' in sys.modules else status)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2 and done.stdout == ""
+    error, fix = done.stderr.splitlines()
+    assert error == "error: the page needs gradio, which is not installed"
+    assert fix.startswith("  fix: run: pip install 'eeg-dreamdiff[app]'")
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from eeg_files import eeg, names, write_edf
 
+from eegprep.catalogue import moabb as catalogue
 from eegprep.catalogue.manifests import load, parse_source, shipped_folder
+from eegprep.corpus.reader import Corpus
 from eegprep.download.data_folder import hash_files
 from eegprep.errors import SourceError
 from eegprep.readers.raws import from_raw
@@ -23,6 +25,7 @@ from eegprep.sources import moabb as moabb_source
 from eegprep.sources.listing import Task, file_names, list_tasks
 from eegprep.sources.moabb import moabb_events
 from eegprep.sources.reading import read_source, read_task
+from eegprep.steps.build import build, plan
 
 SAMPLE = shipped_folder() / "sample/MNE-eegbci-data/files/eegmmidb/1.0.0"
 
@@ -363,6 +366,47 @@ def test_a_damaged_run_of_a_moabb_subject_leaves_the_others(moabb_data, tmp_path
     made = list(read_task(moabb_task(tmp_path, "PhysionetMI", "2")))
 
     assert [isinstance(item, Unreadable) for item in made] == [False, False, False, True, False, False]
+
+
+@pytest.mark.slow
+def test_a_picture_viewing_set_of_moabb_builds_into_labelled_windows(moabb_data, tmp_path):
+    """Its 24 trials of half a second are joined without pauses: no window may reach over a seam."""
+    assert catalogue.entry("Kaneshiro2015").task == "viewing"
+    words = {"subjects": "1", "data_dir": moabb_data, "offline": True}
+    by_trial = build("moabb:Kaneshiro2015", tmp_path / "t.zarr", window=32, windows="trials", stride=32, **words)
+    stretched = build("moabb:Kaneshiro2015", tmp_path / "s.zarr", short="stretch", windows="trials", **words)
+
+    for summary in (by_trial, stretched):
+        labels = Corpus.open(summary.out).labels.tolist()
+        assert summary.windows == 24 and len(set(labels)) == 6 and all(labels)
+
+
+def test_a_plan_counts_what_is_here_from_its_headers_and_says_what_it_only_knows_from_the_catalogue(tmp_path):
+    """Of PhysionetMI the folder holds more runs than the class gives; the third person is not in it."""
+    moabb_fixtures.physionet_mi(tmp_path, 2, n_trials=6)
+    before = sorted(path for path in tmp_path.rglob("*"))
+    samples = (int(4.2 * 12) + 4) * 160  # of each of the six runs of imagery; both runs of rest and all else are not given
+
+    (here,) = plan("moabb:PhysionetMI", tmp_path / "c.zarr", subjects="2", data_dir=tmp_path)
+    (both,) = plan("moabb:PhysionetMI", tmp_path / "c.zarr", subjects="2,3", data_dir=tmp_path)
+
+    assert (here.recordings, here.windows, here.note) == (6, 6 * (samples // 512), "")
+    assert both.note == "1 subject as MOABB's catalogue declares, not counted" and both.windows > here.windows
+    assert here.bytes_in == sum(
+        path.stat().st_size for path in before if path.suffix == ".edf" and path.stem[-2:] not in ("01", "02")
+    )
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_a_plan_of_fetched_files_counts_what_is_then_built(moabb_data, tmp_path):
+    """Formats with a header are counted, also those of a class whose names of files are not known; MATLAB files are declared."""
+    words = {"subjects": "1", "data_dir": moabb_data}
+    for name in ("Schirrmeister2017", "Cho2017"):
+        built = build(f"moabb:{name}", tmp_path / f"{name}.zarr", offline=True, **words)
+        (row,) = plan(f"moabb:{name}", tmp_path / "other.zarr", **words)
+        counted = (row.recordings, row.windows) == (built.recordings, built.windows)
+        assert counted == (name == "Schirrmeister2017") == (row.note == "")
 
 
 def test_moabb_trials_are_intervals_around_the_cue_at_sample_0():
