@@ -44,6 +44,7 @@ from eegprep.inspection.page import Page
 from eegprep.provenance import software_versions
 from eegprep.recording import ProgressCallback
 from eegprep.sealed import write_sealed
+from eegprep.words import count
 
 FORMAT, VERSION = "dreamdiff-new-person", 1
 PAGE = "report.html"
@@ -238,7 +239,7 @@ class _Judged:
 
 
 def _write_page(file: Path, found: NewPerson, store: Pairs) -> None:
-    page = Page("A new person, by what is known of them", f"{len(store.subjects)} people that the model has not seen")
+    page = Page("A new person, by what is known of them", f"{count(len(store.subjects), 'person')} whom the model has not seen")
     if store.provenance == "simulated":
         page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
     if found.audit.verdict != "clean":
