@@ -13,30 +13,20 @@ from typing import Annotated
 
 import typer
 
-# options that several commands share
-DeviceOption = Annotated[
-    str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps; one that is not there is an error [default: auto]")
-]
-TrainingPrecision = Annotated[
-    str | None,
-    typer.Option("--precision", help="auto, fp32, bf16 or fp16; auto is fp32 on a CPU, else bf16 where the GPU has it"),
-]
-PicturePrecision = Annotated[str | None, typer.Option("--precision", help="Of the networks: fp32, bf16 or fp16 (GPU only)")]
-
 
 def field_help(module: str, cls: str, field: str) -> str:
-    """The description of `cls.field`, with its default.
+    """The description of `cls.field`, with its default; a description that names its default in brackets is complete.
 
     Args:
         module: where the class is, for instance "eegprep.signals.recipe".
     """
     description, default = _fields(module, cls)[field]
-    return description if default is None else f"{description} [default: {default}]"
+    return description if default is None or "[default: " in description else f"{description} [default: {default}]"
 
 
 @cache
 def _fields(module: str, cls: str) -> dict[str, tuple[str, str | None]]:
-    """Field -> (description, default as text or None for "not given")."""
+    """Field -> (description, default as text, or None where there is none to show)."""
     package, *rest = module.split(".")
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -56,4 +46,18 @@ def _described(call: ast.Call) -> tuple[str, str | None]:
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     default = ast.literal_eval(given["default"]) if isinstance(given.get("default"), ast.Constant) else None
     text = ast.literal_eval(given["description"]) if "description" in given else ""
-    return text.replace("`", ""), None if default is None else f"{default:g}" if isinstance(default, float) else str(default)
+    return text.replace("`", ""), None if default is None or isinstance(default, bool) else f"{default:g}" if isinstance(
+        default, float
+    ) else str(default)
+
+
+# options that several commands share
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help=field_help("dreamdiff.training.config", "LoopConfig", "device"))
+]
+TrainingPrecision = Annotated[
+    str | None, typer.Option("--precision", help=field_help("dreamdiff.training.config", "LoopConfig", "precision"))
+]
+PicturePrecision = Annotated[
+    str | None, typer.Option("--precision", help=field_help("dreamdiff.generation.config", "GenerateConfig", "precision"))
+]

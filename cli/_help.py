@@ -223,6 +223,8 @@ def _text(parameter: Any, ctx: Any, settings: str) -> str:
     extra = re.sub(r"default: \((.*)\)", r"default: \1", extra)  # Typer puts a default that is given in words in parentheses
     kept = [part for part in extra.removesuffix("]").split("; ") if part and not re.fullmatch(r"[-\d.<=]*x[-\d.<>=]*", part)]
     kept = [part for part in kept if part != "required" or parameter.param_type_name == "option"]
+    if "[default: " in text:  # written at the setting, see `_described`
+        kept = [part for part in kept if not part.startswith("default")]
     default = DEFAULTS.get(settings, {}).get(parameter.name)
     if default and "default" not in text and not any(part.startswith("default") for part in kept):
         kept.append(f"default: {default}")

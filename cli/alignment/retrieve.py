@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .._app import dreamdiff_app
-from .._described import DeviceOption
+from .._described import DeviceOption, field_help
 from .._output import emit_json, emit_table, note, progress
+
+_setting = partial(field_help, "dreamdiff.protocols.config", "RetrieveConfig")
 
 
 @dreamdiff_app.command(
@@ -25,20 +28,16 @@ def retrieve(
     model: Annotated[Path, typer.Option(help="Run of `dreamdiff train align` or `dreamdiff adapt`")],
     pairs: Annotated[Path, typer.Option(help="Store of EEG-image pairs")],
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.html and predictions.npz")],
-    gallery: Annotated[str | None, typer.Option(help="test, or an npz file with further `vectors` as wrong answers")] = None,
-    repetitions: Annotated[
-        str | None, typer.Option(help="How many trials of a picture are averaged; ... goes on doubling [default: 1,2,4,...,all]")
-    ] = None,
-    ways: Annotated[int | None, typer.Option(min=2, help="Pictures to choose from; all of the gallery when not given")] = None,
+    gallery: Annotated[str | None, typer.Option(help=_setting("gallery"))] = None,
+    repetitions: Annotated[str | None, typer.Option(help=_setting("repetitions"))] = None,
+    ways: Annotated[int | None, typer.Option(min=2, help=_setting("ways"))] = None,
     centres: Annotated[
         Path | None,
-        typer.Option(
-            help="FOLDER/CONCEPT/* with further pictures of concepts that training never shows: class centres without the shown picture"
-        ),
+        typer.Option(help=_setting("centres")),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Part of a split: test, val, or NAME/test")] = None,
-    target: Annotated[str | None, typer.Option(help="Name or number of the model's target [default: the first]")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of groups, controls and intervals")] = None,
+    split: Annotated[str | None, typer.Option(help=_setting("split"))] = None,
+    target: Annotated[str | None, typer.Option(help=_setting("target"))] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help=_setting("seed"))] = None,
     new_person: Annotated[
         bool,
         typer.Option(

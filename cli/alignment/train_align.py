@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,9 @@ import typer
 
 from .. import _output
 from .._app import train_app
-from .._described import DeviceOption, TrainingPrecision
+from .._described import DeviceOption, TrainingPrecision, field_help
+
+_setting = partial(field_help, "dreamdiff.alignment.config", "AlignConfig")
 
 
 @train_app.command(
@@ -39,9 +42,7 @@ def align(
     loss: Annotated[
         str | None, typer.Option(help="default (error and contrastive), cosine, paper-loss (L_clip) or regression")
     ] = None,
-    people: Annotated[
-        str | None, typer.Option(help="per-person: a linear map of channels for each person; shared: none [default: per-person]")
-    ] = None,
+    people: Annotated[str | None, typer.Option(help=_setting("maps"))] = None,
     preset: Annotated[str, typer.Option(help="default, jitter, few-labels or tiny")] = "default",
     strict_rate: Annotated[bool, typer.Option("--strict-rate", help="Refuse people at several sampling rates")] = False,
     config: Annotated[Path | None, typer.Option(help="TOML file over the preset")] = None,

@@ -30,8 +30,8 @@ Bad = Annotated[
     Literal["keep", "reject"] | None,
     typer.Option(help="Stretches marked BAD: kept, or taken as not recorded [default: keep]"),
 ]
-Sfreq = Annotated[float | None, typer.Option(help="Rate of files that do not say it, such as tables and arrays, Hz")]
-Unit = Annotated[Literal["uV", "mV", "V"] | None, typer.Option(help="Unit of channels whose file does not say it")]
+Sfreq = Annotated[float | None, typer.Option(help="Sampling rate of files that do not state it, such as tables and arrays, Hz")]
+Unit = Annotated[Literal["uV", "mV", "V"] | None, typer.Option(help="Unit of channels whose file does not state it: uV, mV or V")]
 ChannelNames = Annotated[
     str | None,
     typer.Option(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from .._app import dreamdiff_app, require_existing
-from .._described import DeviceOption, TrainingPrecision
+from .._described import DeviceOption, field_help
 from .._output import emit_json, note, progress
+
+_setting = partial(field_help, "dreamdiff.programs.ablate_config", "AblateConfig")
 
 
 @dreamdiff_app.command(
@@ -42,16 +45,14 @@ def ablate(
         bool, typer.Option("--quick", help="The embedded model and simulated pairs, two cores, half an hour")
     ] = False,
     preset: Annotated[str | None, typer.Option(help="default (one machine overnight), quick, or paper")] = None,
-    pairs: Annotated[str | None, typer.Option(help="Pairs store; default simulated pairs")] = None,
-    store: Annotated[str | None, typer.Option(help="Corpus for pre-training; default the EEG of the training trials")] = None,
-    sd: Annotated[str | None, typer.Option(help="Stable Diffusion: embedded, a folder or a file")] = None,
-    clip: Annotated[str | None, typer.Option(help="CLIP: embedded, a folder, or ARCHITECTURE:FILE")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Rows at a time")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler, e.g. tcp://HOST:8786, instead of local processes")
-    ] = None,
+    pairs: Annotated[str | None, typer.Option(help=_setting("pairs"))] = None,
+    store: Annotated[str | None, typer.Option(help=_setting("store"))] = None,
+    sd: Annotated[str | None, typer.Option(help=_setting("sd"))] = None,
+    clip: Annotated[str | None, typer.Option(help=_setting("clip"))] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help=_setting("workers"))] = None,
+    scheduler: Annotated[str | None, typer.Option(help=_setting("scheduler"))] = None,
     device: DeviceOption = None,
-    precision: TrainingPrecision = None,
+    precision: Annotated[str | None, typer.Option(help=_setting("precision"))] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with settings")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A setting, e.g. --set finetune_epochs=20 (repeat)")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON")] = False,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .._app import dreamdiff_app
-from .._described import DeviceOption, PicturePrecision
+from .._described import DeviceOption, PicturePrecision, field_help
 from .._output import emit_json, emit_table, note, progress
+
+_setting = partial(field_help, "dreamdiff.protocols.config", "EvaluateConfig")
 
 
 @dreamdiff_app.command(
@@ -85,14 +88,12 @@ def evaluate(
     protocol: Annotated[
         str, typer.Option(help="With --predictions: what its authors state, as in selection=last,person=new")
     ] = "",
-    split: Annotated[str | None, typer.Option(help="Part of a split: test, val, or NAME/test")] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Images per trial; numbers are their mean")] = None,
-    trials: Annotated[int | None, typer.Option(min=2, help="At most so many trials, evenly from all classes")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of images, draws and intervals")] = None,
-    controls: Annotated[
-        bool, typer.Option("--controls", help="Run the controls: what else could have produced the result")
-    ] = False,
+    split: Annotated[str | None, typer.Option(help=_setting("split"))] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help=_setting("samples"))] = None,
+    trials: Annotated[int | None, typer.Option(min=2, help=_setting("trials"))] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help=_setting("steps"))] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help=_setting("seed"))] = None,
+    controls: Annotated[bool, typer.Option("--controls", help=_setting("controls"))] = False,
     baselines: Annotated[
         bool,
         typer.Option(
@@ -108,11 +109,11 @@ def evaluate(
     ] = None,
     classifier: Annotated[
         str | None,
-        typer.Option(help="efficientnet-lite0, or vit_h_14:FILE for the paper's protocol, or another torchvision NAME:FILE"),
+        typer.Option(help=_setting("classifier")),
     ] = None,
-    inception: Annotated[str | None, typer.Option(help="Weight file of the Inception network, for FID, KID and IS")] = None,
-    lpips: Annotated[str | None, typer.Option(help="Weight file of torchvision's AlexNet, for LPIPS")] = None,
-    clip: Annotated[str | None, typer.Option(help="CLIP that judges: embedded, a folder, ARCHITECTURE:FILE, or none")] = None,
+    inception: Annotated[str | None, typer.Option(help=_setting("inception"))] = None,
+    lpips: Annotated[str | None, typer.Option(help=_setting("lpips"))] = None,
+    clip: Annotated[str | None, typer.Option(help=_setting("clip"))] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the pairs' image files, if they have moved")] = None,
     device: DeviceOption = None,
     precision: PicturePrecision = None,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from .._app import dreamdiff_app
-from .._described import DeviceOption, PicturePrecision
+from .._described import DeviceOption, PicturePrecision, field_help
 from .._output import emit_json, note, progress
 from ..corpus import _options as o
+
+_setting = partial(field_help, "dreamdiff.generation.config", "GenerateConfig")
 
 
 @dreamdiff_app.command(
@@ -32,23 +35,17 @@ def generate(
         str | None, typer.Option(help="Part of a split (test, val, block/test, ...) or, for corpora and files, a label")
     ] = None,
     trials: Annotated[str | None, typer.Option(help="Numbers of trials, e.g. 0,7,12")] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Images per trial")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the first image of each trial")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="dpm-solver++, pndm (the paper's PLMS), ddim, ..., or a diffusers class")
-    ] = None,
-    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale; default the model's own")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help=_setting("samples"))] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help=_setting("steps"))] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help=_setting("seed"))] = None,
+    scheduler: Annotated[str | None, typer.Option(help=_setting("scheduler"))] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help=_setting("guidance"))] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help=_setting("batch_size"))] = None,
     device: DeviceOption = None,
     precision: PicturePrecision = None,
-    sd: Annotated[
-        str | None, typer.Option(help="Frozen generator for a run of `train align`: folder, hub name, or embedded")
-    ] = None,
-    adapter: Annotated[
-        str | None, typer.Option(help="Adapter of that generator for image vectors: folder or file; `embedded` brings its own")
-    ] = None,
-    prior: Annotated[bool, typer.Option("--prior", help="Pull image vectors towards training pictures first")] = False,
+    sd: Annotated[str | None, typer.Option(help=_setting("sd"))] = None,
+    adapter: Annotated[str | None, typer.Option(help=_setting("adapter"))] = None,
+    prior: Annotated[bool, typer.Option("--prior", help=_setting("prior"))] = False,
     images: Annotated[Path | None, typer.Option(help="Folder of the pairs' image files, if they have moved")] = None,
     cap: Annotated[
         Literal["auto", "name", "spline"],

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from .._app import pairs_app
+from .._described import field_help
 from .._output import note, progress
 from ..corpus import _options as o
+
+_setting = partial(field_help, "dreamdiff.pairs.importers.importer", "ImportConfig")
 
 
 @pairs_app.command(
@@ -35,67 +39,44 @@ def pairs_import(
         Literal["imagenet-eeg", "things-eeg2", "things-eeg2-raw", "things-eeg1", "alljoined", "table", "bids", "corpus"],
         typer.Option(
             metavar="KIND",
-            help="What SOURCE is: imagenet-eeg, things-eeg2, things-eeg2-raw, things-eeg1, alljoined, table, bids or corpus",
+            help=_setting("kind"),
         ),
     ],
     out: Annotated[Path, typer.Option(help="Pairs store to write, e.g. pairs.zarr")],
     trials: Annotated[
         Path | None,
-        typer.Option(
-            help="corpus: table of recording and onset (or window), image, label; EEG is not copied but read from the corpus"
-        ),
+        typer.Option(help=_setting("trials")),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images (ImageNet, THINGS, or what the table names)")] = None,
-    splits: Annotated[Path | None, typer.Option(help="imagenet-eeg: block_splits_by_image_*.pth")] = None,
-    subjects: Annotated[str | None, typer.Option(help="Only these, e.g. 4 or 01-03,07")] = None,
-    window: Annotated[str, typer.Option(help="imagenet-eeg: samples START:STOP that are stretched to 512")] = "20:460",
-    repetitions: Annotated[
-        Literal["keep", "average"], typer.Option(help="things-eeg2: trials of their own, or averaged")
-    ] = "keep",
+    images: Annotated[Path | None, typer.Option(help=_setting("images"))] = None,
+    splits: Annotated[Path | None, typer.Option(help=_setting("splits"))] = None,
+    subjects: Annotated[str | None, typer.Option(help=_setting("subjects"))] = None,
+    window: Annotated[str, typer.Option(help=_setting("window"))] = "20:460",
+    repetitions: Annotated[Literal["keep", "average"], typer.Option(help=_setting("repetitions"))] = "keep",
     recipe: Annotated[
         Literal["paper", "image"] | None,
-        typer.Option(
-            help="paper: 5 to 95 Hz, 512 samples, 128 rows; image: 0.5 to 100 Hz, 250 Hz, windows in ms, the electrodes as recorded [default: paper;"
-            " image for things-eeg2-raw, things-eeg1, alljoined]"
-        ),
+        typer.Option(help=_setting("recipe")),
     ] = None,
     window_ms: Annotated[
         str | None,
-        typer.Option(
-            metavar="FIRST:LAST", help="image recipe: ms around the onset [default: -200:1000, or all of an epoched file]"
-        ),
+        typer.Option(metavar="FIRST:LAST", help=_setting("window_ms")),
     ] = None,
     baseline_ms: Annotated[
         str | None,
-        typer.Option(
-            metavar="FIRST:LAST", help="image recipe: mean that is taken off, ms, or none [default: -200:0 for recordings]"
-        ),
+        typer.Option(metavar="FIRST:LAST", help=_setting("baseline_ms")),
     ] = None,
-    electrodes: Annotated[
-        Literal["all", "posterior"], typer.Option(help="image recipe: all, or the 17 parietal and occipital ones")
-    ] = "all",
-    mvnn: Annotated[
-        bool, typer.Option("--mvnn", help="image recipe: multivariate noise normalisation, fitted on training trials only")
-    ] = False,
-    low: Annotated[
-        float | None, typer.Option(help="Recordings: lower edge of the pass band, Hz [default: 5; image recipe: 0.5]")
-    ] = None,
-    high: Annotated[
-        float | None, typer.Option(help="Recordings: upper edge of the pass band, Hz [default: 95; image recipe: 100]")
-    ] = None,
-    nyquist: Annotated[Literal["clip", "highpass", "error"], typer.Option(help="table, bids: when --high does not fit")] = "clip",
-    resample: Annotated[
-        float | None, typer.Option(help="Recordings: common sampling rate, Hz [default: their own; image recipe: 250]")
-    ] = None,
+    electrodes: Annotated[Literal["all", "posterior"], typer.Option(help=_setting("electrodes"))] = "all",
+    mvnn: Annotated[bool, typer.Option("--mvnn", help=_setting("mvnn"))] = False,
+    low: Annotated[float | None, typer.Option(help=_setting("low"))] = None,
+    high: Annotated[float | None, typer.Option(help=_setting("high"))] = None,
+    nyquist: Annotated[Literal["clip", "highpass", "error"], typer.Option(help=_setting("nyquist"))] = "clip",
+    resample: Annotated[float | None, typer.Option(help=_setting("resample"))] = None,
     offset: Annotated[
         float | None,
-        typer.Option(
-            help="table, bids, corpus: start of a window after the onset, s, e.g. -0.2 [default: 0; image recipe: see --window-ms]"
-        ),
+        typer.Option(help=_setting("offset")),
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option(metavar="NAME=COLUMN,...", help="table, bids: what it calls recording, onset, image, label or subject"),
+        typer.Option(metavar="NAME=COLUMN,...", help=_setting("columns")),
     ] = None,
     stimulus_column: Annotated[
         str | None,
@@ -107,12 +88,10 @@ def pairs_import(
     unit: o.Unit = None,
     channel_names: o.ChannelNames = None,
     scale: o.Scale = None,
-    licence: Annotated[str, typer.Option(help="table, bids: licence of the data; corpus: of the images")] = "unknown",
-    split_by: Annotated[str, typer.Option(help="Split where the source has none: stimulus, trial, person, concept")] = "stimulus",
-    seed: Annotated[int, typer.Option(help="Seed of that split")] = 0,
-    simulated: Annotated[
-        bool, typer.Option("--simulated", help="The EEG is simulated; every picture and page then says so")
-    ] = False,
+    licence: Annotated[str, typer.Option(help=_setting("licence"))] = "unknown",
+    split_by: Annotated[str, typer.Option(help=_setting("split_by"))] = "stimulus",
+    seed: Annotated[int, typer.Option(help=_setting("seed"))] = 0,
+    simulated: Annotated[bool, typer.Option("--simulated", help=_setting("simulated"))] = False,
     rebuild: Annotated[
         bool,
         typer.Option(

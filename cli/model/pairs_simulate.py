@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from .._app import pairs_app
+from .._described import field_help
 from .._output import note, progress
+
+_setting = partial(field_help, "dreamdiff.simulation.config", "SimulateConfig")
 
 
 @pairs_app.command(
@@ -25,49 +29,37 @@ def pairs_simulate(
     out: Annotated[Path, typer.Option(help="Pairs store to write, e.g. pairs.zarr")],
     sources: Annotated[
         Literal["network", "linear"],
-        typer.Option(help="Driven by another network, non-linear; or by the CLIP vector itself, linear, as in 0.1.0"),
+        typer.Option(help=_setting("sources")),
     ] = "network",
-    snr: Annotated[
-        float | None, typer.Option(help="Response over background, 0-500 ms, all channels, dB", show_default="-16; linear: -6")
-    ] = None,
-    people: Annotated[int, typer.Option(min=1, help="Simulated people")] = 2,
-    trials: Annotated[int, typer.Option(min=3, help="Trials per category and person")] = 30,
-    test_share: Annotated[float, typer.Option(min=0, help="Share of the trials in the test part")] = 0.2,
-    block_order: Annotated[Literal["random", "class"], typer.Option(help="Mixed blocks, or one category a block")] = "random",
-    drift: Annotated[float, typer.Option(min=0, help="Change of background from block to block, e.g. 0.3 for 30 %")] = 0.0,
-    background: Annotated[
-        Literal["sample", "pink"], typer.Option(help="Genuine recordings that ship with the package, or 1/f noise")
-    ] = "sample",
-    sfreq: Annotated[float | None, typer.Option(help="Rate of the windows, Hz", show_default="512")] = None,
-    length: Annotated[float | None, typer.Option(help="Length of the windows, s", show_default="1")] = None,
-    common: Annotated[float | None, typer.Option(help="Size of the response to any picture", show_default="1")] = None,
-    category: Annotated[float | None, typer.Option(help="Size of what a category's pictures share", show_default="1")] = None,
-    own: Annotated[float | None, typer.Option(help="Size of what belongs to one picture", show_default="1")] = None,
-    jitter: Annotated[float | None, typer.Option(help="Latency jitter over trials, ms", show_default="12; linear: 6")] = None,
-    anatomy: Annotated[
-        float | None, typer.Option(help="Spread of the sources' places over people, mm", show_default="6; linear: 3")
-    ] = None,
-    concepts: Annotated[
-        int | None, typer.Option(min=3, help="Concepts from icon sets in place of the 40 categories; test concepts are new")
-    ] = None,
+    snr: Annotated[float | None, typer.Option(help=_setting("snr"))] = None,
+    people: Annotated[int, typer.Option(min=1, help=_setting("people"))] = 2,
+    trials: Annotated[int, typer.Option(min=3, help=_setting("trials"))] = 30,
+    test_share: Annotated[float, typer.Option(min=0, help=_setting("test_share"))] = 0.2,
+    block_order: Annotated[Literal["random", "class"], typer.Option(help=_setting("block_order"))] = "random",
+    drift: Annotated[float, typer.Option(min=0, help=_setting("drift"))] = 0.0,
+    background: Annotated[Literal["sample", "pink"], typer.Option(help=_setting("background"))] = "sample",
+    sfreq: Annotated[float | None, typer.Option(help=_setting("sfreq"))] = None,
+    length: Annotated[float | None, typer.Option(help=_setting("length"))] = None,
+    common: Annotated[float | None, typer.Option(help=_setting("common"))] = None,
+    category: Annotated[float | None, typer.Option(help=_setting("category"))] = None,
+    own: Annotated[float | None, typer.Option(help=_setting("own"))] = None,
+    jitter: Annotated[float | None, typer.Option(help=_setting("jitter"))] = None,
+    anatomy: Annotated[float | None, typer.Option(help=_setting("anatomy"))] = None,
+    concepts: Annotated[int | None, typer.Option(min=3, help=_setting("concepts"))] = None,
     drawings: Annotated[
         Path | None, typer.Option(help="Folder with icon sets, as `npm install --prefix icons @iconify-json/noto ...` makes it")
     ] = None,
-    test_concepts: Annotated[int | None, typer.Option(min=1, help="Concepts of the test part", show_default="200")] = None,
+    test_concepts: Annotated[int | None, typer.Option(min=1, help=_setting("test_concepts"))] = None,
     test_set: Annotated[
         str | None, typer.Option(help="Icon set that draws the test pictures [default: the first that is there]")
     ] = None,
     first_person: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of the first person: the same people, whatever store they are in", show_default="1"),
+        typer.Option(min=1, help=_setting("first_person")),
     ] = None,
-    repetitions: Annotated[
-        int | None, typer.Option(min=1, help="Trials of each training drawing and person (concepts)", show_default="1")
-    ] = None,
-    test_repetitions: Annotated[
-        int | None, typer.Option(min=1, help="Trials of each test drawing and person (concepts)", show_default="20")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything random")] = 0,
+    repetitions: Annotated[int | None, typer.Option(min=1, help=_setting("repetitions"))] = None,
+    test_repetitions: Annotated[int | None, typer.Option(min=1, help=_setting("test_repetitions"))] = None,
+    seed: Annotated[int, typer.Option(help=_setting("seed"))] = 0,
     rebuild: Annotated[
         bool,
         typer.Option(

@@ -15,31 +15,30 @@ People = Literal["shared", "per-person"]
 
 
 class FrontChoice(Settings):
-    """The part of a trial that is read, and how.
+    """The part of a trial that is read, and how; see `encoders.frontend`."""
 
-    start, seconds: s from image onset. rate: Hz; None takes the encoder's own, 128 where it names none.
-    align, shrink: see `encoders.frontend`.
-    """
-
-    start: float = 0.0
-    seconds: float = Field(default=0.6, gt=0)
-    rate: float | None = Field(default=None, gt=0)
-    align: Align = "person"
-    shrink: float = Field(default=1e-3, ge=0)
+    start: float = Field(default=0.0, description="Start of the part that is read, s after image onset")
+    seconds: float = Field(default=0.6, gt=0, description="Length of the part that is read, s")
+    rate: float | None = Field(
+        default=None, gt=0, description="Sampling rate, Hz [default: the encoder's own, 128 where it names none]"
+    )
+    align: Align = Field(
+        default="person", description="person: whiten by each person's own trials; none: divide by one standard deviation for all"
+    )
+    shrink: float = Field(
+        default=1e-3, ge=0, description="Share of the mean variance that is added to every eigenvalue before whitening"
+    )
 
 
 class LossConfig(Settings):
-    """Weights of the losses of `alignment.losses`; the mean over targets is taken.
-
-    scale: where one over the temperature starts. learn_scale: whether it is trained.
-    """
+    """Weights of the losses of `alignment.losses`; the mean over targets is taken."""
 
     error: float = Field(default=1.0, ge=0, description="Weight of the mean squared error")
     contrastive: float = Field(default=1.0, ge=0, description="Weight of the contrastive loss over the images of a batch")
     cosine: float = Field(default=0.0, ge=0, description="Weight of one minus the cosine")
     clip: float = Field(default=0.0, ge=0, description="Weight of the paper's L_clip")
-    scale: float = Field(default=10.0, gt=0)
-    learn_scale: bool = True
+    scale: float = Field(default=10.0, gt=0, description="Initial value of one over the temperature")
+    learn_scale: bool = Field(default=True, description="Train the temperature")
 
 
 class AlignOptim(OptimConfig):
@@ -60,42 +59,40 @@ class AlignLoop(LoopConfig):
 
 
 class AlignConfig(Settings):
-    """EEG to image vectors.
+    """How EEG is aligned to image vectors."""
 
-    split: of the pairs; its test part is never read here.
-    labels: at most so many training trials of each category and person, drawn by labels_seed; whitening still reads all of them.
-    tune: what of a pre-trained encoder trains: `whole`, `frozen` (heads only), `lora` (adapters of `lora_rank`).
-    maps: a linear map of channels per person, or none (`--people`).
-    lr_encoder: learning rate of the encoder relative to `optim.lr`.
-    shift: largest random shift in time, samples, of training trials.
-    select: `last` trains a fixed number of epochs; `validation` keeps the weights that did best on the validation trials.
-    cache: folder for image vectors; default beside the pairs.
-    """
-
-    front: FrontChoice = FrontChoice()
+    front: FrontChoice = Field(default=FrontChoice(), description="Part of a trial that is read, and how")
     batch_size: int = Field(default=64, ge=2, description="Trials per step")
     labels: int | None = Field(
-        default=None, ge=1, description="Training trials of each category and person that keep their labels; all when not given"
+        default=None,
+        ge=1,
+        description="Maximum number of training trials of each category and person that keep their labels; whitening still reads all trials [default: all]",
     )
     labels_seed: int = Field(default=0, description="Seed of which trials keep their labels under `labels`")
-    split: str = "default"
-    tune: Literal["whole", "frozen", "lora"] = "whole"
+    split: str = Field(default="default", description="Split of the pairs; its test part is never read in training")
+    tune: Literal["whole", "frozen", "lora"] = Field(
+        default="whole",
+        description="What of a pre-trained encoder trains: whole, frozen (heads only), or lora (adapters of `lora_rank`)",
+    )
     lora_rank: int = Field(default=8, ge=1, description="Rank of the adapters under `tune=lora`")
-    maps: People = "per-person"
+    maps: People = Field(default="per-person", description="per-person: a linear map of channels for each person; shared: none")
     dropout: float = Field(default=0.3, ge=0, lt=1, description="Share of the encoder's output that is dropped in training")
-    lr_encoder: float = Field(default=1.0, gt=0)
-    shift: int = Field(default=0, ge=0)
-    loss: LossConfig = LossConfig()
-    select: Literal["last", "validation"] = "last"
+    lr_encoder: float = Field(default=1.0, gt=0, description="Learning rate of the encoder relative to `optim.lr`")
+    shift: int = Field(default=0, ge=0, description="Largest random shift in time of training trials, samples")
+    loss: LossConfig = Field(default=LossConfig(), description="Weights of the losses")
+    select: Literal["last", "validation"] = Field(
+        default="last",
+        description="last: train a fixed number of epochs; validation: keep the weights that did best on the validation trials",
+    )
     validate_trials: int = Field(default=1024, ge=1, description="Most validation trials that are used")
     keep_epochs_mb: float = Field(
         default=32.0,
         ge=0,
         description="Trained weights of every validation are kept in RUN/epochs when they are not larger; 0 for none",
     )
-    cache: str | None = None
-    loop: AlignLoop = AlignLoop()
-    optim: AlignOptim = AlignOptim()
+    cache: str | None = Field(default=None, description="Folder for image vectors [default: next to the pairs]")
+    loop: AlignLoop = Field(default=AlignLoop(), description="Length, precision, checkpoints")
+    optim: AlignOptim = Field(default=AlignOptim(), description="Optimiser and learning rate")
 
 
 LOSSES: dict[str, dict[str, float]] = {

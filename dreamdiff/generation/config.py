@@ -14,23 +14,31 @@ from eegprep.settings import Settings
 class GenerateConfig(Settings):
     """How images are made."""
 
-    steps: int = Field(default=20, ge=1, description="Sampler steps")
-    samples: int = Field(default=1, ge=1, description="Images per trial, with seeds `seed`, `seed` + 1, ...")
-    seed: int = Field(default=0, ge=0, description="Seed of the first image of each trial")
+    steps: int = Field(default=20, ge=1, description="Sampler steps per image")
+    samples: int = Field(default=1, ge=1, description="Images per trial, made with consecutive seeds from `seed` on")
+    seed: int = Field(default=0, ge=0, description="Random seed of the first image of each trial")
     scheduler: str = Field(
-        default="dpm-solver++", description="Sampler: dpm-solver++, pndm (the paper's PLMS), ddim, ..., a diffusers class, or own"
+        default="dpm-solver++",
+        description="Sampler: dpm-solver++, pndm (the paper's PLMS), ddim, ..., a diffusers class, or own (the pipeline's)",
     )
-    guidance: float | None = Field(default=None, ge=0, description="Guidance scale; the model's own when not given")
+    guidance: float | None = Field(default=None, ge=0, description="Guidance scale [default: the model's own]")
     batch_size: int = Field(default=8, ge=1, description="Images made at once")
     device: Device = Field(
-        default="auto", description="`auto` takes a GPU where there is one; `cuda`, `cuda:1` or `mps` demands that one"
+        default="auto",
+        description="Device: auto, cpu, cuda, cuda:N or mps; `auto` takes a GPU where there is one, a device that is not there is an error",
     )
-    precision: Precision = Field(default="fp32", description="Precision of the networks; fp16 on a GPU only")
-    sd: str | None = Field(default=None, description="Frozen generator for a run of `train align`")
-    adapter: str | None = Field(default=None, description="Its adapter for image vectors")
+    precision: Precision = Field(default="fp32", description="Precision of the networks: fp32, bf16 or fp16 (GPU only)")
+    sd: str | None = Field(
+        default=None, description="Frozen generator for a run of `train align`: folder, hub name, or `embedded`"
+    )
+    adapter: str | None = Field(
+        default=None, description="Adapter of the frozen generator for image vectors: folder or file; `embedded` brings its own"
+    )
     adapter_scale: float = Field(default=1.0, ge=0, description="Weight of the adapter's attention")
-    prompt: str = Field(default="", description="Text beside the image vector")
-    prior: bool = Field(default=False, description="Pull vectors towards the adapter's training pictures")
+    prompt: str = Field(default="", description="Text prompt that is given together with the image vector")
+    prior: bool = Field(
+        default=False, description="Pull image vectors towards the adapter's training pictures before images are made"
+    )
 
     def recipe(self, device: str = "cpu") -> dict[str, Any]:
         """What pictures depend on besides trial and seed; dials of frozen generators only where they are used.
@@ -46,10 +54,17 @@ class GenerateConfig(Settings):
 class FileReading(Settings):
     """What a person says of an EEG file that does not say it, as `eegprep build` takes it."""
 
-    sfreq: float | None = Field(default=None, gt=0, description="Rate, Hz")
-    unit: str = Field(default="", description="Unit of channels whose file does not say it: uV, mV or V")
-    channel_names: tuple[str, ...] = Field(default=(), description="Names of channels, or which are EEG")
-    scale: float | None = Field(default=None, gt=0, description="Factor for all values")
+    sfreq: float | None = Field(
+        default=None, gt=0, description="Sampling rate of files that do not state it, such as tables and arrays, Hz"
+    )
+    unit: str = Field(default="", description="Unit of channels whose file does not state it: uV, mV or V")
+    channel_names: tuple[str, ...] = Field(
+        default=(),
+        description="Names of channels, for files that have none; or which channels are EEG, where their names do not say",
+    )
+    scale: float | None = Field(
+        default=None, gt=0, description="Factor for all values, e.g. 1e-6 where microvolts are stored as volts"
+    )
 
     @property
     def given(self) -> dict[str, Any]:

@@ -22,10 +22,10 @@ class AblateConfig(Settings):
     scale: Literal["small", "paper"] = Field(
         default="small", description="Encoders that fit one machine (`small`), or the sizes of the `paper`"
     )
-    pairs: str | None = Field(default=None, description="Pairs store; simulated when not given")
+    pairs: str | None = Field(default=None, description="Pairs store [default: simulated pairs]")
     store: str | None = Field(
         default=None,
-        description="Corpus for pre-training; the EEG of the training trials, without labels or images, when not given",
+        description="Corpus for pre-training [default: the EEG of the training trials, without labels or images]",
     )
     split: str = Field(default="test", description="Part of a split that is evaluated")
     sd: str = Field(default="embedded", description="Stable Diffusion: embedded, a folder or a file")
@@ -37,7 +37,7 @@ class AblateConfig(Settings):
         default=40, gt=0, description="Epochs of fine-tuning; the preset's own length when not set"
     )
     finetune: tuple[str, ...] = Field(default=(), description="Further settings of fine-tuning, as KEY=VALUE")
-    trials: int | None = Field(default=None, ge=2, description="At most so many trials are evaluated")
+    trials: int | None = Field(default=None, ge=2, description="Maximum number of trials to evaluate [default: all]")
     samples: int = Field(default=3, ge=1, description="Images per evaluated trial")
     steps: int = Field(default=20, ge=1, description="Sampler steps per image")
     simulate: SimulateConfig = Field(
@@ -47,14 +47,19 @@ class AblateConfig(Settings):
     classifier: str = Field(default="efficientnet-lite0", description="Network that judges images")
     inception: str | None = Field(default=None, description="Weight file of the Inception network")
     lpips: str | None = Field(default=None, description="Weight file of torchvision's AlexNet")
-    device: Device = Field(default="auto", description="Device of every run; `auto` takes a GPU where there is one")
+    device: Device = Field(
+        default="auto",
+        description="Device: auto, cpu, cuda, cuda:N or mps; `auto` takes a GPU where there is one, a device that is not there is an error",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto",
-        description="Precision of training and evaluation; `auto` is fp32 on a CPU, else bf16 where the GPU has it",
+        description="Precision of training and evaluation: auto, fp32, bf16 or fp16; `auto` is fp32 on a CPU, bf16 on a GPU that has it, else fp16",
     )
     seed: int = Field(default=2022, description="Seed of every run")
-    workers: int = Field(default=1, ge=1, description="Rows that run at once")
-    scheduler: str | None = Field(default=None, description="Address of a Dask scheduler to use instead of local processes")
+    workers: int = Field(default=1, ge=1, description="Number of rows that run at the same time")
+    scheduler: str | None = Field(
+        default=None, description="Dask scheduler to use instead of local processes, e.g. tcp://HOST:8786"
+    )
 
 
 ABLATE_PRESETS: dict[str, Mapping[str, Any]] = {

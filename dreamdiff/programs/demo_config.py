@@ -32,12 +32,16 @@ class DemoConfig(Settings):
     shown: int = Field(default=40, ge=1, description="Pictures on the page; the first of every category, then the second")
     judged: int = Field(default=80, ge=1, description="Averages whose pictures are judged, at most")
     controlled: int = Field(default=40, ge=1, description="Of those, averages whose pictures are made again for each control")
-    device: Device = Field(default="auto", description="Device of every step; `auto` takes a GPU where there is one")
+    device: Device = Field(
+        default="auto",
+        description="Device: auto, cpu, cuda, cuda:N or mps; `auto` takes a GPU where there is one, a device that is not there is an error",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        default="auto", description="Precision of training; `auto` is fp32 on a CPU, else bf16 where the GPU has it"
+        default="auto",
+        description="Precision of training: auto, fp32, bf16 or fp16; `auto` is fp32 on a CPU, bf16 on a GPU that has it, else fp16",
     )
     steps: int = Field(default=20, ge=1, description="Sampler steps of a picture")
-    seed: int = Field(default=0, ge=0, description="Of everything random")
+    seed: int = Field(default=0, ge=0, description="Random seed of everything")
 
     @property
     def loop(self) -> dict[str, object]:

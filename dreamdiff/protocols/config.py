@@ -11,22 +11,23 @@ from eegprep.settings import Settings
 class EvaluateConfig(Settings):
     """How a model is judged."""
 
-    split: str = Field(
-        default="test", description="Part of a split that is judged: `test`, `val`, or NAME/test as in `block/test`"
-    )
+    split: str = Field(default="test", description="Part of a split to evaluate: `test`, `val`, or NAME/test as in `block/test`")
     samples: int = Field(default=3, ge=1, description="Images per trial; every number is their mean, never the best")
-    trials: int | None = Field(default=None, ge=2, description="At most so many trials, taken evenly from all classes")
+    trials: int | None = Field(
+        default=None, ge=2, description="Maximum number of trials, taken evenly from all classes [default: all]"
+    )
     steps: int = Field(default=20, ge=1, description="Sampler steps per image")
-    guidance: float | None = Field(default=None, ge=0, description="Guidance scale; the model's own when not set")
+    guidance: float | None = Field(default=None, ge=0, description="Guidance scale [default: the model's own]")
     scheduler: str = Field(
         default="dpm-solver++", description="Noise schedule: dpm-solver++, pndm, ddim, ..., or a diffusers class"
     )
     batch_size: int = Field(default=8, ge=1, description="Images at a time")
     device: Device = Field(
-        default="auto", description="`auto` takes a GPU where there is one; `cuda`, `cuda:1` or `mps` demands that one"
+        default="auto",
+        description="Device: auto, cpu, cuda, cuda:N or mps; `auto` takes a GPU where there is one, a device that is not there is an error",
     )
-    precision: Precision = Field(default="fp32", description="Precision of all networks; fp16 on a GPU only")
-    seed: int = Field(default=0, ge=0, description="Seed of images, draws and intervals")
+    precision: Precision = Field(default="fp32", description="Precision of the networks: fp32, bf16 or fp16 (GPU only)")
+    seed: int = Field(default=0, ge=0, description="Random seed of images, draws and intervals")
     n_way: int = Field(default=50, ge=2, description="Classes in a draw of the n-way accuracy")
     draws: int = Field(default=50, ge=1, description="Draws per image of the n-way accuracy")
     classifier: str = Field(
@@ -39,7 +40,7 @@ class EvaluateConfig(Settings):
         default="auto",
         description="CLIP that judges: `embedded`, a folder, ARCHITECTURE:FILE, or `none`; `auto` takes the embedded one where its width fits the model",
     )
-    controls: bool = Field(default=False, description="Whether the controls are run")
+    controls: bool = Field(default=False, description="Run the controls, which show what else could have produced the result")
     control_trials: int = Field(default=40, ge=2, description="Trials of the controls that need new images")
     baselines: tuple[str, ...] = Field(default=(), description="Names of baselines measured on the same trials, or `all`")
     certificate_trials: int = Field(
@@ -54,14 +55,14 @@ class EvaluateConfig(Settings):
 class RetrieveConfig(Settings):
     """How vectors are judged."""
 
-    split: str = Field(default="test", description="Part of a split that is judged: `test`, or NAME/test")
+    split: str = Field(default="test", description="Part of a split to evaluate: `test`, `val`, or NAME/test as in `block/test`")
     gallery: str = Field(
         default="test",
         description="`test` (the different pictures of that part), or an npz file whose `vectors` (n, D) are added as wrong answers",
     )
     repetitions: tuple[str, ...] = Field(
         default=("1", "2", "4", "...", "all"),
-        description="How many trials of a picture are averaged; `...` goes on doubling, `all` takes every one",
+        description="Numbers of trials of a picture that are averaged, separated by commas; `...` goes on doubling, `all` takes every one",
     )
     centres: str | None = Field(
         default=None,
@@ -70,8 +71,11 @@ class RetrieveConfig(Settings):
     ways: int | None = Field(
         default=None,
         ge=2,
-        description="Pictures to choose from, the mean over all such galleries; all of the gallery when not set",
+        description="Number of pictures to choose from, averaged over all such galleries [default: all of the gallery]",
     )
-    target: str = Field(default="0", description="Name or number of the target of the model")
-    seed: int = Field(default=0, description="Seed of groups, controls and intervals")
-    device: Device = Field(default="auto", description="`auto` takes a GPU where there is one")
+    target: str = Field(default="0", description="Name or number of the model's target; 0 is the first")
+    seed: int = Field(default=0, description="Random seed of groups, controls and intervals")
+    device: Device = Field(
+        default="auto",
+        description="Device: auto, cpu, cuda, cuda:N or mps; `auto` takes a GPU where there is one, a device that is not there is an error",
+    )

@@ -22,45 +22,51 @@ class SimulateConfig(Settings):
 
     sources: Literal["network", "linear"] = Field(
         default="network",
-        description="network: driven by EfficientNet-Lite0 through a non-linear map, response added before the filter. "
-        "linear: driven by the CLIP vector itself, response added after the filter (0.1.0)",
+        description="What drives the responses. network: EfficientNet-Lite0 through a non-linear map, added before the filter; "
+        "linear: the CLIP vector itself, added after the filter, as in 0.1.0",
     )
     snr: float = Field(
-        default=-16.0, description="Response over background, 0 to 500 ms, all channels, dB; -16, and -6 for linear sources"
+        default=-16.0, description="Response over background, 0 to 500 ms, all channels, dB [default: -16; linear: -6]"
     )
-    people: int = Field(default=2, description="Simulated people")
+    people: int = Field(default=2, description="Number of simulated people")
     first_person: int = Field(
-        default=1, ge=1, description="Number of the first of them: the same people, whatever store they are in"
+        default=1, ge=1, description="Number of the first person: a number is the same person in every store"
     )
     trials: int = Field(default=30, description="Trials per category and person")
-    block_order: Literal["random", "class"] = Field(default="random", description="Mixed blocks, or one category a block")
+    block_order: Literal["random", "class"] = Field(
+        default="random", description="Blocks of mixed categories (random), or of one category each (class)"
+    )
     drift: float = Field(
-        default=0.0, description="Standard deviation over blocks of the log amplitude of the background; 0.3 is about 30 %"
+        default=0.0,
+        description="Change of the background from block to block: standard deviation of its log amplitude, e.g. 0.3 for about 30 %",
     )
     background: Literal["sample", "pink"] = Field(
-        default="sample", description="Genuine recordings that ship with the package, or 1/f noise of cortical sources"
+        default="sample",
+        description="Genuine recordings that ship with the package (sample), or 1/f noise of cortical sources (pink)",
     )
-    seed: int = Field(default=0, description="Of everything random")
+    seed: int = Field(default=0, description="Random seed of everything")
     test_share: float = Field(default=0.2, gt=0, lt=0.8, description="Share of the trials in the test part")
-    sfreq: float = Field(default=512.0, ge=64, le=512, description="Rate of the windows, Hz (network)")
+    sfreq: float = Field(default=512.0, ge=64, le=512, description="Sampling rate of the windows, Hz (network)")
     length: float = Field(default=1.0, ge=0.6, le=1.0, description="Length of the windows, s, from 0.2 s before onset (network)")
     common: float = Field(default=1.0, ge=0, description="Size of the response that every picture evokes (network)")
     category: float = Field(default=1.0, ge=0, description="Size of what all pictures of a category share (network)")
     own: float = Field(default=1.0, ge=0, description="Size of what belongs to one picture alone (network)")
     jitter: float = Field(
-        default=12.0, ge=0, description="Standard deviation of the latency over trials, ms; 12, and 6 for linear sources"
+        default=12.0, ge=0, description="Standard deviation of the latency over trials, ms [default: 12; linear: 6]"
     )
     anatomy: float = Field(
-        default=6.0, ge=0, description="Standard deviation of the sources' places over people, mm; 6, and 3 for linear sources"
+        default=6.0, ge=0, description="Standard deviation of the sources' places over people, mm [default: 6; linear: 3]"
     )
 
     concepts: int | None = Field(
         default=None,
         ge=3,
-        description="Concepts from icon sets in place of the 40 categories that ship (--drawings); test concepts are new",
+        description="Number of concepts from icon sets (--drawings), in place of the 40 categories that ship; test concepts are new",
     )
     test_concepts: int = Field(
-        default=200, ge=1, description="Concepts of the test part, one drawing each, by a hand that training never saw"
+        default=200,
+        ge=1,
+        description="Number of concepts in the test part, one drawing each, from an icon set that training never saw",
     )
     repetitions: int = Field(
         default=1, ge=1, description="How often each person sees each training and validation drawing (concepts)"

@@ -43,11 +43,11 @@ class LoopConfig(Settings):
     accumulation: int = Field(default=1, ge=1, description="Batches whose gradients are added up before a step")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto",
-        description="`auto` is fp32 on a CPU, bf16 on a GPU that has it, else fp16. On a CPU with bf16 products (see `dreamdiff doctor`) "
-        "bf16 takes four tenths of the time off at `released` size, and adds a third at `tiny`",
+        description="Precision of training: auto, fp32, bf16 or fp16; `auto` is fp32 on a CPU, bf16 on a GPU that has it, else fp16",
     )
     device: Device = Field(
-        default="auto", description="`auto` takes a GPU where there is one; `cuda`, `cuda:1` or `mps` demands that one"
+        default="auto",
+        description="Device: auto, cpu, cuda, cuda:N or mps; `auto` takes a GPU where there is one, a device that is not there is an error",
     )
     compile: bool = Field(default=False, description="Compile the model with torch.compile before the first step")
     shard_optimizer: bool = Field(

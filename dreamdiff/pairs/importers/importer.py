@@ -31,50 +31,72 @@ OF_PICTURES = ("things-eeg1", "things-eeg2-raw", "alljoined")  # kinds that only
 class ImportConfig(Settings):
     """How pairs are read."""
 
-    kind: Kind = Field(description="What the source is")
-    trials: str | None = Field(default=None, description="corpus: table of window (or recording, onset), image, label")
-    images: str | None = Field(default=None, description="Folder with the images; beside the source when not given")
-    splits: str | None = Field(default=None, description="imagenet-eeg: split file (block_splits_by_image_*.pth)")
-    subjects: tuple[str, ...] | None = Field(default=None, description="Only these subjects")
+    kind: Kind = Field(
+        description="What SOURCE is: imagenet-eeg, things-eeg2, things-eeg2-raw, things-eeg1, alljoined, table, bids or corpus"
+    )
+    trials: str | None = Field(
+        default=None,
+        description="corpus: table of recording and onset (or window), image, label; EEG is not copied but read from the corpus",
+    )
+    images: str | None = Field(
+        default=None, description="Folder of the images (ImageNet, THINGS, or what the table names) [default: next to the source]"
+    )
+    splits: str | None = Field(default=None, description="imagenet-eeg: file with the splits, block_splits_by_image_*.pth")
+    subjects: tuple[str, ...] | None = Field(default=None, description="Only these subjects, e.g. 4 or 01-03,07 [default: all]")
     split_by: str = Field(
-        default="stimulus", description="How trials are parted where the source has no split: stimulus, trial, person or concept"
+        default="stimulus",
+        description="What no two parts share where the source has no split of its own: stimulus, trial, person or concept",
     )
-    seed: int = Field(default=0, description="Seed of that split")
-    window: tuple[int, int] = Field(
-        default=(20, 460), description="imagenet-eeg: first sample and end of the stretch that is resampled to 512 samples"
-    )
+    seed: int = Field(default=0, description="Random seed of the split that is made where the source has none")
+    window: tuple[int, int] = Field(default=(20, 460), description="imagenet-eeg: samples START:STOP that are resampled to 512")
     min_samples: int = Field(default=450, description="imagenet-eeg: shorter trials are left out, samples")
     max_samples: int = Field(default=600, description="imagenet-eeg: longer trials are left out, samples")
     repetitions: Literal["keep", "average"] = Field(
-        default="keep", description="things-eeg2: repetitions are trials of their own (`keep`), or averaged"
+        default="keep", description="things-eeg2: repetitions stay separate trials (keep), or are averaged (average)"
     )
-    low: float = Field(default=5.0, description="table, bids: lower edge of the pass band, Hz")
-    high: float = Field(default=95.0, description="table, bids: upper edge of the pass band, Hz")
+    low: float = Field(default=5.0, description="Recordings: lower edge of the pass band, Hz [default: 5; image recipe: 0.5]")
+    high: float = Field(default=95.0, description="Recordings: upper edge of the pass band, Hz [default: 95; image recipe: 100]")
     nyquist: Literal["clip", "highpass", "error"] = Field(
-        default="clip", description="table, bids: what to do when the upper edge does not fit the rate"
+        default="clip",
+        description="Recordings: what to do where the upper edge does not fit the sampling rate: lower it (clip), drop it (highpass), or stop (error)",
     )
-    resample: float | None = Field(default=None, description="table, bids: common sampling rate, Hz")
-    offset: float = Field(default=0.0, description="table, bids, corpus: start of a window after the onset, s")
+    resample: float | None = Field(
+        default=None, description="Recordings: common sampling rate, Hz [default: their own; image recipe: 250]"
+    )
+    offset: float = Field(
+        default=0.0,
+        description="table, bids, corpus: start of a window after the onset, s, e.g. -0.2 [default: 0; image recipe: see --window-ms]",
+    )
     columns: dict[str, str] = Field(
-        default_factory=dict, description="table, bids: what it calls recording, onset, image, label, subject"
+        default_factory=dict, description="table, bids: names of the columns for recording, onset, image, label or subject"
     )
-    subject_pattern: str = Field(default="", description="table without a column of people: see `eegprep build`")
-    session_pattern: str = Field(default="", description="The same for sessions")
-    sfreq: float | None = Field(default=None, gt=0, description="table, bids: rate of files that do not say it, Hz")
-    unit: str = Field(default="", description="table, bids: unit of channels whose file does not say it")
-    channel_names: tuple[str, ...] = Field(default=(), description="table, bids: names of channels, or which are EEG")
-    scale: float | None = Field(default=None, gt=0, description="table, bids: factor for all values")
+    subject_pattern: str = Field(
+        default="", description="Regular expression for names of files: its first group, or all that it matches, is the person"
+    )
+    session_pattern: str = Field(default="", description="The same for the session")
+    sfreq: float | None = Field(
+        default=None, gt=0, description="Sampling rate of files that do not state it, such as tables and arrays, Hz"
+    )
+    unit: str = Field(default="", description="Unit of channels whose file does not state it: uV, mV or V")
+    channel_names: tuple[str, ...] = Field(
+        default=(),
+        description="Names of channels, for files that have none; or which channels are EEG, where their names do not say",
+    )
+    scale: float | None = Field(
+        default=None, gt=0, description="Factor for all values, e.g. 1e-6 where microvolts are stored as volts"
+    )
     licence: str = Field(default="unknown", description="table, bids: licence of the data; corpus: of the images")
     recipe: Literal["paper", "image"] = Field(
         default="paper",
-        description="`paper`: 5 to 95 Hz, 512 samples, 128 rows; `image`: 0.5 to 100 Hz, windows in ms at one rate, the electrodes as recorded",
+        description="`paper`: 5 to 95 Hz, 512 samples, 128 rows; `image`: 0.5 to 100 Hz, 250 Hz, windows in ms, the electrodes as recorded [default: paper; image for things-eeg2-raw, things-eeg1, alljoined]",
     )
     window_ms: tuple[float, float] | None = Field(
-        default=None, description="image recipe: first and last ms around the onset; -200:1000, or all that an epoched file holds"
+        default=None,
+        description="image recipe: first and last ms around the onset [default: -200:1000, or all of an epoched file]",
     )
     baseline_ms: tuple[float, float] | None = Field(
         default=None,
-        description="image recipe: stretch whose mean is taken off each channel, ms; -200:0 for recordings, none for epoched files",
+        description="image recipe: stretch whose mean is subtracted from each channel, ms, or none [default: -200:0 for recordings, none for epoched files]",
     )
     electrodes: Literal["all", "posterior"] = Field(
         default="all", description="image recipe: all electrodes, or the 17 parietal and occipital ones of UBP and NeuroBridge"
