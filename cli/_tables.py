@@ -73,18 +73,19 @@ def lines(
         return out
     if _needed(names, texts) <= limit:
         return out + _grid(names, texts)
-    dropped = []
+    dropped, whole = [], (names, texts)
     for name in DROPPED_FIRST:
         if name in names and _needed(names, texts) > limit and len(names) > 2:
             at = names.index(name)
             names, texts = names[:at] + names[at + 1 :], [row[:at] + row[at + 1 :] for row in texts]
             dropped.append(name)
+    more = [f"(--wide also shows: {', '.join(dropped)})"] if dropped else []
     if dropped and _needed(names, texts) <= limit:
-        return [*out, *_grid(names, texts), f"(--wide also shows: {', '.join(dropped)})"]
+        return [*out, *_grid(names, texts), *more]
     others = _needed(names[:-1], [row[:-1] for row in texts]) + len(GAP) if len(names) > 1 else 0
     if limit - others >= max(LEAST_TEXT, *(len(word) for row in texts for word in row[-1].split() or [""])):
-        return out + _grid(names, texts, limit - others)
-    return out + _blocks(names, texts, limit)
+        return [*out, *_grid(names, texts, limit - others), *more]
+    return out + _blocks(*whole, limit)
 
 
 def _needed(names: Sequence[str], texts: Sequence[Sequence[str]]) -> int:
@@ -131,8 +132,9 @@ def _wrap(text: str, limit: int, indent: str) -> list[str]:
 
 
 def _is_number(text: str) -> bool:
+    """Also of sizes, as in `3.7 GB`."""
     try:
-        float(text.replace(",", "") or "0")
+        float(re.sub(r" [kMGTP]?B$", "", text).replace(",", "") or "0")
     except ValueError:
         return False
     return True

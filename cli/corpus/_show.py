@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,11 @@ def show_plan(rows: list[Any], totals: Mapping[str, Any], as_json: bool) -> int:
         unknown, most = row.pop("unknown", 0), row.pop("windows_most", None)
         if unknown:
             row["windows"] = f"{row['windows']} or more" if most is None else f"{row['windows']} to {most}"
+    if sys.stdout.isatty():
+        from eegprep.catalogue.moabb import format_bytes
+
+        for row in lines:
+            row.update({name: format_bytes(row[name] or None) for name in ("bytes_in", "bytes_out", "memory") if name in row})
     emit_table("plan", lines)
     for line in names:
         note(line)

@@ -29,6 +29,7 @@ from dreamdiff.protocols.config import EvaluateConfig
 from eegprep.errors import DataError, ModelError
 from eegprep.inspection.page import Page
 from eegprep.recording import ProgressCallback
+from eegprep.words import count
 
 SHOWN = 12  # trials on a page where no number is given
 OF_FIGURE_4 = ("airliner", "jack-o'-lantern", "panda")
@@ -117,11 +118,12 @@ def _draw(
 
 def _page(number: int, title: str, lead: str, drawn: Drawn, config: EvaluateConfig) -> Page:
     page = Page(f"Figure {number}: {title}", lead)
-    page.text(drawn.origin.sentence, "warning" if "simulated" in (drawn.origin.eeg, drawn.origin.training) else "")
+    origin = drawn.origin.sentence
+    page.text(f"{origin[:1].upper()}{origin[1:]}.", "warning" if "simulated" in (drawn.origin.eeg, drawn.origin.training) else "")
     name, part = split_name(config.split)
     page.text(
-        f"{len(drawn.chosen)} trials of part {part!r} of split {name!r}, evenly from all classes, drawn with seed {config.seed}; "
-        f"{config.samples} samples a trial, {config.steps} steps. No sample was picked."
+        f"{count(len(drawn.chosen), 'trial')} of part {part!r} of split {name!r}, evenly from all classes, drawn with seed {config.seed}; "
+        f"{count(config.samples, 'sample')} a trial, {count(config.steps, 'step')}. No sample was picked."
     )
     return page
 
@@ -201,10 +203,12 @@ def _figure6(
     wrong = failures(material)
     lead = "Samples that the judge calls something else, by what they share with the image that was shown: its shape, its colours, both, neither."
     page = _page(6, "failures by shape and colour", lead, drawn, config)
+    shares = count_failures(wrong, material)
+    right = 1 - sum(shares.values())
     page.table(
         [
-            {"shared with the shown image": kind, "share of all samples": share}
-            for kind, share in count_failures(wrong, material).items()
+            {"shared with the shown image": kind, "share of all samples": f"{100 * share:.0f} %"}
+            for kind, share in {**shares, "(the judge calls it by its class)": right}.items()
         ]
     )
     classes = drawn.store.classes

@@ -41,6 +41,10 @@ KEYS = """() => {
     if (button) { event.preventDefault(); (button.querySelector("button") || button).click(); }
   });
 }"""
+# plots are white as in print; on a dark page without an edge they look like a fault
+STYLE = """<style>
+#eeg img, #carried img { background: #fff; padding: 10px; border-radius: 8px; border: 1px solid var(--border-color-primary); box-sizing: border-box; }
+</style>"""
 GUESSES = 5  # categories that are shown with their probability
 
 
@@ -156,6 +160,7 @@ def page(studio: Studio) -> Any:
     details, people = studio.pipeline.details, studio.people()
     first = studio.trials_of(people[0]) if people else []
     with gr.Blocks(title="dreamdiff: images from EEG", analytics_enabled=False) as blocks:
+        gr.HTML(STYLE, padding=False)
         gr.Markdown("# Images from EEG")
         gr.Markdown(_explain(studio))
         gr.Markdown(studio.accuracy(), elem_id="accuracy")

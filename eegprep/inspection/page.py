@@ -42,8 +42,8 @@ th { color: var(--soft); font-weight: 600; }
 .grid img { width: 128px; height: 128px; image-rendering: auto; border: 1px solid var(--line); border-radius: 6px; }
 .sets { display: flex; flex-wrap: wrap; gap: 14px 26px; }
 .sets .set { display: flex; flex-wrap: nowrap; gap: 6px; break-inside: avoid; }
-.sets figure { margin: 0; width: 92px; }
-.sets img { width: 92px; height: 92px; border: 1px solid var(--line); border-radius: 6px; background: #fff; }
+.sets figure { margin: 0; width: 114px; }
+.sets img { width: 114px; height: 114px; border: 1px solid var(--line); border-radius: 6px; background: #fff; }
 .sets figcaption { font-size: .78em; line-height: 1.25; overflow-wrap: anywhere; }
 pre { background: var(--shade); padding: .8em 1em; overflow-x: auto; font-size: .86em; border-radius: 6px; }
 """

@@ -174,7 +174,7 @@ def _whole_band(task: Task, recipe: Recipe) -> bool:
 
 
 def _note(declared: int, unknown: int, short: int, recipe: Recipe) -> str:
-    parts = [f"{count(declared, 'subject')} as MOABB's catalogue declares, not counted"] * bool(declared)
+    parts = [f"{count(declared, 'subject')} from MOABB's catalogue"] * bool(declared)
     parts += [f"{count(unknown, 'subject')} of unknown length"] * bool(unknown)
     parts += [f"{count(short, 'subject')} shorter than a window of {recipe.window} samples (see --short)"] * bool(short)
     return ", ".join(parts)

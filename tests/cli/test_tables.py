@@ -113,3 +113,23 @@ def test_names_of_channels_that_do_not_count_on_are_listed_in_part():
     (few,) = fold_findings([{**row, "channel": name} for name in ("Fp1", "Cz")])
 
     assert (many["channel"], few["channel"]) == ("4 channels, Fp1, Fp2, AF7 ...", "Fp1, Cz")
+
+
+def test_a_table_that_leaves_columns_out_and_wraps_says_which_and_a_block_leaves_none_out():
+    """The plan of a build at 60 and at 40 columns."""
+    rows = [
+        {
+            "dataset": name,
+            "recordings": n,
+            "bytes": size,
+            "licence": f"CC-BY-{n}.0",
+            "note": f"windows of {n} subjects from the catalogue",
+        }
+        for name, n, size in (("PhysionetMI", 6, "900.0 MB"), ("Weibo2014", 10, "1.7 GB"))
+    ]
+
+    wrapped, blocks = lines("plan", rows, width=60), lines("plan", rows, width=40)
+
+    assert wrapped[-1] == "(--wide also shows: licence, recordings)" and max(map(len, wrapped)) <= 60
+    assert any("   1.7 GB  windows" in line for line in wrapped)  # sizes end in one column, as numbers do
+    assert any(line.startswith("licence") for line in blocks) and max(map(len, blocks)) <= 40

@@ -296,6 +296,8 @@ def test_in_a_browser_choose_generate_and_upload(browser, studio, recording, tmp
     wait_for(browser, loaded_images("#eeg"))
     wait_for(browser, loaded_images("#truth"))
     assert "simulated" in browser.find_element("tag name", "body").text
+    eeg = browser.find_element("css selector", "#eeg img")  # white on a dark page too, with a margin that shows it is meant
+    assert eeg.value_of_css_property("padding") == "10px" and "255, 255, 255" in eeg.value_of_css_property("background-color")
 
     browser.find_element("css selector", "#generate").click()
     wait_for(browser, loaded_images("#generated"))

@@ -391,7 +391,7 @@ def test_a_plan_counts_what_is_here_from_its_headers_and_says_what_it_only_knows
     (both,) = plan("moabb:PhysionetMI", tmp_path / "c.zarr", subjects="2,3", data_dir=tmp_path)
 
     assert (here.recordings, here.windows, here.note) == (6, 6 * (samples // 512), "")
-    assert both.note == "1 subject as MOABB's catalogue declares, not counted" and both.windows > here.windows
+    assert both.note == "1 subject from MOABB's catalogue" and both.windows > here.windows
     assert here.bytes_in == sum(
         path.stat().st_size for path in before if path.suffix == ".edf" and path.stem[-2:] not in ("01", "02")
     )
