@@ -137,4 +137,4 @@ def pairs_import(
     )
     for line in (*describe_design(pairs), *describe_twin(pairs)):
         note(line)
-    note("next: dreamdiff pairs audit, which says what this split can and cannot show")
+    note(f"next: dreamdiff pairs audit {out}, which says what this split can and cannot show")

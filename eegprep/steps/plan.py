@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eegprep.catalogue import moabb as catalogue
 from eegprep.download.fetch import PlanRow as DownloadRow
+from eegprep.download.moabb_child import COMPANIONS
 from eegprep.readers.content import choose
 from eegprep.readers.formats import open_content
 from eegprep.readers.sizes import held_bytes
@@ -42,7 +43,8 @@ _GROWTH = {
 }
 
 # formats of MOABB's files whose headers say channels, length and rate
-_HEADER_FORMATS = (".edf", ".bdf", ".gdf", ".cnt")
+_HEADER_FORMATS = (".edf", ".bdf", ".gdf", ".cnt", ".vhdr", ".set", ".fif")
+_COMPANIONS = {suffix for suffixes in COMPANIONS.values() for suffix in suffixes}
 
 # peak memory of a worker for a byte of the largest recording in float64; loaders that return a whole subject need more
 _PEAK = {"files": 1.5, "bids": 1.5, "openneuro": 1.5, "nemar": 2.0, "moabb": 3.0}
@@ -214,6 +216,7 @@ def _headers(task: Task) -> list[tuple[int, int, float]]:
     # a class may name more files than it gives with these options
     given = catalogue.known_files(task.source.target, task.subject, task.source.options)
     files = [file for file in task.files if not given or file.name in given]
+    files = [file for file in files if Path(file.name).suffix.lower() not in _COMPANIONS]
     with_header = [file for file in files if Path(file.name).suffix.lower() in _HEADER_FORMATS]
     if 2 * sum(file.bytes for file in with_header) < sum(file.bytes for file in files):
         return []
