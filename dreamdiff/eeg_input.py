@@ -141,10 +141,10 @@ def prepare_for(recording: Recording, signal: SignalConfig) -> Recording:
             f"the model was trained on EEG in {signal.unit!r}, {recording.name} is in uV",
             "import the recording as pairs in that unit",
         )
-    wanted = signal.filter or (None if signal.band is None else FilterConfig(low=signal.band[0], high=signal.band[1]))
-    if wanted is not None:
-        rate = wanted.resample or (None if signal.sfreq is None or same_rate(recording.sfreq, signal.sfreq) else signal.sfreq)
-        return prepare(recording, Recipe(low=wanted.low, high=wanted.high, nyquist=wanted.nyquist, resample=rate))
+    filtering = signal.filter or (None if signal.band is None else FilterConfig(low=signal.band[0], high=signal.band[1]))
+    if filtering is not None:
+        rate = filtering.resample or (None if signal.sfreq is None or same_rate(recording.sfreq, signal.sfreq) else signal.sfreq)
+        return prepare(recording, Recipe(low=filtering.low, high=filtering.high, nyquist=filtering.nyquist, resample=rate))
     made = gates.gate_raw(recording, Recipe())
     if made.quarantined:
         raise DataError(f"{recording.name}: cannot be used (no EEG channel is left)", "give another recording")

@@ -126,8 +126,8 @@ class ModelWindows:
         out = np.empty((*stored_NCT.shape[:2], self.samples), np.float32)
         rate_N = np.array([float(self.corpus.record(int(index))["sfreq"]) for index in np.asarray(indices).reshape(-1)])
         for rate, plan in self._plans.items():
-            mine = np.isclose(rate_N, rate, rtol=1e-4)
-            out[mine] = plan.apply(stored_NCT[mine])
+            of_rate = np.isclose(rate_N, rate, rtol=1e-4)
+            out[of_rate] = plan.apply(stored_NCT[of_rate])
         return out
 
 

@@ -63,13 +63,13 @@ def _run_here(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | 
     _require_memory(jobs, budget)
     results = []
     for index, job in enumerate(jobs):
-        _tell(progress, index, len(jobs), job.name)
+        _report_progress(progress, index, len(jobs), job.name)
         results.append(job.run())
-    _tell(progress, len(jobs), len(jobs), "")
+    _report_progress(progress, len(jobs), len(jobs), "")
     return results
 
 
-def _tell(progress: ProgressCallback | None, done: int, total: int, message: str) -> None:
+def _report_progress(progress: ProgressCallback | None, done: int, total: int, message: str) -> None:
     if progress is not None:
         progress(done, total, message)
 
@@ -100,7 +100,7 @@ def _run_processes(jobs: Sequence[Any], budget: Budget, progress: ProgressCallba
                     index = running.pop(future)
                     results[index] = future.result()
                     done += 1
-                    _tell(progress, done, len(jobs), jobs[index].name)
+                    _report_progress(progress, done, len(jobs), jobs[index].name)
         except BaseException as error:
             _end(pool)
             if isinstance(error, BrokenProcessPool):
@@ -215,7 +215,7 @@ def _run_dask(jobs: Sequence[Any], budget: Budget, progress: ProgressCallback | 
             index = running.pop(future)
             results[index] = future.result()
             submit()
-            _tell(progress, done, len(jobs), jobs[index].name)
+            _report_progress(progress, done, len(jobs), jobs[index].name)
     return results
 
 

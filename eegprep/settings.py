@@ -71,7 +71,7 @@ def resolve(
 
     Args:
         schema: the pydantic model to build.
-        presets, preset: named starting points, and the one that is wanted.
+        presets, preset: named starting points, and the one to start from.
         file: a TOML file.
         assignments: `section.key=value` strings; a value is read as TOML, else as plain text.
         options: values of command-line options by key (`section.key` in a section), as Python values; None is "not given". They win
@@ -176,7 +176,7 @@ def differences(there: Any, here: Any, key: str = "", *, options: bool = False) 
     """`key: old there, new here` for every leaf that differs.
 
     Args:
-        there, here: JSON values, as they are stored and as they are wanted now.
+        there, here: JSON values, as they are stored and as they are requested now.
         options: write keys as options of the command line, `--max-channels`.
     """
     if isinstance(there, Mapping) and isinstance(here, Mapping):

@@ -73,10 +73,12 @@ def adapt(
     chosen = chosen_trials(store, parts["train"], minutes, unlabelled)
     people = tuple(store.subjects[number] for number in np.unique(store.person[parts["train"]]))
     for name in people:
-        mine = chosen[store.person[chosen] == store.subjects.index(name)]
-        if len(mine) < 2:
-            raise DataError(f"{store.path}: {name} has {len(mine)} trials (at least 2 are needed to whiten)", "give more minutes")
-        aligned.add_person(name, person_covariance(aligned.front, store, mine))
+        of_person = chosen[store.person[chosen] == store.subjects.index(name)]
+        if len(of_person) < 2:
+            raise DataError(
+                f"{store.path}: {name} has {len(of_person)} trials (at least 2 are needed to whiten)", "give more minutes"
+            )
+        aligned.add_person(name, person_covariance(aligned.front, store, of_person))
     spent = minutes_of(store, chosen)
     content = {
         "pairs": store.fingerprint, "pairs_content": store.content_sha256, "trials": len(chosen), "minutes": spent,
@@ -104,11 +106,11 @@ def _task(
 ) -> AlignTask:  # fmt: skip
     numbers, row = images_of(store, np.concatenate([parts["train"], parts["val"]]))
     spaces, vectors, remarks = load_vectors(store, numbers, aligned.target_names, config, out, progress, offline)
-    for ours, theirs in zip(aligned.config.targets, spaces, strict=True):
-        if not theirs.name.startswith("vectors:") and ours.fingerprint != theirs.fingerprint:
+    for target, here in zip(aligned.config.targets, spaces, strict=True):
+        if not here.name.startswith("vectors:") and target.fingerprint != here.fingerprint:
             raise ModelError(
-                f"target {ours.name!r} has fingerprint {theirs.fingerprint[:12]} here, the model was aligned to "
-                f"{ours.fingerprint[:12]}",
+                f"target {target.name!r} has fingerprint {here.fingerprint[:12]} here, the model was aligned to "
+                f"{target.fingerprint[:12]}",
                 "use the same weights and preprocessing as in the alignment",
             )
     # a number that the person chose is kept
@@ -146,18 +148,18 @@ def chosen_trials(pairs: Pairs, train: np.ndarray, minutes: float | None, unlabe
         return train
     kept = []
     for person in np.unique(pairs.person[train]):
-        mine = train[pairs.person[train] == person]
-        clock = recorded_minutes(pairs, mine)
+        of_person = train[pairs.person[train] == person]
+        clock = recorded_minutes(pairs, of_person)
         if clock is None and minutes is not None:
             raise DataError(f"{pairs.path}: {pairs.subjects[person]} has no onset times", "use --unlabelled N, or all trials")
         # without times the order of the store is the best guess at the order of recording
-        order = np.argsort(mine if clock is None else clock, kind="stable")
-        mine = mine[order]
+        order = np.argsort(of_person if clock is None else clock, kind="stable")
+        of_person = of_person[order]
         if unlabelled is not None:
-            kept.append(mine[:unlabelled])
+            kept.append(of_person[:unlabelled])
         else:
             assert clock is not None and minutes is not None
-            kept.append(mine[clock[order] <= minutes])
+            kept.append(of_person[clock[order] <= minutes])
     return np.sort(np.concatenate(kept)) if kept else train[:0]
 
 

@@ -136,10 +136,10 @@ def check_pairs(front: FrontEndConfig, pairs: Pairs) -> None:
         ("channels", "channels"), ("samples", "samples"), ("sfreq", "Hz"), ("t0", "s from onset to the first sample"),
         ("unit", "as unit"),
     ):  # fmt: skip
-        theirs, ours = getattr(result, name), getattr(front, name)
-        if theirs != ours:
+        stored, expected = getattr(result, name), getattr(front, name)
+        if stored != expected:
             raise ModelError(
-                f"{pairs.path}: trials have {theirs} {what}, the model was aligned on {ours}",
+                f"{pairs.path}: trials have {stored} {what}, the model was aligned on {expected}",
                 "import the pairs as those that the model was aligned on, or align on these",
             )
     differing = [number for number, names in enumerate(zip(front.names, result.names, strict=False)) if names[0] != names[1]]
@@ -160,13 +160,13 @@ def fit_front(front: FrontEnd, pairs: Pairs, positions: np.ndarray) -> None:
     """
     covariances = []
     for name in front.people:
-        mine = positions[pairs.person[positions] == pairs.subjects.index(name)]
-        if len(mine) < 2:
+        of_person = positions[pairs.person[positions] == pairs.subjects.index(name)]
+        if len(of_person) < 2:
             raise DataError(
-                f"{pairs.path}: {name} has {len(mine)} training trials (at least 2 are needed to whiten)",
+                f"{pairs.path}: {name} has {len(of_person)} training trials (at least 2 are needed to whiten)",
                 "choose a split that holds trials of everybody, or leave the person out",
             )
-        covariances.append(person_covariance(front, pairs, mine))
+        covariances.append(person_covariance(front, pairs, of_person))
     front.fit(torch.stack(covariances))
 
 

@@ -231,14 +231,14 @@ def _vectors(name: str, file: Path) -> ImageTarget:
         )
     row = {digest: number for number, digest in enumerate(digests)}
 
-    def compute(_: Images, wanted: Sequence[str]) -> np.ndarray:
-        missing = [digest for digest in wanted if digest not in row]
+    def compute(_: Images, requested: Sequence[str]) -> np.ndarray:
+        missing = [digest for digest in requested if digest not in row]
         if missing:
             raise DataError(
-                f"{file}: has no vector for {len(missing)} of {len(wanted)} images (first: SHA-256 {missing[0][:12]})",
+                f"{file}: has no vector for {len(missing)} of {len(requested)} images (first: SHA-256 {missing[0][:12]})",
                 "add their vectors, under the hashes of the pairs (`Pairs.image_sha256`)",
             )
-        return vectors[[row[digest] for digest in wanted]]
+        return vectors[[row[digest] for digest in requested]]
 
     return ImageTarget(name, sha256_file(file), compute, cached=False)
 

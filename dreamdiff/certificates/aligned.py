@@ -64,10 +64,10 @@ class PictureVectors:
         row[numbers] = np.arange(len(numbers))
         # in pieces: pictures of thousands of trials do not fit into memory at once
         vectors = np.concatenate([_vectors(pairs, target, part) for part in np.array_split(numbers, -(-len(numbers) // 64))])
-        taught, first = np.unique(pairs.image[train], return_index=True)
+        train_images, first = np.unique(pairs.image[train], return_index=True)
         gallery, picture = np.unique(pairs.image[test], return_inverse=True)
         return cls(
-            vectors[row[taught]], pairs.labels[train][first], vectors[row[pairs.image[train]]], vectors[row[gallery]], gallery,
+            vectors[row[train_images]], pairs.labels[train][first], vectors[row[pairs.image[train]]], vectors[row[gallery]], gallery,
             picture.astype(np.int64),
         )  # fmt: skip
 

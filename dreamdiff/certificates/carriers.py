@@ -25,8 +25,8 @@ def carriers_of(
     Intervals are over pictures where several test trials show the same one.
     """
     rng = np.random.default_rng(seed)
-    taught = np.unique(store.labels[train])
-    test = np.asarray(test)[np.isin(store.labels[test], taught)]
+    train_labels = np.unique(store.labels[train])
+    test = np.asarray(test)[np.isin(store.labels[test], train_labels)]
     seen = np.unique(store.labels[test])
     if len(seen) < 2:
         return f"{len(seen)} category of the test trials was taught (at least 2)"

@@ -266,9 +266,9 @@ def images_digest(store: Pairs, positions: np.ndarray) -> str:
     return sha256_json([store.image_sha256[number] for number in store.image[positions]])
 
 
-def _close(found: Any, stated: Any) -> bool:
+def _close(computed: Any, stated: Any) -> bool:
     return (
-        isinstance(found, int | float)
+        isinstance(computed, int | float)
         and isinstance(stated, int | float)
-        and math.isclose(found, stated, rel_tol=0, abs_tol=TOLERANCE)
+        and math.isclose(computed, stated, rel_tol=0, abs_tol=TOLERANCE)
     )

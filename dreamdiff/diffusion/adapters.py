@@ -115,9 +115,9 @@ class ImageAdapter:
         width = int(unet.config.cross_attention_dim)
         rows = self.tensors["image_proj.proj.weight"].shape[0]
         layers = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
-        mine = sum(name.endswith("to_k_ip.weight") for name in self.tensors)
+        layers_here = sum(name.endswith("to_k_ip.weight") for name in self.tensors)
         for what, first, second in (
-            ("context width", rows // TOKENS, width), ("number of cross-attention layers", mine, len(layers))
+            ("context width", rows // TOKENS, width), ("number of cross-attention layers", layers_here, len(layers))
         ):  # fmt: skip
             if first != second:
                 raise ModelError(
@@ -174,8 +174,8 @@ def without_adapter(unet: Any) -> Iterator[None]:
     from diffusers.models.attention_processor import AttnProcessor2_0
 
     processors, projection = unet.attn_processors, unet.encoder_hid_proj
-    mine = _adapted_processors(unet)
-    unet.set_attn_processor({name: AttnProcessor2_0() if name in mine else module for name, module in processors.items()})
+    adapted = _adapted_processors(unet)
+    unet.set_attn_processor({name: AttnProcessor2_0() if name in adapted else module for name, module in processors.items()})
     unet.encoder_hid_proj = None
     unet.register_to_config(encoder_hid_dim_type=None)
     try:
@@ -241,11 +241,11 @@ def _same_encoder(reads: VectorSpace, target: VectorSpace) -> bool:
     """Equal names; or a local weight file given for the same architecture, whose tag its name does not say."""
     if reads.encoder == target.encoder:
         return True
-    (mine, _), (theirs, given) = reads.encoder.split(":", 1) if ":" in reads.encoder else (reads.encoder, ""), (
+    (architecture, _), (other, given) = reads.encoder.split(":", 1) if ":" in reads.encoder else (reads.encoder, ""), (
         target.encoder.split(":", 1) if ":" in target.encoder else (target.encoder, "")
     )  # fmt: skip
     # a path: its owner says which weights they are
-    return mine == theirs and ("/" in given or "\\" in given)
+    return architecture == other and ("/" in given or "\\" in given)
 
 
 def _fitting(target: VectorSpace | None, reads: VectorSpace | None) -> str:

@@ -377,14 +377,14 @@ def check_fit(unet: Any, vae: Any, encoder: EEGEncoder, conditioner: Conditioner
     """
     config = conditioner.config
     channels = encoder.config.channels
-    time_wanted = int(unet.config.block_out_channels[0]) * 4  # the U-Net's time embedding is 4 times its first width
+    embedding_width = int(unet.config.block_out_channels[0]) * 4  # the U-Net's time embedding is 4 times its first width
     for what, first, second in (
         ("tokens of the EEG encoder and of the conditioner", encoder.tokens, config.tokens_in),
         ("channels of the EEG encoder and of the linear path", channels, config.linear_channels or channels),
         ("width of the EEG encoder and of the conditioner", encoder.width, config.width_in),
         ("context width of the conditioner and of the U-Net", config.context_width, int(unet.config.cross_attention_dim)),
         ("latent channels of the VAE and of the U-Net", int(vae.config.latent_channels), int(unet.config.in_channels)),
-        ("time width of the conditioner and of the U-Net", config.time_width or time_wanted, time_wanted),
+        ("time width of the conditioner and of the U-Net", config.time_width or embedding_width, embedding_width),
     ):
         if first != second:
             raise ModelError(f"{what} differ: {first} and {second}", "put together parts of one training run")

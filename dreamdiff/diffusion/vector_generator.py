@@ -177,7 +177,7 @@ class _Text:
 
 def _adapted(adapter: ImageAdapter, unet: Any, text: _Text, size: int) -> Conditions:
     is_xl = unet.config.addition_embed_type == "text_time"
-    # original size, corner of the crop, wanted size (Podell et al. 2023, section 2.2)
+    # original size, corner of the crop, target size (Podell et al. 2023, section 2.2)
     sizes = torch.tensor([[size, size, 0, 0, size, size]], dtype=torch.float32) if is_xl else None
 
     def conditions(vectors_BD: Tensor, generators: Generators) -> tuple[Condition, Condition]:

@@ -191,7 +191,7 @@ class MaskedSignalModel(nn.Module):
     def _decode(self, latent_BKD: Tensor, restore_BL: Tensor, missing_BM: Tensor | None = None) -> Tensor:
         """(B, L, E) before the last norm: mask tokens filled in, order restored, CLS dropped after the blocks.
 
-        (B, M, E) when only the tokens `missing_BM` are wanted.
+        (B, M, E) when only the tokens `missing_BM` are requested.
         """
         visible_BKE = self.decoder_embed(latent_BKD)
         batch, known, _ = visible_BKE.shape

@@ -163,8 +163,8 @@ def hide_neighbourhoods(positions_BC3: Tensor, valid_BCS: Tensor, noise_BCS: Ten
         [torch.where(near_BCC[:, c, :, None], reach_BCS, float("inf")).amin(dim=1) for c in range(channels)], dim=1
     ).masked_fill(~valid_BCS, float("inf"))  # fmt: skip
     count_B = valid_BCS.flatten(1).sum(1)
-    wanted_B = (count_B * config.share).ceil().long().clamp_min(1)
-    threshold_B = first_BCS.flatten(1).sort(dim=1).values.gather(1, (wanted_B - 1)[:, None])[:, 0]
+    n_hidden_B = (count_B * config.share).ceil().long().clamp_min(1)
+    threshold_B = first_BCS.flatten(1).sort(dim=1).values.gather(1, (n_hidden_B - 1)[:, None])[:, 0]
     return (first_BCS <= threshold_B[:, None, None]) & valid_BCS
 
 

@@ -136,12 +136,12 @@ def _check_config(folder: Path) -> None:
         )
 
 
-def state_problems(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], limit: int = 3) -> list[str]:
+def state_problems(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], limit: int = 3) -> list[str]:
     """Missing, unexpected and wrongly shaped entries in words; the first `limit` of each kind are named."""
-    return shape_problems({n: tuple(t.shape) for n, t in expected.items()}, {n: tuple(t.shape) for n, t in found.items()}, limit)
+    return shape_problems({n: tuple(t.shape) for n, t in expected.items()}, {n: tuple(t.shape) for n, t in actual.items()}, limit)
 
 
-def shape_problems(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], limit: int = 3) -> list[str]:
+def shape_problems(expected: Mapping[str, tuple[int, ...]], actual: Mapping[str, tuple[int, ...]], limit: int = 3) -> list[str]:
     """`state_problems` from names and shapes alone."""
 
     def listed(title: str, items: list[str]) -> list[str]:
@@ -149,13 +149,13 @@ def shape_problems(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, 
         return [f"{len(items)} {title}: {', '.join(items[:limit])}{more}"] if items else []
 
     wrong = [
-        f"{name} {found[name]} where {expected[name]} is needed"
-        for name in sorted(expected.keys() & found.keys())
-        if found[name] != expected[name]
+        f"{name} {actual[name]} where {expected[name]} is needed"
+        for name in sorted(expected.keys() & actual.keys())
+        if actual[name] != expected[name]
     ]
     return (
-        listed("missing", sorted(expected.keys() - found.keys()))
-        + listed("unexpected", sorted(found.keys() - expected.keys()))
+        listed("missing", sorted(expected.keys() - actual.keys()))
+        + listed("unexpected", sorted(actual.keys() - expected.keys()))
         + listed("wrongly shaped", wrong)
     )
 

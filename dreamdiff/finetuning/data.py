@@ -59,8 +59,8 @@ class PairStream(ShuffledBatches):
 
     def __init__(self, data: TrainingData, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         positions = data.parts["train"]
-        bytes_wanted = len(positions) * int(np.prod(data.pairs.eeg_shape)) * 4
-        held = data.pairs.held and bytes_wanted <= EEG_MEMORY
+        bytes_needed = len(positions) * int(np.prod(data.pairs.eeg_shape)) * 4
+        held = data.pairs.held and bytes_needed <= EEG_MEMORY
         ready = held and all(getattr(rows, "held", True) for rows in (data.moments, data.clip_vectors))
         super().__init__(positions, self._batch, batch_size, seed, rank, world_size, prefetch=0 if ready else PREFETCH)
         self.data = data

@@ -168,15 +168,15 @@ def is_current(out: Path, job: GeneratedFrom, key: str, schedule: str) -> bool:
         return False
 
 
-def _numbered(trials: TrialSet, wanted: Sequence[int]) -> TrialSet:
+def _numbered(trials: TrialSet, numbers: Sequence[int]) -> TrialSet:
     place = {int(number): position for position, number in enumerate(trials.numbers)}
-    missing = [number for number in wanted if number not in place]
+    missing = [number for number in numbers if number not in place]
     if missing:
         raise UsageError(
             f"--trials names {missing[0]}, which is not among the {len(trials)} trials of {trials.source}",
             f"use numbers such as {', '.join(str(n) for n in trials.numbers[:5])}",
         )
-    return trials.take([place[number] for number in wanted])
+    return trials.take([place[number] for number in numbers])
 
 
 def replay(

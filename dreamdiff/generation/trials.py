@@ -118,8 +118,8 @@ def open_trials(
     require_path(path)
     kind = _store_format(path)
     if reading is not None and reading.given and (kind is not None or path.is_dir()):
-        said = ", ".join(f"--{name.replace('_', '-')}" for name in reading.given)
-        raise UsageError(f"{said}: {source} is a store, which says that of its EEG", "leave it out, or give an EEG file")
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in reading.given)
+        raise UsageError(f"{options}: {source} is a store, which says that of its EEG", "leave it out, or give an EEG file")
     if kind == PAIRS_FORMAT:
         return _pairs_trials(str(source), path, pipeline, select, images, cap, strict_rate)
     if kind == "eegprep-corpus":
@@ -192,12 +192,12 @@ def _corpus_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | No
         numbers = keep[list(at)]
         return _laid_out(windows.read(numbers), [plan(int(number)) for number in numbers])
 
-    said = corpus.attributes.get("provenance")
+    provenance = corpus.attributes.get("provenance")
     files = any(record.get("sources") for key in corpus.keys for record in corpus.attributes_of(key)["recordings"])
     licence = roll_up(corpus.recordings["licence"].tolist())
     return TrialSet(
         source, "corpus", keep, names, tuple(labels[n] for n in keep), read, None, None, notes, None,
-        str(said or ("recorded" if files else "unknown")), licence,
+        str(provenance or ("recorded" if files else "unknown")), licence,
     )  # fmt: skip
 
 
@@ -316,20 +316,20 @@ def cut_events(
     )  # fmt: skip
 
 
-def check_shape(source: str, found: tuple[int, int], pipeline: ReadsEEG) -> None:
+def check_shape(source: str, shape: tuple[int, int], pipeline: ReadsEEG) -> None:
     """Raises ModelError when (channels, samples) is not what the encoder reads."""
-    wanted = (pipeline.encoder.config.channels, pipeline.encoder.config.window)
-    if tuple(found) != wanted:
+    expected = (pipeline.encoder.config.channels, pipeline.encoder.config.window)
+    if tuple(shape) != expected:
         raise ModelError(
-            f"{source}: windows of {found[0]} channels and {found[1]} samples, the model reads {wanted[0]} and {wanted[1]}",
-            f"pad and crop with `eegprep pad --channels {wanted[0]} --window {wanted[1]}`, or train a model for this shape",
+            f"{source}: windows of {shape[0]} channels and {shape[1]} samples, the model reads {expected[0]} and {expected[1]}",
+            f"pad and crop with `eegprep pad --channels {expected[0]} --window {expected[1]}`, or train a model for this shape",
         )
 
 
 def check_unit(source: str, unit: str, pipeline: ReadsEEG) -> None:
     """Raises ModelError when the unit is not that of the training pairs."""
-    wanted = pipeline.details.signal
-    if unit != wanted.unit and pipeline.encoder.config.scaling != "robust":
+    expected = pipeline.details.signal
+    if unit != expected.unit and pipeline.encoder.config.scaling != "robust":
         raise ModelError(
-            f"{source}: in {unit!r}, the model was trained on {wanted.unit!r}", "convert the EEG, or train on this unit"
+            f"{source}: in {unit!r}, the model was trained on {expected.unit!r}", "convert the EEG, or train on this unit"
         )

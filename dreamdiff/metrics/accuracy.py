@@ -64,9 +64,9 @@ def expected_n_way(scores_MK: Array, classes_N: Array, *, n_way: int, top_k: int
     _check_ways(n_way, top_k, k)
     passes_r = hypergeom(k - 1, np.arange(k), n_way - 1).cdf(top_k - 1)
     order = np.sort(scores, axis=1)
-    wanted_MN = scores[:, np.asarray(classes_N)]
-    # ties count for the image: with probabilities of a network they hardly occur
-    higher_MN = np.stack([k - np.searchsorted(row, want, side="right") for row, want in zip(order, wanted_MN, strict=True)])
+    of_class_MN = scores[:, np.asarray(classes_N)]
+    # ties count for the image: with probabilities of a network they rarely occur
+    higher_MN = np.stack([k - np.searchsorted(row, values, side="right") for row, values in zip(order, of_class_MN, strict=True)])
     return np.asarray(passes_r[higher_MN], float)
 
 

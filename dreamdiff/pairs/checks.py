@@ -40,7 +40,7 @@ def checked_root(path: Path) -> tuple[dict[str, Any], Commit | None]:
     attributes = read_root(path)["attributes"]
     if attributes.get("format") != FORMAT or not attributes.get("complete"):
         raise StoreError(
-            f"{path}: not a pairs store (format {attributes.get('format')!r}, wanted {FORMAT!r})",
+            f"{path}: not a pairs store (format {attributes.get('format')!r}, expected {FORMAT!r})",
             "give a store made by `dreamdiff pairs import` or `dreamdiff pairs simulate`",
         )
     subjects = attributes.get("subjects")

@@ -101,9 +101,9 @@ class StoredImages:
             return pixels
         return middle_square(pixels, size)
 
-    def _compare(self, name: str, found: str, wanted: str) -> None:
-        if found != wanted:
+    def _compare(self, name: str, digest: str, expected: str) -> None:
+        if digest != expected:
             raise DataError(
-                f"image {name!r} is not the one the store was made with (SHA-256 {found[:12]}, wanted {wanted[:12]})",
+                f"image {name!r} is not the one the store was made with (SHA-256 {digest[:12]}, expected {expected[:12]})",
                 "restore the original image, or make the store again",
             )

@@ -250,8 +250,8 @@ def evaluate_config(config: AblateConfig) -> EvaluateConfig:
     )  # fmt: skip
 
 
-def _row_result(row: Row, config: AblateConfig, found: Evaluation, parameters: int) -> RowResult:
-    names = [m.name for m in found.measurements]
+def _row_result(row: Row, config: AblateConfig, evaluation: Evaluation, parameters: int) -> RowResult:
+    names = [m.name for m in evaluation.measurements]
     stricter = next((name for name in names if "-centroid-top-1" in name), None) or next(
         (n for n in names if "-shown-top-1" in n), None
     )
@@ -259,10 +259,10 @@ def _row_result(row: Row, config: AblateConfig, found: Evaluation, parameters: i
     return {
         "row": row.name, "msm": row.mask is not None, "clip": row.clip, "mask": row.mask, "tuned": row.tuned,
         "params_paper": f"{row.size} M", "params": parameters, "paper": row.paper, "fingerprint": _identity(row, config),
-        "measured": {name: found[name].to_json() for name in shown if name in names},
-        "values": {name: [round(float(v), 6) for v in found[name].values_N] for name in shown if name in names},
-        "groups": units(found.material.labels_N, found.material.person_N, found.material.image_N).tolist(),
-        "first_line": found.first_line, "measurements": [m.to_json() for m in found.measurements],
+        "measured": {name: evaluation[name].to_json() for name in shown if name in names},
+        "values": {name: [round(float(v), 6) for v in evaluation[name].values_N] for name in shown if name in names},
+        "groups": units(evaluation.material.labels_N, evaluation.material.person_N, evaluation.material.image_N).tolist(),
+        "first_line": evaluation.first_line, "measurements": [m.to_json() for m in evaluation.measurements],
     }  # fmt: skip
 
 

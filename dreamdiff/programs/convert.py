@@ -187,7 +187,7 @@ def _encoder_shape(
 
 
 def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
-    """Blocks that are there; their numbers must go on without a gap, so that a name cannot stand for millions of them."""
+    """Blocks that are there; their numbers must have no gap, so that a name cannot stand for millions of them."""
     numbers = {name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)}
     if numbers != {str(n) for n in range(len(numbers))}:
         raise ValueError(f"{prefix}{len(numbers) - 1 if numbers else 0}")

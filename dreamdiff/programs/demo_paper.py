@@ -101,16 +101,16 @@ def _certify(pipeline: Any, pairs: Pairs, config: DemoConfig) -> tuple[Certifica
     return certify_pipeline(pipeline, pairs, train, test, test, pictures=None, vectors=vectors, seed=config.seed), test
 
 
-def _draw(pipeline: Any, eeg_GCT: Array, numbers: Sequence[int], making: GenerateConfig) -> Array:
+def _draw(pipeline: Any, eeg_GCT: Array, numbers: Sequence[int], config: GenerateConfig) -> Array:
     parts = []
     for start in range(0, len(eeg_GCT), BATCH):
         rows = slice(start, start + BATCH)
-        parts.append(render(pipeline, eeg_GCT[rows], [generator_for(number, 0) for number in numbers[rows]], making))
+        parts.append(render(pipeline, eeg_GCT[rows], [generator_for(number, 0) for number in numbers[rows]], config))
     return np.concatenate(parts)
 
 
 def _judge(pairs: Pairs, network: ImageClassifier) -> CentroidJudge:
     train: Ints = pairs.splits["train"]
-    taught, first = np.unique(pairs.image[train], return_index=True)
-    features = network.read(pairs.load_images(taught, size=64)).features_ND
+    train_images, first = np.unique(pairs.image[train], return_index=True)
+    features = network.read(pairs.load_images(train_images, size=64)).features_ND
     return CentroidJudge(features, pairs.labels[train][first], len(pairs.classes))

@@ -329,8 +329,8 @@ Called = Callable[[str], Ints]
 def _judge(pairs: Pairs, source: Source, made: Mapping[str, Array], place: torch.device) -> Called:
     """Which category's training drawings the pictures of a row lie nearest to, in the features of EfficientNet-Lite0."""
     network = load_classifier().to(place)
-    taught, first = np.unique(pairs.image[source.train], return_index=True)
-    features = network.read(pairs.load_images(taught, size=64)).features_ND
+    train_images, first = np.unique(pairs.image[source.train], return_index=True)
+    features = network.read(pairs.load_images(train_images, size=64)).features_ND
     judge = CentroidJudge(features, pairs.labels[source.train][first], len(pairs.classes))
     known = {name: judge.scores(network.read(pictures).features_ND).argmax(1).astype(np.int64) for name, pictures in made.items()}
     return known.__getitem__
@@ -348,17 +348,17 @@ def _curve(source: Source, name: str) -> list[tuple[str, Share]]:
     return result
 
 
-def figures(found: DemoPictures) -> dict[str, Measurement]:
+def figures(result: DemoPictures) -> dict[str, Measurement]:
     """Every share of the tables and of the curve, by name."""
-    named = {f"{row.name}, vectors": row.vectors for row in found.rows} | {
-        f"{row.name}, pictures": row.pictures for row in found.rows
+    named = {f"{row.name}, vectors": row.vectors for row in result.rows} | {
+        f"{row.name}, pictures": row.pictures for row in result.rows
     }
-    for name, points in found.curve.items():
+    for name, points in result.curve.items():
         named |= {f"{name}, vectors, repetitions={size}": share for size, share in points}
     return {name: replace(share.measured, name=name) for name, share in named.items() if share is not None}
 
 
-def _write(out: Path, found: DemoPictures, made: Mapping[str, Array], source: Source, model: Path) -> None:
+def _write(out: Path, result: DemoPictures, made: Mapping[str, Array], source: Source, model: Path) -> None:
     """report.json with predictions.npz, which `dreamdiff evaluate --check` verifies, and a sheet of pictures for each row."""
     from PIL import Image
 
@@ -366,7 +366,7 @@ def _write(out: Path, found: DemoPictures, made: Mapping[str, Array], source: So
     for name, pictures in made.items():
         with open_atomic(out / f"{name.replace(' ', '-')}.png") as file:
             Image.fromarray(_sheet(pictures)).save(file, "PNG")
-    publish_report(out, source.pairs, source.test, model, found.certificate, figures(found))
+    publish_report(out, source.pairs, source.test, model, result.certificate, figures(result))
 
 
 def publish_report(

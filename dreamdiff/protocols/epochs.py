@@ -2,7 +2,7 @@
 
 The last epoch of a fixed number, the one that did best on validation trials, and the one that does best on the test trials themselves. The
 last is no result: choosing on test concepts adds about 2.8 points to 89 on THINGS-EEG2 (five seeds, one audit of published code). Published numbers
-that do not say how the epoch was chosen cannot be told from it, so the difference is measured here, on the same run.
+that do not say how the epoch was chosen may be of that kind, so the difference is measured here, on the same run.
 
 `dreamdiff train align` keeps the trained weights of every validation in `RUN/epochs/`.
 Shapes: N trials, D width.
@@ -120,11 +120,11 @@ def optimism(
     return _compared(scores, groups_N, seed)
 
 
-def _compared(found: Sequence[tuple[int, float, Array]], groups_N: Array, seed: int) -> Optimism:
-    last = max(found, key=lambda one: one[0])
-    best = max(found, key=lambda one: (one[2].mean(), one[0]))
+def _compared(scores: Sequence[tuple[int, float, Array]], groups_N: Array, seed: int) -> Optimism:
+    last = max(scores, key=lambda one: one[0])
+    best = max(scores, key=lambda one: (one[2].mean(), one[0]))
     choices = [Chosen(LAST, last[0], last[2])]
-    scored = [one for one in found if np.isfinite(one[1])]
+    scored = [one for one in scores if np.isfinite(one[1])]
     if scored:
         chosen = min(scored, key=lambda one: one[1])  # the score of `best/`: lower is better
         choices.append(Chosen(VALIDATION, chosen[0], chosen[2]))
@@ -132,4 +132,4 @@ def _compared(found: Sequence[tuple[int, float, Array]], groups_N: Array, seed: 
     honest = choices[-2]
     difference = choices[-1].values_N - honest.values_N
     low, high = bootstrap_interval(difference, seed, groups_N=groups_N)
-    return Optimism(tuple(choices), len(found), float(difference.mean()), low, high, honest.how)
+    return Optimism(tuple(choices), len(scores), float(difference.mean()), low, high, honest.how)

@@ -76,34 +76,34 @@ def read_predictions_of_others(file: Path) -> Predictions:
     return _from_table(file, table)
 
 
-def with_pairs(found: Predictions, pairs: Pairs, train: Ints) -> Predictions:
+def with_pairs(predictions: Predictions, pairs: Pairs, train: Ints) -> Predictions:
     """The same predictions with everything else read from a store, and with the training trials of a split.
 
     Raises:
         DataError: no `trial` numbers, numbers that are not in the store, or a truth that is not the store's.
     """
-    if found.trial_N is None:
+    if predictions.trial_N is None:
         raise DataError(
-            f"{found.source}: has no column `trial`", "add the number of each trial in the store, or leave --pairs out"
+            f"{predictions.source}: has no column `trial`", "add the number of each trial in the store, or leave --pairs out"
         )
     position = {int(number): place for place, number in enumerate(pairs.indices)}
-    unknown = [int(number) for number in found.trial_N if int(number) not in position]
+    unknown = [int(number) for number in predictions.trial_N if int(number) not in position]
     if unknown:
         raise DataError(
-            f"{found.source}: trial {unknown[0]} is not in {pairs.path} ({len(unknown)} of {found.judged} are not)",
+            f"{predictions.source}: trial {unknown[0]} is not in {pairs.path} ({len(unknown)} of {predictions.judged} are not)",
             "give the store they belong to",
         )
-    rows = np.array([position[int(number)] for number in found.trial_N], np.int64)
+    rows = np.array([position[int(number)] for number in predictions.trial_N], np.int64)
     names = [{pairs.classes[pairs.labels[row]], pairs.image_names[pairs.image[row]], str(pairs.labels[row])} for row in rows]
-    wrong = [k for k, known in enumerate(names) if found.options[found.truth_N[k]] not in known]
+    wrong = [k for k, known in enumerate(names) if predictions.options[predictions.truth_N[k]] not in known]
     if wrong:
         raise DataError(
-            f"{found.source}: trial {int(found.trial_N[wrong[0]])} has truth {found.options[found.truth_N[wrong[0]]]!r}, the store says "
-            f"{pairs.classes[pairs.labels[rows[wrong[0]]]]!r} ({len(wrong)} of {found.judged} differ)",
+            f"{predictions.source}: trial {int(predictions.trial_N[wrong[0]])} has truth {predictions.options[predictions.truth_N[wrong[0]]]!r}, the store says "
+            f"{pairs.classes[pairs.labels[rows[wrong[0]]]]!r} ({len(wrong)} of {predictions.judged} differ)",
             "use the names of the store's classes or images",
         )
     trials = pairs.trials.take(np.concatenate([rows, train]))
-    return Predictions(**{**vars(found), "trials": trials, "people": tuple(pairs.subjects)})
+    return Predictions(**{**vars(predictions), "trials": trials, "people": tuple(pairs.subjects)})
 
 
 def _from_table(file: Path, table: pd.DataFrame) -> Predictions:
@@ -236,19 +236,19 @@ def _options(file: Path, arrays: Mapping[str, np.ndarray], truth: np.ndarray, ga
     return tuple(known), np.array([place[str(one)] for one in values.tolist()], np.int64)
 
 
-def _joined(file: Path, arrays: Mapping[str, np.ndarray], name: str, n: int, taught: int) -> np.ndarray | None:
+def _joined(file: Path, arrays: Mapping[str, np.ndarray], name: str, n: int, n_train: int) -> np.ndarray | None:
     if name not in arrays:
         return None
     first = np.asarray(arrays[name])
     rest = np.asarray(
         arrays.get(
             f"train_{name}",
-            np.full(taught, np.nan if name == "onset" else "", first.dtype if first.dtype.kind == "U" else object),
+            np.full(n_train, np.nan if name == "onset" else "", first.dtype if first.dtype.kind == "U" else object),
         )
     )
-    if first.shape != (n,) or rest.shape != (taught,):
+    if first.shape != (n,) or rest.shape != (n_train,):
         raise DataError(
-            f"{file.name}: `{name}` has shape {first.shape} for {n} trials (train_{name} {rest.shape} for {taught})",
+            f"{file.name}: `{name}` has shape {first.shape} for {n} trials (train_{name} {rest.shape} for {n_train})",
             "give one value a trial",
         )
     return np.concatenate([first.astype(object), rest.astype(object)])

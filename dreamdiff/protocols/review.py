@@ -115,108 +115,113 @@ def review(
     return result
 
 
-def _protocol(found: Predictions, stated: str) -> str:
+def _protocol(content: Predictions, stated: str) -> str:
     repetitions = "unstated"
-    if found.repetitions_N is not None:
-        sizes = np.unique(found.repetitions_N)
+    if content.repetitions_N is not None:
+        sizes = np.unique(content.repetitions_N)
         repetitions = f"{sizes[0]:g}" if len(sizes) == 1 else f"{sizes[0]:g}-to-{sizes[-1]:g}"
-    given = {"gallery": str(found.gallery), "repetitions": repetitions, "selection": "unstated", "person": "unstated"}
+    given = {"gallery": str(content.gallery), "repetitions": repetitions, "selection": "unstated", "person": "unstated"}
     for part in filter(None, (piece.strip() for piece in stated.split(","))):
         key, _, value = part.partition("=")
         given[key.strip()] = value.strip() or "yes"
     return "/".join(f"{key}={value}" for key, value in given.items())
 
 
-def _measurements(found: Predictions, groups: Array, name: str, seed: int) -> list[Measurement]:
-    scores, rank = found.scores_NG, found.rank_N
+def _measurements(content: Predictions, groups: Array, name: str, seed: int) -> list[Measurement]:
+    scores, rank = content.scores_NG, content.rank_N
     tables: list[tuple[str, Array, float, str]] = []
     if scores is not None:
         for k in (1, 5):
-            if k < found.gallery:
+            if k < content.gallery:
                 tables.append(
                     (
                         f"top-{k}",
-                        hits_at(scores, found.truth_N, k),
-                        k / found.gallery,
-                        f"among the first {k} of {found.gallery} options",
+                        hits_at(scores, content.truth_N, k),
+                        k / content.gallery,
+                        f"among the first {k} of {content.gallery} options",
                     )
                 )
         tables.append(
             (
                 "mAP",
-                reciprocal_ranks(scores, found.truth_N),
-                chance_of_reciprocal_rank(found.gallery),
+                reciprocal_ranks(scores, content.truth_N),
+                chance_of_reciprocal_rank(content.gallery),
                 "mean of 1 / rank of the one right option",
             )
         )
     elif rank is not None:
         for k in (1, 5):
-            if k < found.gallery:
+            if k < content.gallery:
                 tables.append(
-                    (f"top-{k}", (rank <= k).astype(float), k / found.gallery, f"stated rank {k} or better of {found.gallery}")
+                    (
+                        f"top-{k}",
+                        (rank <= k).astype(float),
+                        k / content.gallery,
+                        f"stated rank {k} or better of {content.gallery}",
+                    )
                 )
         tables.append(
-            ("mAP", 1 / rank, chance_of_reciprocal_rank(found.gallery), "mean of 1 / stated rank of the one right option")
+            ("mAP", 1 / rank, chance_of_reciprocal_rank(content.gallery), "mean of 1 / stated rank of the one right option")
         )
     else:
-        floor = prior_floor(found.truth_N, len(found.options))
+        floor = prior_floor(content.truth_N, len(content.options))
         tables.append(
             (
                 "top-1",
-                (found.predicted_N == found.truth_N).astype(float),
+                (content.predicted_N == content.truth_N).astype(float),
                 floor,
-                f"one answer a trial among {len(found.options)} names",
+                f"one answer a trial among {len(content.options)} names",
             )
         )
     return [
-        mean_measurement(f"{found.kind}/{name}/{what}", description, values[:, None], seed=seed, floor=floor, groups_N=groups)
+        mean_measurement(f"{content.kind}/{name}/{what}", description, values[:, None], seed=seed, floor=floor, groups_N=groups)
         for what, values, floor, description in tables
     ]
 
 
-def _by_person(found: Predictions, person_N: Array, whole: Measurement, picture_N: Array, seed: int) -> tuple[Measurement, ...]:
+def _by_person(content: Predictions, person_N: Array, whole: Measurement, picture_N: Array, seed: int) -> tuple[Measurement, ...]:
     out = []
-    for number in np.unique(person_N[person_N >= 0]) if found.people else ():
+    for number in np.unique(person_N[person_N >= 0]) if content.people else ():
         here = person_N == number
-        name = found.people[int(number)]
-        groups = units(found.truth_N[here], person_N[here], picture_N[here])
+        name = content.people[int(number)]
+        groups = units(content.truth_N[here], person_N[here], picture_N[here])
         out.append(
             mean_measurement(name, whole.protocol, whole.values_N[here][:, None], seed=seed, floor=whole.floor, groups_N=groups)
         )
     return tuple(out)
 
 
-def _permuted(found: Predictions, unit_N: Array, whole: Measurement, seed: int) -> float:
+def _permuted(content: Predictions, unit_N: Array, whole: Measurement, seed: int) -> float:
     """Share of permutations of the truth that reach the accuracy; blocks of one class are permuted as wholes."""
-    exchange = Exchange(unit_N, np.zeros(found.judged, np.int64))
+    exchange = Exchange(unit_N, np.zeros(content.judged, np.int64))
     rng = np.random.default_rng(seed)
     reached = 0
-    if found.rank_N is not None:  # the answers themselves are not known: a guesser's rank is anything
+    if content.rank_N is not None:  # the answers themselves are not known: a guesser's rank is anything
         for _ in range(PERMUTATIONS):
-            reached += (rng.integers(1, found.gallery + 1, found.judged) <= 1).mean() >= whole.value - 1e-12
+            reached += (rng.integers(1, content.gallery + 1, content.judged) <= 1).mean() >= whole.value - 1e-12
         return (1 + reached) / (1 + PERMUTATIONS)
     for _ in range(PERMUTATIONS):
-        reached += (exchange(found.truth_N, rng) == found.predicted_N).mean() >= whole.value - 1e-12
+        reached += (exchange(content.truth_N, rng) == content.predicted_N).mean() >= whole.value - 1e-12
     return (1 + reached) / (1 + PERMUTATIONS)
 
 
-def _checks(found: Predictions, block_N: Array) -> list[Check]:
+def _checks(content: Predictions, block_N: Array) -> list[Check]:
     """Controls that look at answers only."""
     checks = []
-    n = found.judged
-    said, counts = np.unique(found.predicted_N, return_counts=True)
-    answers = found.predicted_N.min(initial=0) >= 0
+    n = content.judged
+    answered, counts = np.unique(content.predicted_N, return_counts=True)
+    answers = content.predicted_N.min(initial=0) >= 0
     if answers:
-        commonest = found.options[int(said[counts.argmax()])]
-        share, chance = counts.max() / n, 1 / found.gallery
+        commonest = content.options[int(answered[counts.argmax()])]
+        share, chance = counts.max() / n, 1 / content.gallery
         checks.append(
             Check(
                 "favourite answers",
-                f"{len(said)} of {found.gallery} options were ever named, {commonest!r} in {share:.1%} of the trials (evenly: {chance:.1%})",
+                f"{len(answered)} of {content.gallery} options were ever named, {commonest!r} in {share:.1%} of the trials (evenly: {chance:.1%})",
                 "note" if share > 5 * chance and share > 0.1 else "good",
             )
         )
-        if n > 4 and len(said) == n == found.gallery and len(np.unique(found.truth_N)) == n:
+        if n > 4 and len(answered) == n == content.gallery and len(np.unique(content.truth_N)) == n:
             checks.append(
                 Check(
                     "one-to-one", f"each of {n} options was named exactly once: answers were assigned one to one, which uses all test trials together "
@@ -224,8 +229,8 @@ def _checks(found: Predictions, block_N: Array) -> list[Check]:
                 )
             )  # fmt: skip
     if (block_N >= 0).all() and answers and len(np.unique(block_N)) < n:
-        pure_truth, pure_said = (_purity(block_N, values) for values in (found.truth_N, found.predicted_N))
-        says = f"in {pure_said:.0%} of the blocks all answers are the same; the truth is, in {pure_truth:.0%}"
+        pure_truth, pure_answers = (_purity(block_N, values) for values in (content.truth_N, content.predicted_N))
+        says = f"in {pure_answers:.0%} of the blocks all answers are the same; the truth is, in {pure_truth:.0%}"
         checks.append(Check("answers by block", says, "note" if pure_truth > 0.5 else "good"))
         if pure_truth > 0.9:
             checks.append(
@@ -233,11 +238,11 @@ def _checks(found: Predictions, block_N: Array) -> list[Check]:
                     "class blocks", "blocks hold one class each, so that whatever is stable over a block names the class", "note"
                 )
             )
-    if found.scores_NG is not None:
-        copies = n - len(np.unique(np.round(found.scores_NG, 12), axis=0))
+    if content.scores_NG is not None:
+        copies = n - len(np.unique(np.round(content.scores_NG, 12), axis=0))
         if copies:
             checks.append(Check("equal trials", f"{copies} of {n} trials have exactly the scores of another one", "note"))
-    if found.repetitions_N is None:
+    if content.repetitions_N is None:
         checks.append(
             Check(
                 "repetitions",

@@ -92,16 +92,16 @@ def stimulus_numbers(count: int, copies: Iterable[Copy]) -> np.ndarray:
 
 
 def copy_notes(
-    copies: Sequence[Copy], names: Sequence[str], taught: np.ndarray, judged: np.ndarray, *, compared: bool = True
+    copies: Sequence[Copy], names: Sequence[str], train_images: np.ndarray, test_images: np.ndarray, *, compared: bool = True
 ) -> list[str]:
     """A sentence on pictures that stand under several names, those between training and test first; none where there are none.
 
     Args:
-        taught, judged: images of training and of test trials. compared: whether copies could be looked for.
+        train_images, test_images: images of training and of test trials. compared: whether copies could be looked for.
     """
     if not compared:
         return ["the image files are not here: copies of a picture under other names were not looked for"]
-    sides = [set(np.unique(numbers).tolist()) for numbers in (taught, judged)]
+    sides = [set(np.unique(numbers).tolist()) for numbers in (train_images, test_images)]
     between = [one for one in copies if all({one.first, one.second} & side for side in sides)]
     chosen = between or copies
     if not chosen:

@@ -77,11 +77,11 @@ def people_twice(pairs: HasTrials, train: np.ndarray, test: np.ndarray) -> list[
     return result
 
 
-def _at_the_same_time(pairs: HasTrials, mine: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Those of `others` that began within a few milliseconds of one of `mine`."""
+def _at_the_same_time(pairs: HasTrials, positions: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Those of `others` that began within a few milliseconds of one of `positions`."""
     order = others[np.argsort(pairs.onset[others], kind="stable")]
     times = pairs.onset[order]
-    low, high = (np.searchsorted(times, pairs.onset[mine] + shift) for shift in (-0.004, 0.004))
+    low, high = (np.searchsorted(times, pairs.onset[positions] + shift) for shift in (-0.004, 0.004))
     matches = [order[first:last] for first, last in zip(low, high, strict=True)]
     return np.unique(np.concatenate(matches)) if matches else others[:0]
 

@@ -178,7 +178,7 @@ class Person:
 
     @cached_property
     def scale(self) -> float:
-        """g: what brings the mean evoked power to the wanted ratio of the mean background power."""
+        """g: what brings the mean evoked power to the requested ratio of the mean background power."""
         time_T = T0 + np.arange(SAMPLES) / SFREQ
         inside = (time_T >= EVOKED_WINDOW[0]) & (time_T < EVOKED_WINDOW[1])
         coarse_T = time_T[inside][::2]  # 256 Hz are enough for the power of waves below 40 Hz

@@ -249,22 +249,22 @@ def _share(table: pd.DataFrame, known: Mapping[str, Mapping[str, Any]], name: st
     )
 
 
-def _write_page(file: Path, found: Study) -> None:
-    page = Page("Which picture is it? What raters answered", found.first_line)
-    if cast("Mapping[str, Any]", found.identity["pairs"])["provenance"] == "simulated":
+def _write_page(file: Path, result: Study) -> None:
+    page = Page("Which picture is it? What raters answered", result.first_line)
+    if cast("Mapping[str, Any]", result.identity["pairs"])["provenance"] == "simulated":
         page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
     page.text(
         "Question: the reconstruction of the trial itself. Swap: another trial's reconstruction, where raters must be at chance. In brackets: 95 % intervals; raters, "
         "categories and pictures are drawn again."
     )
     page.table(
-        [{"number": m.name, "value": f"{m.value:.1%}", "interval": m.interval(), "chance": f"{m.floor:.1%}", "answers": m.n, "seed": m.seed} for m in found.measurements]
+        [{"number": m.name, "value": f"{m.value:.1%}", "interval": m.interval(), "chance": f"{m.floor:.1%}", "answers": m.n, "seed": m.seed} for m in result.measurements]
     )  # fmt: skip
     page.heading("Raters")
-    page.table(list(found.raters))
-    if found.excluded:
+    page.table(list(result.raters))
+    if result.excluded:
         page.text(
             f"Raters below {LEAST_ATTENTION:.0%} of the attention questions do not count; the rule was fixed with the study."
         )
-        page.table([{"rater": rater, "why": why} for rater, why in found.excluded.items()])
+        page.table([{"rater": rater, "why": why} for rater, why in result.excluded.items()])
     page.write(file)

@@ -141,10 +141,10 @@ def frozen_state(module: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in module.named_parameters() if not parameter.requires_grad}
 
 
-def load_trained_state(module: nn.Module, found: Mapping[str, Tensor], where: str) -> None:
+def load_trained_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Put `trained_state` back; exactly the same names and shapes are needed."""
     expected = trained_state(module)
-    wrong = sorted(expected.keys() ^ found.keys()) or [n for n in expected if expected[n].shape != found[n].shape]
+    wrong = sorted(expected.keys() ^ state.keys()) or [n for n in expected if expected[n].shape != state[n].shape]
     if wrong:
         raise CheckpointError(
             f"{where}: {len(wrong)} of {len(expected)} tensors do not fit the model ({wrong[0]})",
@@ -152,7 +152,7 @@ def load_trained_state(module: nn.Module, found: Mapping[str, Tensor], where: st
         )
     with torch.no_grad():
         for name, tensor in expected.items():
-            tensor.copy_(found[name])
+            tensor.copy_(state[name])
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
@@ -165,10 +165,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> di
     }
 
 
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, found: Mapping[str, Tensor]) -> None:
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put `optimizer_tensors` back."""
     by_name: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in found.items():
+    for key, tensor in tensors.items():
         kind, _, name = key.partition(".")
         by_name.setdefault(name, {})[kind] = tensor
     names = {id(parameter): name for name, parameter in module.named_parameters()}

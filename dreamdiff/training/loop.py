@@ -142,7 +142,7 @@ class _Run:
         self._track()
         clock, saved_at, saved_step = Clock(), time.monotonic(), self.step
         every = self.config.validate_steps or max(math.ceil(self.steps_per_epoch), self.total_steps // 20)
-        while self.step < self.total_steps and not self._agreed(stop.wanted):
+        while self.step < self.total_steps and not self._agreed(stop.requested):
             self._one_step(clock)
             last = self.step == self.total_steps
             # reading a loss waits for a GPU; a CPU has computed it by now

@@ -26,7 +26,7 @@ class StopSignal:
     """Turns SIGTERM into a wish that the loop fulfils at the next step; several processes agree on it every tenth step."""
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.requested = False
         self._listen = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> StopSignal:
@@ -39,7 +39,7 @@ class StopSignal:
             signal.signal(signal.SIGTERM, self._before)
 
     def _ask(self, *_: object) -> None:
-        self.wanted = True
+        self.requested = True
 
 
 def precision_for(config: LoopConfig) -> str:

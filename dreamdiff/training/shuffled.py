@@ -97,5 +97,5 @@ class ShuffledBatches(EpochBatches):
     def batches_of(self, epoch: int) -> list[np.ndarray]:
         """This process's share of an epoch's permutation, in batches."""
         order = np.random.default_rng(mix(self.seed, epoch, "pairs")).permutation(len(self.positions))
-        mine = order[self.rank :: self.world_size][: self.share]
-        return [mine[first : first + self.batch_size] for first in range(0, len(mine), self.batch_size)]
+        of_rank = order[self.rank :: self.world_size][: self.share]
+        return [of_rank[first : first + self.batch_size] for first in range(0, len(of_rank), self.batch_size)]

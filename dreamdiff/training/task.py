@@ -40,7 +40,7 @@ class Draw:
     uniform numbers and integers are equal on all devices, normal ones but for the rounding of logarithm and cosine.
 
     Args:
-        index_B: numbers of the samples. device: where the numbers are wanted; a copy of `index_B` that is there already is best.
+        index_B: numbers of the samples. device: where the numbers are needed; a copy of `index_B` that is there already is best.
     """
 
     def __init__(self, seed: int, epoch: int, index_B: Tensor | Sequence[int], device: torch.device | str = "cpu") -> None:

@@ -1,1 +1,1 @@
-"""Reads checkpoints and pickled arrays of strangers without executing them."""
+"""Reads checkpoints and pickled arrays from other people without executing them."""

@@ -147,9 +147,9 @@ def page(studio: Studio) -> Any:
         archive = folder / f"images-seed-{made.seeds[0]}.zip"
         archive.write_bytes(made.archive())
         gallery = [(image, f"seed {number}") for image, number in zip(made.images_SHWC, made.seeds, strict=True)]
-        said = made.origin.sentence
+        origin = made.origin.sentence
         return (
-            gallery, studio.guess(made.images_SHWC) or None, str(archive), f"{said[:1].upper()}{said[1:]}.", studio.neighbours(made.images_SHWC),
+            gallery, studio.guess(made.images_SHWC) or None, str(archive), f"{origin[:1].upper()}{origin[1:]}.", studio.neighbours(made.images_SHWC),
         )  # fmt: skip
 
     def run_make(

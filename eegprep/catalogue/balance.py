@@ -19,7 +19,7 @@ def balanced_caps(available: Mapping[str, int], target: int, seed: int = 0) -> d
 
     Args:
         available: windows of each person.
-        target: windows wanted in total.
+        target: number of windows to choose in total.
 
     Returns:
         windows to take, for every key of `available`.

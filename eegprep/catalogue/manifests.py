@@ -190,8 +190,8 @@ def is_path(name: str, root: Path) -> bool:
 
 def _shipped(name: str) -> Path | None:
     """The manifest of the package that `name` means."""
-    beside = shipped_folder() / f"{Path(name).stem}.toml"
-    return beside if Path(name).suffix in ("", ".toml") and len(Path(name).parts) <= 2 and beside.is_file() else None
+    shipped = shipped_folder() / f"{Path(name).stem}.toml"
+    return shipped if Path(name).suffix in ("", ".toml") and len(Path(name).parts) <= 2 and shipped.is_file() else None
 
 
 def shipped() -> list[str]:
@@ -320,9 +320,9 @@ def _find(name: str, root: Path) -> Path:
     path = Path(name) if Path(name).is_absolute() else root / name
     if path.is_file() and path.suffix in MANIFEST_ENDINGS:
         return path
-    beside = _shipped(name)
-    if beside is not None:
-        return beside
+    packaged = _shipped(name)
+    if packaged is not None:
+        return packaged
     folded = {e.name.lower(): e.name for e in catalogue.entries()} if not name.endswith(".toml") else {}
     if name.lower() in folded:
         raise UsageError(f"there is no manifest {name!r}", f"for the MOABB data set write moabb:{folded[name.lower()]}")

@@ -17,10 +17,10 @@ def corpus_rates(corpus: Corpus) -> dict[float, int]:
     return count_rates(zip(table["sfreq"].tolist(), table["windows"].tolist(), strict=True))
 
 
-def count_rates(found: Iterable[tuple[float, int]]) -> dict[float, int]:
+def count_rates(recordings: Iterable[tuple[float, int]]) -> dict[float, int]:
     """Rates, Hz, with their numbers of windows, the most common first, of equal numbers the higher rate; unknown rates are left out."""
     counts: dict[float, int] = {}
-    for rate, windows in found:
+    for rate, windows in recordings:
         if windows and math.isfinite(rate):
             key = next((known for known in counts if same_rate(rate, known)), float(rate))
             counts[key] = counts.get(key, 0) + int(windows)

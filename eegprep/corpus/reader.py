@@ -244,8 +244,8 @@ class Corpus:
 
     def positions(self, selection: Corpus) -> np.ndarray:
         """Indices in this corpus of the windows of a selection of it."""
-        theirs = selection.absolute(np.arange(len(selection)))
-        return theirs if self._rows is None else np.searchsorted(self._rows, theirs)
+        rows = selection.absolute(np.arange(len(selection)))
+        return rows if self._rows is None else np.searchsorted(self._rows, rows)
 
     def column(self, name: str) -> np.ndarray:
         """`recording`, `start` or `label` of every window of this selection."""
@@ -381,13 +381,13 @@ class Corpus:
         groups = table["group"].to_numpy()
         records = table["recording"].to_numpy()
         for i, (group, end) in enumerate(zip(self._groups, self._ends, strict=True)):
-            mine = groups == i
-            if not keep[mine].any():
+            in_group = groups == i
+            if not keep[in_group].any():
                 continue
-            if keep[mine].all():
+            if keep[in_group].all():
                 rows.append(np.arange(end - group.windows, end))
             else:
-                chosen = np.isin(self._column(group, "recording"), records[mine & keep])
+                chosen = np.isin(self._column(group, "recording"), records[in_group & keep])
                 rows.append(np.flatnonzero(chosen) + end - group.windows)
         return np.concatenate(rows).astype(np.int64) if rows else np.empty(0, np.int64)
 

@@ -1,4 +1,4 @@
-"""Data sets of OpenNeuro and NEMAR by id: the files that are wanted become a BIDS folder in the data folder.
+"""Data sets of OpenNeuro and NEMAR by id: the requested files become a BIDS folder in the data folder.
 
     openneuro:ds003825     s3.amazonaws.com/openneuro.org, listed without an account
     nemar:nm000232         data.nemar.org; signals as NEMAR's zarr copies (see `serving`), originals where those do not do
@@ -205,7 +205,7 @@ def _listed(spec: str, files: Mapping[str, Remote], version: str) -> Listing:
     return Listing(files, version, licences.spdx(licence if isinstance(licence, str) else ""), doi, citation)
 
 
-def wanted(listing: Listing, subject: str) -> list[Remote]:
+def files_of_subject(listing: Listing, subject: str) -> list[Remote]:
     """Files of one person: recordings of EEG with all that belongs to them, or the sidecars alone where a copy holds the signal."""
     copied = {re.sub(r"\.[^.]+$", "", name) for name in listing.copies}
     chosen = []
@@ -229,7 +229,7 @@ def _bring(
     progress: ProgressCallback | None, failed: dict[str, FetchError] | None,
 ) -> None:  # fmt: skip
     missing = [subject for subject in subjects if not records.holds(subject)]
-    meter = Meter(sum(remote.bytes for subject in missing for remote in wanted(listing, subject)))
+    meter = Meter(sum(remote.bytes for subject in missing for remote in files_of_subject(listing, subject)))
     first: FetchError | None = None
     for number, subject in enumerate(missing):
         done = len(subjects) - len(missing) + number
@@ -240,7 +240,7 @@ def _bring(
                 progress(done, len(subjects), f"{source.target} subject {subject}: {meter.text} ({name})")
 
         try:
-            names = [_fetch_one(remote, root / remote.name, meter, tell) for remote in wanted(listing, subject)]
+            names = [_fetch_one(remote, root / remote.name, meter, tell) for remote in files_of_subject(listing, subject)]
             for copy in listing.copies.values():
                 if PurePosixPath(copy.path).parts[0] == f"sub-{subject}":
                     names += serving.fetch_copy(copy, root, tell, signal=source.options.get("copy") != "ranges")
@@ -326,7 +326,7 @@ def _chosen(source: Source, known: Sequence[str]) -> list[str]:
 
 
 def _plan_row(source: Source, listing: Listing, subjects: Sequence[str], records: FetchRecords) -> PlanRow:
-    size = sum(remote.bytes for subject in subjects for remote in wanted(listing, subject))
+    size = sum(remote.bytes for subject in subjects for remote in files_of_subject(listing, subject))
     here = sum(records.holds(subject) for subject in subjects)
     return PlanRow(
         source.spec,

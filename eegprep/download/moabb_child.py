@@ -139,12 +139,12 @@ class Route:
         return [{"url": f.url, "bytes": f.bytes, "sha256": f.sha256, "tls": f.tls} for f in self.fetched]
 
     def fetch(self, url: str, output: Path) -> None:
-        """Download to a stable name, so that a killed process goes on where it was, then to where it is wanted."""
+        """Download to a stable name, so that a killed process resumes the download, then move it to where it is needed."""
         parts = state_folder(self.data_dir) / "parts"
         # named by the URL: pooch's temporary names differ each time, and nothing could be continued
         here = parts / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{Path(urlsplit(url).path).name or 'file'}"
         known = published_sha256(url)
-        got = download(self._mirrored(url), here, sha256=known, plain_http=self.plain_http, progress=self._tell)
+        got = download(self._mirrored(url), here, sha256=known, plain_http=self.plain_http, progress=self._report_progress)
         problem = archive_problem(here)
         if problem:
             here.unlink()
@@ -198,7 +198,7 @@ class Route:
                 return other + url[len(beginning) :]
         return url
 
-    def _tell(self, here: int, total: int, name: str) -> None:
+    def _report_progress(self, here: int, total: int, name: str) -> None:
         self.emit({"bytes": here, "total": total, "file": name.partition("-")[2]})
 
 

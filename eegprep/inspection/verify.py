@@ -71,7 +71,7 @@ def _check(root: Path, fast: bool, progress: ProgressCallback | None) -> Verific
         raise StoreError(f"{root}: not a store of this software", "give a corpus or a recordings store")
     finished = finished_files(node, str(root))
     groups = _groups(root)
-    problems = [*_lost_groups(node, finished, groups), *_strays(root, groups), *_datasets(root, finished)]
+    problems = [*_lost_groups(node, finished, groups), *_unexpected_files(root, groups), *_datasets(root, finished)]
     files = size = 0
     for number, (dataset, subject) in enumerate(groups):
         if progress is not None:
@@ -114,7 +114,7 @@ def _recordings_of_view(root: Path, groups: Iterable[tuple[str, str]], fast: boo
 
 
 def _groups(root: Path) -> list[tuple[str, str]]:
-    """(dataset, subject) of every folder with metadata; links are not followed, `_strays` names them."""
+    """(dataset, subject) of every folder with metadata; links are not followed, `_unexpected_files` names them."""
     return [
         (dataset.name, subject.name)
         for dataset in sorted(root.iterdir())
@@ -156,7 +156,7 @@ def _lost_groups(node: Mapping[str, Any], finished: Mapping[str, StoredFile], gr
     return [Problem(name, "missing", "zarr.json", "the whole group is gone") for name in sorted(listed - there)]
 
 
-def _strays(root: Path, groups: Iterable[tuple[str, str]]) -> list[Problem]:
+def _unexpected_files(root: Path, groups: Iterable[tuple[str, str]]) -> list[Problem]:
     """Folders and files that belong to no group; hidden ones are leftovers of killed runs and do no harm."""
     known = {root / dataset / subject for dataset, subject in groups}
     datasets = {path.parent for path in known}

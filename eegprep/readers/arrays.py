@@ -112,7 +112,7 @@ def _variables(path: Path) -> Mapping[str, Any]:
 
 
 def _hdf5(path: Path) -> Mapping[str, Any]:
-    """Arrays of a MATLAB 7.3 file in MATLAB's order of axes; texts where they can be told."""
+    """Arrays of a MATLAB 7.3 file in MATLAB's order of axes; texts where the file marks them as text."""
     import h5py
 
     variables: dict[str, object] = {}

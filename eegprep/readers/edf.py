@@ -154,14 +154,14 @@ def _extent(text: str, signals: int, record_bytes: int, size: int) -> tuple[int,
         header_bytes = said_bytes if fits else true_bytes
         notes.append(f"the header says that it has {said_bytes:,} bytes, {signals} signals take {true_bytes:,}")
     # -1 in the header: the recorder was not closed, and the length of the file tells
-    said, whole = _count(text[236:244], -1), max(0, size - header_bytes) // record_bytes
-    if said < whole:
-        notes.append(f"the header says {said} records, the file holds {whole}")
-        said = whole
-    rest = size - header_bytes - said * record_bytes
+    stated, whole = _count(text[236:244], -1), max(0, size - header_bytes) // record_bytes
+    if stated < whole:
+        notes.append(f"the header says {stated} records, the file holds {whole}")
+        stated = whole
+    rest = size - header_bytes - stated * record_bytes
     if rest > 0:
         notes.append(f"{rest:,} bytes after the last record are left out")
-    return header_bytes, said, notes
+    return header_bytes, stated, notes
 
 
 def read(path: Path) -> Content:

@@ -101,7 +101,7 @@ def links_of(part: str, name: str, text: str, stated: Mapping[str, str] | None =
     """Links of a text that may name several licences, such as "images: MIT, CC-BY-4.0; background: ODC-By-1.0".
 
     Args:
-        part, name: of the whole, see `Link`. stated: name -> licence, said by whoever publishes; counts only where the text says nothing.
+        part, name: of the whole, see `Link`. stated: name -> licence, declared by whoever publishes; counts only where the text says nothing.
     """
     links: list[Link] = []
     what = ""
@@ -111,12 +111,12 @@ def links_of(part: str, name: str, text: str, stated: Mapping[str, str] | None =
         licence = spdx(_REMARK.sub("", _NAMED.sub("", piece)))
         own = {"image": "images", "images": "images", "picture": "images", "pictures": "images"}.get(what, part)
         links.append(Link(own, name, licence))
-    said = (stated or {}).get(name)
-    if said is None or (links and all(link.restriction != "unknown" for link in links)):
+    declared = (stated or {}).get(name)
+    if declared is None or (links and all(link.restriction != "unknown" for link in links)):
         return links or [Link(part, name, UNKNOWN_LICENCE)]
     kept = [link for link in links if link.restriction != "unknown"]
-    return [*kept, *(Link(link.part, name, spdx(said), "stated") for link in links if link.restriction == "unknown")] or [
-        Link(part, name, spdx(said), "stated")
+    return [*kept, *(Link(link.part, name, spdx(declared), "stated") for link in links if link.restriction == "unknown")] or [
+        Link(part, name, spdx(declared), "stated")
     ]
 
 

@@ -44,11 +44,11 @@ def fits(sfreq: float, high: float) -> bool:
 
 
 def effective_band(sfreq: float, low: float = 5.0, high: float = 95.0, policy: NyquistPolicy = "clip") -> Band | None:
-    """The band that a recording at `sfreq` Hz can have when `low` to `high` Hz is wanted.
+    """The band that a recording at `sfreq` Hz can have when `low` to `high` Hz is requested.
 
     Args:
         sfreq: sampling rate, Hz.
-        low, high: wanted pass band, Hz.
+        low, high: requested pass band, Hz.
         policy: what to do when `high` does not fit below the Nyquist frequency: put the edge at 0.45 x rate, filter
             with a high-pass only, leave the recording out (None is returned), or stop.
 

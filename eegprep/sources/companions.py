@@ -167,8 +167,8 @@ def read_brainvision(path: Path) -> BrainVision:
         bare = re.split(r"[\\/]", named)[-1]
         if bare and _exists(path.with_name(bare)):
             return path.with_name(bare), bare
-        beside = [path.with_suffix(ending), path.with_suffix(ending.upper())]
-        other = next((item for item in beside if _exists(item)), None)
+        candidates = [path.with_suffix(ending), path.with_suffix(ending.upper())]
+        other = next((item for item in candidates if _exists(item)), None)
         if other is not None and bare:
             stale.append(f"the header names {bare}, which is not there; {other.name}, which lies beside it, is read")
         return other if bare or key == "DataFile" else None, bare
@@ -272,19 +272,19 @@ def openable(path: Path) -> Iterator[Path]:
 
 
 def _eeglab(path: Path) -> Parts:
-    named, beside = _eeglab_data(path), path.with_suffix(".fdt")
+    named, data = _eeglab_data(path), path.with_suffix(".fdt")
     if named == "":
         return Parts((path,))
     bare = re.split(r"[\\/]", named or "")[-1]
     if bare and _exists(path.with_name(bare)):
         return Parts((path, path.with_name(bare)))
-    if _exists(beside):
-        stale = f"the header names {bare}, which is not there; {beside.name}, which lies beside it, is read"
-        return Parts((path, beside), (("renamed", stale),) if bare else ())
+    if _exists(data):
+        stale = f"the header names {bare}, which is not there; {data.name}, which lies beside it, is read"
+        return Parts((path, data), (("renamed", stale),) if bare else ())
     if named is None:
         return Parts((path,))
     return Parts((path,), problem=SourceError(
-        f"{path.name}: its samples are missing: it names {bare}, and neither that nor {beside.name} lies beside it",
+        f"{path.name}: its samples are missing: it names {bare}, and neither that nor {data.name} lies beside it",
         "put the .fdt file beside the .set file",
     ))  # fmt: skip
 
@@ -373,8 +373,8 @@ def _beside(*endings: str) -> Callable[[Path], Parts]:
         names = {f"{path.stem}{ending}".casefold() for ending in endings} | {
             f"{path.name}{ending}".casefold() for ending in endings
         }
-        beside = sorted(item for item in path.parent.iterdir() if item.name.casefold() in names and item != path)
-        return Parts((path, *beside))
+        others = sorted(item for item in path.parent.iterdir() if item.name.casefold() in names and item != path)
+        return Parts((path, *others))
 
     return find
 
@@ -382,8 +382,8 @@ def _beside(*endings: str) -> Callable[[Path], Parts]:
 def _persyst(path: Path) -> Parts:
     named = re.search(r"(?im)^\s*File\s*=\s*(.+?)\s*$", decode(path.read_bytes()))
     names = [re.split(r"[\\/]", named[1])[-1]] if named else []
-    beside = [path.with_name(name) for name in (*names, f"{path.stem}.dat") if _exists(path.with_name(name))]
-    return Parts((path, *dict.fromkeys(beside)))
+    others = [path.with_name(name) for name in (*names, f"{path.stem}.dat") if _exists(path.with_name(name))]
+    return Parts((path, *dict.fromkeys(others)))
 
 
 _FINDERS: dict[str, Callable[[Path], Parts]] = {

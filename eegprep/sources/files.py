@@ -57,11 +57,11 @@ def find_recordings(target: str, only: Sequence[str] = ()) -> tuple[Path, dict[P
     else:
         root, paths = fixed_part(target), _matching(target)
     if not paths:
-        raise SourceError(*_nothing(target, literal))
+        raise SourceError(*_no_usable_recording(target, literal))
     return root, _recordings(paths)
 
 
-def _nothing(target: str, literal: Path) -> tuple[str, str]:
+def _no_usable_recording(target: str, literal: Path) -> tuple[str, str]:
     if literal.is_dir():
         return f"files:{target}: 0 recordings in this folder (least 1)", "name the files, for instance with files:FOLDER/*.EXT"
     return f"files:{target}: no file matches", "check the path; quote patterns with * in the shell"

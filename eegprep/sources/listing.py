@@ -56,7 +56,7 @@ class Task:
     person: str = ""
     offline: bool = True
     keep_private: bool = False
-    problem: ToolkitError | None = None  # why its files could not be had
+    problem: ToolkitError | None = None  # why its files could not be downloaded
     recordings: tuple[Listed, ...] = ()
     also: tuple[Source, ...] = ()
 
@@ -128,7 +128,7 @@ def list_tasks(
 
     Raises:
         SourceError: a source holds no recordings.
-        UsageError: a wanted subject is not there.
+        UsageError: a requested subject is not there.
         FetchError, LicenceError: nothing at all could be had, see `fetch.ensure`.
     """
     tasks: list[Task] = []
@@ -241,7 +241,7 @@ def _local_tasks(sources: Sequence[Source]) -> list[Task]:
     items = [item for source in sources for item in (_files(source) if source.kind == "files" else _bids(source))]
     items = list({(item.main, item.source.kind): item for item in reversed(items)}.values())[::-1]  # patterns may overlap
     names = settle(_in_one_tree(items))
-    chosen = _wanted(sources, items, names)
+    chosen = _requested(sources, items, names)
     members: dict[str, list[int]] = {}
     for index in chosen:
         members.setdefault(names[index].subject, []).append(index)
@@ -293,7 +293,7 @@ def _in_one_tree(items: Sequence[_Item]) -> list[Named]:
     ]
 
 
-def _wanted(sources: Sequence[Source], items: Sequence[_Item], names: Sequence[Name]) -> list[int]:
+def _requested(sources: Sequence[Source], items: Sequence[_Item], names: Sequence[Name]) -> list[int]:
     """Which items the sources' choices of subjects leave."""
     keep: set[int] = set()
     for source in sources:

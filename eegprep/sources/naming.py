@@ -126,20 +126,20 @@ def _matched(pattern: str, path: Path, option: str) -> str:
 
 def _read_name(path: Path, pattern: str) -> Named:
     name, folders = stem(path), path.parts[:-1]
-    said = patterns.search(pattern, path.name) if pattern else None
-    if said is not None:
-        subject, session, run = (said.get(key) or "0" for key in ("subject", "session", "run"))
+    matched = patterns.search(pattern, path.name) if pattern else None
+    if matched is not None:
+        subject, session, run = (matched.get(key) or "0" for key in ("subject", "session", "run"))
         return Named(subject, session, run, path, explicit=True, rule="pattern")
     match = _BCI2000.fullmatch(name) or _BIDS.fullmatch(name)
     if match is not None:
-        said = match.groupdict()
+        groups = match.groupdict()
         subject = match["subject"]
         own = {subject.casefold(), f"sub-{subject}".casefold()}
         place = [part for part in folders if part.casefold() not in own and part != "eeg" and _SESSION.fullmatch(part) is None]
-        before = (said.get("before") or "").strip("_- ")
-        session = said.get("session") or _session(folders) or "0"
-        run = (said.get("run") or "0").strip("_-")
-        rule = "sub" if "before" in said else "bci2000"
+        before = (groups.get("before") or "").strip("_- ")
+        session = groups.get("session") or _session(folders) or "0"
+        run = (groups.get("run") or "0").strip("_-")
+        rule = "sub" if "before" in groups else "bci2000"
         return Named(subject, session, run, path, (*place, *([before] if before else [])), rule=rule)
     people = [part for part in folders if _SESSION.fullmatch(part) is None]
     if people and people[-1] == "eeg":
@@ -154,12 +154,12 @@ def _read_name(path: Path, pattern: str) -> Named:
     return Named(name, session, "0", path) if part is None else _of_parts(path, part, session, (), "part")
 
 
-def _of_parts(path: Path, found: re.Match[str], session: str, place: tuple[str, ...], rule: str) -> Named:
+def _of_parts(path: Path, match: re.Match[str], session: str, place: tuple[str, ...], rule: str) -> Named:
     """A name in which a person stands in front of the rest; the rest names session and run."""
-    rest = found["rest"] or ""
-    said = _SESSION_PART.search(rest)
-    run = rest if said is None else (rest[: said.start()] + rest[said.end() :]).strip("_-. ")
-    return Named(found["subject"] or "0", said[1] if said else session, run or "0", path, place, rule=rule)
+    rest = match["rest"] or ""
+    session_match = _SESSION_PART.search(rest)
+    run = rest if session_match is None else (rest[: session_match.start()] + rest[session_match.end() :]).strip("_-. ")
+    return Named(match["subject"] or "0", session_match[1] if session_match else session, run or "0", path, place, rule=rule)
 
 
 def explain(items: Sequence[tuple[Named | None, str]]) -> str:

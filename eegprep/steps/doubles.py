@@ -20,8 +20,8 @@ def refuse_doubles(jobs: Sequence[SubjectJob], out: Path) -> None:
     Raises:
         StoreError: another subject in the store was made from a recording of one of these jobs.
     """
-    for other, digests, mine in _shared(jobs, out):
-        job, name = next(mine[digest] for digest in digests if digest in mine)
+    for other, digests, planned in _shared(jobs, out):
+        job, name = next(planned[digest] for digest in digests if digest in planned)
         dataset = other.partition("/")[0]
         again = "or add --rebuild to make the store again under the new names"
         raise StoreError(
@@ -34,18 +34,18 @@ def refuse_doubles(jobs: Sequence[SubjectJob], out: Path) -> None:
 
 def renamed(jobs: Sequence[SubjectJob], out: Path) -> set[str]:
     """Subjects in the store all of whose recordings these jobs store under other names."""
-    return {other for other, digests, mine in _shared(jobs, out) if all(digest in mine for digest in digests)}
+    return {other for other, digests, planned in _shared(jobs, out) if all(digest in planned for digest in digests)}
 
 
 def _shared(jobs: Sequence[SubjectJob], out: Path) -> Iterator[tuple[str, list[str], Mapping[str, tuple[SubjectJob, str]]]]:
     """Subjects in the store that share recordings with jobs of other names: name, SHA-256 of all that it was made from, and whose they are."""
     named = {job.name for job in jobs}
-    mine = {digest: (job, name) for job in jobs for name, digest in _recordings(job)}
-    for dataset, subject in recordings_store.subjects(out) if mine else ():
+    planned = {digest: (job, name) for job in jobs for name, digest in _recordings(job)}
+    for dataset, subject in recordings_store.subjects(out) if planned else ():
         other = f"{dataset}/{subject}"
         digests = [] if other in named else list(_stored(out / dataset / subject))
-        if any(digest in mine for digest in digests):
-            yield other, digests, mine
+        if any(digest in planned for digest in digests):
+            yield other, digests, planned
 
 
 def _recordings(job: SubjectJob) -> Iterator[tuple[str, str]]:

@@ -247,12 +247,12 @@ def about(task: Task) -> Provenance:
 def choices(task: Task) -> dict[str, Any]:
     """The options that change how its files are read and that differ from their defaults, as JSON values by name."""
     source, usual = task.source, Reading()
-    said = {key: value for key, value in vars(source.reading).items() if value != getattr(usual, key)}
-    said |= {"scale": source.scale} if source.scale is not None else {}
-    said |= {key: getattr(source, key) for key in ("subject_pattern", "session_pattern") if getattr(source, key)}
-    said |= {"options": dict(source.options)} if source.options else {}
-    said |= {"keep_private": True} if task.keep_private else {}
-    return dict(sorted(plain_json(said).items()))
+    given = {key: value for key, value in vars(source.reading).items() if value != getattr(usual, key)}
+    given |= {"scale": source.scale} if source.scale is not None else {}
+    given |= {key: getattr(source, key) for key in ("subject_pattern", "session_pattern") if getattr(source, key)}
+    given |= {"options": dict(source.options)} if source.options else {}
+    given |= {"keep_private": True} if task.keep_private else {}
+    return dict(sorted(plain_json(given).items()))
 
 
 def source_inputs(task: Task) -> dict[str, object]:

@@ -98,18 +98,18 @@ def _made_again(jobs: Sequence[SubjectJob], target: Target, budget: Budget, prog
 
     Subjects that the settings do not touch are linked, not made again. A killed rebuild is taken up by the next.
     """
-    out, beside = target.out, partial_path(target.out)
+    out, new = target.out, partial_path(target.out)
     gone, changes = renamed(jobs, out), target.changes()
     if changes:
         refuse_others(out, {job.name for job in jobs} | gone)
-    with store_lock(beside):
-        _link_subjects(out, beside, gone)
-        (beside / "zarr.json").unlink(missing_ok=True)
+    with store_lock(new):
+        _link_subjects(out, new, gone)
+        (new / "zarr.json").unlink(missing_ok=True)
         if not changes and (out / "zarr.json").is_file():
-            shutil.copy2(out / "zarr.json", beside / "zarr.json")
-            reopen_root(beside)
-        outcomes = _run([replace(job, root=str(beside)) for job in jobs], target.at(beside), budget, progress)
-    publish_folder(beside, out)
+            shutil.copy2(out / "zarr.json", new / "zarr.json")
+            reopen_root(new)
+        outcomes = _run([replace(job, root=str(new)) for job in jobs], target.at(new), budget, progress)
+    publish_folder(new, out)
     return outcomes
 
 

@@ -184,7 +184,7 @@ def test_imagenet_eeg_files_that_do_not_fit_are_refused(imagenet: Path, tmp_path
     refused({"weights": 1}, "holds no ImageNet-EEG trials")
     content = imagenet_trials()
     content["dataset"][3]["eeg"] = torch.zeros(96, 500)
-    refused(content, r"trial 3 has EEG of shape \(96, 500\), wanted \(128, T\)")
+    refused(content, r"trial 3 has EEG of shape \(96, 500\), expected \(128, T\)")
     content = imagenet_trials()
     content["dataset"][2]["label"] = 40
     refused(content, "trial 2 has label 40, there are 3")

@@ -73,10 +73,10 @@ class BidsTrials(OwnTable):
                     continue
                 matched = Matched(tuple(Event(time, 0.0, "") for time in times), tuple(range(len(table))), "")
                 near = [self.root / "stimuli", self.root, path.parent]
-                mine = trial_rows(matched, table, config.columns, file, path, self.root, task, listed, images, near)
-                mine = [{**row, "image": _relative(self.root / row["image"], base)} for row in mine]
-                rows += [{**row, "split": part} for row, part in zip(mine, self._parts(table), strict=True)]
-                self._listed[mine[0]["recording"]] = (task, listed)
+                trials = trial_rows(matched, table, config.columns, file, path, self.root, task, listed, images, near)
+                trials = [{**row, "image": _relative(self.root / row["image"], base)} for row in trials]
+                rows += [{**row, "split": part} for row, part in zip(trials, self._parts(table), strict=True)]
+                self._listed[trials[0]["recording"]] = (task, listed)
                 total, named, name = total + events, named + len(table), image
         if not rows:
             raise DataError(

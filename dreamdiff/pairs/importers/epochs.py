@@ -100,10 +100,10 @@ class NoiseNormaliser:
         start = 0
         for batch in batches:
             eeg_NCT, session_N = _arrays(batch)
-            mine = np.asarray(training_N[start : start + len(eeg_NCT)], bool)
+            training = np.asarray(training_N[start : start + len(eeg_NCT)], bool)
             start += len(eeg_NCT)
-            for session in np.unique(session_N[mine]):
-                x_NCT = eeg_NCT[mine & (session_N == session)].astype(np.float64)
+            for session in np.unique(session_N[training]):
+                x_NCT = eeg_NCT[training & (session_N == session)].astype(np.float64)
                 x_NCT -= x_NCT.mean(2, keepdims=True)
                 total_CC = np.einsum("nct,ndt->cd", x_NCT, x_NCT, optimize=True) / x_NCT.shape[2]
                 self._sums[int(session)] = self._sums.get(int(session), np.zeros_like(total_CC)) + total_CC

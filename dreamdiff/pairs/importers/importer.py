@@ -197,11 +197,11 @@ def hashed(*paths: Path) -> list[list[Any]]:
     return [[file.name, file.bytes, file.sha256] for path in paths for file in hash_files([path], path.parent)]
 
 
-def chosen(found: Sequence[str], wanted: Sequence[str] | None, source: Path) -> list[str]:
-    missing = [name for name in wanted or () if name not in found]
+def chosen(subjects: Sequence[str], requested: Sequence[str] | None, source: Path) -> list[str]:
+    missing = [name for name in requested or () if name not in subjects]
     if missing:
-        raise UsageError(f"{source}: there is no subject {missing[0]!r}", f"choose from: {', '.join(found)}")
-    return list(found if wanted is None else [name for name in found if name in wanted])
+        raise UsageError(f"{source}: there is no subject {missing[0]!r}", f"choose from: {', '.join(subjects)}")
+    return list(subjects if requested is None else [name for name in subjects if name in requested])
 
 
 def split_by(config: ImportConfig, *, concept: np.ndarray, stimulus: np.ndarray, person: np.ndarray) -> dict[str, np.ndarray]:

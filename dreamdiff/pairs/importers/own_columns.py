@@ -42,8 +42,8 @@ def people_of(recordings: Sequence[str], subject_pattern: str = "", session_patt
     names = list(dict.fromkeys(recordings))
     read = [read_name(Path(name), "", subject_pattern, session_pattern) for name in names]
     subjects = [name.subject for name in settle(read)]
-    said = explain(list(zip(read, subjects, strict=True)))
-    return dict(zip(names, subjects, strict=True)), f"{said}, or a column 'subject' in the table"
+    rules = explain(list(zip(read, subjects, strict=True)))
+    return dict(zip(names, subjects, strict=True)), f"{rules}, or a column 'subject' in the table"
 
 
 def not_seconds(onsets: pd.Series, seconds: float, sfreq: float) -> tuple[str, str] | None:

@@ -93,20 +93,25 @@ def code_of(label: str) -> str:
 
 
 def match_events(
-    events: Sequence[Event], log: pd.DataFrame, columns: Mapping[str, str], recording: str, file: Path, wanted: Sequence[str] = ()
+    events: Sequence[Event],
+    log: pd.DataFrame,
+    columns: Mapping[str, str],
+    recording: str,
+    file: Path,
+    picture_labels: Sequence[str] = (),
 ) -> Matched:
     """Bring the rows of a log and the events of its recording together.
 
     Args:
         events: of the recording, in order.
-        wanted: labels of the events that stand for pictures; without any, those that the log's codes name, or all.
+        picture_labels: labels of the events that stand for pictures; without any, those that the log's codes name, or all.
 
     Raises:
         DataError: counts or codes that do not fit; both are given.
     """
     usable = [event for event in events if not event.is_bad]
-    if wanted:
-        asked = {code_of(label) for label in wanted}
+    if picture_labels:
+        asked = {code_of(label) for label in picture_labels}
         usable = [event for event in usable if code_of(event.label) in asked]
     trigger = column_of(log, "trigger", columns, file)
     codes = [] if trigger is None else [code_of(str(cell)) for cell in log[trigger]]

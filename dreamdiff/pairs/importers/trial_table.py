@@ -198,10 +198,12 @@ def _own_rows(table: pd.DataFrame, columns: Mapping[str, str], file: Path, path:
     name = column_of(table, "recording", columns, file)
     if name is None:
         return table
-    mine = table[[Path(str(cell).replace("\\", "/")).name.split(".")[0] == path.name.split(".")[0] for cell in table[name]]]
-    if len(mine) == 0 and "recording" not in columns:
+    of_recording = table[
+        [Path(str(cell).replace("\\", "/")).name.split(".")[0] == path.name.split(".")[0] for cell in table[name]]
+    ]
+    if len(of_recording) == 0 and "recording" not in columns:
         return table  # a column of that name that means something else
-    return mine.reset_index(drop=True)
+    return of_recording.reset_index(drop=True)
 
 
 def _from_bids(task: Task, path: Path, columns: Mapping[str, str]) -> tuple[pd.DataFrame, Matched] | None:

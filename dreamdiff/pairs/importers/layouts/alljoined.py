@@ -116,11 +116,11 @@ class Alljoined(Reader):
             span, sfreq = window_of(times, self.config.window_ms), (len(times) - 1) / float(times[-1] - times[0])
             for first in range(0, len(data_NCT), BATCH):
                 piece_NCT = np.asarray(data_NCT[first : first + BATCH], np.float32)[:, rows]
-                mine = table.iloc[start : start + len(piece_NCT)]
+                part = table.iloc[start : start + len(piece_NCT)]
                 eeg_NCT = without_baseline(piece_NCT, sfreq, float(times[0]), self.config.baseline_ms)[:, :, span]
                 columns = {
-                    "image": np.array([image[name] for name in mine["image"]]), "label": np.array([label[name] for name in mine["label"]]),
-                    "session": mine["session"].to_numpy(np.int64), "trial": np.arange(start, start + len(piece_NCT)),
+                    "image": np.array([image[name] for name in part["image"]]), "label": np.array([label[name] for name in part["label"]]),
+                    "session": part["session"].to_numpy(np.int64), "trial": np.arange(start, start + len(piece_NCT)),
                 }  # fmt: skip
                 start += len(piece_NCT)
                 yield Batch(np.ascontiguousarray(eeg_NCT), columns)

@@ -63,7 +63,7 @@ class ImageNetEEG(Reader):
             )
             if len(shape) != 2 or shape[0] != CHANNELS:
                 raise DataError(
-                    f"{self.file.name}: trial {index} has EEG of shape {shape}, wanted ({CHANNELS}, T)", "use the original file"
+                    f"{self.file.name}: trial {index} has EEG of shape {shape}, expected ({CHANNELS}, T)", "use the original file"
                 )
             if not 0 <= int(trial["label"]) < len(content["labels"]):
                 raise DataError(
@@ -176,7 +176,7 @@ def _data_file(source: Path) -> Path:
     matches = sorted(path for path in source.glob("eeg*.pth"))
     if len(matches) != 1:
         raise DataError(
-            f"{source}: {len(matches)} files named eeg*.pth (wanted 1)", "give the file itself, for instance eeg_5_95_std.pth"
+            f"{source}: {len(matches)} files named eeg*.pth (expected 1)", "give the file itself, for instance eeg_5_95_std.pth"
         )
     return matches[0]
 
