@@ -132,16 +132,16 @@ def pseudo_blocks(trials: Trials, classes: int, rng: np.random.Generator) -> Int
     """
     out = np.full(len(trials), -1, np.int64)
     for person in np.unique(trials.person):
-        mine = np.flatnonzero(trials.person == person)
-        moments = np.where(np.isnan(trials.time[mine]), np.inf, trials.time[mine])
+        of_person = np.flatnonzero(trials.person == person)
+        moments = np.where(np.isnan(trials.time[of_person]), np.inf, trials.time[of_person])
         if np.isinf(moments).any():
             continue
-        mine = mine[np.lexsort((moments, trials.session[mine]))]
-        stretches = int(np.clip(len(mine) // STRETCH_TRIALS, 0, classes))
+        of_person = of_person[np.lexsort((moments, trials.session[of_person]))]
+        stretches = int(np.clip(len(of_person) // STRETCH_TRIALS, 0, classes))
         if stretches < 2:
             continue
         names = rng.permutation(stretches)
-        out[mine] = names[np.arange(len(mine)) * stretches // len(mine)]
+        out[of_person] = names[np.arange(len(of_person)) * stretches // len(of_person)]
     return out
 
 
@@ -312,23 +312,23 @@ def _verdict(controls: Sequence[Control], audit: Audit | None) -> tuple[Literal[
     tied = audit is not None and any(s.works for s in audit.shortcuts)
     guilty = [c for c in above if c.kind == "no stimulus" or tied]
     result = controls[0].measurement
-    beside = f"the decoder that sees the EEG after image onset reaches {_share(result)}"
+    actual = f"the decoder that sees the EEG after image onset reaches {_share(result)}"
     counted = f"{len(asked) - len(above)} of {len(asked)} controls are at chance"
     named = " and ".join(c.name for c in above)
     if guilty:
         worst = max(guilty, key=lambda c: (c.kind == "no stimulus", c.measurement.value))
         return "leaks", (
             f"NOT EVIDENCE OF DECODING: a decoder that was given {worst.told} names the class in {_share(worst.measurement)} "
-            f"(chance {worst.measurement.floor:.1%}); {beside}"
+            f"(chance {worst.measurement.floor:.1%}); {actual}"
         )
     if audit is not None and audit.verdict == "leaks":
-        return "leaks", f"NOT EVIDENCE OF DECODING: {audit.leaks[0]}; {beside}"
+        return "leaks", f"NOT EVIDENCE OF DECODING: {audit.leaks[0]}; {actual}"
     if audit is None or audit.verdict == "unknown" or audit.block_design == "unknown":
         why = audit.unknown[0] if audit is not None and audit.unknown else "the block structure is not recorded"
-        return "unknown", f"UNKNOWN whether this is decoding: {why}; {counted}{f'; {named} above' if above else ''}; {beside}"
+        return "unknown", f"UNKNOWN whether this is decoding: {why}; {counted}{f'; {named} above' if above else ''}; {actual}"
     remark = f"; {named} above chance, but here the class does not follow from the time" if above else ""
-    return "clean", f"no leak found: the audit is clean and {counted}{remark}; {beside}"
+    return "clean", f"no leak found: the audit is clean and {counted}{remark}; {actual}"
 
 
-def _share(found: Measurement) -> str:
-    return f"{found.value:.1%} {found.interval()} of {found.n} test trials"
+def _share(measurement: Measurement) -> str:
+    return f"{measurement.value:.1%} {measurement.interval()} of {measurement.n} test trials"

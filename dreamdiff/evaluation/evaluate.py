@@ -66,22 +66,22 @@ def evaluate(
         DataError: the part holds no trials. ModelError, StoreError: what does not fit.
     """
     config = config or EvaluateConfig()
-    making = GenerateConfig(
+    generate_config = GenerateConfig(
         steps=config.steps, samples=config.samples, seed=config.seed, scheduler=config.scheduler, guidance=config.guidance,
         batch_size=config.batch_size, device=config.device, precision=config.precision,
     )  # fmt: skip
-    pipeline = load_pipeline(model, making)
+    pipeline = load_pipeline(model, generate_config)
     store, _ = Pairs.open(pairs, images=images).at_model_rate(
         pipeline.details.signal, pipeline.encoder.config.window, strict=strict_rate
     )
     parts, chosen = choose_trials(store, config)
     networks = load_networks(config, clip_width(pipeline))
     generate_to_folder(
-        model, pairs, out / "images", making, trials=[int(i) for i in store.indices[chosen]], images=images, strict_rate=strict_rate, say=say,
+        model, pairs, out / "images", generate_config, trials=[int(i) for i in store.indices[chosen]], images=images, strict_rate=strict_rate, say=say,
         progress=progress,
     )  # fmt: skip
     size = pipeline.image_size
-    made = read_images(out / "images", store.indices[chosen], making, size)
+    made = read_images(out / "images", store.indices[chosen], generate_config, size)
     scorer = make_scorer(store, parts["train"], chosen, size, networks, config)
     measured = scorer.measure(made)
     vectors = eeg_vectors(pipeline, store, chosen)
@@ -102,8 +102,8 @@ def evaluate(
         else:
             carried = asked
         decoding = run_decoding_controls(store, parts["train"], chosen, report, config.seed, progress)
-        generation = tuple(run_generation_controls(pipeline, store, chosen, scorer, networks, making, config, progress))
-    beside = (
+        generation = tuple(run_generation_controls(pipeline, store, chosen, scorer, networks, generate_config, config, progress))
+    baselines = (
         tuple(
             run_baselines(store, parts["train"], chosen, scorer, pipeline, config, progress, folder=pipeline_folder(Path(model)))
         )
@@ -112,7 +112,7 @@ def evaluate(
     )
     some = evenly(chosen, store.labels, config.certificate_trials, config.seed)
     certificate = certify_evaluation(
-        pipeline, store, parts["train"], chosen, some, scorer, making, seed=config.seed, progress=progress
+        pipeline, store, parts["train"], chosen, some, scorer, generate_config, seed=config.seed, progress=progress
     )
     judged = scorer.judge_scores(made) if scorer.judge is not None else None
     material = Material(
@@ -130,7 +130,7 @@ def evaluate(
     )
     result = Evaluation(
         identity(model, pipeline, store, parts, chosen, networks, config, out), tuple(measured), scorer.not_computed, report, decoding,
-        generation, material, None if judged is None else accuracy.confusion(judged, scorer.labels_N), beside,
+        generation, material, None if judged is None else accuracy.confusion(judged, scorer.labels_N), baselines,
         certificate, None, carried,
     )  # fmt: skip
     result = replace(result, predictions=write_predictions(out, store.indices[chosen], certificate, result.figures()))
@@ -176,44 +176,48 @@ def make_scorer(store: Pairs, train: Ints, chosen: Ints, size: int, networks: Ne
     A class that training never shows gets its centre from pictures that no judged trial showed; where there are none, from the shown ones.
     """
     shown, member = np.unique(store.image[chosen], return_inverse=True)
-    taught, labels, centres = centre_images(store, train, shown)
+    train_images, labels, centres = centre_images(store, train, shown)
     return ImageScorer(
         store.load_images(shown, size=size), member, store.labels[chosen], store.classes, networks,
-        reference_MHWC=store.load_images(taught, size=size), reference_labels_M=labels, config=config,
+        reference_MHWC=store.load_images(train_images, size=size), reference_labels_M=labels, config=config,
         person_N=store.person[chosen], centres=centres,
     )  # fmt: skip
 
 
 def centre_images(store: Pairs, train: Ints, shown: Ints) -> tuple[Ints, Ints, str]:
     """Images that class centres are made of, their labels, and a remark on held-out classes (empty where there are none)."""
-    taught, first = np.unique(store.image[train], return_index=True)
+    train_images, first = np.unique(store.image[train], return_index=True)
     labels = store.labels[train][first]
     missing = np.setdiff1d(np.arange(len(store.classes)), labels)
     if len(missing) == 0:
-        return taught, labels, ""
+        return train_images, labels, ""
     images, where = np.unique(store.image, return_index=True)
     of_image = store.labels[where]
     more: list[Ints] = []
     unseen = 0
     for label in missing:
-        mine = images[of_image == label]
-        others = np.setdiff1d(mine, shown)
+        of_class = images[of_image == label]
+        others = np.setdiff1d(of_class, shown)
         unseen += len(others) > 0
-        more.append(others if len(others) else mine)
+        more.append(others if len(others) else of_class)
     added = np.concatenate(more)
     remark = (
         f"; centres of {len(missing)} classes without training images: {unseen} from pictures that no judged trial showed, "
         f"{sum(len(part) > 0 for part in more) - unseen} from the shown ones"
     )
-    return np.concatenate([taught, added]), np.concatenate([labels, np.repeat(missing, [len(part) for part in more])]), remark
+    return (
+        np.concatenate([train_images, added]),
+        np.concatenate([labels, np.repeat(missing, [len(part) for part in more])]),
+        remark,
+    )
 
 
-def read_images(folder: Path, numbers: Array, making: GenerateConfig, size: int) -> Array:
+def read_images(folder: Path, numbers: Array, generate_config: GenerateConfig, size: int) -> Array:
     """(N, S, H, W, 3) of the PNG files that `generate` wrote."""
-    out = np.empty((len(numbers), making.samples, size, size, 3), np.uint8)
+    out = np.empty((len(numbers), generate_config.samples, size, size, 3), np.uint8)
     for row, number in enumerate(numbers):
-        for sample in range(making.samples):
-            with Image.open(folder / f"trial-{int(number):06d}_seed-{making.seed + sample}.png") as image:
+        for sample in range(generate_config.samples):
+            with Image.open(folder / f"trial-{int(number):06d}_seed-{generate_config.seed + sample}.png") as image:
                 out[row, sample] = np.asarray(image.convert("RGB"))
     return out
 
@@ -247,7 +251,7 @@ def run_decoding_controls(
 
 
 def run_generation_controls(
-    pipeline: DreamDiffusionPipeline, store: Pairs, chosen: Ints, scorer: ImageScorer, networks: Networks, making: GenerateConfig,
+    pipeline: DreamDiffusionPipeline, store: Pairs, chosen: Ints, scorer: ImageScorer, networks: Networks, generate_config: GenerateConfig,
     config: EvaluateConfig, progress: ProgressCallback | None,
 ) -> list[GenerationControl]:  # fmt: skip
     """Images from altered EEG for some of the trials, one sample each, and from the EEG as it is for comparison."""
@@ -260,10 +264,10 @@ def run_generation_controls(
 
     def generate(signal_NCT: Array) -> Array:
         parts = []
-        for start in range(0, len(signal_NCT), making.batch_size):
-            rows = range(start, min(start + making.batch_size, len(signal_NCT)))
-            generators = [generator_for(int(store.indices[some[row]]), making.seed) for row in rows]
-            parts.append(render(pipeline, signal_NCT[start : start + making.batch_size], generators, making))
+        for start in range(0, len(signal_NCT), generate_config.batch_size):
+            rows = range(start, min(start + generate_config.batch_size, len(signal_NCT)))
+            generators = [generator_for(int(store.indices[some[row]]), generate_config.seed) for row in rows]
+            parts.append(render(pipeline, signal_NCT[start : start + generate_config.batch_size], generators, generate_config))
         return np.concatenate(parts)[:, None]
 
     def score(images_NSHWC: Array) -> list[Measurement]:

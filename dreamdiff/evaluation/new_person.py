@@ -214,8 +214,8 @@ class _Judged:
         mean_RD, person_R = self.means(vectors_ND), self.store.person[self.test][self.first_R]
         out_RG = np.empty((len(mean_RD), len(self.judge.gallery_GD)))
         for person in np.unique(person_R):
-            mine = person_R == person
-            out_RG[mine] = csls(recovered(mean_RD[mine], self.judge.gallery_GD), self.judge.gallery_GD)
+            of_person = person_R == person
+            out_RG[of_person] = csls(recovered(mean_RD[of_person], self.judge.gallery_GD), self.judge.gallery_GD)
         return out_RG
 
     def measured(self, row: str, scores_RG: Array, *, permuted: bool = False) -> tuple[Measurement, ...]:
@@ -238,20 +238,20 @@ class _Judged:
         )  # fmt: skip
 
 
-def _write_page(file: Path, found: NewPerson, store: Pairs) -> None:
+def _write_page(file: Path, result: NewPerson, store: Pairs) -> None:
     page = Page("A new person, by what is known of them", f"{count(len(store.subjects), 'person')} whom the model has not seen")
     if store.provenance == "simulated":
         page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
-    if found.audit.verdict != "clean":
-        page.text("; ".join(found.audit.leaks or found.audit.unknown), "warning")
+    if result.audit.verdict != "clean":
+        page.text("; ".join(result.audit.leaks or result.audit.unknown), "warning")
     page.text(
         "All rows are measured on the same trials; repetitions of a picture in one person are averaged. In brackets: 95 % intervals, categories, people and pictures "
         "drawn again. The transductive row uses all judged trials at once."
     )
-    page.table(found.table())
-    if found.not_computed:
+    page.table(result.table())
+    if result.not_computed:
         page.heading("Not computed")
-        page.table([{"row": name, "why": why} for name, why in found.not_computed.items()])
-    for warning in cast("Sequence[str]", found.identity["warnings"]):
+        page.table([{"row": name, "why": why} for name, why in result.not_computed.items()])
+    for warning in cast("Sequence[str]", result.identity["warnings"]):
         page.text(warning, "warning")
     page.write(file)

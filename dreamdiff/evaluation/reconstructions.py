@@ -184,8 +184,8 @@ def bounds(
     generator.to(choose_device(config.device))
     rng = np.random.default_rng(config.seed)
     shown, member = np.unique(store.image[chosen], return_inverse=True)
-    taught = np.unique(store.image[train])
-    random = rng.choice(taught, size=len(chosen))
+    train_images = np.unique(store.image[train])
+    random = rng.choice(train_images, size=len(chosen))
     drawn, place = np.unique(random, return_inverse=True)
     entries: dict[str, Array] = {}
     for name, numbers, rows in ((ORACLE, shown, member.reshape(-1)), (RANDOM, drawn, place.reshape(-1))):
@@ -208,28 +208,28 @@ def bounds(
     return entries, {}
 
 
-def _write_page(file: Path, found: Reconstructions, store: Pairs, pictures: dict[str, Array], truth: Array) -> None:
-    split = found.identity["split"]
+def _write_page(file: Path, result: Reconstructions, store: Pairs, pictures: dict[str, Array], truth: Array) -> None:
+    split = result.identity["split"]
     page = Page(
         "Reconstructions",
         f"{count(split['n_evaluated'], 'trial')} of {count(split['people'], 'person')}, split {split['name']}",
     )
     if store.provenance == "simulated":
         page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
-    if found.audit.verdict != "clean":
-        said = found.audit.leaks if found.audit.verdict == "leaks" else found.audit.unknown
-        page.text(f"The split {split['name']}: {'; '.join(said)}", "warning")
+    if result.audit.verdict != "clean":
+        remarks = result.audit.leaks if result.audit.verdict == "leaks" else result.audit.unknown
+        page.text(f"The split {split['name']}: {'; '.join(remarks)}", "warning")
     page.text("Figures under these names can be compared only where five choices agree; each number's name holds them:")
     page.table([{"choice": choice} for choice in CHOICES])
-    names = list(dict.fromkeys(m.name for measurements in found.rows.values() for m in measurements))
+    names = list(dict.fromkeys(m.name for measurements in result.rows.values() for m in measurements))
     page.heading("Numbers")
     page.text(
         "In brackets: 95 % intervals. Best-of rows were chosen by looking at the shown picture. A judge whose vectors the generator reads flatters its pictures."
     )
-    page.table([{"number": name, **{row: _cell(found.rows[row], name) for row in found.rows}} for name in names])
-    if found.not_computed:
+    page.table([{"number": name, **{row: _cell(result.rows[row], name) for row in result.rows}} for name in names])
+    if result.not_computed:
         page.heading("Not computed")
-        page.table([{"what": what, "why": why} for what, why in found.not_computed.items()])
+        page.table([{"what": what, "why": why} for what, why in result.not_computed.items()])
     page.heading("Pictures")
     page.text("The first trials in the order of the store, first sample; nothing was picked.")
     page.sets([(truth[k], "shown"), *((made[k], name) for name, made in pictures.items())] for k in range(min(8, len(truth))))

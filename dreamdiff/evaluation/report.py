@@ -58,32 +58,32 @@ def chosen_trials(material: Material) -> dict[str, Ints]:
     return {"best": order[:count], "median": order[middle : middle + count], "worst": order[n - count :]}
 
 
-def write_report(found: Evaluation, file: Path) -> None:
+def write_report(evaluation: Evaluation, file: Path) -> None:
     """Write the page; pictures are inside it."""
-    material = found.material
+    material = evaluation.material
     wrong = failures(material)
     body = _environment().get_template("evaluate.html").render(
-        found=found,
-        report=found.to_json(),
-        tone={"NOT": "bad", "UNK": "unsure"}.get(found.first_line[:3], "good"),
-        measurements=[_row(m) for m in found.measurements],
+        evaluation=evaluation,
+        report=evaluation.to_json(),
+        tone={"NOT": "bad", "UNK": "unsure"}.get(evaluation.first_line[:3], "good"),
+        measurements=[_row(m) for m in evaluation.measurements],
         groups={name: [_trial(material, int(row)) for row in rows] for name, rows in chosen_trials(material).items()},
         failures=[_failure(material, one) for one in pick_failures(wrong)],
         failure_counts=count_failures(wrong, material),
         retrieval=_retrieval(material),
-        baselines=_baselines(found),
-        confusion=None if found.confusion is None else _png(confusion_figure(found.confusion, material.classes)),
-        controls=None if found.controls is None else _png(controls_figure(found.controls)),
-        carriers=_carriers(found),
+        baselines=_baselines(evaluation),
+        confusion=None if evaluation.confusion is None else _png(confusion_figure(evaluation.confusion, material.classes)),
+        controls=None if evaluation.controls is None else _png(controls_figure(evaluation.controls)),
+        carriers=_carriers(evaluation),
         carriers_caption=CAPTION,
-        distances=None if found.controls is None or not found.controls.distances else _png(distance_figure(found.controls)),
+        distances=None if evaluation.controls is None or not evaluation.controls.distances else _png(distance_figure(evaluation.controls)),
     )  # fmt: skip
-    title = f"Evaluation of {found.identity['model']['path']} on {found.identity['pairs']['path']}"
+    title = f"Evaluation of {evaluation.identity['model']['path']} on {evaluation.identity['pairs']['path']}"
     atomic.write_text(file, document(title, body, STYLE))
 
 
-def _carriers(found: Evaluation) -> str | None:
-    figure = None if found.carriers is None else carriers_figure(found.carriers.to_json())
+def _carriers(evaluation: Evaluation) -> str | None:
+    figure = None if evaluation.carriers is None else carriers_figure(evaluation.carriers.to_json())
     return None if figure is None else _png(figure)
 
 
@@ -158,13 +158,13 @@ def _row(m: Measurement) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _baselines(found: Evaluation) -> dict[str, object] | None:
+def _baselines(evaluation: Evaluation) -> dict[str, object] | None:
     """The model and each baseline in a few columns."""
-    if not found.baselines:
+    if not evaluation.baselines:
         return None
     expected = ("-way-top-1", "-shown-top-1", "-centroid-top-1", "Lite0-similarity", "CLIP-similarity", "psnr", "ssim")
-    columns = [m.name for m in found.measurements if m.name.endswith(expected) and not m.name.startswith("retrieval")]
-    systems = [("the model", "", found.measurements), *[(b.name, b.told, b.measurements) for b in found.baselines]]
+    columns = [m.name for m in evaluation.measurements if m.name.endswith(expected) and not m.name.startswith("retrieval")]
+    systems = [("the model", "", evaluation.measurements), *[(b.name, b.told, b.measurements) for b in evaluation.baselines]]
     rows = []
     for name, description, measurements in systems:
         known = {m.name: _row(m) for m in measurements}

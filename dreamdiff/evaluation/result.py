@@ -92,7 +92,7 @@ class Evaluation:
         ]
         if not accuracies:
             return f"{earns}The accuracy of the generated images was not measured: there was no classifier"
-        m = min(accuracies, key=lambda found: found.value)
+        m = min(accuracies, key=lambda measurement: measurement.value)
         says = "above" if m.above_floor else "not above"
         return (
             f"{earns}The generated images: {m.name} {m.value:.1%} {m.interval()}, {says} the {m.floor:.1%} of a guesser "

@@ -126,10 +126,10 @@ def retrieve(
     labels_N, person_N = store.labels[test], store.person[test]
     facts = (vectors_ND, gallery_GD, judge, pictures.picture_N, labels_N)
     for state in dict.fromkeys(state_N.tolist()):
-        mine = np.flatnonzero(state_N == state)
-        for repetitions in group_sizes(config.repetitions, most_repetitions(store, test[mine])):
+        of_state = np.flatnonzero(state_N == state)
+        for repetitions in group_sizes(config.repetitions, most_repetitions(store, test[of_state])):
             named = f"split={split.replace('/', '-')}/gallery={gallery}/repetitions={repetitions}/selection={selection}/person={state}"
-            rows = [mine[group] for group in groups_of(store, test[mine], repetitions, config.seed)]
+            rows = [of_state[group] for group in groups_of(store, test[of_state], repetitions, config.seed)]
             if not rows:
                 left_out[f"retrieval/{named}"] = "no picture was shown that often to one person"
                 continue
@@ -140,9 +140,9 @@ def retrieve(
                 mean_RD = judge.directions(np.stack([vectors_ND[group].mean(0) for group in rows]))
                 drawn = units(labels_N[first], person_N[first], pictures.picture_N[first])
                 measurements += centre_measurements(named, mean_RD, labels_N[first], *centres, drawn, judge.space, config.seed)
-            together = groups_of(store, test[mine], "all", config.seed, people=True)
+            together = groups_of(store, test[of_state], "all", config.seed, people=True)
             if repetitions == "all" and len(together) < len(rows):
-                across = [mine[group] for group in together]
+                across = [of_state[group] for group in together]
                 measurements += judged(
                     f"{named}/averaged=people", across, *facts, np.zeros_like(person_N), config.ways, config.seed
                 )
@@ -192,7 +192,7 @@ def retrieve(
     write_sealed(out / "report.json", result.to_json())
     write_page(
         out / PAGE, first_line=result.first_line, identity=identity, measurements=measurements, certificate=certificate, audit=report,
-        store=store, gallery=pictures.gallery, found=nearest(last, vectors_ND, gallery_GD, judge, pictures.picture_N, test),
+        store=store, gallery=pictures.gallery, neighbours=nearest(last, vectors_ND, gallery_GD, judge, pictures.picture_N, test),
         carried=result.carriers,
     )  # fmt: skip
     return result
@@ -250,8 +250,8 @@ def transductive(
     first = np.array([group[0] for group in rows])
     scores_NG = np.empty((len(rows), len(gallery_GD)))
     for person in np.unique(person_N[first]):
-        mine = np.flatnonzero(person_N[first] == person)
-        scores_NG[mine] = csls(recovered(mean[mine], gallery_GD), gallery_GD)
+        of_person = np.flatnonzero(person_N[first] == person)
+        scores_NG[of_person] = csls(recovered(mean[of_person], gallery_GD), gallery_GD)
     drawn = units(label_N[first], person_N[first], picture_N[first])
     what = f"CSLS after an orthogonal map that is guessed from all judged trials of a person together, in {judge.space} space"
     return [
@@ -332,5 +332,5 @@ def judged(
     return result
 
 
-def _named(found: Measurement, name: str) -> Measurement:
-    return Measurement(**{**vars(found), "name": name})
+def _named(measurement: Measurement, name: str) -> Measurement:
+    return Measurement(**{**vars(measurement), "name": name})

@@ -57,7 +57,7 @@ class Found:
 
 def write_page(
     file: Path, *, first_line: str, identity: Mapping[str, Any], measurements: Sequence[Measurement], certificate: Certificate,
-    audit: Audit, store: Pairs, gallery: Ints, found: Found | None, carried: Carriers | None = None,
+    audit: Audit, store: Pairs, gallery: Ints, neighbours: Found | None, carried: Carriers | None = None,
 ) -> None:  # fmt: skip
     """Write the page; pictures are inside it.
 
@@ -70,8 +70,8 @@ def write_page(
     if store.provenance == "simulated":
         page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
     if audit.verdict != "clean":
-        said = audit.leaks if audit.verdict == "leaks" else audit.unknown
-        page.text(f"The split {identity['split']['name']}: {'; '.join(said)}", "warning")
+        remarks = audit.leaks if audit.verdict == "leaks" else audit.unknown
+        page.text(f"The split {identity['split']['name']}: {'; '.join(remarks)}", "warning")
     page.heading("Which part earns it")
     page.text(
         "All rows are measured on the same trials, in the same way. If the accuracy stays when a part is taken out, that part did not earn it. "
@@ -87,8 +87,8 @@ def write_page(
     if curve is not None:
         page.figure(curve, "Share found against the number of averaged repetitions, with 95 % intervals. Dotted: chance.")
     page.table([measurement_row(m) for m in measurements])
-    if found is not None:
-        _pictures(page, store, gallery, found)
+    if neighbours is not None:
+        _pictures(page, store, gallery, neighbours)
     figure = None if carried is None else carriers_figure(carried.to_json())
     if figure is not None:
         page.heading("When, where, and in which band")
@@ -161,26 +161,26 @@ def repetition_curve(measurements: Sequence[Measurement]) -> Figure | None:
     return figure
 
 
-def _pictures(page: Page, store: Pairs, gallery: Ints, found: Found) -> None:
+def _pictures(page: Page, store: Pairs, gallery: Ints, neighbours: Found) -> None:
     page.heading("What was shown, and what the EEG was nearest to")
-    chosen = found.chosen()
-    places = np.unique(np.concatenate([found.shown_R[chosen], found.nearest_RK[chosen].ravel()]))
+    chosen = neighbours.chosen()
+    places = np.unique(np.concatenate([neighbours.shown_R[chosen], neighbours.nearest_RK[chosen].ravel()]))
     try:
         images = {place: store.load_images([gallery[place]], size=SIDE)[0] for place in places[places < len(gallery)]}
     except ToolkitError as error:
         page.text(f"The pictures cannot be shown: {error.problem}")
         return
     page.text(
-        f"{len(chosen)} of {len(found.rank_R)} pictures, at equal distances in the order of success: the first is among the best, the last among the "
+        f"{len(chosen)} of {len(neighbours.rank_R)} pictures, at equal distances in the order of success: the first is among the best, the last among the "
         "worst. Left what was shown, then the nearest pictures of the gallery, nearest first."
     )
     blank = np.full((SIDE, SIDE, 3), 238, np.uint8)
     page.sets(
         [
-            (images[found.shown_R[r]], f"shown: {store.classes[store.labels[found.trial_R[r]]]} ({found.trials[r]} averaged), rank {found.rank_R[r]}"),
+            (images[neighbours.shown_R[r]], f"shown: {store.classes[store.labels[neighbours.trial_R[r]]]} ({neighbours.trials[r]} averaged), rank {neighbours.rank_R[r]}"),
             *[
-                (images.get(place, blank), "found" if place == found.shown_R[r] else "" if place in images else "from the further gallery")
-                for place in found.nearest_RK[r]
+                (images.get(place, blank), "found" if place == neighbours.shown_R[r] else "" if place in images else "from the further gallery")
+                for place in neighbours.nearest_RK[r]
             ],
         ]
         for r in chosen

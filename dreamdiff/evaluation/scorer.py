@@ -293,53 +293,55 @@ class ImageScorer:
         return self._last[1]
 
     def _in_features(
-        self, found: list[Measurement], vectors_NSD: Array, truth_ND: Array, space: str, *, sets: bool = True
+        self, measurements: list[Measurement], vectors_NSD: Array, truth_ND: Array, space: str, *, sets: bool = True
     ) -> None:
         seed, groups = self.config.seed, self.groups_N
-        found.append(metrics.feature_similarity(vectors_NSD, truth_ND, space=space, seed=seed, groups_N=groups))
+        measurements.append(metrics.feature_similarity(vectors_NSD, truth_ND, space=space, seed=seed, groups_N=groups))
         similarity = metrics.cosine_similarity(vectors_NSD, truth_ND)
-        self._identify(found, similarity, space)
+        self._identify(measurements, similarity, space)
         if sets:
             label = f"{space} features ({truth_ND.shape[1]:,})"
             name = space.lower()
             self._try(
-                found,
+                measurements,
                 f"{name}-frechet",
                 lambda: distances.frechet_distance(vectors_NSD, truth_ND, name=f"{name}-frechet", space=label, seed=seed),
             )
             self._try(
-                found,
+                measurements,
                 f"{name}-kernel",
                 lambda: distances.kernel_distance(vectors_NSD, truth_ND, name=f"{name}-kernel", space=label, seed=seed),
             )
 
-    def _identify(self, found: list[Measurement], similarity_NSN: Array, space: str) -> None:
+    def _identify(self, measurements: list[Measurement], similarity_NSN: Array, space: str) -> None:
         seed, groups = self.config.seed, self.groups_N
         self._try(
-            found, f"pair-wise-{space}",
+            measurements, f"pair-wise-{space}",
             lambda: metrics.pairwise_identification(similarity_NSN, space=space, seed=seed, image_N=self.image_N, groups_N=groups),
         )  # fmt: skip
 
-    def _inception(self, found: list[Measurement], images: Array) -> None:
+    def _inception(self, measurements: list[Measurement], images: Array) -> None:
         read, seen, seed = self._read("inception", images), self.seen["inception"], self.config.seed
         n, s = images.shape[:2]
         features, truth = read.features_ND.reshape(n, s, -1), seen.features_ND[self.image_N]
         scores = read.probabilities_NK.reshape(n, s, -1)
-        self._try(found, "fid", lambda: distances.frechet_distance(features, truth, seed=seed))
-        self._try(found, "kid", lambda: distances.kernel_distance(features, truth, seed=seed))
+        self._try(measurements, "fid", lambda: distances.frechet_distance(features, truth, seed=seed))
+        self._try(measurements, "kid", lambda: distances.kernel_distance(features, truth, seed=seed))
         self._try(
-            found, "inception-score", lambda: distances.inception_score(scores, seen.probabilities_NK[self.image_N], seed=seed)
+            measurements,
+            "inception-score",
+            lambda: distances.inception_score(scores, seen.probabilities_NK[self.image_N], seed=seed),
         )
 
-    def _try(self, found: list[Measurement], name: str, make: Callable[[], Measurement]) -> None:
+    def _try(self, measurements: list[Measurement], name: str, make: Callable[[], Measurement]) -> None:
         try:
-            found.append(make())
+            measurements.append(make())
         except DataError as error:
             self.not_computed[name] = error.problem
 
 
-def _renamed(found: Measurement, name: str, before: str = "") -> Measurement:
-    return Measurement(**{**vars(found), "name": name, "protocol": before + found.protocol})
+def _renamed(measurement: Measurement, name: str, before: str = "") -> Measurement:
+    return Measurement(**{**vars(measurement), "name": name, "protocol": before + measurement.protocol})
 
 
 def _flat(images_NSHWC: Array) -> Array:

@@ -105,25 +105,25 @@ def evaluate_baselines(
     return result
 
 
-def _write_page(file: Path, found: Baselines, names: tuple[str, ...], store: Pairs) -> None:
-    page = Page("Baselines on the same trials", found.first_line)
+def _write_page(file: Path, result: Baselines, names: tuple[str, ...], store: Pairs) -> None:
+    page = Page("Baselines on the same trials", result.first_line)
     if store.provenance == "simulated":
         page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
-    split = found.identity["split"]
+    split = result.identity["split"]
     page.text(
-        f"Trained on {split['n_train']} trials, judged on {split['n_evaluated']} of split {split['name']}, seed {found.identity['config']['seed']}. "
+        f"Trained on {split['n_train']} trials, judged on {split['n_evaluated']} of split {split['name']}, seed {result.identity['config']['seed']}. "
         "The printed figures are of other data and other protocols: they say what each system is known for, not what it should reach here."
     )
     page.table([{"baseline": name, "printed elsewhere": PUBLISHED.get(name, "none")} for name in names])
     rows = [
         {**row, "value": _shown(row["value"]), "floor": "" if row["floor"] is None else _shown(row["floor"])}
-        for row in found.table()
+        for row in result.table()
     ]
     page.heading("Measured here")
     page.table(rows)
-    if found.not_computed:
+    if result.not_computed:
         page.heading("Not computed")
-        page.table([{"what": what, "why": why} for what, why in found.not_computed.items()])
+        page.table([{"what": what, "why": why} for what, why in result.not_computed.items()])
     page.write(file)
 
 
