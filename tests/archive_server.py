@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -144,7 +145,9 @@ def serving() -> Iterator[Archive]:
             holder[0].sent += len(body)
             if cut is not None:
                 self.wfile.flush()
-                self.connection.close()
+                # not `close`: files over the socket would keep it open, and the client would wait for its timeout
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     holder.append(Archive(server.server_port))

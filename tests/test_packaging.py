@@ -75,7 +75,8 @@ def declared(extras: list[str], groups: list[str] = ()) -> set[str]:
 
 def imported(top: str) -> dict[str, str]:
     """Foreign top-level modules that the files of a folder import, inside functions too, with one of the files."""
-    own = {"eegprep", "dreamdiff", "cli", "tools", *(path.stem for path in ROOT.glob(f"{top}/**/*.py")), *sys.stdlib_module_names}
+    own = {"eegprep", "dreamdiff", "cli", "tools", *sys.stdlib_module_names}
+    own |= {path.stem for path in ROOT.glob(f"{top}/**/*")}  # packages too: scripts import what lies beside them
     result: dict[str, str] = {}
     for path in sorted((ROOT / top).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
