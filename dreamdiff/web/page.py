@@ -163,8 +163,10 @@ def page(studio: Studio) -> Any:
         gr.HTML(STYLE, padding=False)
         gr.Markdown("# Images from EEG")
         gr.Markdown(_explain(studio))
-        gr.Markdown(studio.accuracy(), elem_id="accuracy")
-        carried = studio.carried()
+        # what surrounds the page (host names, uploads, files of the server) is tried without a model
+        known = getattr(studio, "model", None) is not None
+        gr.Markdown(studio.accuracy() if known else "", elem_id="accuracy")
+        carried = studio.carried() if known else None
         if carried is not None:
             with gr.Accordion("What carries the result: when, where, in which band", open=False, elem_id="carried"):
                 gr.Plot(carried, show_label=False)
