@@ -18,7 +18,7 @@ from eegprep.sources import listing
 from eegprep.sources.listing import Task
 from eegprep.steps.jobs import BuildJob, StoredJobT
 from eegprep.steps.origin import Choice, StoreOrigin
-from eegprep.steps.plan import count_windows
+from eegprep.steps.plan import count_windows, read_headers
 from eegprep.store import recordings as recordings_store
 from eegprep.store.commit import check_finished, read_root
 
@@ -111,7 +111,7 @@ def subject_caps(tasks: Sequence[Task], manifest: manifests.Manifest, recipe: Re
     }
     if manifest.target_windows is None or recipe.max_per_subject is not None:
         return caps
-    available = {(task.source.dataset, task.subject): count_windows(task, recipe)[1] for task in tasks}
+    available = {(task.source.dataset, task.subject): count_windows(task, recipe, read_headers(task))[1] for task in tasks}
     people = {(task.source.dataset, task.subject): task.person for task in tasks}
     drawn = balance.caps_by_group(available, people, manifest.target_windows, recipe.seed)
     # the balanced draw may not take more than the manifest allows a source

@@ -117,8 +117,10 @@ def make_plan(
     for dataset in dict.fromkeys(task.source.dataset for task in tasks):
         own = [task for task in tasks if task.source.dataset == dataset]
         todo = [task for task in own if task.name not in finished]
-        counted = [count_windows(task, recipe) for task in todo]
-        unknown = [task for task in todo if not _length_known(task)]
+        # once: a plan of ten thousand files is mostly reading their headers
+        read = [(task, read_headers(task)) for task in todo]
+        counted = [count_windows(task, recipe, headers) for task, headers in read]
+        unknown = [task for task, headers in read if not _length_known(task, headers)]
         short = sum(
             1 for task, (value, windows, _) in zip(todo, counted, strict=True) if value and not windows and task not in unknown
         )
@@ -126,7 +128,8 @@ def make_plan(
         memory = sorted((task_memory(task) for task in todo), reverse=True)[:workers]
         each = [min(windows, caps.get(task.name, windows)) for task, (_, windows, _) in zip(todo, counted, strict=True)]
         windows, most = sum(each), [_most(task, recipe) for task in unknown]
-        whole = [(task, number) for task, number in zip(todo, each, strict=True) if _whole_band(task, recipe)]
+        whole = [(task, number) for (task, headers), number in zip(read, each, strict=True) if _whole_band(task, recipe, headers)]
+        declared = sum(_declared_only(task, headers) for task, headers in read)
         rows.append(
             PlanRow(
                 dataset=dataset,
@@ -139,7 +142,7 @@ def make_plan(
                 minutes=round(sum(size for _, _, size in counted) / _BYTES_PER_SECOND / 60 / max(1, min(workers, len(todo))), 2),
                 memory=sum(memory),
                 licence=own[0].source.licence or "unknown",
-                note=_note(sum(map(_declared_only, todo)) - len(unknown), len(unknown), short, recipe),
+                note=_note(declared - len(unknown), len(unknown), short, recipe),
                 names=who_is_who(own),
                 unknown=len(unknown),
                 windows_most=None if None in most else windows + sum(number or 0 for number in most),
@@ -150,14 +153,18 @@ def make_plan(
     return rows
 
 
-def _length_known(task: Task) -> bool:
+# what `read_headers` gives for a subject
+_Headers = Sequence[tuple[int, int, float]]
+
+
+def _length_known(task: Task, headers: _Headers) -> bool:
     """Whether files or a catalogue say how long the recordings of a subject are."""
-    return not _declared_only(task) or bool(catalogue.entry(task.source.target).hours)
+    return not _declared_only(task, headers) or bool(catalogue.entry(task.source.target).hours)
 
 
-def _declared_only(task: Task) -> bool:
+def _declared_only(task: Task, headers: _Headers) -> bool:
     """Whether nothing but a catalogue says how long the recordings of a subject are."""
-    return task.source.kind == "moabb" and not _headers(task)
+    return task.source.kind == "moabb" and not headers
 
 
 def _most(task: Task, recipe: Recipe) -> int | None:
@@ -166,12 +173,12 @@ def _most(task: Task, recipe: Recipe) -> int | None:
     return min(caps) if caps else None
 
 
-def _whole_band(task: Task, recipe: Recipe) -> bool:
+def _whole_band(task: Task, recipe: Recipe, headers: _Headers) -> bool:
     """Whether the rate of a subject's recordings carries the whole pass band."""
-    if _declared_only(task):
+    if _declared_only(task, headers):
         rates = [catalogue.entry(task.source.target).sfreq or 0.0]
     else:
-        rates = [rate for _, _, rate in _headers(task)]
+        rates = [rate for _, _, rate in headers]
     return bool(rates) and all(fits(rate, recipe.high) for rate in rates)
 
 
@@ -188,12 +195,12 @@ def local_row(tasks: Sequence[Task]) -> DownloadRow:
     return DownloadRow(source.spec, source.dataset, len(tasks), len(tasks), size, source.licence, False, "local", source.doi)
 
 
-def count_windows(task: Task, recipe: Recipe) -> tuple[int, int, float]:
+def count_windows(task: Task, recipe: Recipe, headers: _Headers) -> tuple[int, int, float]:
     """(recordings, windows, float64 bytes) of a subject: from the headers of files, or from what MOABB declares."""
-    if _declared_only(task):
+    if _declared_only(task, headers):
         return _declared(task, recipe)
     recordings, windows, size = 0, 0, 0.0
-    for n_channels, n_samples, sfreq in _headers(task):
+    for n_channels, n_samples, sfreq in headers:
         samples = n_samples if recipe.resample is None else round(n_samples * recipe.resample / sfreq)
         fit = max(0, (samples - recipe.window) // recipe.stride + 1) if samples >= recipe.window else 0
         recordings, windows, size = recordings + 1, windows + fit, size + 8.0 * n_channels * n_samples
@@ -205,7 +212,7 @@ def _cap(windows: int, task: Task, recipe: Recipe) -> int:
     return min([windows, *caps])
 
 
-def _headers(task: Task) -> list[tuple[int, int, float]]:
+def read_headers(task: Task) -> list[tuple[int, int, float]]:
     """(EEG channels, samples, Hz) of each recording of a subject whose file says so.
 
     Of MOABB's files: empty unless every one of a format with such a header can be read and they are most of the subject's bytes.
