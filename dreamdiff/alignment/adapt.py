@@ -119,7 +119,7 @@ def _task(
         config = config.model_copy(update={"loop": config.loop.model_copy(update={"epochs": epochs})})
     choose_what_trains(aligned, config.tune, config.lora_rank)
     aligned.log_scale.requires_grad_(True)
-    data = align_data(store, parts, row, vectors, aligned, progress)
+    data = align_data(store, parts, row, vectors, aligned, config, progress)
     identity = {
         "task": "adapt", "config": identity_of(config), "pairs": store.fingerprint, "pairs_content": store.content_sha256,
         "targets": [s.model_dump() for s in spaces],

@@ -35,8 +35,8 @@ class AlignData:
     """Pairs, their parts, and image vectors.
 
     parts: positions of train, val and test; nothing here reads test. row: image number -> row of `vectors`, -1 for images that
-    only test trials have. vectors: one (M, D) tensor per target, in the target's own space. held: (N_held, C, W) after the front end,
-    or None; held_row: position -> row of it, -1 where it is not held.
+    only test trials have. vectors: one (M, D) tensor per target, in the target's own space. shown: (N,) the picture that the model is told
+    of each trial. held: (N_held, C, W) after the front end, or None; held_row: position -> row of it, -1 where it is not held.
     """
 
     pairs: Pairs
@@ -45,6 +45,7 @@ class AlignData:
     vectors: tuple[Tensor, ...]
     front: FrontEnd
     person: np.ndarray
+    shown: np.ndarray
     held: Tensor | None = None
     held_row: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
@@ -56,7 +57,7 @@ class AlignData:
 
     def batch(self, positions: np.ndarray) -> dict[str, Tensor]:
         """What a step reads: EEG after the front end, person, image, label, and a vector for each target."""
-        image = self.pairs.image[positions]
+        image = self.shown[positions]
         rows = torch.from_numpy(self.row[image])
         content = {
             "index": torch.as_tensor(positions), "image": torch.as_tensor(image.astype(np.int64)), "eeg": self.eeg(positions),
@@ -193,6 +194,15 @@ def front_end_of(pairs: Pairs, positions: np.ndarray, front: FrontEnd, person: n
         for part in pieces(positions)
     ]
     return torch.cat(parts)
+
+
+def dealt_again(image_N: np.ndarray, person_N: np.ndarray, positions: np.ndarray, seed: int) -> np.ndarray:
+    """(N,) pictures in which those of `positions` are permuted within each person; how often each was shown stays as it is."""
+    rng, out_N = np.random.default_rng(seed), image_N.copy()
+    for person in np.unique(person_N[positions]):
+        of_person = positions[person_N[positions] == person]
+        out_N[of_person] = image_N[rng.permutation(of_person)]
+    return out_N
 
 
 def person_numbers(pairs: Pairs, people: Sequence[str]) -> np.ndarray:

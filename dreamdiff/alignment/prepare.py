@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from dreamdiff.alignment.config import AlignConfig
-from dreamdiff.alignment.data import AlignData, fit_front, front_config, hold, person_numbers
+from dreamdiff.alignment.data import AlignData, dealt_again, fit_front, front_config, hold, person_numbers
 from dreamdiff.alignment.model import AlignedConfig, AlignedEncoder, ExternalTokens, Head, TargetSpace, VectorEncoder
 from dreamdiff.alignment.targets import image_vectors, load_target
 from dreamdiff.alignment.task import AlignTask
@@ -85,11 +85,13 @@ def prepare(
     numbers, row = images_of(store, np.concatenate([parts["train"], parts["val"]]))
     spaces, vectors, remarks = load_vectors(store, numbers, targets, config, out, progress, offline)
     remarks = [*compared, *remarks]
+    if config.permute_pictures:
+        remarks.append("a control: the pictures of training trials are permuted within each person, so there is nothing to learn")
     people = tuple(name for number, name in enumerate(store.subjects) if (store.person[parts["train"]] == number).any())
     training = {
         "pairs": store.fingerprint, "pairs_content": store.content_sha256, "provenance": store.provenance, "licence": store.licence, "split": config.split,
         "select": config.select, "encoder": start.name, "classes": len(store.classes), "labels": config.labels,
-        "labels_seed": config.labels_seed, "seen": [*start.seen, seen_in_pairs(store, parts["train"])],
+        "labels_seed": config.labels_seed, "permuted": config.permute_pictures, "seen": [*start.seen, seen_in_pairs(store, parts["train"])],
     }  # fmt: skip
     shape = AlignedConfig(
         front=front, encoder=section, people=people, maps=config.maps, targets=spaces, dropout=config.dropout, training=training
@@ -103,7 +105,7 @@ def prepare(
     if config.labels is not None:
         parts = {**parts, "train": few_labels(store, parts["train"], config.labels, config.labels_seed)}
     measure_targets(model, vectors, row, store.image[parts["train"]])
-    data = align_data(store, parts, row, vectors, model, progress)
+    data = align_data(store, parts, row, vectors, model, config, progress)
     identity = {
         "task": "align", "config": identity_of(config), "pairs": store.fingerprint, "pairs_content": store.content_sha256,
         "encoder": start.digest,
@@ -152,13 +154,16 @@ def measure_targets(model: AlignedEncoder, vectors: Sequence[torch.Tensor], row:
 
 def align_data(
     pairs: Pairs, parts: Mapping[str, np.ndarray], row: np.ndarray, vectors: tuple[torch.Tensor, ...], model: AlignedEncoder,
-    progress: ProgressCallback | None = None,
+    config: AlignConfig, progress: ProgressCallback | None = None,
 ) -> AlignData:  # fmt: skip
     """Training and validation trials behind the model's front end, in memory where they fit."""
     person = person_numbers(pairs, model.front.people)
     read = np.unique(np.concatenate([parts["train"], parts["val"]]))
     held, held_row = hold(pairs, read, model.front, person, progress)
-    return AlignData(pairs, parts, row, vectors, model.front, person, held, held_row)
+    shown = pairs.image
+    if config.permute_pictures:
+        shown = dealt_again(pairs.image, pairs.person, parts["train"], mix(config.loop.seed, "permuted pictures"))
+    return AlignData(pairs, parts, row, vectors, model.front, person, shown, held, held_row)
 
 
 def few_labels(pairs: Pairs, train: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -64,7 +64,9 @@ class Retrieval:
 
     @property
     def first_line(self) -> str:
-        """The part that earns the accuracy; a leak of the split comes before it."""
+        """The part that earns the accuracy; a leak of the split, or that the model is a control, comes before it."""
+        if self.identity["model"]["training"].get("permuted"):
+            return f"A CONTROL, trained on permuted pictures, which must be at chance: {self.certificate.sentence}"
         if self.audit.verdict == "leaks":
             return f"NOT EVIDENCE OF DECODING: {self.audit.leaks[0]}; {self.certificate.sentence}"
         return self.certificate.sentence
@@ -110,6 +112,7 @@ def retrieve(
     state_N = np.asarray(states, object)[store.person[test]]
     person = " and ".join(dict.fromkeys(state_N.tolist()))
     selection = str(aligned.config.training.get("select", "last"))
+    trained = "/training=permuted" if aligned.config.training.get("permuted") else ""
     left_out: dict[str, str] = {}
     measurements: list[Measurement] = []
     gallery_GD, gallery = gallery_of(config.gallery, pictures, judge)
@@ -128,7 +131,7 @@ def retrieve(
     for state in dict.fromkeys(state_N.tolist()):
         of_state = np.flatnonzero(state_N == state)
         for repetitions in group_sizes(config.repetitions, most_repetitions(store, test[of_state])):
-            named = f"split={split.replace('/', '-')}/gallery={gallery}/repetitions={repetitions}/selection={selection}/person={state}"
+            named = f"split={split.replace('/', '-')}/gallery={gallery}/repetitions={repetitions}/selection={selection}{trained}/person={state}"
             rows = [of_state[group] for group in groups_of(store, test[of_state], repetitions, config.seed)]
             if not rows:
                 left_out[f"retrieval/{named}"] = "no picture was shown that often to one person"

@@ -15,7 +15,9 @@ import dreamdiff
 from dreamdiff.alignment.data import centres
 from dreamdiff.alignment.prepare import align, prepare
 from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
+from dreamdiff.evaluation.retrieve import retrieve
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.protocols.config import RetrieveConfig
 from eegprep.errors import CheckpointError, DataError, ModelError, UsageError
 
 
@@ -202,3 +204,26 @@ def test_pictures_without_a_vector_are_counted(parts, tmp_path):
 
     with pytest.raises(DataError, match=r"no vector for \d+ of \d+ images"):
         align(pairs, tmp_path / "run", small_config(), targets=[f"vectors:{tmp_path / 'few.npz'}"])
+
+
+def test_permuted_pictures_leave_nothing_to_learn(parts, tmp_path):
+    """The control that a published accuracy needs: the same trials and pictures, dealt out again within each person."""
+    pairs, target = parts
+    config = small_config("loop.epochs=10", "permute_pictures=true")
+    store, task = Pairs.open(pairs), prepare(pairs, tmp_path / "data", config, targets=[target])
+    train, shown = task.data.parts["train"], task.data.shown
+    others = np.setdiff1d(np.arange(len(store)), train)
+
+    assert (shown[others] == store.image[others]).all() and (shown[train] != store.image[train]).mean() > 0.5
+    for person in np.unique(store.person):
+        of_person = train[store.person[train] == person]
+        assert sorted(shown[of_person]) == sorted(store.image[of_person])
+    assert (task.data.batch(train)["image"].numpy() == shown[train]).all()
+    assert any("a control" in remark for remark in task.remarks)
+
+    align(pairs, tmp_path / "run", config, targets=[target])
+    trials = len(store.parts()["test"])
+    assert test_accuracy(tmp_path / "run", pairs, target) < 0.25 + 3 * (0.25 * 0.75 / trials) ** 0.5
+
+    result = retrieve(tmp_path / "run", pairs, tmp_path / "report", RetrieveConfig(repetitions=("1",), device="cpu"))
+    assert result.first_line.startswith("A CONTROL") and all("/training=permuted/" in m.name for m in result.measurements)
