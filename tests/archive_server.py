@@ -20,7 +20,10 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 import zarr
+from eeg_files import eeg, names, write_edf
 from zarr.codecs import BloscCodec
+
+RATE, CHANNELS = 250, 4
 
 
 class Archive:
@@ -208,4 +211,35 @@ def serving_store(
             told.create_array(column, shape=values.shape, chunks=values.shape, dtype=values.dtype)[:] = values
     told.attrs.update({"label_map": {str(code): label for code, label in enumerate(labels)}, "n_events": len(events)})
     root.attrs.update({"format": "biosigio-zarr", "format_version": 2, "created_utc": "2026-09-08T00:00:00Z", "dtype": "int16"})
+    return folder
+
+
+def dataset(
+    folder: Path, people: int = 2, licence: str = "CC0", seconds: int = 30, rate: int = RATE, labels: Sequence[str] | None = None
+) -> Path:
+    """A BIDS data set with what an archive has beside EEG: derivatives, anatomy, other people's files."""
+    folder.mkdir(parents=True)
+    about = {"Name": "Faces", "License": licence, "DatasetDOI": "doi:10.18112/x", "Authors": ["A. One"], "BIDSVersion": "1.9.0"}
+    (folder / "dataset_description.json").write_text(json.dumps(about))
+    (folder / "participants.tsv").write_text("participant_id\n" + "".join(f"sub-{n:02d}\n" for n in range(1, people + 1)))
+    (folder / "task-rest_eeg.json").write_text(
+        json.dumps({"PowerLineFrequency": 50, "EEGReference": "Cz", "SamplingFrequency": rate})
+    )
+    for number in range(1, people + 1):
+        place = folder / f"sub-{number:02d}" / "eeg"
+        place.mkdir(parents=True)
+        write_edf(
+            place / f"sub-{number:02d}_task-rest_eeg.edf",
+            eeg(CHANNELS, seconds * rate, rate, seed=number),
+            rate,
+            list(labels or names(CHANNELS)),
+        )
+        (place / f"sub-{number:02d}_task-rest_events.tsv").write_text(
+            "onset\tduration\ttrial_type\n1.0\t0.5\tface\n3.0\t0.5\thouse\n"
+        )
+        (place.parent / "anat").mkdir()
+        (place.parent / "anat" / "T1w.nii.gz").write_bytes(b"\0" * 5000)
+    copied = folder / "derivatives" / "clean" / "sub-01" / "eeg"
+    copied.mkdir(parents=True)
+    (copied / "sub-01_task-rest_eeg.edf").write_bytes(b"not raw")
     return folder

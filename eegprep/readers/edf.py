@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -177,7 +177,7 @@ def read(path: Path) -> Content:
             "correct the record duration in the header, or leave the file out",
         )
     rows = [i for i, label in enumerate(header.labels) if label not in _ANNOTATIONS]
-    names, kinds, declared = _names([header.labels[i] for i in rows])
+    names, kinds, declared = split_labels([header.labels[i] for i in rows])
     channels = tuple(
         Channel(name, header.samples[row] / header.seconds, kind, own, header.units[row])
         for row, name, kind, own in zip(rows, names, kinds, declared, strict=True)
@@ -215,7 +215,7 @@ def read(path: Path) -> Content:
     )
 
 
-def _names(labels: list[str]) -> tuple[list[str], list[str], list[bool]]:
+def split_labels(labels: Sequence[str]) -> tuple[list[str], list[str], list[bool]]:
     """Names, kinds, and whether the label says the kind: it may begin with it, `EOG left`. Equal names are numbered."""
     names, kinds, declared = [], [], []
     for label in labels:

@@ -22,6 +22,7 @@ from obstore.store import from_url
 from eegprep.errors import SourceError
 from eegprep.offline import is_offline
 from eegprep.readers.content import OFFSET_UV, Channel, Content, Note, Reading
+from eegprep.readers.edf import split_labels
 from eegprep.recording import Event
 from eegprep.sealed import read_object
 
@@ -38,6 +39,8 @@ _KINDS = {
     "STIM": "stim",
     "MISC": "misc",
 }
+# what `biosigio` writes where neither the file nor a channels.tsv says what a channel is; an EDF file seldom does
+_UNSTATED = ("OTHER", "")
 
 
 def read(path: Path, reading: Reading) -> Content:
@@ -105,20 +108,11 @@ def _content(path: Path, name: str, group: Mapping[str, Any], signal: Signal, ev
             raise SourceError(f"{path.name}: channel {entry.get('label')!r} is in row {row} of {rows}", _FIX)
         if entry.get("usable_for_inference") is True:
             usable.append((row, entry))
-        elif str(entry.get("channel_type", "")).upper() == "EEG":
+        elif str(entry.get("channel_type", "")).upper() in ("EEG", *_UNSTATED):
             gaps = int(entry.get("nonfinite_samples") or 0)
             why = f"{gaps} samples without a value are filled with zeros" if gaps else "its archive says so"
             left_out.append(Note("not_usable", f"not usable in this copy: {why}", str(entry.get("label")), gaps or None))
-    channels = tuple(
-        Channel(
-            str(entry["label"]),
-            rate,
-            _KINDS.get(str(entry.get("channel_type", "")).upper(), "misc"),
-            True,
-            _unit(entry.get("unit")),
-        )
-        for _, entry in usable
-    )
+    channels = _channels(path, [entry for _, entry in usable], rate)
     own = float(group.get("original_rate") or rate)
     notes = [*left_out, *_origin_note(path, rate, own)]
     places = [row for row, _ in usable]
@@ -135,6 +129,28 @@ def _content(path: Path, name: str, group: Mapping[str, Any], signal: Signal, ev
         return signal_CT, offsets_C
 
     return Content(channels, samples / rate, read_rows, notes=events, findings=tuple(notes))
+
+
+def _channels(path: Path, entries: Sequence[Mapping[str, Any]], rate: float) -> tuple[Channel, ...]:
+    """Channels as the recording itself would give them: where the copy states no kind, the name decides, as it does in an EDF file."""
+    labels = [str(entry["label"]) for entry in entries]
+    names, kinds, declared = split_labels(labels) if _is_of_edf(path) else (labels, ["eeg"] * len(labels), [False] * len(labels))
+    channels = []
+    for entry, name, kind, own in zip(entries, names, kinds, declared, strict=True):
+        stated = str(entry.get("channel_type", "")).upper()
+        known = stated not in _UNSTATED
+        channels.append(
+            Channel(name, rate, _KINDS.get(stated, "misc") if known else kind, known or own, _unit(entry.get("unit")))
+        )
+    return tuple(channels)
+
+
+def _is_of_edf(path: Path) -> bool:
+    """Whether the recording is an EDF or BDF file, whose labels hold the kind as well: `EEG Fp1`."""
+    attributes = (read_object(path / "zarr.json") or {}).get("attributes", {})
+    made_from = attributes.get("recording_metadata")
+    source = (read_object(path / "source.json") or {}).get("path") or (made_from or {}).get("source_file")
+    return str(source or "").lower().endswith((".edf", ".bdf", ".edf.gz", ".bdf.gz"))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from eegprep.download import archives, meter
 from eegprep.errors import FetchError, LicenceError, SourceError, UsageError
 from eegprep.readers import serving_copy
 
-RATE, CHANNELS = 250, 4
+RATE, CHANNELS = archive_server.RATE, archive_server.CHANNELS
 
 
 @pytest.fixture
@@ -28,32 +27,6 @@ def archive(monkeypatch):
     with archive_server.serving() as running:
         monkeypatch.setenv("EEGPREP_MIRRORS", running.mirrors)
         yield running
-
-
-def dataset(folder: Path, people: int = 2, licence: str = "CC0", seconds: int = 30, rate: int = RATE) -> Path:
-    """A BIDS data set with what an archive has beside EEG: derivatives, anatomy, other people's files."""
-    folder.mkdir(parents=True)
-    about = {"Name": "Faces", "License": licence, "DatasetDOI": "doi:10.18112/x", "Authors": ["A. One"], "BIDSVersion": "1.9.0"}
-    (folder / "dataset_description.json").write_text(json.dumps(about))
-    (folder / "participants.tsv").write_text("participant_id\n" + "".join(f"sub-{n:02d}\n" for n in range(1, people + 1)))
-    (folder / "task-rest_eeg.json").write_text(
-        json.dumps({"PowerLineFrequency": 50, "EEGReference": "Cz", "SamplingFrequency": rate})
-    )
-    for number in range(1, people + 1):
-        place = folder / f"sub-{number:02d}" / "eeg"
-        place.mkdir(parents=True)
-        write_edf(
-            place / f"sub-{number:02d}_task-rest_eeg.edf", eeg(CHANNELS, seconds * rate, rate, seed=number), rate, names(CHANNELS)
-        )
-        (place / f"sub-{number:02d}_task-rest_events.tsv").write_text(
-            "onset\tduration\ttrial_type\n1.0\t0.5\tface\n3.0\t0.5\thouse\n"
-        )
-        (place.parent / "anat").mkdir()
-        (place.parent / "anat" / "T1w.nii.gz").write_bytes(b"\0" * 5000)
-    copied = folder / "derivatives" / "clean" / "sub-01" / "eeg"
-    copied.mkdir(parents=True)
-    (copied / "sub-01_task-rest_eeg.edf").write_bytes(b"not raw")
-    return folder
 
 
 def copies_of(archive, source: Path, target: str, work: Path, paths: list[str] | None = None, **options) -> list[str]:
@@ -71,7 +44,7 @@ SETTINGS = {"low": 5.0, "high": 95.0, "channels": CHANNELS, "window": 512}
 
 
 def test_openneuro_brings_only_the_eeg_of_the_people_asked_for(archive, tmp_path):
-    archive.put_tree(dataset(tmp_path / "src", people=3), "/openneuro/ds000001")
+    archive.put_tree(archive_server.dataset(tmp_path / "src", people=3), "/openneuro/ds000001")
 
     summary = eegprep.build("openneuro:ds000001", tmp_path / "c.zarr", subjects="1-2", data_dir=tmp_path / "data", **SETTINGS)
 
@@ -91,7 +64,7 @@ def test_openneuro_brings_only_the_eeg_of_the_people_asked_for(archive, tmp_path
 
 
 def test_a_build_from_an_archive_equals_one_from_its_files(archive, tmp_path):
-    source = dataset(tmp_path / "src")
+    source = archive_server.dataset(tmp_path / "src")
     archive.put_tree(source, "/openneuro/ds000001")
 
     eegprep.build("openneuro:ds000001", tmp_path / "a.zarr", data_dir=tmp_path / "data", **SETTINGS)
@@ -102,7 +75,7 @@ def test_a_build_from_an_archive_equals_one_from_its_files(archive, tmp_path):
 
 
 def test_what_is_here_is_asked_for_no_more_and_works_offline(archive, tmp_path):
-    archive.put_tree(dataset(tmp_path / "src"), "/openneuro/ds000001")
+    archive.put_tree(archive_server.dataset(tmp_path / "src"), "/openneuro/ds000001")
     with pytest.raises(FetchError, match="is offline"):
         eegprep.build("openneuro:ds000001", tmp_path / "c.zarr", data_dir=tmp_path / "data", offline=True, **SETTINGS)
     eegprep.build("openneuro:ds000001", tmp_path / "c.zarr", data_dir=tmp_path / "data", **SETTINGS)
@@ -113,7 +86,7 @@ def test_what_is_here_is_asked_for_no_more_and_works_offline(archive, tmp_path):
 
 
 def test_a_broken_download_is_continued_where_it_stopped(archive, tmp_path):
-    archive.put_tree(dataset(tmp_path / "src", people=1), "/openneuro/ds000001")
+    archive.put_tree(archive_server.dataset(tmp_path / "src", people=1), "/openneuro/ds000001")
     path = "/openneuro/ds000001/sub-01/eeg/sub-01_task-rest_eeg.edf"
     archive.cut[path] = 20_000
 
@@ -124,7 +97,7 @@ def test_a_broken_download_is_continued_where_it_stopped(archive, tmp_path):
 
 
 def test_an_unclear_licence_has_to_be_accepted_before_any_recording_travels(archive, tmp_path):
-    archive.put_tree(dataset(tmp_path / "src", licence="CC BY-NC 4.0"), "/openneuro/ds000001")
+    archive.put_tree(archive_server.dataset(tmp_path / "src", licence="CC BY-NC 4.0"), "/openneuro/ds000001")
 
     with pytest.raises(LicenceError, match=r"CC-BY-NC-4\.0"):
         eegprep.build("openneuro:ds000001", tmp_path / "c.zarr", data_dir=tmp_path / "data", **SETTINGS)
@@ -138,7 +111,7 @@ def test_an_unclear_licence_has_to_be_accepted_before_any_recording_travels(arch
 
 
 def test_a_file_that_was_replaced_in_the_archive_is_refused_by_name(archive, tmp_path):
-    archive.put_tree(dataset(tmp_path / "src"), "/openneuro/ds000001")
+    archive.put_tree(archive_server.dataset(tmp_path / "src"), "/openneuro/ds000001")
     eegprep.build("openneuro:ds000001", tmp_path / "c.zarr", subjects="1", data_dir=tmp_path / "data", **SETTINGS)
     path = "/openneuro/ds000001/sub-01/eeg/sub-01_task-rest_events.tsv"
     archive.files[path] += b"5.0\t0.5\tface\n"
@@ -152,7 +125,7 @@ def test_a_file_that_was_replaced_in_the_archive_is_refused_by_name(archive, tmp
 
 
 def test_a_listing_that_leads_out_of_its_folder_is_refused(archive, tmp_path):
-    archive.put_tree(dataset(tmp_path / "src", people=1), "/openneuro/ds000001")
+    archive.put_tree(archive_server.dataset(tmp_path / "src", people=1), "/openneuro/ds000001")
     archive.files["/openneuro/ds000001/sub-01/../../evil"] = b"x"
 
     with pytest.raises(FetchError, match="outside of its folder"):
@@ -171,7 +144,7 @@ def test_ids_of_archives_are_checked_and_nobody_is_asked_for_a_wrong_one():
 
 
 def test_a_build_from_a_copy_equals_one_from_the_edf_within_quantisation(archive, tmp_path):
-    source = dataset(tmp_path / "src")
+    source = archive_server.dataset(tmp_path / "src")
     archive.nemar_manifest("nm000001", source)
     paths = copies_of(archive, source, "nm000001", tmp_path / "work")
     archive.nemar_index("nm000001", paths)
@@ -190,7 +163,7 @@ def test_a_build_from_a_copy_equals_one_from_the_edf_within_quantisation(archive
 
 
 def test_of_a_copy_only_the_signal_and_the_events_travel(archive, tmp_path):
-    source = dataset(tmp_path / "src", people=1)
+    source = archive_server.dataset(tmp_path / "src", people=1)
     archive.nemar_manifest("nm000001", source)
     archive.nemar_index("nm000001", copies_of(archive, source, "nm000001", tmp_path / "work"))
 
@@ -201,7 +174,7 @@ def test_of_a_copy_only_the_signal_and_the_events_travel(archive, tmp_path):
 
 
 def test_only_usable_channels_become_eeg(archive, tmp_path):
-    source = dataset(tmp_path / "src", people=1)
+    source = archive_server.dataset(tmp_path / "src", people=1)
     wrong = names(CHANNELS)[2]
     archive.nemar_manifest("nm000001", source)
     paths = copies_of(archive, source, "nm000001", tmp_path / "work", unusable={wrong: "EEG"})
@@ -240,7 +213,7 @@ def test_a_copy_in_volts_gives_microvolts(tmp_path):
 
 
 def test_a_store_that_changes_while_it_is_read_is_refused_and_forgotten(archive, tmp_path, monkeypatch):
-    source = dataset(tmp_path / "src", people=1)
+    source = archive_server.dataset(tmp_path / "src", people=1)
     archive.nemar_manifest("nm000001", source)
     archive.nemar_index("nm000001", copies_of(archive, source, "nm000001", tmp_path / "work"))
     path = "/zarr/nm000001/zarr/sub-01/eeg/sub-01_task-rest_eeg.zarr/zarr.json"
@@ -261,7 +234,7 @@ def test_a_store_that_changes_while_it_is_read_is_refused_and_forgotten(archive,
 
 
 def test_a_store_that_was_made_anew_since_is_refused_by_name(archive, tmp_path):
-    source = dataset(tmp_path / "src")
+    source = archive_server.dataset(tmp_path / "src")
     archive.nemar_manifest("nm000001", source)
     paths = copies_of(archive, source, "nm000001", tmp_path / "work")
     archive.nemar_index("nm000001", paths)
@@ -273,7 +246,7 @@ def test_a_store_that_was_made_anew_since_is_refused_by_name(archive, tmp_path):
 
 
 def test_originals_are_read_where_a_copy_is_missing_or_too_slow(archive, tmp_path):
-    source = dataset(tmp_path / "src", rate=500)
+    source = archive_server.dataset(tmp_path / "src", rate=500)
     archive.nemar_manifest("nm000001", source)
     paths = copies_of(archive, source, "nm000001", tmp_path / "work")
     slow = {"groups": [{"name": "eeg_250hz", "modality": "EEG", "rate": 250.0, "n_channels": 4, "source_rate_hz": 500.0}]}
@@ -315,7 +288,7 @@ def test_the_meter_says_bytes_rate_and_time_left():
 
 def remote(archive, tmp_path, **options) -> Path:
     """A manifest that reads the copies of a data set by ranges."""
-    source = dataset(tmp_path / "src", **options)
+    source = archive_server.dataset(tmp_path / "src", **options)
     archive.nemar_manifest("nm000001", source)
     archive.nemar_index("nm000001", copies_of(archive, source, "nm000001", tmp_path / "work"))
     manifest = tmp_path / "remote.toml"
