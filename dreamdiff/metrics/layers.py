@@ -114,14 +114,19 @@ def _inception(file: Path) -> list[Layer]:
 def _swav(file: Path) -> list[Layer]:
     model = torchvision.models.resnet50(weights=None)
     model.fc = nn.Identity()  # type: ignore[assignment]
-    _loaded(model, swav_tensors(read_weights(file)), file, "SwAV's ResNet-50")
+    _loaded(model, swav_tensors(read_weights(file), file), file, "SwAV's ResNet-50")
     return [_layer("swav", model, 224, file)]
 
 
-def swav_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's tensors under torchvision's names; projection head and prototypes are for its training."""
+def swav_tensors(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The backbone's tensors under torchvision's names; projection head and prototypes are for its training.
+
+    Raises:
+        ModelError: a ResNet-50 that was trained to classify, which has the same backbone, or no ResNet-50.
+    """
     plain = {key.removeprefix("module."): value for key, value in tensors.items()}
-    kept = {key: value for key, value in plain.items() if not key.startswith(("projection_head", "prototypes", "fc."))}
-    if not kept:
-        raise ModelError("no tensor of a ResNet-50 is there", "give the file that SwAV's authors publish")
+    kept = {key: value for key, value in plain.items() if not key.startswith(("projection_head", "prototypes"))}
+    reason = "no tensor of a ResNet-50" if "conv1.weight" not in kept else "a classifier (fc)" if "fc.weight" in kept else ""
+    if reason:
+        raise ModelError(f"{file}: not the weights of SwAV's ResNet-50: {reason}", "give the file that SwAV's authors publish")
     return kept

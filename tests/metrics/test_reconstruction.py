@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,7 +97,13 @@ def test_swavs_file_gives_the_backbone_alone():
         "module.prototypes.weight": torch.ones(1),
     }
 
-    assert list(swav_tensors(content)) == ["conv1.weight"]
+    assert list(swav_tensors(content, Path("swav.pth"))) == ["conv1.weight"]
+    for other, reason in (
+        (content | {"module.fc.weight": torch.ones(1)}, "classifier"),
+        ({"layer.weight": torch.ones(1)}, "no tensor"),
+    ):
+        with pytest.raises(ModelError, match=f"swav.pth: .*{reason}"):
+            swav_tensors(other, Path("swav.pth"))
 
 
 def test_one_command_measures_a_folder_of_pictures_and_refuses_an_uneven_one(weights, tmp_path, capsys):
