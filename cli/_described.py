@@ -27,26 +27,42 @@ def field_help(module: str, cls: str, field: str) -> str:
 @cache
 def _fields(module: str, cls: str) -> dict[str, tuple[str, str | None]]:
     """Field -> (description, default as text, or None where there is none to show)."""
+    tree = _parsed(module)
+    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == cls)
+    inherited: dict[str, tuple[str, str | None]] = {}
+    for base in found.bases:
+        home = _home(tree, base.id) if isinstance(base, ast.Name) else None
+        if home:
+            inherited |= _fields(home, base.id)
+    return inherited | {
+        node.target.id: _described(node.value)
+        for node in found.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Call)
+    }
+
+
+def _parsed(module: str) -> ast.Module:
     package, *rest = module.split(".")
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(f"no package {package!r}")
     file = Path(spec.submodule_search_locations[0]).joinpath(*rest).with_suffix(".py")
-    (body,) = (
-        node.body for node in ast.parse(file.read_text("utf-8")).body if isinstance(node, ast.ClassDef) and node.name == cls
-    )
-    return {
-        node.target.id: _described(node.value)
-        for node in body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Call)
-    }
+    return ast.parse(file.read_text("utf-8"))
+
+
+def _home(tree: ast.Module, name: str) -> str | None:
+    """The module of a base class that a file imports; None for `Settings`, which has no fields, and for what the file does not import."""
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module and name in {alias.name for alias in node.names} - {"Settings"}:
+            return node.module
+    return None
 
 
 def _described(call: ast.Call) -> tuple[str, str | None]:
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     default = ast.literal_eval(given["default"]) if isinstance(given.get("default"), ast.Constant) else None
     text = ast.literal_eval(given["description"]) if "description" in given else ""
-    return text.replace("`", ""), None if default is None or isinstance(default, bool) else f"{default:g}" if isinstance(
+    return text.replace("`", ""), None if default in (None, "") or isinstance(default, bool) else f"{default:g}" if isinstance(
         default, float
     ) else str(default)
 

@@ -15,6 +15,11 @@ def _recipe(field: str) -> str:
     return field_help("eegprep.signals.recipe", "Recipe", field)
 
 
+def _file(field: str) -> str:
+    """Help of an option that says of a file what it does not say itself."""
+    return field_help("eegprep.sources.file_reading", "FileReading", field)
+
+
 Sources = Annotated[
     list[str],
     typer.Argument(
@@ -25,20 +30,14 @@ Sources = Annotated[
 Out = Annotated[Path, typer.Option("--out", "-o", help="Store to create or resume")]
 Subjects = Annotated[str | None, typer.Option(help="Subjects, e.g. 1-10,12")]
 Dataset = Annotated[str | None, typer.Option(help="Name of the data set [default: the class's or the folder's]")]
-Scale = Annotated[float | None, typer.Option(help="Factor for all values, e.g. 1e-6 where microvolts are stored as volts")]
+Scale = Annotated[float | None, typer.Option(help=_file("scale"))]
 Bad = Annotated[
     Literal["keep", "reject"] | None,
     typer.Option(help="Stretches marked BAD: kept, or taken as not recorded [default: keep]"),
 ]
-Sfreq = Annotated[float | None, typer.Option(help="Sampling rate of files that do not state it, such as tables and arrays, Hz")]
-Unit = Annotated[Literal["uV", "mV", "V"] | None, typer.Option(help="Unit of channels whose file does not state it: uV, mV or V")]
-ChannelNames = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE_OR_LIST",
-        help="Names of channels, for files that have none; or which channels are EEG, where their names do not say",
-    ),
-]
+Sfreq = Annotated[float | None, typer.Option(help=_file("sfreq"))]
+Unit = Annotated[Literal["uV", "mV", "V"] | None, typer.Option(help=_file("unit"))]
+ChannelNames = Annotated[str | None, typer.Option(metavar="FILE_OR_LIST", help=_file("channel_names"))]
 SubjectPattern = Annotated[
     str | None,
     typer.Option(

@@ -78,8 +78,9 @@ def generate(
 
     Writes a PNG and a JSON sidecar per image, and a contact sheet.
     """
-    from dreamdiff.generation.config import GENERATE_PRESETS, FileReading, GenerateConfig
+    from dreamdiff.generation.config import GENERATE_PRESETS, GenerateConfig
     from eegprep.settings import resolve
+    from eegprep.sources.file_reading import FileReading
 
     if replay is not None:
         return _again(replay, out, model, eeg, images, device)

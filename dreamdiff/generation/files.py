@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from dreamdiff.devices import choose_device, used
 from dreamdiff.eeg_input import CapMatch
 from dreamdiff.generation.aligned import AlignedPipeline
-from dreamdiff.generation.config import FileReading, GenerateConfig
+from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.generate import GeneratedFrom, GeneratedImage, Maker, generate, generator_for, load_maker, render
 from dreamdiff.generation.trials import TrialSet, open_trials
 from dreamdiff.origin import (
@@ -36,6 +36,7 @@ from eegprep.provenance import fingerprint, installed, plain_json, sha256_array
 from eegprep.recording import ProgressCallback
 from eegprep.sealed import is_whole, write_sealed
 from eegprep.settings import validated
+from eegprep.sources.file_reading import FileReading
 
 SIDECAR_VERSION = 2  # since then with a digest of itself
 

@@ -21,11 +21,12 @@ from dreamdiff.diffusion.sampling import decode
 from dreamdiff.eeg_input import CapMatch
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.generation.aligned import AlignedPipeline
-from dreamdiff.generation.config import FileReading, GenerateConfig
+from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.files import chosen_trials
 from dreamdiff.generation.generate import Maker, load_maker
 from dreamdiff.memory import OVERHEAD, StepMemory, sentence, step_memory
 from dreamdiff.pretraining.size import duration, speed
+from eegprep.sources.file_reading import FileReading
 
 
 @dataclass(frozen=True)

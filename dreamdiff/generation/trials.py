@@ -11,7 +11,6 @@ import numpy as np
 import zarr
 
 from dreamdiff.eeg_input import CapMatch, SignalConfig, inside, prepare_for, rows_for, starts_of
-from dreamdiff.generation.config import FileReading
 from dreamdiff.origin import roll_up
 from dreamdiff.pairs.format import FORMAT as PAIRS_FORMAT
 from dreamdiff.pairs.importers.epochs import without_baseline
@@ -21,6 +20,7 @@ from eegprep.errors import DataError, ModelError, StoreError, UsageError, requir
 from eegprep.recording import Recording, positions_from_json
 from eegprep.signals.spectra import spread
 from eegprep.signals.windows import ChannelPlan, Cut, make_windows
+from eegprep.sources.file_reading import FileReading
 
 # ours: windows of a corpus whose electrodes are compared before anything is generated
 _LOOKED_AT = 2000

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dreamdiff.estimators.carriers_figure import carriers_figure
-from dreamdiff.generation.config import FileReading, GenerateConfig
+from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.generation.files import origin_of
 from dreamdiff.generation.generate import generator_for, load_pipeline, render
 from dreamdiff.generation.trials import Montage, TrialSet, open_trials
@@ -31,6 +31,7 @@ from eegprep.inspection.pictures import head_map, traces
 from eegprep.provenance import installed
 from eegprep.sealed import read_object
 from eegprep.settings import validated
+from eegprep.sources.file_reading import FileReading
 
 # one file a recording; the companions belong to BrainVision and EEGLAB
 RECORDINGS = (".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".cnt", ".xdf", ".csv", ".tsv", ".mat")

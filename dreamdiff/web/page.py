@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from dreamdiff.estimators.carriers_figure import CAPTION
-from dreamdiff.generation.config import FileReading
 from dreamdiff.origin import without_folders
 from dreamdiff.programs.app import IMAGE_SIZE, UPLOADS, Shown, Studio
 from eegprep.errors import DataError, ToolkitError
+from eegprep.sources.file_reading import FileReading
 
 UPLOAD_LIMIT = "300mb"
 WHAT_EEG = (

@@ -10,7 +10,7 @@ from cli._described import field_help
 from dreamdiff.alignment.config import AlignConfig
 from dreamdiff.diffusion.pipeline import PipelineConfig
 from dreamdiff.finetuning.config import FinetuneConfig
-from dreamdiff.generation.config import FileReading, GenerateConfig
+from dreamdiff.generation.config import GenerateConfig
 from dreamdiff.pairs.importers.importer import ImportConfig
 from dreamdiff.pretraining.config import PretrainConfig
 from dreamdiff.programs.ablate_config import AblateConfig
@@ -18,6 +18,7 @@ from dreamdiff.programs.demo_config import DemoConfig
 from dreamdiff.protocols.config import EvaluateConfig, RetrieveConfig
 from dreamdiff.simulation.config import SimulateConfig
 from eegprep.signals.recipe import Recipe
+from eegprep.sources.file_reading import FileReading
 
 
 @pytest.mark.parametrize("field", list(Recipe.model_fields))
@@ -29,7 +30,7 @@ def test_help_is_read_from_the_source_as_pydantic_has_it(field):
 
     assert text.startswith(described.description.replace("`", ""))
     default = described.default
-    default = default or None if isinstance(default, tuple) else default
+    default = default or None if isinstance(default, tuple | str) else default
     shown = f" [default: {default:g}]" if isinstance(default, float) else f" [default: {default}]"
     assert text.endswith(shown) is (default is not None)
 

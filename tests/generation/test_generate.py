@@ -22,12 +22,13 @@ from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.generation import files as gen_files
 from dreamdiff.generation import generate as gen
 from dreamdiff.generation import trials as gen_trials
-from dreamdiff.generation.config import GENERATE_PRESETS, FileReading, GenerateConfig
+from dreamdiff.generation.config import GENERATE_PRESETS, GenerateConfig
 from dreamdiff.origin import caption_strip
 from dreamdiff.pairs.reader import Pairs
 from eegprep.errors import CheckpointError, DataError, ModelError, SourceError, StoreError, UsageError
 from eegprep.recording import Event, Recording
 from eegprep.settings import resolve
+from eegprep.sources.file_reading import FileReading
 
 FAST = {"steps": 2, "batch_size": 3, "device": "cpu"}
 

@@ -25,13 +25,13 @@ from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, SignalConfig
 from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder
-from dreamdiff.generation.config import FileReading
 from dreamdiff.origin import without_folders
 from dreamdiff.programs.app import IMAGE_SIZE, Studio
 from dreamdiff.simulation.config import SimulateConfig
 from dreamdiff.simulation.images import ImageSet
 from dreamdiff.simulation.simulate import simulate
 from eegprep.errors import DataError, SourceError, UsageError
+from eegprep.sources.file_reading import FileReading
 
 SFREQ = 640.0
 

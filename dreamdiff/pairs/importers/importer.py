@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from dreamdiff.pairs.splits import Trials, split
 from eegprep.download.data_folder import hash_files
 from eegprep.errors import UsageError
-from eegprep.settings import Settings
+from eegprep.sources.file_reading import FileReading
 
 CHANNELS, SAMPLES = 128, 512
 
@@ -28,7 +28,7 @@ CONTINUOUS = ("table", "bids", "things-eeg1", "things-eeg2-raw")  # kinds that a
 OF_PICTURES = ("things-eeg1", "things-eeg2-raw", "alljoined")  # kinds that only the image recipe reads
 
 
-class ImportConfig(Settings):
+class ImportConfig(FileReading):
     """How pairs are read."""
 
     kind: Kind = Field(
@@ -74,17 +74,6 @@ class ImportConfig(Settings):
         default="", description="Regular expression for names of files: its first group, or all that it matches, is the person"
     )
     session_pattern: str = Field(default="", description="The same for the session")
-    sfreq: float | None = Field(
-        default=None, gt=0, description="Sampling rate of files that do not state it, such as tables and arrays, Hz"
-    )
-    unit: str = Field(default="", description="Unit of channels whose file does not state it: uV, mV or V")
-    channel_names: tuple[str, ...] = Field(
-        default=(),
-        description="Names of channels, for files that have none; or which channels are EEG, where their names do not say",
-    )
-    scale: float | None = Field(
-        default=None, gt=0, description="Factor for all values, e.g. 1e-6 where microvolts are stored as volts"
-    )
     licence: str = Field(default="unknown", description="table, bids: licence of the data; corpus: of the images")
     recipe: Literal["paper", "image"] = Field(
         default="paper",
