@@ -8,7 +8,8 @@ Every cell is kept in OUT/cells.json as soon as it is known, so an interrupted r
 
 Sections: across (5 folds of people, several fold seeds), within (run held out), stretches (seconds and electrode groups, with the
 second before the cue as a negative control), labels (labels of few people), adapt (a new person's few trials), pretraining (two
-halves: pre-trained without labels on one, tested on the other).
+halves: pre-trained without labels on one, tested on the other), tried (targets, masks, labels of another task), fusion (several
+models together, learned filters, adaptation at the test).
 
 Shapes: N trials, C channels, T samples, P people.
 """
@@ -411,6 +412,10 @@ def main() -> None:
             seeds,
             1 if args.quick or len(seeds) == 1 else 3,
         )
+    if wanted("fusion"):
+        from motor_imagery_fusion import fusion
+
+        fusion(args.out, trials, cells, seeds)
 
 
 if __name__ == "__main__":
