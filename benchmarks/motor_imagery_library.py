@@ -42,24 +42,6 @@ def networks() -> dict[str, Method]:
     }
 
 
-def mirrored_shallow(x_NCT: np.ndarray, y_N: np.ndarray, test_NCT: np.ndarray, mirror_C: np.ndarray, seed: int) -> np.ndarray:
-    """ShallowConvNet trained on windows and on their mirror images with the other label: the logit of label 1 of the test windows,
-    minus that of their mirror images, (N,)."""
-    import torch
-    from braindecode import EEGClassifier as Trainer
-    from braindecode.models import ShallowFBCSPNet
-
-    torch.manual_seed(seed)
-    module = ShallowFBCSPNet(n_chans=x_NCT.shape[1], n_outputs=2, n_times=x_NCT.shape[2])
-    net = Trainer(
-        module, optimizer=torch.optim.AdamW, optimizer__lr=1e-3, batch_size=64, max_epochs=EPOCHS, train_split=None, verbose=0,
-        iterator_train__shuffle=True, classes=[0, 1],
-    )  # fmt: skip
-    net.fit(np.concatenate([x_NCT, x_NCT[:, mirror_C]]).astype(np.float32), np.concatenate([y_N, 1 - y_N]))
-    both = [np.log(np.clip(net.predict_proba(x.astype(np.float32)), 1e-9, 1)) for x in (test_NCT, test_NCT[:, mirror_C])]
-    return np.asarray((both[0][:, 1] - both[0][:, 0]) - (both[1][:, 1] - both[1][:, 0]), float)
-
-
 def frozen(name: str) -> Method:
     """What one of braindecode's networks gives with random weights, centred per person, with a linear classifier: a floor for those that
     were trained.
