@@ -71,7 +71,7 @@ def build(
         from eegprep.steps.build import plan
         from eegprep.steps.plan import totals
 
-        rows = plan(sources, out, data_dir=data_dir, workers=workers, **chosen, **settings)
+        rows = plan(sources, out, data_dir=data_dir, workers=workers, offline=offline, **chosen, **settings)
         return show_plan(rows, totals(rows), as_json)
     with progress("build") as bar:
         summary = eegprep.build(

@@ -40,6 +40,8 @@ NEMAR = "https://data.nemar.org/"
 DESCRIPTION = "dataset_description.json"
 # raw data only: what was computed from it has the same names
 _NOT_RAW = {"derivatives", "sourcedata", "code", "stimuli", "phenotype"}
+# the file of a recording that is opened; others of the same name belong to it
+_RECORDING = re.compile(r"_eeg\.(edf|bdf|vhdr|set)(\.gz)?$", re.IGNORECASE)
 _SIDECARS = ("_eeg.json", "_channels.tsv", "_events.tsv", "_electrodes.tsv", "_coordsystem.json")
 
 
@@ -83,6 +85,41 @@ class Archived:
     files: Mapping[str, Sequence[SourceFile]]
 
 
+@dataclass(frozen=True)
+class Expected:
+    """One person of a data set that is not here, from its listing.
+
+    bytes: of the files; `copies` are counted before compression. headers: (channels, samples, Hz) of the recordings whose length is listed.
+    """
+
+    subject: str
+    recordings: int
+    bytes: int
+    headers: tuple[tuple[int, int, float], ...]
+
+
+def is_here(source: Source, data_dir: Path) -> bool:
+    """Whether all of the people asked for are in the data folder."""
+    known = read_object(_place(source, data_dir))
+    return known is not None and _all_held(source, known, FetchRecords(source, data_dir)) is not None
+
+
+def expect_archive(source: Source, rate: float = 0.0) -> tuple[Source, list[Expected]]:
+    """What would come of the people asked for, and the source with its licence: asks the archive for its listing, and downloads nothing.
+
+    Raises:
+        FetchError: as `list_archive`. UsageError: a person who is not in it.
+    """
+    listing = list_archive(source, rate)
+    found = []
+    for subject in _chosen(source, listing.subjects):
+        files, copies = files_of_subject(listing, subject), _copies_of_subject(listing, subject)
+        count = sum(_RECORDING.search(remote.name) is not None for remote in files) + len(copies)
+        headers = tuple((copy.channels, copy.samples, copy.rate) for copy in copies if copy.most_bytes)
+        found.append(Expected(subject, count, sum(remote.bytes for remote in files) + _bytes_of(source, copies), headers))
+    return _described(source, _about(listing)), found
+
+
 def ensure_archive(
     source: Source, data_dir: Path, *, offline: bool = False, accept: Iterable[str] = (), rate: float = 0.0,
     progress: ProgressCallback | None = None, failed: dict[str, FetchError] | None = None,
@@ -99,10 +136,10 @@ def ensure_archive(
         UsageError: a person who is not in it.
     """
     root = data_dir / source.kind / source.target
-    place = state_folder(data_dir) / f"{source.kind}-{source.target}.listing.json"
+    place = _place(source, data_dir)
     records = FetchRecords(source, data_dir)
     known = read_object(place)
-    if known is not None and (subjects := _chosen(source, known["subjects"])) and all(map(records.holds, subjects)):
+    if known is not None and (subjects := _all_held(source, known, records)):
         return Archived(root, _described(source, known), {subject: records.files(subject) for subject in subjects})
     if offline:
         what = "it" if known is None else "all of the people asked for"
@@ -241,9 +278,8 @@ def _bring(
 
         try:
             names = [_fetch_one(remote, root / remote.name, meter, tell) for remote in files_of_subject(listing, subject)]
-            for copy in listing.copies.values():
-                if PurePosixPath(copy.path).parts[0] == f"sub-{subject}":
-                    names += serving.fetch_copy(copy, root, tell, signal=source.options.get("copy") != "ranges")
+            for copy in _copies_of_subject(listing, subject):
+                names += serving.fetch_copy(copy, root, tell, signal=source.options.get("copy") != "ranges")
             relative = [path.relative_to(data_dir).as_posix() for path in sorted(set(names))]
             records.add(subject, {"files": relative, "provider": source.kind, "fetched": [listing.version]})
         except FetchError as error:
@@ -321,12 +357,33 @@ def _described(source: Source, about: Mapping[str, Any]) -> Source:
     )  # fmt: skip
 
 
+def _place(source: Source, data_dir: Path) -> Path:
+    """Where the last listing of a data set is kept."""
+    return state_folder(data_dir) / f"{source.kind}-{source.target}.listing.json"
+
+
+def _all_held(source: Source, known: Mapping[str, Any], records: FetchRecords) -> list[str] | None:
+    """The people asked for, where the files of all are here; None otherwise."""
+    subjects = _chosen(source, known["subjects"])
+    return subjects if subjects and all(map(records.holds, subjects)) else None
+
+
+def _copies_of_subject(listing: Listing, subject: str) -> list[serving.Copy]:
+    return [copy for copy in listing.copies.values() if PurePosixPath(copy.path).parts[0] == f"sub-{subject}"]
+
+
+def _bytes_of(source: Source, copies: Iterable[serving.Copy]) -> int:
+    """What copies bring at most."""
+    return 0 if source.options.get("copy") == "ranges" else sum(copy.most_bytes for copy in copies)
+
+
 def _chosen(source: Source, known: Sequence[str]) -> list[str]:
     return list(known) if source.subjects is None else list(choose_subjects(source.subjects, known))
 
 
 def _plan_row(source: Source, listing: Listing, subjects: Sequence[str], records: FetchRecords) -> PlanRow:
     size = sum(remote.bytes for subject in subjects for remote in files_of_subject(listing, subject))
+    size += sum(_bytes_of(source, _copies_of_subject(listing, subject)) for subject in subjects)
     here = sum(records.holds(subject) for subject in subjects)
     return PlanRow(
         source.spec,

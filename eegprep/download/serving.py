@@ -35,6 +35,7 @@ class Copy:
     """A copy of one recording.
 
     path: of the recording in BIDS; zarr: of the store, below `base`. group: with the EEG. rate, source_rate: Hz. commit: of the data set.
+    channels, samples: of that group; 0 where the index does not say.
     """
 
     path: str
@@ -45,6 +46,13 @@ class Copy:
     base: str
     commit: str
     updated: str
+    channels: int = 0
+    samples: int = 0
+
+    @property
+    def most_bytes(self) -> int:
+        """Of its signal before compression: 16 bits a sample. The index tells no sizes of files."""
+        return 2 * self.channels * self.samples
 
     @property
     def version(self) -> str:
@@ -103,7 +111,8 @@ def _copy(store: Mapping[str, Any], base: str, commit: str) -> Copy | None:
     most = max(groups, key=lambda group: int(group.get("n_channels") or 0))
     rate = float(most["rate"])
     source = float(most.get("source_rate_hz") or rate)
-    return Copy(path, zarr, str(most["name"]), rate, source, base, commit, str(store.get("updated_utc", "")))
+    size = (int(most.get("n_channels") or 0), int(most.get("n_samples") or 0))
+    return Copy(path, zarr, str(most["name"]), rate, source, base, commit, str(store.get("updated_utc", "")), *size)
 
 
 def sufficient(index: Index, rate: float) -> dict[str, Copy]:

@@ -318,8 +318,8 @@ def _open_cnt(path: Path) -> tuple[BaseRaw, list[Note]]:
     import mne
 
     opened, problem = {}, None
-    # "auto" first: it is right for most files, and then there is nothing to note
-    for size in ("auto", "int16", "int32"):
+    # "auto" first: it is right for most files, and then there is nothing to note; without a number of samples it can only guess
+    for size in ("auto", "int16", "int32") if _says_samples(path) else ("int16", "int32"):
         try:
             opened[size] = mne.io.read_raw_cnt(path, data_format=size, preload=False, verbose="warning")
         except Exception as error:
@@ -332,6 +332,13 @@ def _open_cnt(path: Path) -> tuple[BaseRaw, list[Note]]:
         assert problem is not None
         raise problem
     return next(iter(opened.values())), []
+
+
+def _says_samples(path: Path) -> bool:
+    """Whether the header of a Neuroscan file gives the number of samples."""
+    with path.open("rb") as file:
+        file.seek(864)
+        return any(file.read(4))
 
 
 def _plausible(raw: BaseRaw) -> bool:

@@ -137,13 +137,7 @@ def list_tasks(
         if source.kind == "moabb":
             tasks += _moabb_tasks(source, Path(data_dir), offline, accept, download, progress)
         elif source.kind in ARCHIVES:
-            try:
-                tasks += _archive_tasks(source, Path(data_dir), offline or not download, accept, rate, progress)
-            except FetchError as error:
-                if download:
-                    raise
-                fix = f"for sizes and licence: eegprep fetch {source.spec} --out recordings.zarr --dry-run"
-                raise FetchError(f"{source.spec}: windows cannot be counted before its files are here", fix) from error
+            tasks += _archive_tasks(source, Path(data_dir), offline or not download, accept, rate, progress)
         elif source is next(other for other in local if other.dataset == source.dataset):
             tasks += _local_tasks([other for other in local if other.dataset == source.dataset])
     counted = Counter(task.name for task in tasks)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from eegprep.catalogue import manifests
 from eegprep.download import fetch as downloads
-from eegprep.download.archives import plan_archive
+from eegprep.download.archives import expect_archive, is_here, plan_archive
+from eegprep.errors import FetchError
 from eegprep.pool import Budget
 from eegprep.provenance import sha256
 from eegprep.readers.content import Reading
@@ -25,6 +26,7 @@ from eegprep.sources.reading import scaled
 from eegprep.steps.inputs import (
     build_jobs,
     load_sources,
+    needed_rate,
     plain_settings,
     recipe_from,
     store_folder,
@@ -35,7 +37,7 @@ from eegprep.steps.inputs import (
 from eegprep.steps.jobs import FILTER_SETTINGS, FetchJob, FilterJob, PadJob, RawJob, done_before
 from eegprep.steps.lockfile import changed_software, check_lock_name, write_lock
 from eegprep.steps.origin import Choice, StoreOrigin, choose
-from eegprep.steps.plan import PlanRow, local_row, make_plan
+from eegprep.steps.plan import PlanRow, archive_row, local_row, make_plan
 from eegprep.steps.run import run_step
 from eegprep.steps.summary import Summary
 from eegprep.steps.target import CorpusTarget, RecordingsTarget
@@ -253,17 +255,29 @@ def plan(
     session_pattern: str | None = None,
     data_dir: str | Path | None = None,
     workers: int = 1,
+    offline: bool = False,
     **settings: Any,
 ) -> list[PlanRow]:
-    """What `build` would do: a row for each data set. Downloads and writes nothing."""
+    """What `build` would do: a row for each data set. Downloads and writes nothing; of archives whose files are not here it reads the listing.
+
+    Raises:
+        FetchError: `offline`, and an archive would have to be asked.
+    """
     manifest = load_sources(
         source, choose(subjects, dataset, scale, bad, sfreq, unit, channel_names, subject_pattern, session_pattern)
     )
     recipe = recipe_from(manifest, settings)
-    tasks = listing.list_tasks(manifest.sources, Path(store_folder(data_dir)), download=False)
+    folder = Path(store_folder(data_dir))
+    away = [item for item in manifest.sources if item.kind in manifests.ARCHIVES and not is_here(item, folder)]
+    if away and offline:
+        raise FetchError(
+            f"{away[0].spec}: is not all in {folder}, and this is offline", "run it without --offline to ask the archive"
+        )
+    tasks = listing.list_tasks([item for item in manifest.sources if item not in away], folder, download=False)
     jobs = build_jobs(tasks, manifest, recipe, out)
     done = [job.name for job in jobs if job.files and done_before(job) is not None]
-    return make_plan(tasks, recipe, done, workers, subject_caps(tasks, manifest, recipe))
+    rows = make_plan(tasks, recipe, done, workers, subject_caps(tasks, manifest, recipe))
+    return [*rows, *(archive_row(*expect_archive(item, needed_rate(recipe)), recipe, workers) for item in away)]
 
 
 def fetch_plan(

@@ -78,11 +78,11 @@ def subject_tasks(
             accept=accept,
             keep_private=origin.keep_private,
             progress=progress,
-            rate=_needed_rate(recipe),
+            rate=needed_rate(recipe),
         )
 
 
-def _needed_rate(recipe: Recipe | None) -> float:
+def needed_rate(recipe: Recipe | None) -> float:
     """Hz: the rate that is asked for, or one whose usable band (45 % of it) holds the pass band."""
     return 0.0 if recipe is None else recipe.resample or recipe.high / 0.45
 

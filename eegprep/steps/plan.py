@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eegprep.catalogue import moabb as catalogue
+from eegprep.catalogue.manifests import Source
+from eegprep.download.archives import Expected
 from eegprep.download.fetch import PlanRow as DownloadRow
 from eegprep.download.moabb_child import COMPANIONS
 from eegprep.readers.content import choose
@@ -153,6 +155,41 @@ def make_plan(
     return rows
 
 
+def archive_row(source: Source, people: Sequence[Expected], recipe: Recipe, workers: int = 1) -> PlanRow:
+    """A data set of an archive that is not here, from its listing: windows only of recordings whose length is listed."""
+    each = [count_headers(person.headers, recipe) for person in people]
+    caps = [cap for cap in (recipe.max_per_subject, source.max_per_subject) if cap is not None]
+    windows = [min([number, *caps]) for number, _ in each]
+    unknown = [person for person in people if len(person.headers) < person.recordings]
+    # originals in 16 or 24 bits, of which a listing tells no more than the bytes
+    sizes = [max(size, float(person.bytes) * 2.0) for person, (_, size) in zip(people, each, strict=True)]
+    largest = sorted((size / max(1, person.recordings) for person, size in zip(people, sizes, strict=True)), reverse=True)[
+        :workers
+    ]
+    whole = [
+        (person, number)
+        for person, number in zip(people, windows, strict=True)
+        if person.headers and all(fits(rate, recipe.high) for _, _, rate in person.headers)
+    ]
+    return PlanRow(
+        dataset=source.dataset,
+        subjects=len(people),
+        done=0,
+        recordings=sum(person.recordings for person in people),
+        windows=sum(windows),
+        bytes_in=sum(person.bytes for person in people),
+        bytes_out=sum(windows) * recipe.channels * recipe.window * 4,
+        minutes=round(sum(sizes) / _BYTES_PER_SECOND / 60 / max(1, min(workers, len(people))), 2),
+        memory=int(sum(_INTERPRETER[source.kind] + _PEAK[source.kind] * size for size in largest)),
+        licence=source.licence or "unknown",
+        note=f"not here yet: from the listing of {source.spec}",
+        unknown=len(unknown),
+        windows_most=sum(windows) + len(unknown) * min(caps) if caps else None if unknown else sum(windows),
+        full_band_windows=sum(number for _, number in whole),
+        full_band_people=tuple(f"{source.dataset}/{person.subject}" for person, _ in whole),
+    )
+
+
 # what `read_headers` gives for a subject
 _Headers = Sequence[tuple[int, int, float]]
 
@@ -199,12 +236,18 @@ def count_windows(task: Task, recipe: Recipe, headers: _Headers) -> tuple[int, i
     """(recordings, windows, float64 bytes) of a subject: from the headers of files, or from what MOABB declares."""
     if _declared_only(task, headers):
         return _declared(task, recipe)
-    recordings, windows, size = 0, 0, 0.0
+    windows, size = count_headers(headers, recipe)
+    return len(headers), _cap(windows, task, recipe), size
+
+
+def count_headers(headers: _Headers, recipe: Recipe) -> tuple[int, float]:
+    """(windows, float64 bytes) of recordings of (channels, samples, Hz)."""
+    windows, size = 0, 0.0
     for n_channels, n_samples, sfreq in headers:
         samples = n_samples if recipe.resample is None else round(n_samples * recipe.resample / sfreq)
         fit = max(0, (samples - recipe.window) // recipe.stride + 1) if samples >= recipe.window else 0
-        recordings, windows, size = recordings + 1, windows + fit, size + 8.0 * n_channels * n_samples
-    return recordings, _cap(windows, task, recipe), size
+        windows, size = windows + fit, size + 8.0 * n_channels * n_samples
+    return windows, size
 
 
 def _cap(windows: int, task: Task, recipe: Recipe) -> int:

@@ -96,6 +96,8 @@ def test_electrodes_of_a_large_cap_are_the_same_in_every_recording():
 @pytest.mark.parametrize("name", ["GSN-HydroCel-256", "biosemi256", "colin27_1005"])
 def test_electrodes_that_are_kept_cover_the_head(name):
     """No electrode of the cap is far from one that is kept, and where they were measured on a person changes nothing."""
+    if name not in mne.channels.get_builtin_montages():
+        pytest.skip(f"MNE-Python {mne.__version__} has no cap {name}")
     names, places_C3 = cap(name)
     unit_C3 = directions(places_C3)
 

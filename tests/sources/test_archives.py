@@ -18,6 +18,7 @@ from eegprep.catalogue import manifests
 from eegprep.download import archives, meter
 from eegprep.errors import FetchError, LicenceError, SourceError, UsageError
 from eegprep.readers import serving_copy
+from eegprep.steps import build
 
 RATE, CHANNELS = archive_server.RATE, archive_server.CHANNELS
 
@@ -85,6 +86,52 @@ def test_what_is_here_is_asked_for_no_more_and_works_offline(archive, tmp_path):
     assert again.subjects == 2 and archive.requests == []
 
 
+def plan(spec, tmp_path, **settings):
+    return build.plan(spec, tmp_path / "c.zarr", data_dir=tmp_path / "data", **{**SETTINGS, **settings})
+
+
+def test_a_plan_says_what_the_listing_of_an_archive_knows_and_brings_nothing(archive, tmp_path):
+    """Of files it knows people, recordings and bytes; the length of a recording is in the file."""
+    source = archive_server.dataset(tmp_path / "src", people=3)
+    archive.put_tree(source, "/openneuro/ds000001")
+
+    (row,) = plan("openneuro:ds000001", tmp_path, subjects="1-2")
+    assert (row.subjects, row.recordings, row.windows, row.unknown, row.windows_most) == (2, 2, 0, 2, None)
+    assert row.licence == "CC0-1.0" and "not here yet" in row.note
+    own = sum(path.stat().st_size for number in (1, 2) for path in (source / f"sub-{number:02d}" / "eeg").iterdir())
+    assert own < row.bytes_in < own + 2 * 2000  # and the texts that hold for all
+    assert not [request for request in archive.requests if ".edf" in request] and not (tmp_path / "data").exists()
+    assert plan("openneuro:ds000001", tmp_path, max_per_subject=5)[0].windows_most == 15
+    with pytest.raises(FetchError, match="this is offline"):
+        plan("openneuro:ds000001", tmp_path, offline=True)
+
+    eegprep.build("openneuro:ds000001", tmp_path / "c.zarr", subjects="1", data_dir=tmp_path / "data", **SETTINGS)
+    archive.requests.clear()
+    (here,) = plan("openneuro:ds000001", tmp_path, subjects="1")
+    assert (here.subjects, here.done, here.note) == (1, 1, "") and archive.requests == []
+
+
+def test_a_plan_counts_the_windows_of_copies_whose_length_is_listed(archive, tmp_path):
+    source = archive_server.dataset(tmp_path / "src")
+    archive.nemar_manifest("nm000001", source)
+    paths = copies_of(archive, source, "nm000001", tmp_path / "work")
+    group = {
+        "name": "eeg_250hz",
+        "modality": "EEG",
+        "rate": 250.0,
+        "n_channels": CHANNELS,
+        "n_samples": 30 * RATE,
+        "source_rate_hz": 250.0,
+    }
+    archive.nemar_index("nm000001", {path: {"groups": [group]} for path in paths})
+
+    (row,) = plan("nemar:nm000001", tmp_path)
+    built = eegprep.build("nemar:nm000001", tmp_path / "c.zarr", data_dir=tmp_path / "data", **SETTINGS)
+    assert (row.recordings, row.windows, row.unknown) == (2, built.windows, 0)
+    signal = sum(path.stat().st_size for path in (tmp_path / "data").rglob("0/c/0/*"))
+    assert 0.9 * signal < row.bytes_in < 1.1 * signal + 5000  # noise cannot be compressed; and the texts beside
+
+
 def test_a_broken_download_is_continued_where_it_stopped(archive, tmp_path):
     archive.put_tree(archive_server.dataset(tmp_path / "src", people=1), "/openneuro/ds000001")
     path = "/openneuro/ds000001/sub-01/eeg/sub-01_task-rest_eeg.edf"
@@ -102,7 +149,7 @@ def test_an_unclear_licence_has_to_be_accepted_before_any_recording_travels(arch
     with pytest.raises(LicenceError, match=r"CC-BY-NC-4\.0"):
         eegprep.build("openneuro:ds000001", tmp_path / "c.zarr", data_dir=tmp_path / "data", **SETTINGS)
     assert [request for request in archive.requests if request.endswith(".edf")] == []
-    rows = eegprep.steps.build.fetch_plan("openneuro:ds000001", data_dir=tmp_path / "data")
+    rows = build.fetch_plan("openneuro:ds000001", data_dir=tmp_path / "data")
     assert rows[0].needs_accept and rows[0].subjects == 2 and rows[0].bytes > 10_000
     done = eegprep.build(
         "openneuro:ds000001", tmp_path / "c.zarr", data_dir=tmp_path / "data", accept=["CC-BY-NC-4.0"], **SETTINGS
