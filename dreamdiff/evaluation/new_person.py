@@ -37,10 +37,10 @@ from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.protocols.config import RetrieveConfig
 from dreamdiff.protocols.epochs import vectors_by
+from dreamdiff.protocols.frame import not_computed, pairs_identity, report_page
 from dreamdiff.protocols.ranking import hits_at, person_states
 from dreamdiff.protocols.recovery import csls, recovered
 from eegprep.errors import DataError
-from eegprep.inspection.page import Page
 from eegprep.provenance import software_versions
 from eegprep.recording import ProgressCallback
 from eegprep.sealed import write_sealed
@@ -168,10 +168,7 @@ def new_person(
     seen = cast("Sequence[Entry]", aligned.config.training.get("seen") or [{"kind": "unknown", "where": Path(model).name}])
     identity = {
         "model": {"path": portable(model, out), "sha256": model_digest(Path(model)), "target": aligned.target_names[number]},
-        "pairs": {
-            "path": portable(store.path, out), "fingerprint": store.fingerprint, "content": store.content_sha256, "provenance": store.provenance,
-            "licence": store.licence, "images_sha256": images_digest(store, test),
-        },
+        "pairs": {**pairs_identity(store, out), "images_sha256": images_digest(store, test)},
         "split": {"name": split, "n_train": len(train), "n_evaluated": len(test)}, "gallery": len(judge.gallery_GD), "people": len(store.subjects),
         "repetitions": "all", "selection": str(aligned.config.training.get("select", "last")), "config": portable_settings(config.model_dump(mode="json"), out),
         **used(device, "fp32"), "software": software_versions(), "warnings": list(overlaps(seen, store, test).sentences),
@@ -239,19 +236,15 @@ class _Judged:
 
 
 def _write_page(file: Path, result: NewPerson, store: Pairs) -> None:
-    page = Page("A new person, by what is known of them", f"{count(len(store.subjects), 'person')} whom the model has not seen")
-    if store.provenance == "simulated":
-        page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
-    if result.audit.verdict != "clean":
-        page.text("; ".join(result.audit.leaks or result.audit.unknown), "warning")
+    split = cast("Mapping[str, str]", result.identity["split"])["name"]
+    lead = f"{count(len(store.subjects), 'person')} whom the model has not seen"
+    page = report_page("A new person, by what is known of them", lead, store.provenance, result.audit, split)
     page.text(
         "All rows are measured on the same trials; repetitions of a picture in one person are averaged. In brackets: 95 % intervals, categories, people and pictures "
         "drawn again. The transductive row uses all judged trials at once."
     )
     page.table(result.table())
-    if result.not_computed:
-        page.heading("Not computed")
-        page.table([{"row": name, "why": why} for name, why in result.not_computed.items()])
+    not_computed(page, result.not_computed)
     for warning in cast("Sequence[str]", result.identity["warnings"]):
         page.text(warning, "warning")
     page.write(file)

@@ -30,8 +30,8 @@ from dreamdiff.origin import portable, portable_settings
 from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.encoding import read_each
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.protocols.frame import not_computed, pairs_identity, report_page
 from eegprep.errors import DataError, ToolkitError
-from eegprep.inspection.page import Page
 from eegprep.provenance import software_versions
 from eegprep.recording import ProgressCallback
 from eegprep.sealed import write_sealed
@@ -117,10 +117,7 @@ def measure_reconstructions(
         missing |= reasons
     identity = {
         "reconstructions": {"path": portable(folder, out), "samples": made.shape[1], "pixels": size},
-        "pairs": {
-            "path": portable(store.path, out), "fingerprint": store.fingerprint, "content": store.content_sha256, "provenance": store.provenance,
-            "licence": store.licence,
-        },
+        "pairs": pairs_identity(store, out),
         "split": {"name": config.split, "n_train": len(parts["train"]), "n_evaluated": len(chosen), "n_part": len(part), "people": people},
         "networks": networks.files | {name: dict(layer.files) for name, layer in layers.items()},
         "config": portable_settings(config.model_dump(mode="json"), out), **used(device, config.precision), "software": software_versions(),
@@ -210,15 +207,8 @@ def bounds(
 
 def _write_page(file: Path, result: Reconstructions, store: Pairs, pictures: dict[str, Array], truth: Array) -> None:
     split = result.identity["split"]
-    page = Page(
-        "Reconstructions",
-        f"{count(split['n_evaluated'], 'trial')} of {count(split['people'], 'person')}, split {split['name']}",
-    )
-    if store.provenance == "simulated":
-        page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
-    if result.audit.verdict != "clean":
-        remarks = result.audit.leaks if result.audit.verdict == "leaks" else result.audit.unknown
-        page.text(f"The split {split['name']}: {'; '.join(remarks)}", "warning")
+    lead = f"{count(split['n_evaluated'], 'trial')} of {count(split['people'], 'person')}, split {split['name']}"
+    page = report_page("Reconstructions", lead, store.provenance, result.audit, split["name"])
     page.text("Figures under these names can be compared only where five choices agree; each number's name holds them:")
     page.table([{"choice": choice} for choice in CHOICES])
     names = list(dict.fromkeys(m.name for measurements in result.rows.values() for m in measurements))
@@ -227,9 +217,7 @@ def _write_page(file: Path, result: Reconstructions, store: Pairs, pictures: dic
         "In brackets: 95 % intervals. Best-of rows were chosen by looking at the shown picture. A judge whose vectors the generator reads flatters its pictures."
     )
     page.table([{"number": name, **{row: _cell(result.rows[row], name) for row in result.rows}} for name in names])
-    if result.not_computed:
-        page.heading("Not computed")
-        page.table([{"what": what, "why": why} for what, why in result.not_computed.items()])
+    not_computed(page, result.not_computed)
     page.heading("Pictures")
     page.text("The first trials in the order of the store, first sample; nothing was picked.")
     page.sets([(truth[k], "shown"), *((made[k], name) for name, made in pictures.items())] for k in range(min(8, len(truth))))

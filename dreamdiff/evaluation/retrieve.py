@@ -37,6 +37,7 @@ from dreamdiff.pairs.reader import Pairs
 from dreamdiff.protocols.centres import centre_measurements, concept_centres
 from dreamdiff.protocols.config import RetrieveConfig
 from dreamdiff.protocols.epochs import Optimism, optimism, vectors_by
+from dreamdiff.protocols.frame import pairs_identity
 from dreamdiff.protocols.ranking import group_sizes, hits_at, mean_average_precision, person_states
 from dreamdiff.protocols.recovery import csls, recovered
 from dreamdiff.untrusted.arrays import load_npz
@@ -170,11 +171,7 @@ def retrieve(
             "path": portable(model, out), "sha256": model_digest(Path(model)), "encoder": aligned.config.training.get("encoder"),
             "target": str(portable_settings({"target": aligned.target_names[number]}, out)["target"]), "training": portable_settings(training, out),
         },
-        "pairs": {
-            "path": portable(store.path, out), "fingerprint": store.fingerprint, "content": store.content_sha256,
-            "provenance": store.provenance, "licence": store.licence,
-            "images_sha256": images_digest(store, test),
-        },
+        "pairs": {**pairs_identity(store, out), "images_sha256": images_digest(store, test)},
         "split": {"name": split, "n_train": len(train), "n_evaluated": len(test)},
         "person": person, "selection": selection, "config": portable_settings(config.model_dump(mode="json"), out),
         **used(choose_device(config.device), "fp32"), "software": software_versions(),

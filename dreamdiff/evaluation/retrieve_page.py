@@ -21,6 +21,7 @@ from dreamdiff.estimators.carriers_figure import CAPTION, carriers_figure
 from dreamdiff.metrics.measurement import Measurement
 from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.protocols.frame import report_page
 from eegprep.errors import ToolkitError
 from eegprep.inspection.page import Page
 from eegprep.signals.spectra import spread
@@ -65,13 +66,14 @@ def write_page(
         gallery: numbers of the gallery's pictures in the store; places of the gallery beyond them have a vector and no picture.
         carried: what a light decoder reaches with parts of the trials.
     """
-    page = Page("Finding the picture that was seen", first_line)
-    page.text(f"{identity['origin']['sentence'][:1].upper()}{identity['origin']['sentence'][1:]}.")
-    if store.provenance == "simulated":
-        page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
-    if audit.verdict != "clean":
-        remarks = audit.leaks if audit.verdict == "leaks" else audit.unknown
-        page.text(f"The split {identity['split']['name']}: {'; '.join(remarks)}", "warning")
+    page = report_page(
+        "Finding the picture that was seen",
+        first_line,
+        store.provenance,
+        audit,
+        identity["split"]["name"],
+        identity["origin"]["sentence"],
+    )
     page.heading("Which part earns it")
     page.text(
         "All rows are measured on the same trials, in the same way. If the accuracy stays when a part is taken out, that part did not earn it. "

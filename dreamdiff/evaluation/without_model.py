@@ -14,11 +14,11 @@ from dreamdiff.devices import choose_device, used
 from dreamdiff.evaluation.evaluate import choose_trials, frozen_generator, make_scorer, measure_baselines
 from dreamdiff.evaluation.result import BaselineResult
 from dreamdiff.evaluation.scorer import load_networks
-from dreamdiff.origin import portable, portable_settings
+from dreamdiff.origin import portable_settings
 from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.protocols.config import EvaluateConfig
-from eegprep.inspection.page import Page
+from dreamdiff.protocols.frame import not_computed, pairs_identity, report_page
 from eegprep.provenance import software_versions
 from eegprep.recording import ProgressCallback
 from eegprep.sealed import write_sealed
@@ -89,10 +89,7 @@ def evaluate_baselines(
     trials = Problem(store, parts["train"], chosen, size, samples=config.samples, seed=config.seed, steps=config.steps)
     results = measure_baselines(names, trials, scorer, generator, config, device, progress)
     identity = {
-        "pairs": {
-            "path": portable(store.path, out), "fingerprint": store.fingerprint, "content": store.content_sha256, "provenance": store.provenance,
-            "licence": store.licence,
-        },
+        "pairs": pairs_identity(store, out),
         "split": {"name": config.split, "n_train": len(parts["train"]), "n_evaluated": len(chosen)}, "generator": source,
         "networks": networks.files, "config": portable_settings(config.model_dump(mode="json"), out), **used(device, config.precision),
         "software": software_versions(),
@@ -106,9 +103,7 @@ def evaluate_baselines(
 
 
 def _write_page(file: Path, result: Baselines, names: tuple[str, ...], store: Pairs) -> None:
-    page = Page("Baselines on the same trials", result.first_line)
-    if store.provenance == "simulated":
-        page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
+    page = report_page("Baselines on the same trials", result.first_line, store.provenance)
     split = result.identity["split"]
     page.text(
         f"Trained on {split['n_train']} trials, judged on {split['n_evaluated']} of split {split['name']}, seed {result.identity['config']['seed']}. "
@@ -121,9 +116,7 @@ def _write_page(file: Path, result: Baselines, names: tuple[str, ...], store: Pa
     ]
     page.heading("Measured here")
     page.table(rows)
-    if result.not_computed:
-        page.heading("Not computed")
-        page.table([{"what": what, "why": why} for what, why in result.not_computed.items()])
+    not_computed(page, result.not_computed)
     page.write(file)
 
 

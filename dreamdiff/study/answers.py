@@ -28,10 +28,10 @@ from dreamdiff.metrics.measurement import Measurement, mean_measurement, units
 from dreamdiff.origin import portable
 from dreamdiff.pairs.importers.table_file import read_table
 from dreamdiff.pairs.reader import Pairs
+from dreamdiff.protocols.frame import report_page
 from dreamdiff.study.page import Question, study_page
 from eegprep import atomic
 from eegprep.errors import DataError, UsageError
-from eegprep.inspection.page import Page
 from eegprep.provenance import fingerprint, sha256_file, software_versions
 from eegprep.sealed import read_sealed, write_sealed
 
@@ -250,9 +250,8 @@ def _share(table: pd.DataFrame, known: Mapping[str, Mapping[str, Any]], name: st
 
 
 def _write_page(file: Path, result: Study) -> None:
-    page = Page("Which picture is it? What raters answered", result.first_line)
-    if cast("Mapping[str, Any]", result.identity["pairs"])["provenance"] == "simulated":
-        page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
+    provenance = cast("Mapping[str, Any]", result.identity["pairs"])["provenance"]
+    page = report_page("Which picture is it? What raters answered", result.first_line, provenance)
     page.text(
         "Question: the reconstruction of the trial itself. Swap: another trial's reconstruction, where raters must be at chance. In brackets: 95 % intervals; raters, "
         "categories and pictures are drawn again."
