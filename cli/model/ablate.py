@@ -44,7 +44,10 @@ def ablate(
     quick: Annotated[
         bool, typer.Option("--quick", help="The embedded model and simulated pairs, two cores, half an hour")
     ] = False,
-    preset: Annotated[str | None, typer.Option(help="default (one machine overnight), quick, or paper")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="default (one machine overnight), quick, shortest (every row runs, nothing is learned), or paper"),
+    ] = None,
     pairs: Annotated[str | None, typer.Option(help=_setting("pairs"))] = None,
     store: Annotated[str | None, typer.Option(help=_setting("store"))] = None,
     sd: Annotated[str | None, typer.Option(help=_setting("sd"))] = None,
@@ -85,19 +88,18 @@ def ablate(
     require_existing(settings.pairs)
     require_existing(settings.store)
     from dreamdiff.figures.ablation import figure5
+    from dreamdiff.figures.tables import tables_page
     from dreamdiff.programs.ablations import ablate as run
     from dreamdiff.programs.ablations import table1
-    from dreamdiff.programs.tables import table1_text, table2_text
 
     with progress("ablation") as report:
         rows_found = [] if table == "1" else run(out, expected, settings, progress=report)
         columns = [] if table == "2" else table1(out, settings, progress=report)
     if json:
         emit_json({"table1": columns, "table2": rows_found} if table == "all" else columns or rows_found)
-    else:
-        for text in ([table2_text(rows_found)] if rows_found else []) + ([table1_text(columns)] if columns else []):
-            typer.echo(text)
-    for number in ("1", "2") if table == "all" else (table,):
-        note(f"table: {out / f'table{number}.md'}")
+    files = [out / f"table{number}.md" for number in ("2", "1") if table in (number, "all")]
+    for file in files if not json else ():
+        typer.echo(file.read_text(encoding="utf-8"))
+    note(f"tables: {', '.join(map(str, files))}; page: {tables_page(out)}")
     if figure is not None:
         note(f"page: {figure5(out, rows_found, settings)}")

@@ -41,6 +41,7 @@ from dreamdiff.programs.tables import (
     table2_text,
 )
 from dreamdiff.protocols.config import EvaluateConfig
+from dreamdiff.protocols.frame import SIMULATED
 from dreamdiff.simulation.simulate import simulate
 from eegprep import atomic
 from eegprep.corpus.export import from_arrays
@@ -117,9 +118,15 @@ def ablate(
         "order": [order_of(table, name) for name in measured_names(table)],
         "config": config.model_dump(mode="json"),
     }
-    atomic.write_json(place.out / "table2.json", content)
-    atomic.write_text(place.out / "table2.md", table2_text(table))
+    _write_table(place, 2, content, table2_text(table), config)
     return table
+
+
+def _write_table(place: Place, number: int, content: Mapping[str, object], text: str, config: AblateConfig) -> None:
+    """JSON and Markdown of a table; both say where the EEG comes from."""
+    provenance = Pairs.open(str(config.pairs)).provenance
+    atomic.write_json(place.out / f"table{number}.json", {**content, "provenance": provenance})
+    atomic.write_text(place.out / f"table{number}.md", f"{SIMULATED}\n\n{text}" if provenance == "simulated" else text)
 
 
 def prepare(place: Place, config: AblateConfig, progress: ProgressCallback | None) -> AblateConfig:
@@ -306,8 +313,7 @@ def table1(
         systems[f"Brain2Image-{kind.upper()}"] = kept["measurements"]
         trials[f"Brain2Image-{kind.upper()}"] = kept.get("trials", {})
     table = table1_rows(systems)
-    atomic.write_json(place.out / "table1.json", {"rows": table, "systems": systems, "trials": trials})
-    atomic.write_text(place.out / "table1.md", table1_text(table))
+    _write_table(place, 1, {"rows": table, "systems": systems, "trials": trials}, table1_text(table), config)
     return table
 
 

@@ -210,25 +210,56 @@ def measured_names(table: Sequence[RowResult]) -> list[str]:
     return list(dict.fromkeys(name for row in table for name in row["measured"]))
 
 
-def table2_text(table: Sequence[RowResult]) -> str:
-    """The table as Markdown, the paper's column beside the measured ones."""
+def table2_cells(table: Sequence[RowResult]) -> list[dict[str, str]]:
+    """Table 2 for a reader, the paper's column beside the measured ones."""
     names = measured_names(table)
-    head = ["row", "MSM", "CLIP", "mask", "tuned", "params (paper)", "params (here)", "paper acc %", *(f"{n} %" for n in names)]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in table:
-        cells = [
-            row["row"], "yes" if row["msm"] else "no", "yes" if row["clip"] else "no", "-" if row["mask"] is None else f"{row['mask']:g}",
-            row["tuned"], row["params_paper"], f"{row['params'] / 1e6:.2f} M", "" if row["paper"] is None else f"{row['paper']:.1f}",
-            *(_cell(row["measured"].get(name)) for name in names),
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
+    return [
+        {
+            "row": row["row"], "MSM": "yes" if row["msm"] else "no", "CLIP": "yes" if row["clip"] else "no",
+            "mask": "-" if row["mask"] is None else f"{row['mask']:g}", "tuned": row["tuned"], "params (paper)": row["params_paper"],
+            "params (here)": f"{row['params'] / 1e6:.2f} M", "paper acc %": "" if row["paper"] is None else f"{row['paper']:.1f}",
+            **{f"{name} %": _cell(row["measured"].get(name)) for name in names},
+        }
+        for row in table
+    ]  # fmt: skip
+
+
+def table1_cells(table: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Table 1 for a reader."""
+    printed = ("metric", "paper Brain2Image", "paper DreamDiffusion", "measured_as")
+    return [
+        {
+            "metric": row["metric"], **{name: f"{row[name]:g}" for name in printed[1:3]}, "measured as": row["measured_as"],
+            **{system: _plain_cell(figure) for system, figure in row.items() if system not in printed},
+        }
+        for row in table
+    ]  # fmt: skip
+
+
+def figures_of(table: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Every figure that rows of either table show."""
+    in_rows = [figure for row in table for figure in row.get("measured", {}).values()]
+    return in_rows + [figure for row in table for figure in row.values() if isinstance(figure, Mapping) and "protocol" in figure]
+
+
+def _markdown(cells: Sequence[Mapping[str, str]]) -> list[str]:
+    lines = ["| " + " | ".join(cells[0]) + " |", "|" + "---|" * len(cells[0])] if cells else []
+    return lines + ["| " + " | ".join(row.values()) + " |" for row in cells]
+
+
+def table2_text(table: Sequence[RowResult]) -> str:
+    """The table as Markdown."""
+    return "\n".join([*_markdown(table2_cells(table)), "", *table2_sentences(table)]) + "\n"
+
+
+def table2_sentences(table: Sequence[RowResult]) -> list[str]:
+    """Floors, protocols, and what the order of the rows rests on."""
     floors = {n: row["measured"][n]["floor"] for row in table for n in row["measured"]}
-    lines.append("")
-    lines += [
+    lines = [
         f"Floor of {name} (a guesser who knows the class frequencies): {100 * floor:.1f} %" for name, floor in floors.items()
     ]
-    lines += _protocols(row["measured"][name] for row in table for name in names if name in row["measured"])
-    for name in names:
+    lines += protocols(figures_of(table))
+    for name in measured_names(table):
         order = order_of(table, name)
         if order["sentence"]:
             lines.append(f"{name}: {order['sentence']}")
@@ -237,28 +268,15 @@ def table2_text(table: Sequence[RowResult]) -> str:
             lines.append(
                 f"Rows against full by {name}, trial by trial: " + ", ".join(f"{n} {word}" for word, n in counts.items())
             )
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def table1_text(table: Sequence[Mapping[str, Any]]) -> str:
     """Table 1 as Markdown."""
-    systems = [key for key in table[0] if key not in ("metric", "paper Brain2Image", "paper DreamDiffusion", "measured_as")]
-    head = ["metric", "paper Brain2Image", "paper DreamDiffusion", "measured as", *systems]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in table:
-        cells = [_plain_cell(row[system]) for system in systems]
-        lines.append(
-            "| "
-            + " | ".join(
-                [row["metric"], f"{row['paper Brain2Image']:g}", f"{row['paper DreamDiffusion']:g}", row["measured_as"], *cells]
-            )
-            + " |"
-        )
-    lines += ["", *_protocols(row[system] for row in table for system in systems if row[system] is not None)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*_markdown(table1_cells(table)), "", *protocols(figures_of(table))]) + "\n"
 
 
-def _protocols(figures: Iterable[Mapping[str, Any]]) -> list[str]:
+def protocols(figures: Iterable[Mapping[str, Any]]) -> list[str]:
     """One line for each protocol, n and seed that figures of a table have; what an interval draws again is part of it."""
     lines = []
     for m in figures:

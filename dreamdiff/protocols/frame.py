@@ -10,6 +10,8 @@ from dreamdiff.pairs.audit import Audit
 from dreamdiff.pairs.reader import Pairs
 from eegprep.inspection.page import Page
 
+SIMULATED = "The EEG is simulated: these numbers say that the software works, and nothing about brains."
+
 
 def pairs_identity(store: Pairs, out: Path) -> dict[str, object]:
     """The pairs of a report that lies in `out`: where they are, what they hold, and under which licence."""
@@ -31,7 +33,7 @@ def report_page(
     if sentence:
         page.text(f"{sentence[:1].upper()}{sentence[1:]}.")
     if provenance == "simulated":
-        page.text("The EEG is simulated: these numbers say that the software works, and nothing about brains.", "warning")
+        page.text(SIMULATED, "warning")
     if audit is not None and audit.verdict != "clean":
         page.text(f"The split {split}: {'; '.join(audit.leaks if audit.verdict == 'leaks' else audit.unknown)}", "warning")
     return page

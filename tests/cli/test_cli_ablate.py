@@ -7,26 +7,26 @@ import json
 import pytest
 
 from cli.main import dreamdiff_app, run
-from dreamdiff.programs import ablations, tables
+from dreamdiff.programs import ablations
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What was run, with tables of one word."""
+    """What was run, with tables of a word."""
     calls: list[str] = []
 
     def rows(out, wanted, settings, progress):
         calls.append(f"rows {','.join(wanted)}")
+        (out / "table2.md").write_text(f"second {wanted[0]}")
         return [{"row": "1"}]
 
     def first(out, settings, progress):
         calls.append("table 1")
+        (out / "table1.md").write_text("first FID")
         return [{"metric": "FID"}]
 
     monkeypatch.setattr(ablations, "ablate", rows)
     monkeypatch.setattr(ablations, "table1", first)
-    monkeypatch.setattr(tables, "table2_text", lambda found: f"second {found[0]['row']}")
-    monkeypatch.setattr(tables, "table1_text", lambda found: f"first {found[0]['metric']}")
     return calls
 
 
@@ -44,6 +44,7 @@ def test_one_command_makes_both_tables_or_either(asked, tmp_path, capsys, table,
 
     assert asked == calls
     assert capsys.readouterr().out.split("\n")[:-1] == printed
+    assert (tmp_path / "tables.html").is_file()
 
 
 def test_both_tables_as_json_are_told_apart(asked, tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ from tiny_evaluation import tiny_pairs, tiny_parts
 from dreamdiff.certificates.check import check_report
 from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder, parameter_count
+from dreamdiff.figures.tables import tables_page
 from dreamdiff.finetuning.config import FinetuneConfig
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.programs import ablations as a
 from dreamdiff.programs import tables as a_tables
 from dreamdiff.programs.ablate_config import ABLATE_PRESETS, ROWS, TABLE2
 from dreamdiff.programs.label_input import label_pairs
+from dreamdiff.protocols.frame import SIMULATED
 from eegprep.errors import DataError, UsageError
 from eegprep.pool import Budget, run_jobs
 from eegprep.settings import resolve
@@ -124,6 +127,14 @@ def test_rows_run_resume_and_are_tabled(tmp_path, monkeypatch):
     text = (tmp_path / "table2.md").read_text()
     assert "| 2 | no | no | - | E + A | 18.3 M | " in text and " 3.7 | " in text and "Floor of 50-way-top-1" in text
     assert json.loads((tmp_path / "table2.json").read_text())["rows"] == table
+    page = tables_page(tmp_path).read_text()
+    shown = a_tables.figures_of(table)
+    assert len(shown) == sum(len(row["measured"]) for row in table) > 2
+    for figure in shown:
+        assert figure["low"] <= figure["value"] <= figure["high"]
+        assert escape(f"{figure['protocol']}; n = {figure['n']}, seed {figure['seed']}, 95 % intervals") in page
+        assert f"{100 * figure['value']:.1f} [{100 * figure['low']:.1f}, {100 * figure['high']:.1f}]" in page
+    assert (SIMULATED in page) == (SIMULATED in text) == (Pairs.open(config.pairs).provenance == "simulated")
     checked = check_report(tmp_path)
     assert checked.hashes == ("model", "pairs", "images")
     assert [line.split(":")[0] for line in checked.sentence.splitlines()] == ["2", "14"]
