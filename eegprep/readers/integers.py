@@ -78,20 +78,20 @@ class Integers:
         try:
             handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would be waited for
         except (OSError, ValueError) as error:
-            raise SourceError(f"{self.path}: cannot be read ({error})", _AGAIN) from None
+            raise SourceError(f"{self.path}: cannot be read ({error})", AGAIN) from None
         try:
             status, end = os.fstat(handle), self.header_bytes + stop * self.record_bytes
             if status.st_size != self.size or not stat.S_ISREG(status.st_mode):
-                raise SourceError(f"{self.path}: has {status.st_size:,} bytes, when it was indexed it had {self.size:,}", _AGAIN)
+                raise SourceError(f"{self.path}: has {status.st_size:,} bytes, when it was indexed it had {self.size:,}", AGAIN)
             if min(self.header_bytes, self.record_bytes, start) < 0 or end > self.size:
-                raise SourceError(f"{self.path}: {end:,} bytes are to be read of {self.size:,}", _AGAIN)
+                raise SourceError(f"{self.path}: {end:,} bytes are to be read of {self.size:,}", AGAIN)
             content = os.pread(handle, (stop - start) * self.record_bytes, self.header_bytes + start * self.record_bytes)
         finally:
             os.close(handle)
         for number in range(start, stop):
             at = (number - start) * self.record_bytes
             if google_crc32c.value(content[at : at + self.record_bytes]) != int(checksums_R[number]):
-                raise SourceError(f"{self.path}: data record {number} is not what was indexed (its crc32c differs)", _AGAIN)
+                raise SourceError(f"{self.path}: data record {number} is not what was indexed (its crc32c differs)", AGAIN)
         records_RB = np.frombuffer(content, np.uint8).reshape(stop - start, self.record_bytes)
         values_CT = self._values(records_RB)[:, first - start * self.each : last - start * self.each]
         # float32 holds every integer of 24 bits, so that nothing is rounded before the step
@@ -108,7 +108,7 @@ class Integers:
         return np.stack(rows)
 
 
-_AGAIN = "put the file back as it was, or index the recordings again"
+AGAIN = "put the file back as it was, or index the recordings again"
 
 
 def find_integers(recording: Recording, path: Path) -> tuple[Integers, np.ndarray] | None:
@@ -133,7 +133,7 @@ def find_integers(recording: Recording, path: Path) -> tuple[Integers, np.ndarra
     for channel_T in recording.signal_CT:
         for row in rows:
             block_RB = np.asarray(records_RB[:, starts[row] : starts[row + 1]])
-            step = _step(edf.digital(block_RB, header.sample_bytes).reshape(-1), channel_T, float(header.scale_C[row]))
+            step = fitted_step(edf.digital(block_RB, header.sample_bytes).reshape(-1), channel_T, float(header.scale_C[row]))
             if step is not None:
                 places.append(int(starts[row]))
                 steps.append(step)
@@ -154,7 +154,7 @@ def find_integers(recording: Recording, path: Path) -> tuple[Integers, np.ndarra
     return result, np.array([google_crc32c.value(record_B.tobytes()) for record_B in records_RB], "<u4")
 
 
-def _step(digital_T: np.ndarray, channel_T: np.ndarray, step: float) -> float | None:
+def fitted_step(digital_T: np.ndarray, channel_T: np.ndarray, step: float) -> float | None:
     """uV of one step, when the channel is a multiple of the integers but for a level; float32 rounds what was read."""
     exact_T = channel_T.astype(np.float64)
     moved_T = digital_T.astype(np.float64)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from eegprep.sealed import read_object
 SUFFIXES = {".zarr"}
 FORMAT, NEWEST = "biosigio-zarr", 2
 _FIX = "fetch the copy again, or take the original recording"
+_UNREADABLE = (obstore.exceptions.BaseError, OSError, RuntimeError, ValueError, KeyError)
 _KINDS = {
     "EEG": "eeg",
     "EOG": "eog",
@@ -63,7 +65,7 @@ def read(path: Path, reading: Reading) -> Content:
         raise SourceError(f"{path.name}: version {attributes.get('format_version')!r} (this release reads up to {NEWEST})", _FIX)
     try:
         root = zarr.open_group(path, mode="r")
-        name = _group(path, root)
+        name = eeg_group(path)
         group: Any = root[name]
         array: Any = group["0"]
         return _content(path, name, dict(group.attrs), signal_of(path, name, array), _events(path, root))
@@ -74,7 +76,7 @@ def read(path: Path, reading: Reading) -> Content:
         raise SourceError(f"{path.name}: damaged, or not a copy of a recording ({reason})", _FIX) from None
 
 
-def _group(path: Path, root: Any) -> str:
+def eeg_group(path: Path) -> str:
     """The group with most channels of EEG."""
     found = {}
     for metadata in sorted(path.glob("*/zarr.json")):
@@ -167,25 +169,49 @@ class Signal:
         Raises:
             SourceError: offline, no answer, or the store of the archive is not the one whose metadata are here.
         """
-        if not self.url:
-            return np.asarray(self.array[:, first:last])
-        try:
+        if self.url:
             self._require_same()
-            stored_CT = np.asarray(_remote(self.url, self.array.path)[:, first:last])
+        stored_CT = self.piece(first, last)
+        if self.url:
             self._require_same()  # overwritten in between, the pieces would be of two stores
-        except (obstore.exceptions.BaseError, OSError, RuntimeError, ValueError, KeyError) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
-            raise SourceError(
-                f"{self.path.name}: cannot be read from its archive ({reason})", "check the network, then run it again"
-            ) from None
         return stored_CT
 
-    def _require_same(self) -> None:
+    def piece(self, first: int, last: int) -> np.ndarray:
+        """As `read`, for callers that compare what they get with a checksum: nobody asks whether the store is still the same."""
+        if not self.url:
+            return np.asarray(self.array[:, first:last])
+        self._require_online()
+        try:
+            return np.asarray(self._remote[:, first:last])
+        except _UNREADABLE as error:
+            raise self._unread(error) from None
+
+    @cached_property
+    def _remote(self) -> Any:
+        import zarr
+        from zarr.storage import ObjectStore
+
+        # a shard is read by ranges: its index, then the chunks that are asked for
+        return zarr.open_array(ObjectStore(_store(self.url), read_only=True), path=self.array.path, mode="r")
+
+    def _require_online(self) -> None:
         if is_offline():
             raise SourceError(
                 f"{self.path.name}: its signal is at its archive, and this is offline", 'fetch it without copy = "ranges"'
             )
-        content = bytes(obstore.get(_store(self.url), "zarr.json").bytes())
+
+    def _unread(self, error: BaseException) -> SourceError:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:150]
+        return SourceError(
+            f"{self.path.name}: cannot be read from its archive ({reason})", "check the network, then run it again"
+        )
+
+    def _require_same(self) -> None:
+        self._require_online()
+        try:
+            content = bytes(obstore.get(_store(self.url), "zarr.json").bytes())
+        except _UNREADABLE as error:
+            raise self._unread(error) from None
         if content != (self.path / "zarr.json").read_bytes():
             raise SourceError(
                 f"{self.path.name}: was overwritten by its archive since its metadata were fetched",
@@ -212,14 +238,6 @@ def _store(url: str) -> Any:
         "allow_http": url.startswith(("http://127.0.0.1", "http://localhost")),
     }
     return from_url(url, client_options=options)
-
-
-def _remote(url: str, name: str) -> Any:
-    import zarr
-    from zarr.storage import ObjectStore
-
-    # a shard is read by ranges: its index, then the chunks that are asked for
-    return zarr.open_array(ObjectStore(_store(url), read_only=True), path=name, mode="r")
 
 
 def _origin_note(path: Path, rate: float, own: float) -> list[Note]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from eegprep.pool import Budget
 from eegprep.readers.integers import find_integers
+from eegprep.readers.ranges import find_ranges
 from eegprep.recording import LeftOut, ProgressCallback, Recording, Unreadable
 from eegprep.signals.recipe import Recipe
 from eegprep.sources import reading as sources
@@ -47,12 +48,12 @@ class IndexJob(BuildJob):
         return {**super().inputs(), "root": self.task.root}
 
     def _placed(self, writer: ViewWriter) -> Iterator[Recording | Unreadable]:
-        """The recordings; those that EDF and BDF files hold as they are, with the place of their integers."""
+        """The recordings; those that EDF and BDF files and zarr copies hold as they are, with the place of their integers."""
         mains = {(listed.session, listed.run): Path(self.task.root) / listed.main for listed in self.task.recordings}
         for item in sources.read_task(self.task):
             main = mains.get((item.session, item.run)) if isinstance(item, Recording) else None
             if isinstance(item, Recording) and main is not None and item.signal_CT.size:
-                result = find_integers(item, main)
+                result = find_integers(item, main) or find_ranges(item, main)
                 if result is not None:
                     writer.know(item.session, item.run, item.channels, *result)
             yield item
@@ -83,8 +84,8 @@ def index(
 ) -> Summary:
     """A view of recordings: `Corpus.open` and `WindowStream` read it as the corpus that `build` would make of them.
 
-    Windows are filtered when they are read. One window of an EDF or BDF file takes the data records that it lies in, with the
-    margin of the filter; other formats, other rates (`resample`) and `notch` take the whole recording, which is kept in memory
+    Windows are filtered when they are read. One window of an EDF or BDF file, or of a zarr copy, takes the data records or
+    chunks that it lies in, with the margin of the filter; other formats, other rates (`resample`) and `notch` take the whole recording, which is kept in memory
     for the windows that follow. Values agree with those of `build` within 1e-5 of a channel's standard deviation.
 
     Args:

@@ -2,8 +2,8 @@
 
 Layout of a subject's group, beside what a corpus has without `windows/` and `crc32c/`:
 
-    zarr.json            attribute `view`: how the subject's recordings are read, and the integers of those that EDF and BDF files hold
-    record_crc32c/       crc32c of each data record of these files, one recording after the other
+    zarr.json            attribute `view`: how the subject's recordings are read, and the integers of those that EDF and BDF files or zarr copies hold
+    record_crc32c/       crc32c of each data record of these files or chunk of these copies, one recording after the other
     references.json      where plain zarr finds these integers (fsspec's reference file system)
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from eegprep.readers.integers import Integers
+from eegprep.readers.ranges import Ranges
 from eegprep.store.format import RECORDS, array_node
 from eegprep.store.group import WindowArray
 from eegprep.store.writer import SubjectWriter
@@ -53,12 +54,14 @@ class ViewWriter(SubjectWriter):
         super().__init__(root, dataset, subject, channels=channels, samples=samples)
         self._reading = reading
         # by (session, run), of all that were read: names of the channels, where they lie, checksums of the records
-        self._known: dict[tuple[str, str], tuple[tuple[str, ...], Integers, np.ndarray]] = {}
+        self._known: dict[tuple[str, str], tuple[tuple[str, ...], Integers | Ranges, np.ndarray]] = {}
 
     def _window_array(self) -> WindowArray:
         return _Counted()
 
-    def know(self, session: str, run: str, channels: tuple[str, ...], integers: Integers, checksums_R: np.ndarray) -> None:
+    def know(
+        self, session: str, run: str, channels: tuple[str, ...], integers: Integers | Ranges, checksums_R: np.ndarray
+    ) -> None:
         """Where the integers of a recording lie that may be added later."""
         self._known[session, run] = (channels, integers, checksums_R)
 
@@ -77,7 +80,8 @@ class ViewWriter(SubjectWriter):
             kept = integers.take([names.index(name) for name in channels])
             placed.append({**kept.to_json(), "first_record": sum(len(part) for part in checksums)})
             checksums.append(checksums_R)
-            references |= _references(f"{record['session']}.{record['run']}", kept, channels)
+            if isinstance(kept, Integers):  # a copy is a zarr array already
+                references |= _references(f"{record['session']}.{record['run']}", kept, channels)
         self._files.write_column(RECORDS, np.concatenate([np.empty(0, "<u4"), *checksums]), "<u4", "record")
         content = {"version": 1, "refs": references}
         self._files.write(REFERENCES, json.dumps(content, sort_keys=True, separators=(",", ":")).encode())

@@ -16,7 +16,7 @@ import eegprep
 from eegprep import offline
 from eegprep.catalogue import manifests
 from eegprep.download import archives, meter
-from eegprep.errors import FetchError, LicenceError, SourceError, UsageError
+from eegprep.errors import FetchError, LicenceError, SourceError, StoreError, UsageError
 from eegprep.readers import serving_copy
 from eegprep.steps import build
 
@@ -373,6 +373,38 @@ def test_a_stretch_of_a_copy_costs_its_chunks_and_not_the_recording(archive, tmp
     assert parts and all(" bytes=" in part for part in parts)
     whole = sum(path.stat().st_size for path in (tmp_path / "work").rglob("eeg_250hz/0/c/0/*"))
     assert archive.sent - before < whole / 3, archive.requests
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["on the disk", "at the archive"])
+def test_a_window_of_a_view_of_a_copy_costs_its_chunks(archive, tmp_path, kept):
+    """Chunks of 4 s with the margin of the filter, whether they are here or read by ranges; one that was altered is refused."""
+    manifest = "nemar:nm000001" if kept else remote(archive, tmp_path, people=1, seconds=120)
+    if kept:
+        remote(archive, tmp_path, people=1, seconds=120)
+    eegprep.index(manifest, tmp_path / "v.zarr", data_dir=tmp_path / "data", **SETTINGS)
+    eegprep.build(manifest, tmp_path / "c.zarr", data_dir=tmp_path / "data", **SETTINGS)
+    view, corpus = (eegprep.Corpus.open(tmp_path / name) for name in ("v.zarr", "c.zarr"))
+    (placed,) = view.attributes_of("nm000001/01")["view"]["integers"]
+    assert placed["group"] == "eeg_250hz" and placed["chunk"] == 4 * RATE
+
+    everything = corpus.read(np.arange(len(corpus)))
+    np.testing.assert_allclose(view.read(np.arange(len(view))), everything, atol=1e-5 * everything.std())
+    archive.requests.clear()
+    before = archive.sent
+    middle = eegprep.Corpus.open(tmp_path / "v.zarr").read([len(view) // 2])
+    np.testing.assert_allclose(middle[0], everything[len(view) // 2], atol=1e-5 * everything.std())
+    work = tmp_path / "work" / "sub-01" / "eeg" / "sub-01_task-rest_eeg.zarr" / "eeg_250hz" / "0" / "c" / "0"
+    assert archive.sent - before < sum(path.stat().st_size for path in work.iterdir()) / 6
+    assert (archive.requests == []) == kept
+
+    place = "/zarr/nm000001/zarr/sub-01/eeg/sub-01_task-rest_eeg.zarr/eeg_250hz/0/c/0/0"
+    other = archive.files[place.removesuffix("0") + "1"]
+    if kept:
+        (tmp_path / "data" / "nemar" / "nm000001" / place.removeprefix("/zarr/nm000001/zarr/")).write_bytes(other)
+    else:
+        archive.files[place] = other
+    with pytest.raises(StoreError, match="chunk 0 is not what was indexed"):
+        eegprep.Corpus.open(tmp_path / "v.zarr").read([0])
 
 
 def test_a_store_that_was_overwritten_is_refused_when_it_is_read_by_ranges(archive, tmp_path):
