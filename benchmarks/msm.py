@@ -4,7 +4,7 @@
     python benchmarks/msm.py speed ratio           some of: speed half ratio memory learn gpu
 
 Times are compared within one run, step by step in turn, so that a busy machine slows both sides. The bars:
-speed >= 1.3x in fp32 on a CPU at equal loss; memory of `paper` at batch 32 below 12 GB; `learn` well below both simple guesses.
+speed >= 1.3x in fp32 on a CPU at equal loss (on a processor where PyTorch uses MKL with short vectors, oneDNN is part of it); memory of `paper` at batch 32 below 12 GB; `learn` well below both simple guesses.
 """
 
 from __future__ import annotations

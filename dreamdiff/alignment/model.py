@@ -30,6 +30,7 @@ from dreamdiff.encoders.fronted import FrontedConfig, FrontedEncoder
 from dreamdiff.encoders.frontend import NEW, FrontEnd, FrontEndConfig
 from dreamdiff.encoders.kinds import build_encoder
 from dreamdiff.encoders.weights import load_module, save_folder
+from dreamdiff.matmul import Linear
 from dreamdiff.run_folder import ALIGNED, read_config, weights_folder
 from dreamdiff.untrusted.hub import model_folder
 from eegprep import settings
@@ -105,8 +106,8 @@ class Head(nn.Module):
     def __init__(self, inputs: int, width: int, dropout: float) -> None:
         super().__init__()
         self.drop = nn.Dropout(dropout)
-        self.first = nn.Linear(inputs, width)
-        self.second = nn.Linear(width, width)
+        self.first = Linear(inputs, width)
+        self.second = Linear(width, width)
         self.log_length = nn.Parameter(torch.zeros(()))
         self.register_buffer("mean_D", torch.zeros(width))
         self.register_buffer("scale", torch.ones(()))

@@ -24,6 +24,7 @@ from dreamdiff.encoders.config import (
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.encoders.transformer import Block, from_patches, init_weights, position_table, run_blocks, take_rows, to_patches
 from dreamdiff.encoders.weights import config_section, load_module, save_folder, signal_section, with_signal
+from dreamdiff.matmul import Linear
 from dreamdiff.run_folder import read_config, weights_folder
 from dreamdiff.untrusted.hub import model_folder
 from eegprep import settings
@@ -67,10 +68,10 @@ class MaskedSignalModel(nn.Module):
         self.mask_token = nn.Parameter(torch.empty(1, 1, decoder.width))
         self.decoder_pos_embed: Tensor
         self.register_buffer("decoder_pos_embed", position_table(encoder.tokens, decoder.width))
-        self.decoder_embed = nn.Linear(encoder.width, decoder.width)
+        self.decoder_embed = Linear(encoder.width, decoder.width)
         self.decoder_blocks = nn.ModuleList(Block(decoder.width, decoder.heads, encoder.mlp_ratio) for _ in range(decoder.depth))
         self.decoder_norm = nn.LayerNorm(decoder.width)
-        self.decoder_pred = nn.Linear(decoder.width, encoder.patch * encoder.channels)
+        self.decoder_pred = Linear(decoder.width, encoder.patch * encoder.channels)
         for part in (self.decoder_embed, self.decoder_blocks, self.decoder_pred):
             init_weights(part)
         nn.init.normal_(self.mask_token, std=0.02)

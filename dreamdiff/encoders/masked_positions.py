@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from dreamdiff.encoders.positions import PositionsConfig, PositionsEncoder, Tokens
 from dreamdiff.encoders.weights import config_section, load_module, save_folder
+from dreamdiff.matmul import Linear
 from dreamdiff.run_folder import read_config, weights_folder
 from dreamdiff.spectra import log_power
 from eegprep import settings
@@ -71,7 +72,7 @@ class MaskedPositionsModel(nn.Module):
         self.config = config
         self.encoder = PositionsEncoder(config.encoder)
         values = {"samples": config.encoder.token, "log-power": len(config.bands), "latent": config.encoder.width}[config.target]
-        self.predict = nn.Linear(config.encoder.width, values)
+        self.predict = Linear(config.encoder.width, values)
         self.teacher: PositionsEncoder | None = None
         if config.target == "latent":
             self.teacher = copy.deepcopy(self.encoder).requires_grad_(False)

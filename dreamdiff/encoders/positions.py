@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from dreamdiff.encoders.kinds import read_encoder
 from dreamdiff.encoders.transformer import Block
 from dreamdiff.encoders.weights import Placed, save_folder
+from dreamdiff.matmul import Linear
 from dreamdiff.whitening import WhiteningConfig
 from eegprep import settings
 from eegprep.errors import ModelError
@@ -97,12 +98,12 @@ class PositionsEncoder(Placed):
         super().__init__()
         self.config = config
         width, hidden = config.width, int(config.width * config.mlp_ratio)
-        self.embed = nn.Sequential(nn.Linear(config.token, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.embed = nn.Sequential(Linear(config.token, hidden), nn.GELU(), Linear(hidden, width))
         # drawn apart from all seeds, so that two runs see the same places
         drawn_3F = np.random.RandomState(0).standard_normal((3, config.frequencies)) * config.fineness
         self.frequency_3F: Tensor
         self.register_buffer("frequency_3F", torch.from_numpy(drawn_3F).float())
-        self.place = nn.Linear(2 * config.frequencies, width)
+        self.place = Linear(2 * config.frequencies, width)
         self.mask_token = nn.Parameter(torch.zeros(width))
         self.blocks = nn.ModuleList(Block(width, config.heads, config.mlp_ratio) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import checkpoint as checkpointing
 
+from dreamdiff.matmul import Linear, linear
+
 
 def position_table(tokens: int, width: int) -> Tensor:
     """Fixed table (1, 1 + tokens, width): zeros for CLS, then [sin | cos] of position / 10000^(i / (width / 2))."""
@@ -39,7 +41,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, patches_BLP: Tensor) -> Tensor:
         # the convolution as one matrix product on time-major patches: weight (D, C, patch) -> (D, patch x C)
-        return F.linear(patches_BLP, self.proj.weight.transpose(1, 2).flatten(1), self.proj.bias)
+        return linear(patches_BLP, self.proj.weight.transpose(1, 2).flatten(1), self.proj.bias)
 
 
 class Attention(nn.Module):
@@ -48,8 +50,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def forward(self, x_BLD: Tensor, rows_BM: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """(B, L, D), or (B, M, D) when only the tokens `rows_BM` ask; all tokens answer, or those that `mask` (B, 1, 1, L) leaves."""
@@ -59,8 +61,8 @@ class Attention(nn.Module):
             width = x_BLD.shape[2]
             # queries of the tokens that are asked for only: in the last block before the loss, visible ones need none
             weight, bias = self.qkv.weight, self.qkv.bias
-            (q,) = self._heads(F.linear(take_rows(x_BLD, rows_BM), weight[:width], bias[:width])).unbind(0)
-            k, v = self._heads(F.linear(x_BLD, weight[width:], bias[width:])).unbind(0)
+            (q,) = self._heads(linear(take_rows(x_BLD, rows_BM), weight[:width], bias[:width])).unbind(0)
+            k, v = self._heads(linear(x_BLD, weight[width:], bias[width:])).unbind(0)
         mixed_BHLd = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj(mixed_BHLd.transpose(1, 2).flatten(2))
 
@@ -81,8 +83,8 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, width)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x_BLD)))
