@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from eegprep.corpus.reader import Corpus
 from eegprep.signals.filters import same_rate
+from eegprep.store.commit import finished_groups
 
 TOKEN = 4  # samples of a token of the paper's encoder
 
@@ -15,6 +17,12 @@ def corpus_rates(corpus: Corpus) -> dict[float, int]:
     """Windows of each sampling rate, Hz, of a corpus or selection; see `count_rates`."""
     table = corpus.recordings
     return count_rates(zip(table["sfreq"].tolist(), table["windows"].tolist(), strict=True))
+
+
+def root_rates(node: Mapping[str, Any]) -> dict[float, int]:
+    """The same of a finished corpus or view, from the node of its root alone."""
+    records = (record for group in finished_groups(node).values() for record in group["recordings"])
+    return count_rates((float(record.get("sfreq") or "nan"), int(record["windows"])) for record in records)
 
 
 def count_rates(recordings: Iterable[tuple[float, int]]) -> dict[float, int]:

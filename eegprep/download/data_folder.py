@@ -199,9 +199,18 @@ class HashMemory:
         self.path = cache_folder("hashes", f"{name}.json")
         self.known: dict[str, list[Any]] = dict(read_json_or_empty(self.path))
         self.changed, self.saved = False, time.monotonic()
+        self._folders: dict[Path, str] = {}  # where they really lie
+
+    def _real(self, path: Path) -> str:
+        """The path without links; each folder is looked at once."""
+        if path.is_symlink():
+            return str(path.resolve())
+        if path.parent not in self._folders:
+            self._folders[path.parent] = str(path.parent.resolve())
+        return f"{self._folders[path.parent].rstrip('/')}/{path.name}"
 
     def sha256(self, path: Path) -> str:
-        key, status = str(path.resolve()), path.stat()
+        key, status = self._real(path), path.stat()
         record = self.known.get(key)
         if record and record[:2] == [status.st_size, status.st_mtime_ns]:
             return str(record[2])
@@ -226,6 +235,9 @@ def read_json_or_empty(path: Path) -> Mapping[str, Any]:
 
 def name_under(path: Path, root: Path) -> str:
     """The name of a file relative to a folder, as it is written: links into a store of content elsewhere are not followed."""
+    text, start = str(path), f"{root}/"
+    if text.startswith(start) and path.is_absolute():  # the usual case, a tenth of the time
+        return text[len(start) :]
     # not resolved: DataLad and git-annex keep files as links to hashed names, which say nothing to a person
     plain, base = path.absolute(), root.absolute()
     if not plain.is_relative_to(base):

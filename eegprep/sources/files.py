@@ -9,6 +9,7 @@ import fnmatch
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from eegprep.errors import SourceError
@@ -113,8 +114,9 @@ def _matching(target: str) -> list[Path]:
     known = fixed_part(target)
     parts = Path(target).relative_to(known).parts
     inside: dict[tuple[str, str], Path] = {}
+    real = cache(os.path.realpath)
     for path in sorted(_expand(known, parts, {os.path.realpath(known)}), key=lambda path: (len(path.parts), path)):
-        inside.setdefault((os.path.realpath(path.parent), path.name), path)  # a link to a folder shows its files twice
+        inside.setdefault((real(path.parent), path.name), path)  # a link to a folder shows its files twice
     paths = sorted(inside.values())
     return _only_recordings(paths) if len(paths) > 1 else paths
 

@@ -79,9 +79,13 @@ class SubjectJob:
         """Bytes that a worker needs at its peak, estimated."""
         return 0
 
-    def stored(self, finished: StoredFile | None = None) -> SubjectGroup | None:
-        """The subject's group; None when it is not there, or not whole, or not what the store was finished with."""
-        attributes = whole_group(Path(self.root) / self.name, finished)
+    def stored(self, finished: StoredFile | None = None, known: Mapping[str, Any] | None = None) -> SubjectGroup | None:
+        """The subject's group; None when it is not there, or not whole, or not what the store was finished with.
+
+        Args:
+            finished, known: what the root says of its metadata, see `whole_group`.
+        """
+        attributes = whole_group(Path(self.root) / self.name, finished, known)
         place = {"dataset": self.dataset, "subject": self.subject}
         return SubjectGroup.from_json({**place, **attributes}) if attributes else None
 
@@ -337,14 +341,18 @@ def _drop_idle_pad_settings(settings: dict[str, Any], recipe: Recipe, facts: Seq
 
 
 def done_before(
-    job: SubjectJob, before: Mapping[str, LeftOutSubject] | None = None, finished: Mapping[str, StoredFile] | None = None
+    job: SubjectJob,
+    before: Mapping[str, LeftOutSubject] | None = None,
+    finished: Mapping[str, StoredFile] | None = None,
+    known: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Outcome | None:
     """The outcome of an earlier run, when it was made of the same files with the same settings, and its files are there.
 
     Args:
         before: subjects without a usable recording, as the root has them. finished: what the root says of the groups' metadata.
+        known: the groups' attributes as the root repeats them.
     """
-    group = job.stored((finished or {}).get(f"{job.name}/zarr.json"))
+    group = job.stored((finished or {}).get(f"{job.name}/zarr.json"), (known or {}).get(job.name))
     if group is None or group.commit is None:
         # nothing usable was found last time: no group, but the root knows what was looked at
         entry = (before or {}).get(job.name)

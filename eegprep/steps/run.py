@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from eegprep.atomic import partial_path, publish_folder, remove, remove_whole
-from eegprep.corpus.rates import corpus_rates, rates_remark
-from eegprep.corpus.reader import Corpus
+from eegprep.corpus.rates import rates_remark, root_rates
 from eegprep.locks import store_lock
 from eegprep.pool import Budget, run_jobs
 from eegprep.recording import ProgressCallback
@@ -21,7 +20,7 @@ from eegprep.steps.origin import StoreOrigin
 from eegprep.steps.summary import Summary, no_usable_recording, summarise, without_recordings
 from eegprep.steps.target import CorpusTarget, Target, refuse_changes, refuse_others
 from eegprep.store import recordings as recordings_store
-from eegprep.store.commit import finished_files, read_root, reopen_root
+from eegprep.store.commit import finished_files, finished_groups, no_collection, read_root, reopen_root, roots_parsed_once
 from eegprep.store.records import left_out_subjects
 
 
@@ -44,7 +43,7 @@ def run_step(
     """
     out = target.out
     existed = out.exists()
-    with store_lock(out):
+    with store_lock(out), roots_parsed_once():
         if rebuild and (existed or partial_path(out).exists()):
             outcomes = _made_again(jobs, target, budget, progress)
         else:
@@ -57,30 +56,33 @@ def run_step(
                     remove_whole(out)  # nothing came of it: leave no empty store behind
                 raise
             remove(partial_path(out))  # of a rebuild that was given up
+        remark = rates_remark(str(out), root_rates(read_root(out))) if isinstance(target, CorpusTarget) else ""
     if origin is not None:
         origin.remember(out)
     summary = summarise(outcomes, out)
-    if not isinstance(target, CorpusTarget):
-        return summary
-    remark = rates_remark(str(out), corpus_rates(Corpus.open(out)))
     return replace(summary, remarks=(remark,) if remark else ())
 
 
 def _run(jobs: Sequence[SubjectJob], target: Target, budget: Budget, progress: ProgressCallback | None) -> list[Outcome]:
     """The outcomes of all jobs, in a store that is finished afterwards."""
-    target.create()
-    node = read_root(target.out)
-    before, finished = left_out_subjects(node["attributes"]), finished_files(node, str(target.out))
-    done = [outcome for outcome in (done_before(job, before, finished) for job in jobs) if outcome is not None]
-    known = {outcome.name for outcome in done}
-    waiting = [job for job in jobs if job.name not in known]
+    with no_collection():  # all that is read of a large store stays, and none of it is garbage
+        target.create()
+        node = read_root(target.out)
+        before, finished, known = (
+            left_out_subjects(node["attributes"]),
+            finished_files(node, str(target.out)),
+            finished_groups(node),
+        )
+        done = [outcome for outcome in (done_before(job, before, finished, known) for job in jobs) if outcome is not None]
+        there = {outcome.name for outcome in done}
+        waiting = [job for job in jobs if job.name not in there]
     if "commit" in node["attributes"]:  # finished once; a store on its way may hold anything
         for job in waiting:
             refuse_changes(target.out, _other_choices(job))
     outcomes = [*done, *run_jobs(waiting, budget, progress)]
     if not any(outcome.recordings for outcome in outcomes):
         raise no_usable_recording(outcomes)
-    target.finish(without_recordings(outcomes, before), bool(waiting))
+    target.finish(without_recordings(outcomes, before), bool(waiting), there)
     return outcomes
 
 

@@ -34,12 +34,12 @@ class Target(Protocol):
     def at(self, out: Path) -> Target:
         """The same store in another place."""
 
-    def finish(self, left_out: Mapping[str, LeftOutSubject] | None, changed: bool) -> None:
+    def finish(self, left_out: Mapping[str, LeftOutSubject] | None, changed: bool, compared: Container[str] = ()) -> None:
         """Write what belongs to the whole store and clear what killed runs left.
 
         Args:
             left_out: subjects without one usable recording; None leaves those that the store names as they are.
-            changed: whether a job ran.
+            changed: whether a job ran. compared: groups whose metadata this run has compared with the root.
         """
 
 
@@ -70,7 +70,7 @@ class RecordingsTarget:
     def at(self, out: Path) -> RecordingsTarget:
         return replace(self, out=out)
 
-    def finish(self, left_out: Mapping[str, LeftOutSubject] | None, changed: bool) -> None:
+    def finish(self, left_out: Mapping[str, LeftOutSubject] | None, changed: bool, compared: Container[str] = ()) -> None:
         values = {} if left_out is None else {"left_out": left_out_to_json({**self.inherited, **left_out})}
         recordings_store.finish_recordings(self.out, **values)
 
@@ -125,13 +125,13 @@ class CorpusTarget:
     def at(self, out: Path) -> CorpusTarget:
         return replace(self, out=out)
 
-    def finish(self, left_out: Mapping[str, LeftOutSubject] | None, changed: bool) -> None:
+    def finish(self, left_out: Mapping[str, LeftOutSubject] | None, changed: bool, compared: Container[str] = ()) -> None:
         if left_out is not None:
             content = plain_json(left_out_to_json({**self.inherited, **left_out}))
             node = read_root(self.out)
             # as JSON on both sides: tuples become lists on the way to disk
             same = node["attributes"].get("left_out") == content
-            if same and not changed and "consolidated_metadata" in node and is_as_finished(self.out, node):
+            if same and not changed and "consolidated_metadata" in node and is_as_finished(self.out, node, compared):
                 return  # nothing was done, and an earlier run finished
             if not same:
                 root.set_attributes(self.out, left_out=content)

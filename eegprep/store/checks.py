@@ -13,7 +13,7 @@ from eegprep.errors import StoreError
 from eegprep.folders import is_desktop_file
 from eegprep.provenance import sha256_stream
 from eegprep.store.commit import Commit, StoredFile, attributes_digest, parse_node
-from eegprep.store.names import open_inside, place_inside, read_inside
+from eegprep.store.names import open_inside, read_inside, status_inside
 
 
 @dataclass(frozen=True)
@@ -81,26 +81,36 @@ def check_group(folder: Path, name: str, fast: bool = False, finished: StoredFil
     return Verification(folder, 1, len(commit.files), size, tuple(problems))
 
 
-def whole_group(folder: Path, finished: StoredFile | None = None) -> Mapping[str, Any]:
-    """The attributes of a group whose files are there in their sizes; empty when the group is not, and has to be made again."""
+def whole_group(folder: Path, finished: StoredFile | None = None, known: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """The attributes of a group whose files are there in their sizes; empty when the group is not, and has to be made again.
+
+    Args:
+        finished: what the root says of the group's `zarr.json`. known: the attributes that the root repeats from it.
+    """
     try:
         content = read_inside(folder, "zarr.json")
-        attributes = parse_node(content, str(folder))["attributes"]
+        if finished is not None and finished.problem(content):
+            return {}
+        # bytes with the SHA-256 that the root has for them need not be parsed again, nor their own digest computed
+        attributes = known if finished and known else parse_node(content, str(folder))["attributes"]
         commit = Commit.of(attributes, str(folder))
-        if attributes_digest(attributes) != commit.attributes_sha256 or (finished and finished.problem(content)):
+        if finished is None and attributes_digest(attributes) != commit.attributes_sha256:
             return {}
         # sizes only: hashing terabytes to find out that nothing is to be done would cost more than most builds
-        if any(check_file(folder, relative, record, True) for relative, record in commit.files.items()):
+        plain: set[str] = set()
+        if any(check_file(folder, relative, record, True, plain) for relative, record in commit.files.items()):
             return {}
     except (StoreError, FileNotFoundError):
         return {}
     return attributes
 
 
-def check_file(folder: Path, relative: str, record: StoredFile, fast: bool) -> tuple[str, str] | None:
-    """(code, message) of what is wrong with one file; `fast` compares sizes only."""
+def check_file(
+    folder: Path, relative: str, record: StoredFile, fast: bool, plain: set[str] | None = None
+) -> tuple[str, str] | None:
+    """(code, message) of what is wrong with one file; `fast` compares sizes only; `plain` as in `status_inside`."""
     try:
-        status = os.lstat(place_inside(folder, relative))
+        status = status_inside(folder, relative, plain)
     except StoreError as error:
         return "altered", error.problem
     except OSError:
