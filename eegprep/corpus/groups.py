@@ -67,11 +67,11 @@ def read_groups(files: Files, url: str) -> tuple[Mapping[str, Any], list[Group],
         node = parse_root(files.metadata("zarr.json"), f"{url}/zarr.json")
         root = check_corpus_attributes(node["attributes"], url, views=isinstance(files, LocalFiles))
         nodes = consolidated(node, url) or walk(files)
-        checked = bool(finished_files(node, url))
+        finished = finished_files(node, url)
         keys = sorted(check_key(key, url) for key in nodes if key.count("/") == 1 and nodes[key].get("node_type") == "group")
         if isinstance(files, LocalFiles):  # an object store would take a request a group; there the windows' checksums tell
-            check_finished(files.root, node)
-        groups = [group_of_node(key, nodes, root, url, checked=checked) for key in keys]
+            check_finished(files.root, finished)
+        groups = [group_of_node(key, nodes, root, url, checked=bool(finished)) for key in keys]
     return root, groups, {key: nodes[key]["attributes"] for key in keys}
 
 

@@ -20,7 +20,7 @@ from eegprep.steps.jobs import BuildJob, StoredJobT
 from eegprep.steps.origin import Choice, StoreOrigin
 from eegprep.steps.plan import count_windows, read_headers
 from eegprep.store import recordings as recordings_store
-from eegprep.store.commit import check_finished, read_root
+from eegprep.store.commit import check_finished, finished_files, read_root
 
 
 def plain_settings(source: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
@@ -127,7 +127,7 @@ def stored_jobs(kind: type[StoredJobT], root: Path, stage: str, out: Path, recip
     if out.resolve() == root.resolve():
         raise StoreError(f"{out}: input and output are the same store", "choose another output")
     # a group that was changed by hand must not get into a new store with a good record
-    check_finished(root, read_root(root))
+    check_finished(root, finished_files(read_root(root), str(root)))
     jobs = []
     for dataset, subject in recordings_store.subjects(root):
         stored = recordings_store.StoredSubject.open(root, dataset, subject)

@@ -302,17 +302,17 @@ def _finished_at(root: str, *changed: int) -> Mapping[str, StoredFile]:
     return finished_files(read_root(Path(root)), root)
 
 
-def check_finished(root: Path, node: Mapping[str, Any], but: Container[str] = ()) -> None:
+def check_finished(root: Path, finished: Mapping[str, StoredFile], but: Container[str] = ()) -> None:
     """Compare every group's `zarr.json` with what the root says of it.
 
     Args:
-        but: groups that were compared already.
+        finished: what it says, see `finished_files`. but: groups that were compared already.
 
     Raises:
         StoreError: a group is gone, or is another than the store was finished with.
     """
     plain: set[str] = set()
-    for path, record in finished_files(node, str(root)).items():
+    for path, record in finished.items():
         if path.removesuffix("/zarr.json") in but:
             continue
         try:
@@ -326,7 +326,7 @@ def check_finished(root: Path, node: Mapping[str, Any], but: Container[str] = ()
 def is_as_finished(root: Path, node: Mapping[str, Any], but: Container[str] = ()) -> bool:
     """Whether every group's `zarr.json` is what the root says of it; `but`: groups that were compared already."""
     try:
-        check_finished(root, node, but)
+        check_finished(root, finished_files(node, str(root)), but)
     except StoreError:
         return False
     return True

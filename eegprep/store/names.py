@@ -124,9 +124,9 @@ def open_inside(root: Path, relative: str, plain: set[str] | None = None) -> int
 
 def read_inside(root: Path, relative: str, plain: set[str] | None = None) -> bytes:
     """The bytes of a regular file of a store; errors as in `open_inside`."""
-    with os.fdopen(open_inside(root, relative, plain), "rb") as file:
+    with open(open_inside(root, relative, plain), "rb", buffering=0) as file:
         try:
-            return file.read()
+            return file.readall()
         except OSError as error:
             raise StoreError(f"{root / relative}: cannot be read ({error.strerror})", "check the disk") from None
 
