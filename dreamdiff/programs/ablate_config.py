@@ -70,10 +70,10 @@ ABLATE_PRESETS: dict[str, Mapping[str, Any]] = {
         "pretrain_steps": 800, "finetune_epochs": 7, "trials": 80, "samples": 1, "steps": 10, "baseline_epochs": 8,
         "simulate": {"sources": "linear", "people": 1, "trials": 20, "snr": 0.0}, "workers": 2,
     },
-    # ours: a quarter of an hour of one core; shows that every row runs and what every figure carries, nothing about accuracy
+    # ours: minutes of one core; shows that every row runs and what every figure carries, nothing about accuracy
     "shortest": {
-        "pretrain_steps": 100, "finetune_epochs": 2, "trials": 40, "samples": 1, "steps": 6, "baseline_epochs": 2,
-        "simulate": {"sources": "linear", "people": 1, "trials": 20, "snr": 0.0},
+        "pretrain_steps": 10, "finetune_epochs": 0.2, "trials": 20, "samples": 1, "steps": 3, "baseline_epochs": 1,
+        "simulate": {"sources": "linear", "people": 1, "trials": 10, "snr": 0.0},
     },
     # the paper's sizes and epochs; for graphics cards, with --store, --sd and --clip
     "paper": {"scale": "paper", "pretrain_steps": None, "finetune_epochs": None, "samples": 5, "steps": 250},
