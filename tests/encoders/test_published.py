@@ -28,10 +28,14 @@ def test_sizes_are_those_of_the_papers(kind, numbers, tmp_path):
         encoder(eeg[:, :32])
 
 
-def test_parameters_of_nice_are_those_of_its_layers():
-    """Counted by hand from table 6: convolutions with bias, two batch norms."""
-    count = sum(p.numel() for p in build_encoder({"kind": "nice"}).parameters())
-    assert count == (40 * 25 + 40) + 80 + (40 * 40 * 63 + 40) + 80 + (40 * 40 + 40)
+def test_parameters_are_those_of_the_published_layers():
+    """Counted by hand from NICE's table 6 and ENIGMA's code: convolutions with bias, two batch norms, ENIGMA's map over time; 46 times of 4 numbers."""
+    counts = {kind: sum(p.numel() for p in build_encoder({"kind": kind}).parameters()) for kind in ("nice", "enigma")}
+    spatial = 80 + (40 * 40 * 63 + 40) + 80
+    assert counts["nice"] == (40 * 25 + 40) + spatial + (40 * 40 + 40)
+    assert counts["enigma"] == (250 * 250 + 250) + (40 * 5 + 40) + spatial + (4 * 40 + 4)
+    enigma = build_encoder({"kind": "enigma"})
+    assert (enigma.tokens, enigma.width) == (46, 4)
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)

@@ -48,14 +48,16 @@ class NiceConfig(Settings):
 
 
 class TemporalSpatial(nn.Module):
-    """(B, C, T) -> (B, L, D); NICE and ATM-S share it."""
+    """(B, C, T) -> (B, L, D); NICE, ATM-S and ENIGMA share it. features: D, the number of filters where it is None."""
 
-    def __init__(self, channels: int, filters: int, kernel: int, pool: int, stride: int, dropout: float) -> None:
+    def __init__(
+        self, channels: int, filters: int, kernel: int, pool: int, stride: int, dropout: float, features: int | None = None
+    ) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(1, filters, (1, kernel)), nn.AvgPool2d((1, pool), (1, stride)), nn.BatchNorm2d(filters), nn.ELU(),
             nn.Conv2d(filters, filters, (channels, 1)), nn.BatchNorm2d(filters), nn.ELU(), nn.Dropout(dropout),
-            nn.Conv2d(filters, filters, (1, 1)),
+            nn.Conv2d(filters, features or filters, (1, 1)),
         )  # fmt: skip
 
     def forward(self, eeg_BCT: Tensor) -> Tensor:
