@@ -24,8 +24,8 @@ from eegprep.readers.triggers import near
 from eegprep.recording import Event, Finding, Origin, Recording
 from eegprep.signals.channels import is_other, misplaced, standard_positions, why_not_eeg
 
-# ours: an offset beyond this is taken off before the conversion to float32, uV
-OFFSET_UV = 1000.0
+# ours: an offset beyond this is taken off before the conversion to float32, whose steps are 2e-5 uV there, uV
+OFFSET_UV = 250.0
 # ours: events of two routes (events.tsv, annotations, triggers) closer than this are one event, s
 _SAME_EVENT = 0.005
 # kinds that are worth a word when they are left out; not triggers, and not the hundreds of sensors of an MEG

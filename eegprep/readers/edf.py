@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,6 +35,8 @@ _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 _ONSET = re.compile(rb"([+-]\d{1,32}(?:\.\d{0,32})?)(?:\x15(\d{1,32}(?:\.\d{0,32})?))?\x14")
 # bytes of records converted at once: stays in cache
 _CHUNK_BYTES = 1_000_000
+# float32 has 24 bits: with a shift of fewer steps, the sum with a sample of up to 24 bits is exact
+_EXACT = float(2**23)
 _FIELDS = {"label": 16, "transducer": 80, "unit": 8, "pmin": 8, "pmax": 8, "dmin": 8, "dmax": 8, "filter": 80, "samples": 8}
 
 
@@ -97,7 +100,7 @@ def _parse(general: bytes, file: BinaryIO, size: int) -> Header:
     for name, width in _FIELDS.items():
         fields[name] = [_clean(body[place + i * width : place + (i + 1) * width]) for i in range(count)]
         place += count * width
-    low, high, dlow, dhigh = (np.array([_number(v) for v in fields[key]]) for key in ("pmin", "pmax", "dmin", "dmax"))
+    low, high, dlow, dhigh = (_numbers(fields[key]) for key in ("pmin", "pmax", "dmin", "dmax"))
     # no division by zero: a channel without a range must not keep the others from being read
     steps = np.where(dhigh - dlow == 0, 1.0, dhigh - dlow)
     scale_C = np.where(high - low == 0, 1.0, high - low) / steps
@@ -135,6 +138,12 @@ def _number(field: str) -> float:
         return float(field.replace(",", "."))
     except ValueError:
         return float("nan")
+
+
+def _numbers(fields: list[str]) -> np.ndarray:
+    """`_number` of each; most channels of a file say the same."""
+    known = {field: _number(field) for field in set(fields)}
+    return np.array([known[field] for field in fields])
 
 
 def _count(field: str, otherwise: int) -> int:
@@ -196,8 +205,9 @@ def read(path: Path) -> Content:
                 codes_T = codes_T & 0xFFFF
             lines.append((channel.name, trigger_events(codes_T, channel.rate)))
     findings = [Note("header", note) for note in header.notes]
+    ranged_C = np.isfinite(header.scale_C) & np.isfinite(header.shift_C)
     for index, row in enumerate(rows):
-        if not np.isfinite(header.scale_C[row]) or not np.isfinite(header.shift_C[row]):
+        if not ranged_C[row]:
             findings.append(Note("header", "its range is no number in the header", channels[index].name))
             channels = (*channels[:index], replace(channels[index], kind="unknown"), *channels[index + 1 :])
     if lost:
@@ -273,21 +283,34 @@ def _signal(records_RB: np.ndarray, header: Header, rows: list[int], uv_C: np.nd
     starts = signal_starts(header)
     scale_C = header.scale_C[rows] * uv_C
     shift_C = header.shift_C[rows] * uv_C
-    first_C = np.array([digital(records_RB[:1, starts[row] : starts[row] + width], width)[0, 0] for row in rows])
+    first_B: np.ndarray = np.asarray(records_RB[0])
+    first_C = digital(np.stack([first_B[start : start + width] for start in starts[rows].tolist()]), width)[:, 0]
     first_C = first_C * scale_C + shift_C
     offsets_C = np.where(np.abs(first_C) > OFFSET_UV, np.rint(first_C), 0.0)
     shift_C = shift_C - offsets_C
-    # a step of a power of two and no shift: float32 holds the product exactly, and nothing need pass through float64
-    exact_C = (np.frexp(scale_C)[0] == 0.5) & (shift_C == 0)
+    # steps of a power of two and a shift by a number of them: float32 holds the result exactly, and nothing need pass through float64
+    few_steps_C = (shift_C % scale_C == 0) & (np.abs(shift_C) < _EXACT * scale_C)
+    exact_C = (np.frexp(scale_C)[0] == 0.5) & few_steps_C
     signal_CT = np.empty((len(rows), header.records * each), np.float32)
+    signal_CRT = signal_CT.reshape(len(rows), header.records, each)
+    side_by_side = width == 2 and bool((starts[rows] == starts[rows[0]] + np.arange(len(rows)) * each * width).all())
     step = max(1, _CHUNK_BYTES // records_RB.shape[1])
     for start in range(0, header.records, step):
         block_RB = np.asarray(records_RB[start : start + step])
+        if side_by_side and exact_C.all():  # all channels at once
+            values_RCT = block_RB[:, starts[rows[0]] : starts[rows[-1] + 1]].view("<i2").reshape(len(block_RB), len(rows), each)
+            target_CRT = signal_CRT[:, start : start + step]
+            scale_C11, shift_C11 = (values_C.astype(np.float32)[:, None, None] for values_C in (scale_C, shift_C))
+            np.multiply(values_RCT.swapaxes(0, 1), scale_C11, out=target_CRT, casting="unsafe", dtype=np.float32)
+            if shift_C.any():
+                target_CRT += shift_C11
+            continue
         for channel, row in enumerate(rows):
             values = digital(block_RB[:, starts[row] : starts[row] + each * width], width).reshape(-1)
             target_T = signal_CT[channel, start * each : start * each + len(values)]
             if exact_C[channel]:
                 np.multiply(values, np.float32(scale_C[channel]), out=target_T, casting="unsafe", dtype=np.float32)
+                target_T += np.float32(shift_C[channel])
             else:
                 target_T[...] = values * scale_C[channel] + shift_C[channel]
     return signal_CT, offsets_C
@@ -385,6 +408,7 @@ def _on_signal(
     return tuple(kept), pauses, lost
 
 
+@lru_cache(maxsize=1024)  # channels and files mostly have the same
 def _filters(text: str, sfreq: float) -> tuple[float, float]:
     """High-pass and low-pass, Hz, of a text such as `HP:0.1Hz LP:75Hz`; 0 and half the rate where it says nothing usable."""
 

@@ -10,8 +10,8 @@ from eegprep import provenance, settings
 from eegprep.settings import Settings
 from eegprep.signals.filters import NyquistPolicy
 
-# raised when the same settings begin to give other numbers, so that old subjects are rebuilt
-ALGORITHM = 1
+# raised when the same settings begin to give other numbers, so that old subjects are rebuilt; 2: the filter runs in float32
+ALGORITHM = 2
 
 LARGEST_WINDOW = 1 << 26  # values: 256 MB
 

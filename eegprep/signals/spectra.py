@@ -70,7 +70,10 @@ def spectrum(signal_CT: np.ndarray, sfreq: float, segments: Segments | None = No
     pieces_CST -= pieces_CST.mean(axis=2, keepdims=True)
     pieces_CST *= window
     transformed_CSF = fft.rfft(pieces_CST, axis=2)
-    power_CF = np.einsum("csf,csf->cf", transformed_CSF, transformed_CSF.conj(), dtype=np.complex128).real
+    # squares of the real and the imaginary parts, which lie side by side
+    parts_CSG = transformed_CSF.view(np.float32)
+    squares_CG = np.einsum("csg,csg->cg", parts_CSG, parts_CSG).astype(np.float64)
+    power_CF = squares_CG[:, ::2] + squares_CG[:, 1::2]
     # 2: the density is one-sided
     power_CF *= 2.0 / (sfreq * np.sum(window**2) * count)
     median_F = np.median(power_CF, axis=0)
@@ -95,11 +98,24 @@ def deviations(signal_CT: np.ndarray, segments: Segments | None = None) -> list[
     return [float(value) for value in np.sqrt(squares_C / total)]
 
 
+# sums over so many samples are made in float32 and added up in float64: six digits at the cost of one pass
+_PARTIAL = 256
+
+
 def _variances(signal_CT: np.ndarray) -> np.ndarray:
-    """Variance of each row in a third of the time of `numpy.var`, which takes the mean off a float64 copy first."""
-    mean_C = signal_CT.mean(axis=1, dtype=np.float64)
-    # rounding can take a constant channel below zero
-    return np.maximum(0.0, np.einsum("ct,ct->c", signal_CT, signal_CT, dtype=np.float64) / signal_CT.shape[1] - mean_C * mean_C)
+    """Variance of each row, in float32 as far as that is safe; `numpy.var` takes the mean off a float64 copy, in five times the time."""
+    n_samples = signal_CT.shape[1]
+    if signal_CT.dtype == np.float32:
+        whole = n_samples - n_samples % _PARTIAL
+        shape, (row, sample) = (len(signal_CT), whole // _PARTIAL, _PARTIAL), signal_CT.strides
+        parts_CPT = np.lib.stride_tricks.as_strided(signal_CT, shape, (row, sample * _PARTIAL, sample), writeable=False)
+        rest_CT = signal_CT[:, whole:].astype(np.float64)
+        sums_C = np.einsum("cpt->cp", parts_CPT).sum(axis=1, dtype=np.float64) + rest_CT.sum(axis=1)
+        squares_C = np.einsum("cpt,cpt->cp", parts_CPT, parts_CPT).sum(axis=1, dtype=np.float64) + (rest_CT**2).sum(axis=1)
+        mean_C, square_C = sums_C / n_samples, squares_C / n_samples
+        if np.all(mean_C**2 <= 0.01 * square_C):
+            return square_C - mean_C**2
+    return signal_CT.var(axis=1, dtype=np.float64)
 
 
 def _short(value: float) -> float | None:

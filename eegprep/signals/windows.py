@@ -116,9 +116,18 @@ def plan_cut(recording: Recording, recipe: Recipe) -> Cut:
 def labels_inside(starts_N: np.ndarray, lengths_N: np.ndarray, trials: Sequence[tuple[int, int, str]]) -> tuple[str | None, ...]:
     """The label of the trial that each window lies wholly inside; the latest that began, where trials overlap."""
     labels: list[str | None] = [None] * len(starts_N)
-    for first, last, label in trials:
-        for index in np.flatnonzero((starts_N >= first) & (starts_N + lengths_N <= last)).tolist():
-            labels[index] = label
+    if not trials or not len(starts_N):
+        return tuple(labels)
+    ends_N = starts_N + lengths_N
+    firsts, lasts = np.array([trial[0] for trial in trials]), np.array([trial[1] for trial in trials])
+    # windows in order: those of a trial are neighbours, and a trial shorter than any window has none
+    low_M, high_M = np.searchsorted(starts_N, firsts, "left"), np.searchsorted(starts_N, lasts, "left")
+    for low, high, last, label in zip(
+        low_M.tolist(), high_M.tolist(), lasts.tolist(), (trial[2] for trial in trials), strict=True
+    ):
+        for index in range(low, high):
+            if ends_N[index] <= last:
+                labels[index] = label
     return tuple(labels)
 
 
@@ -193,6 +202,13 @@ class ChannelPlan:
     @property
     def channels(self) -> int:
         return len(self.pad_map)
+
+    @property
+    def distinct(self) -> ChannelPlan:
+        """The first rows, of which all others are repeats in order; this plan itself where rows are not repeated so."""
+        count = len(set(self.pad_map))
+        repeats = self.weights is None and self.pad_map[count:] == self.pad_map[: self.channels - count]
+        return ChannelPlan(self.pad_map[:count]) if repeats else self
 
     def fill(self, piece_CT: np.ndarray, out_CT: np.ndarray) -> None:
         """Write one padded window."""

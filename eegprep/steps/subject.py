@@ -15,13 +15,13 @@ from eegprep.signals.recipe import Recipe
 from eegprep.signals.windows import ChannelPlan, Cut
 from eegprep.store.records import CorpusRecording
 
-# windows made at once: 8 MB
-_BATCH = 32
+# windows made at once: 1 MB of 64 channels, which is written and hashed while it is in the cache
+_BATCH = 8
 
 
 @dataclass
 class _Piece:
-    """A recording and where its windows lie."""
+    """A recording and where its windows lie. order: what decides a draw; empty where there is none."""
 
     record: CorpusRecording
     rows: ChannelPlan
@@ -44,12 +44,12 @@ def cut_subject(
     for item in items:
         recording = gates.gate_cut(item.recording, recipe)
         shortest = min((last - first for first, last in recording.segments), default=0)
-        total = len(windows.plan_cut(recording, recipe))
-        facts.append(replace(item.facts, cut=CutFacts(shortest, total)))
+        cut = windows.plan_cut(recording, recipe)
+        facts.append(replace(item.facts, cut=CutFacts(shortest, len(cut))))
         if recording.quarantined:
             left_out.append(LeftOut.of(recording))
             continue
-        piece = _piece(replace(item, recording=recording), recipe)
+        piece = _piece(replace(item, recording=recording), cut, recipe)
         if recipe.max_per_subject is None:
             written.append(_write_piece(piece, recipe, writer))
         else:
@@ -61,12 +61,13 @@ def cut_subject(
     return written, facts
 
 
-def _piece(item: Processed, recipe: Recipe) -> _Piece:
-    recording = item.recording
-    cut, rows = windows.plan_cut(recording, recipe), windows.plan_channels(recording, recipe)
+def _piece(item: Processed, cut: Cut, recipe: Recipe) -> _Piece:
+    recording, rows = item.recording, windows.plan_channels(item.recording, recipe)
     stretched = [(int(s), int(n)) for s, n in zip(cut.starts_N, cut.lengths_N, strict=True) if n != recipe.window]
     record = CorpusRecording.of(item, rows.pad_map, recipe.mode, stretched)
-    return _Piece(record, rows, cut, windows.draw(cut, recording.name, recipe.seed), recording.signal_CT)
+    capped = recipe.max_per_subject is not None
+    order = windows.draw(cut, recording.name, recipe.seed) if capped else np.empty(0, np.uint64)
+    return _Piece(record, rows, cut, order, recording.signal_CT)
 
 
 def _draw(pieces: list[_Piece], cap: int) -> list[_Piece]:
@@ -85,12 +86,12 @@ def _draw(pieces: list[_Piece], cap: int) -> list[_Piece]:
 
 
 def _write_piece(piece: _Piece, recipe: Recipe, writer: Any) -> tuple[Finding, ...]:
-    """Write its windows; returns the findings of its recording."""
-    index = writer.add_recording(piece.record.to_json())
+    """Write its windows, without the rows that repeat others; returns the findings of its recording."""
+    index, rows = writer.add_recording(piece.record.to_json()), piece.rows.distinct
     for first in range(0, len(piece.cut), _BATCH):
         part = piece.cut.take(np.arange(first, min(first + _BATCH, len(piece.cut))))
-        padded = windows.make_windows(piece.signal_CT, part, piece.rows, recipe.window)
-        writer.add(padded, index, part.starts_N, part.labels_N)
+        made_NCT = windows.make_windows(piece.signal_CT, part, rows, recipe.window)
+        writer.add(made_NCT, index, part.starts_N, part.labels_N, repeat=True)
     return piece.record.findings
 
 

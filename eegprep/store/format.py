@@ -8,7 +8,7 @@ Legend: N windows, C channels, T samples.
 Layout of a subject's group (`/<dataset>/<subject>`):
 
     zarr.json            attributes: dataset, subject, person, recordings, labels, and `commit`, the commit record
-    windows/             float32 (N, C, T), uV; shards of 256 windows; inner chunk of one window: zstd level -1, crc32c
+    windows/             float32 (N, C, T), uV; shards of 256 windows; inner chunk of one window: zstd (level -1, or see `frames`), crc32c
     recording/ start/ label/     one uncompressed chunk each, with crc32c
     crc32c/              the checksum at the end of each window's chunk, so that a window in another's place is noticed
 

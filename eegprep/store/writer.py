@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +13,7 @@ import numpy as np
 
 from eegprep.atomic import remove
 from eegprep.errors import SignalError, StoreError
-from eegprep.store.commit import committed_node, publish_group, start_group, write_node
+from eegprep.store.commit import committed_node, publish_group, start_group
 from eegprep.store.format import COLUMNS, SHARD
 from eegprep.store.group import GroupFiles, WindowArray, WindowsWriter
 from eegprep.store.names import check_name
@@ -56,6 +57,8 @@ class SubjectWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._windows.abandon()
         if self._partial is not None:
+            with suppress(OSError):  # what is removed need not reach the disk
+                self._files.close()
             remove(self._partial)
 
     def add_recording(self, record: Mapping[str, Any]) -> int:
@@ -69,6 +72,8 @@ class SubjectWriter:
         recording: int,
         starts_N: Sequence[int] | np.ndarray,
         labels_N: Sequence[str | None] | np.ndarray | None = None,
+        *,
+        repeat: bool = False,
     ) -> None:
         """Append windows of one recording.
 
@@ -77,6 +82,7 @@ class SubjectWriter:
             recording: what `add_recording` returned.
             starts_N: first sample of each window in its recording.
             labels_N: a label each, or None for none.
+            repeat: windows may have fewer rows, which are repeated in order; this costs no more than storing them once.
 
         Raises:
             SignalError: wrong shape, or a value that is not finite.
@@ -84,7 +90,7 @@ class SubjectWriter:
         """
         n = len(windows_NCT)
         labels: Sequence[str | None] | np.ndarray = [None] * n if labels_N is None else labels_N
-        self._check(windows_NCT, recording, len(starts_N), len(labels))
+        self._check(windows_NCT, recording, len(starts_N), len(labels), repeat)
         for window_CT in np.ascontiguousarray(windows_NCT, dtype="<f4"):
             self._windows.append(window_CT)
         # a code by first appearance: labels are stored once, a window holds four bytes
@@ -113,7 +119,7 @@ class SubjectWriter:
             "labels": list(self._labels),
         }
         content.setdefault("person", f"{self.dataset}/{self.subject}")
-        write_node(self._partial, committed_node(key, self._files.record, content, windows=self._windows.n))
+        self._files.commit(committed_node(key, self._files.record, content, windows=self._windows.n))
         publish_group(self.root, f"{self.dataset}/{self.subject}", self._partial)
         self._partial = None
 
@@ -122,9 +128,10 @@ class SubjectWriter:
         """How many windows were added so far."""
         return self._windows.n
 
-    def _check(self, windows_NCT: np.ndarray, recording: int, starts: int, labels: int) -> None:
+    def _check(self, windows_NCT: np.ndarray, recording: int, starts: int, labels: int, repeat: bool) -> None:
         name, n = f"{self.dataset}/{self.subject}", len(windows_NCT)
-        if windows_NCT.shape[1:] != (self.channels, self.samples):
+        rows = min(windows_NCT.shape[1], self.channels) if repeat and windows_NCT.ndim == 3 else self.channels
+        if windows_NCT.shape[1:] != (rows, self.samples) or not rows:
             raise SignalError(
                 f"{name}: windows of shape {windows_NCT.shape[1:]} do not fit a corpus of ({self.channels}, {self.samples})",
                 "pad the channels and crop the samples first, or make a corpus of that shape",
@@ -133,8 +140,9 @@ class SubjectWriter:
             raise StoreError(f"{name}: recording {recording} of {len(self.recordings)} is unknown", "call add_recording first")
         if n != starts or n != labels:
             raise StoreError(f"{name}: {n} windows with {starts} starts and {labels} labels", "give one of each for every window")
-        # one NaN would turn every weight of a training into NaN
-        if not np.isfinite(windows_NCT).all():
+        # one NaN would turn every weight of a training into NaN; the sum of squares is finite where all values are, and looked at first
+        squares_N = np.einsum("nct,nct->n", windows_NCT, windows_NCT)
+        if not np.isfinite(squares_N).all() and not np.isfinite(windows_NCT).all():
             bad = int(np.flatnonzero(~np.isfinite(windows_NCT).all(axis=(1, 2)))[0])
             raise SignalError(
                 f"{name}: window {bad} of {n} holds NaN or infinity", "leave such stretches out, or repair them first"

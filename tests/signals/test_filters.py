@@ -5,11 +5,13 @@ from __future__ import annotations
 import mne
 import numpy as np
 import pytest
+import scipy.signal
 from eeg_files import eeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eegprep.errors import SignalError
+from eegprep.signals import filters
 from eegprep.signals.filters import band_pass, design_band_pass, effective_band, notch, resample, same_rate
 
 RATES = [62.5, 100.0, 128.0, 160.0, 191.0, 200.0, 250.0, 256.00012, 500.0, 512.0, 1000.0, 2048.0]
@@ -57,6 +59,68 @@ def test_genuine_length_of_many_blocks_equals_mne_python_within_a_millionth():
     ours = band_pass(signal_CT.astype(np.float32), 1000.0, 5.0, 95.0)
 
     assert np.abs(ours - theirs).max() < 1e-6 * signal_CT.std()
+
+
+def in_float64(signal_CT, filter_K):
+    """The same filter by SciPy, whole rows at once."""
+    half, n_samples = len(filter_K) // 2, signal_CT.shape[1]
+    reach = min(half, n_samples - 1)
+    extended_CT = np.pad(signal_CT.astype(np.float64), ((0, 0), (reach, reach)), mode="reflect", reflect_type="odd")
+    extended_CT = np.pad(extended_CT, ((0, 0), (half - reach, half - reach)))
+    return scipy.signal.oaconvolve(extended_CT, filter_K[None], mode="valid", axes=1)
+
+
+@given(
+    sfreq=st.sampled_from(RATES),
+    n_samples=st.integers(2, 30_000),
+    seed=st.integers(0, 999),
+    level=st.sampled_from([0.0, 90.0, -900.0, 20_000.0, 300_000.0]),
+    drift=st.sampled_from([0.0, 50.0, 5_000.0, 100_000.0]),
+    pop=st.sampled_from([0.0, 3_000.0]),
+    low=st.sampled_from([0.5, 5.0, None]),
+)
+@settings(max_examples=80, deadline=None)
+def test_float32_agrees_with_float64_whatever_the_level(sfreq, n_samples, seed, level, drift, pop, low):
+    """1e-5 of each channel's deviation: amplifiers without a high-pass have levels of tens of mV, drift, and jumps."""
+    signal_CT = eeg(3, n_samples, sfreq, seed)
+    time_T = np.linspace(0, 1, n_samples)
+    signal_CT[0] += level + drift * np.sin(2.2 * time_T)
+    signal_CT[1, n_samples // 3 :] += pop
+    signal_CT = signal_CT.astype(np.float32)
+    band = effective_band(sfreq)
+
+    ours = band_pass(signal_CT, sfreq, low, band.high)
+
+    exact = in_float64(signal_CT, design_band_pass(sfreq, low, band.high))
+    assert ours.dtype == np.float32
+    # a pass band from 0 Hz on keeps the level, of which float32 has its own step
+    step_C = 0.0 if low else np.spacing(np.abs(signal_CT).max(axis=1))
+    # what is shorter than the filter is mostly its ringing, and a deviation says nothing about that
+    size_C = exact.std(axis=1) if n_samples > sfreq else np.sqrt((exact**2).mean(axis=1))
+    limit_C = 1e-5 * size_C + np.spacing(np.abs(exact).max(axis=1).astype(np.float32)) + step_C
+    assert (np.abs(ours - exact).max(axis=1) <= limit_C).all()
+
+
+def test_a_block_under_a_drift_is_done_in_float64(monkeypatch):
+    """Where float32 would not do, and only there: the drift of one channel must not slow the others down."""
+    signal_CT = eeg(4, 40_000, 500.0).astype(np.float32)
+    signal_CT[2, 20_000:] += np.linspace(0, 80_000, 20_000, dtype=np.float32)
+    exact = in_float64(signal_CT, design_band_pass(500.0, 5.0, 95.0))
+    relative = lambda: (np.abs(band_pass(signal_CT, 500.0, 5.0, 95.0) - exact).max(axis=1) / exact.std(axis=1)).tolist()  # noqa: E731
+
+    assert max(relative()) < 1e-5
+    monkeypatch.setattr(filters, "_MOST_FOR_FLOAT32", np.inf)
+    without = relative()
+    assert without[2] > 1e-5 and max(without[:2] + without[3:]) < 1e-5
+
+
+def test_how_many_rows_are_filtered_together_decides_about_no_bit():
+    """Transforms are made in groups; a channel that is dropped must not change the others."""
+    signal_CT = eeg(67, 9000, 200.0).astype(np.float32)
+
+    together = band_pass(signal_CT, 200.0)
+
+    np.testing.assert_array_equal(together, np.concatenate([band_pass(row_1T, 200.0) for row_1T in signal_CT[:, None]]))
 
 
 def test_a_rhythm_in_the_band_stays_in_place_and_slow_drift_goes():

@@ -15,7 +15,9 @@ from eeg_files import eeg, write_edf, write_people
 import eegprep
 from eegprep import atomic
 from eegprep.errors import StoreError
+from eegprep.signals import recipe
 from eegprep.signals.recipe import make_recipe
+from eegprep.steps import jobs
 from eegprep.steps.build import fetch, filter_recordings, pad
 
 
@@ -55,6 +57,22 @@ def test_another_setting_on_a_finished_corpus_is_refused_with_both_values(tmp_pa
         eegprep.build(people, tmp_path / "c.zarr", **settings)
 
     assert "--rebuild" in error.value.fix and tree(tmp_path / "c.zarr") == before
+
+
+def test_a_corpus_of_an_older_algorithm_is_read_but_not_added_to(tmp_path, people, monkeypatch):
+    """Two precisions of one filter in one corpus would be nobody's recipe; what was made stays usable as it is."""
+    with monkeypatch.context() as older:
+        for module in (recipe, jobs):
+            older.setattr(module, "ALGORITHM", recipe.ALGORITHM - 1)
+        eegprep.build(people, tmp_path / "c.zarr", subjects="1")
+    before = tree(tmp_path / "c.zarr")
+
+    assert eegprep.Corpus.open(tmp_path / "c.zarr").read([0]).shape == (1, 128, 512)
+    assert eegprep.verify(tmp_path / "c.zarr").problems == ()
+    with pytest.raises(StoreError, match="made by a version whose same settings give other numbers") as error:
+        eegprep.build(people, tmp_path / "c.zarr")
+    assert "--rebuild" in error.value.fix and tree(tmp_path / "c.zarr") == before
+    assert eegprep.build(people, tmp_path / "c.zarr", rebuild=True).built == 3
 
 
 def test_the_three_steps_refuse_and_make_again_as_the_one_pass_does(tmp_path, people):
