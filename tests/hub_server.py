@@ -299,7 +299,7 @@ def serving() -> Iterator[Hub]:
 @contextmanager
 def stand_in(monkeypatch: Any) -> Iterator[Hub]:
     """The Hub of every program in this process, for a while; its client sends whole files, because chunked storage has a server of its own."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     with serving() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
@@ -308,5 +308,9 @@ def stand_in(monkeypatch: Any) -> Iterator[Hub]:
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)  # read once, at import, by releases before 2
+        # releases before 2 read the endpoint once, at their import
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+        for module in (constants, file_download):
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + template, raising=False)
+        monkeypatch.setattr(constants, "ENDPOINT", running.url)
         yield running
