@@ -29,7 +29,10 @@ _setting = partial(field_help, "dreamdiff.generation.config", "GenerateConfig")
 )
 def generate(
     model: Annotated[str | None, typer.Option(help="Run of `train finetune` or `train align`, or a pipeline folder")] = None,
-    eeg: Annotated[str | None, typer.Option(help="Pairs store, corpus, or EEG file with events")] = None,
+    eeg: Annotated[
+        str | None,
+        typer.Option(help="Pairs store, corpus (or the address of one: hf://datasets/OWNER/NAME), or EEG file with events"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for images, sidecars and contact sheet")] = None,
     select: Annotated[
         str | None, typer.Option(help="Part of a split (test, val, block/test, ...) or, for corpora and files, a label")

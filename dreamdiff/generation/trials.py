@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from dreamdiff.pairs.format import FORMAT as PAIRS_FORMAT
 from dreamdiff.pairs.importers.epochs import without_baseline
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.rates import ModelWindows, plan_rate
+from eegprep.corpus.opening import open_files
+from eegprep.download.hub import dataset_name
 from eegprep.errors import DataError, ModelError, StoreError, UsageError, require_path
 from eegprep.recording import Recording, positions_from_json
 from eegprep.signals.spectra import spread
@@ -104,6 +107,7 @@ def open_trials(
     """Trials of a pairs store, windows of a corpus, or stretches after the events of an EEG file.
 
     Args:
+        source: a path, or an address: pairs and corpora of the Hub (hf://datasets/OWNER/NAME), corpora of object stores.
         select: for pairs, a part of a split ("test", "block/val", ...) or None for all; for a corpus or a file, a label.
         images: folder of the image files of a pairs store, if they have moved.
         cap: how other electrodes than the model's are taken: by name, or by "spline" where some are missing.
@@ -114,21 +118,48 @@ def open_trials(
         StoreError, DataError, ModelError: nothing there, or EEG of another shape or unit than the model was trained with, or too
             short at its rate.
     """
-    path = Path(source)
-    require_path(path)
-    kind = _store_format(path)
+    address = _address(source)
+    place, path = address or str(source), Path(source)
+    if address is None:
+        require_path(path)
+    kind = _store_format(path) if address is None else _remote_format(address)
     if reading is not None and reading.given and (kind is not None or path.is_dir()):
         options = ", ".join(f"--{name.replace('_', '-')}" for name in reading.given)
         raise UsageError(f"{options}: {source} is a store, which says that of its EEG", "leave it out, or give an EEG file")
     if kind == PAIRS_FORMAT:
-        return _pairs_trials(str(source), path, pipeline, select, images, cap, strict_rate)
+        return _pairs_trials(place, pipeline, select, images, cap, strict_rate)
     if kind == "eegprep-corpus":
-        return _corpus_trials(str(source), path, pipeline, select, cap, strict_rate)
+        return _corpus_trials(place, pipeline, select, cap, strict_rate)
     if kind is not None or path.is_dir():
         raise StoreError(
             f"{source}: neither a pairs store nor a corpus (format {kind!r})", "give a pairs store, a corpus, or an EEG file"
         )
     return _file_trials(str(source), path, pipeline, select, cap, strict_rate, reading or FileReading())
+
+
+def _address(source: str | Path) -> str | None:
+    """An address of the Hub or of an object store; None for a path of this machine."""
+    text = str(source)
+    name = dataset_name(text)
+    return str(name) if name is not None else text if "://" in text else None
+
+
+def _remote_format(address: str) -> str:
+    """What the store at an address is.
+
+    Raises:
+        StoreError: it is no store, or pairs that are not on the Hub.
+    """
+    try:
+        content = json.loads(open_files(address).metadata("zarr.json"))
+        kind = str(content["attributes"].get("format"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise StoreError(f"{address}: is no zarr store", "give a pairs store, a corpus, or an EEG file") from None
+    if kind == PAIRS_FORMAT and dataset_name(address) is None:
+        raise StoreError(
+            f"{address}: pairs are read from a folder or from the Hub", "copy them here, or publish them with `dreamdiff push`"
+        )
+    return kind
 
 
 def _store_format(path: Path) -> str | None:
@@ -139,10 +170,10 @@ def _store_format(path: Path) -> str | None:
 
 
 def _pairs_trials(
-    source: str, path: Path, pipeline: ReadsEEG, select: str | None, images: Path | None, cap: CapMatch, strict_rate: bool
+    source: str, pipeline: ReadsEEG, select: str | None, images: Path | None, cap: CapMatch, strict_rate: bool
 ) -> TrialSet:
     signal, window = pipeline.details.signal, pipeline.encoder.config.window
-    store, rate_notes = Pairs.open(path, images=images).at_model_rate(signal, window, strict=strict_rate)
+    store, rate_notes = Pairs.open(source, images=images).at_model_rate(signal, window, strict=strict_rate)
     check_shape(source, store.eeg_shape, pipeline)
     for subject in store.subjects:
         check_unit(f"{source}, subject {subject}", store.attributes[subject].get("unit", "uV"), pipeline)
@@ -166,10 +197,10 @@ def _pairs_trials(
                     tuple(store.subjects[p] for p in chosen.person), notes, None, store.provenance, store.licence)  # fmt: skip
 
 
-def _corpus_trials(source: str, path: Path, pipeline: ReadsEEG, select: str | None, cap: CapMatch, strict_rate: bool) -> TrialSet:
+def _corpus_trials(source: str, pipeline: ReadsEEG, select: str | None, cap: CapMatch, strict_rate: bool) -> TrialSet:
     from eegprep.corpus.reader import Corpus
 
-    corpus = Corpus.open(path)
+    corpus = Corpus.open(source)
     windows = ModelWindows(corpus, pipeline.details.signal, pipeline.encoder.config.window, strict=strict_rate)
     check_shape(source, (corpus.channels, windows.samples), pipeline)
     check_unit(source, "uV", pipeline)

@@ -10,6 +10,7 @@ import numpy as np
 
 from dreamdiff.lineage.seen import data_set
 from dreamdiff.pairs.reader import Pairs
+from eegprep.download.hub import dataset_name
 from eegprep.errors import StoreError
 from eegprep.sharing.card import section, table
 from eegprep.sharing.corpus import repository_files
@@ -24,20 +25,21 @@ def pairs_repository(
     """All files of the repository, and the verdict on the licences of EEG and images.
 
     Raises:
-        StoreError: a view of a corpus, which holds no EEG. LicenceError: a licence that forbids it.
+        StoreError: a view of a corpus that is on this machine only. LicenceError: a licence that forbids it.
     """
     pairs = Pairs.open(store)
-    if "corpus" in pairs._root.attrs:
+    corpus = str(dict(pairs._root.attrs).get("corpus", {}).get("url", ""))  # type: ignore[call-overload, union-attr]
+    if corpus and dataset_name(corpus) is None:
         raise StoreError(
-            f"{store}: is a view of a corpus and holds no EEG",
-            "publish the corpus, and this as a table with `dreamdiff pairs import --kind table`",
+            f"{store}: is a view of a corpus ({corpus}) and holds no EEG, so others could not read it",
+            "publish the corpus (`dreamdiff push CORPUS --to OWNER/NAME`), make the view again from hf://datasets/OWNER/NAME, and publish that",
         )
     name = data_set(pairs) or store.resolve().name
     verdict = judge(links_of("recordings", name, pairs.licence, licences), private=private, non_commercial=non_commercial)
     files: dict[str, Path | bytes] = {f"{store.name}/{file}": path for file, path in files_of(store).items()}
     facts = [
         count(len(pairs), "trial"), count(len(pairs.subjects), "person"), count(len(pairs.classes), "category"), count(len(pairs.image_sha256), "image"),
-        f"{pairs.provenance} EEG",
+        f"{pairs.provenance} EEG", *([f"EEG in {corpus}"] if corpus else []),
     ]  # fmt: skip
     return repository_files(
         files, to, store=store.name, verdict=verdict, title=store.resolve().stem, facts=facts, body=_body(pairs, to),

@@ -6,6 +6,7 @@ there on is then one window, or lies across two that follow each other: the same
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,9 @@ class CorpusTrials(TrialRows):
     def __init__(self, source: Path, config: ImportConfig) -> None:
         if config.trials is None:
             raise UsageError("--kind corpus binds windows to images by a table", "give it with --trials trials.csv")
-        self.config, self.source, self.table_file = config, source, Path(config.trials)
-        self.corpus = Corpus.open(source)
+        self.config, self.table_file = config, Path(config.trials)
+        self.source = re.sub(r"^([a-z][a-z0-9]+):/(?=[^/])", r"\1://", str(source))  # of an address a Path makes one slash of two
+        self.corpus = Corpus.open(self.source)
         table = read_table(self.table_file, ("image", "label"))
         by_window = "window" in table and "recording" not in table
         needed = ("window", "image", "label") if by_window else ("recording", "onset", "image", "label")
@@ -74,7 +76,7 @@ class CorpusTrials(TrialRows):
         """The root attribute `corpus` of the view at `out`."""
         corpus = self.corpus
         return {
-            "url": relative_url(out, str(self.source)), "identity": corpus.identity, "windows": len(corpus),
+            "url": relative_url(out, self.source), "identity": corpus.identity, "windows": len(corpus),
             "channels": corpus.channels, "samples": corpus.samples, "recipe": corpus.attributes.get("fingerprint"),
         }  # fmt: skip
 
@@ -166,7 +168,7 @@ class CorpusTrials(TrialRows):
         if lost:
             listed = ", ".join(lost[:FEW]) + (f" and {len(lost) - FEW} more" if len(lost) > FEW else "")
             raise DataError(
-                f"{self.table_file.name}: the windows of {self.source.name} do not hold {len(lost)} of {len(table)} trials whole: {listed}",
+                f"{self.table_file.name}: the windows of {Path(self.source).name} do not hold {len(lost)} of {len(table)} trials whole: {listed}",
                 "remove these rows, change --offset, or build the corpus with --windows trials",
             )
         group_N, number_N, window_N, offset_N, second_N, resume_N = np.array(rows, np.int64).reshape(-1, 6).T
@@ -217,7 +219,7 @@ class CorpusTrials(TrialRows):
             return next(iter(value))
         if not value:
             raise DataError(
-                f"{self.table_file.name}: row {row_number(row)} names the recording {name!r}, which {self.source.name} does not hold{suggest(name, known)}",
+                f"{self.table_file.name}: row {row_number(row)} names the recording {name!r}, which {Path(self.source).name} does not hold{suggest(name, known)}",
                 "write SUBJECT/SESSION.RUN as `eegprep inspect` shows it, or the name of the file that it was made of",
             )
         both = sorted(f"{self.corpus.keys[group]}/{self._record(group, number).get('run')}" for group, number in value)
