@@ -91,8 +91,11 @@ def front_config(pairs: Pairs, choice: FrontChoice, *, rate: float, patch: int) 
         raise DataError(f"{pairs.path}: does not say its sampling rate", "import the pairs again with their rate")
     channels, samples = pairs.eeg_shape
     chosen = choice.rate or rate
+    seconds, held = choice.seconds, float(t0 or 0.0) + samples / sfreq - choice.start
+    if 0 < seconds - held < 1 / sfreq:  # trials are cut to whole samples: up to 0.594 s where 0.6 s was asked for at 128 Hz
+        seconds = held
     # rounded first: 0.57 s at 100 Hz would be 56 samples, as the product is 56.99... in binary
-    window = int(round(choice.seconds * chosen, 6)) // patch * patch
+    window = int(round(seconds * chosen, 6)) // patch * patch
     if window < patch:
         raise ModelError(
             f"{choice.seconds:g} s at {chosen:g} Hz are {choice.seconds * chosen:.1f} samples, a token has {patch}",

@@ -12,9 +12,11 @@ from tiny_alignment import WIDTH, make_pairs, small_config, vectors_file
 from tiny_pairs import tiny_pairs
 
 import dreamdiff
-from dreamdiff.alignment.data import centres
+from dreamdiff.alignment.config import FrontChoice
+from dreamdiff.alignment.data import centres, front_config
 from dreamdiff.alignment.prepare import align, prepare
 from dreamdiff.encoders.encoder import EEGEncoder, EncoderConfig
+from dreamdiff.encoders.frontend import FrontEnd
 from dreamdiff.evaluation.retrieve import retrieve
 from dreamdiff.pairs.reader import Pairs
 from dreamdiff.protocols.config import RetrieveConfig
@@ -204,6 +206,23 @@ def test_pictures_without_a_vector_are_counted(parts, tmp_path):
 
     with pytest.raises(DataError, match=r"no vector for \d+ of \d+ images"):
         align(pairs, tmp_path / "run", small_config(), targets=[f"vectors:{tmp_path / 'few.npz'}"])
+
+
+@pytest.mark.parametrize("rate", [64.0, 128.0, 250.0])
+def test_trials_that_end_within_a_sample_of_the_window_hold_it(parts, rate):
+    """Trials of 0.8 s at 128 Hz end at 0.594 s: encoders at 250 Hz would be refused the 0.6 s that encoders at 128 Hz read."""
+    store = Pairs.open(parts[0])
+    attributes = store.attributes[store.subjects[0]]
+    held = attributes["t0"] + store.eeg_shape[1] / attributes["sfreq"]
+    for more in (0.0, 0.9):
+        front = front_config(store, FrontChoice(seconds=held + more / attributes["sfreq"]), rate=rate, patch=1)
+        assert front.window == int(round(held * rate, 6))
+        FrontEnd(front, ())
+    longer = front_config(
+        store, FrontChoice(seconds=held + 1.1 / attributes["sfreq"]), rate=max(rate, attributes["sfreq"]), patch=1
+    )
+    with pytest.raises(ModelError, match="do not hold the window"):
+        FrontEnd(longer, ())
 
 
 def test_permuted_pictures_leave_nothing_to_learn(parts, tmp_path):
