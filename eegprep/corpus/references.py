@@ -1,6 +1,6 @@
 """Windows of a view: cut and filtered from the recordings when they are asked for.
 
-A window of an EDF or BDF file, or of a zarr copy, takes the data records or chunks that it lies in and the margin of the filter. Where that is not enough
+A window of an EDF, BDF or BrainVision file, or of a zarr copy, takes the data records or chunks that it lies in and the margin of the filter. Where that is not enough
 (another format, another rate, a notch, a stretch of time that was stretched, an interpolated cap), the recording is read and
 filtered whole, as `build` does it, and kept for the windows that follow.
 
@@ -21,6 +21,7 @@ import numpy as np
 from eegprep.corpus.files import REPAIR, Files
 from eegprep.corpus.groups import Group, read_attributes, read_column
 from eegprep.errors import SourceError, StoreError
+from eegprep.readers.frames import Frames
 from eegprep.readers.integers import Integers
 from eegprep.readers.ranges import Ranges
 from eegprep.recording import Recording, Unreadable
@@ -41,7 +42,7 @@ KEPT_BYTES = 1_000_000_000
 class _Piecewise:
     """A recording of which single windows can be had. segments: sample ranges without a seam."""
 
-    integers: Integers | Ranges
+    integers: Integers | Frames | Ranges
     checksums_R: np.ndarray
     filter: PieceFilter
     rows: ChannelPlan
@@ -176,7 +177,9 @@ class _Subject:
         own_rate = recipe.resample is None or float(record["sfreq"]) == float(record["original_sfreq"])
         if placed is None or not own_rate or recipe.notch is not None or recipe.mode == "spline" or record.get("stretched"):
             return None
-        kind: type[Integers] | type[Ranges] = Ranges if "group" in placed else Integers
+        kind: type[Integers] | type[Frames] | type[Ranges] = (
+            Ranges if "group" in placed else Frames if "type" in placed else Integers
+        )
         integers = kind.from_json({key: value for key, value in placed.items() if key != "first_record"})
         band = record["filter"]
         piece = PieceFilter(float(record["sfreq"]), band["low"], band["high"], samples)

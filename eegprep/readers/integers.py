@@ -75,19 +75,10 @@ class Integers:
             SourceError: the file is not there, has another size, or a record that is read was altered.
         """
         start, stop = first // self.each, -(-last // self.each)
-        try:
-            handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would be waited for
-        except (OSError, ValueError) as error:
-            raise SourceError(f"{self.path}: cannot be read ({error})", AGAIN) from None
-        try:
-            status, end = os.fstat(handle), self.header_bytes + stop * self.record_bytes
-            if status.st_size != self.size or not stat.S_ISREG(status.st_mode):
-                raise SourceError(f"{self.path}: has {status.st_size:,} bytes, when it was indexed it had {self.size:,}", AGAIN)
-            if min(self.header_bytes, self.record_bytes, start) < 0 or end > self.size:
-                raise SourceError(f"{self.path}: {end:,} bytes are to be read of {self.size:,}", AGAIN)
-            content = os.pread(handle, (stop - start) * self.record_bytes, self.header_bytes + start * self.record_bytes)
-        finally:
-            os.close(handle)
+        first_byte, end = (self.header_bytes + number * self.record_bytes for number in (start, stop))
+        if min(self.header_bytes, self.record_bytes) < 0:
+            raise SourceError(f"{self.path}: a layout of {self.header_bytes} and {self.record_bytes} bytes cannot be read", AGAIN)
+        content = read_stretch(self.path, self.size, first_byte, end)
         for number in range(start, stop):
             at = (number - start) * self.record_bytes
             if google_crc32c.value(content[at : at + self.record_bytes]) != int(checksums_R[number]):
@@ -109,6 +100,27 @@ class Integers:
 
 
 AGAIN = "put the file back as it was, or index the recordings again"
+
+
+def read_stretch(path: str, size: int, first: int, last: int) -> bytes:
+    """Bytes `first` to `last - 1` of a file that has `size` bytes.
+
+    Raises:
+        SourceError: the file is not there, has another size, or holds no such bytes.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would be waited for
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: cannot be read ({error})", AGAIN) from None
+    try:
+        status = os.fstat(handle)
+        if status.st_size != size or not stat.S_ISREG(status.st_mode):
+            raise SourceError(f"{path}: has {status.st_size:,} bytes, when it was indexed it had {size:,}", AGAIN)
+        if not 0 <= first <= last <= size:
+            raise SourceError(f"{path}: bytes {first:,} to {last:,} are to be read of {size:,}", AGAIN)
+        return os.pread(handle, last - first, first)
+    finally:
+        os.close(handle)
 
 
 def find_integers(recording: Recording, path: Path) -> tuple[Integers, np.ndarray] | None:

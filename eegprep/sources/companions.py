@@ -10,7 +10,7 @@ import configparser
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +137,7 @@ class BrainVision:
     points: int  # samples that the header promises, 0 where it does not
     stale: tuple[str, ...] = ()
     plain: bool = True  # both pointers are bare names
+    value_type: str = ""  # of a value, as numpy writes it, where all channels of a sample follow each other; "" for other layouts
 
 
 def read_brainvision(path: Path) -> BrainVision:
@@ -181,8 +182,24 @@ def read_brainvision(path: Path) -> BrainVision:
     points = (common.get("DataPoints") or "").strip()
     plain = not re.search(r"[\\/]", f"{common.get('DataFile') or ''}{common.get('MarkerFile') or ''}")
     return BrainVision(
-        data, markers, data_named, markers_named, channels, channels * width, int(points) if points.isdigit() else 0, tuple(stale), plain
+        data, markers, data_named, markers_named, channels, channels * width, int(points) if points.isdigit() else 0, tuple(stale), plain,
+        _value_type(common, binary),
     )  # fmt: skip
+
+
+def _value_type(common: Mapping[str, str], binary: Mapping[str, str]) -> str:
+    """Of multiplexed little-endian values that `readers.frames` reads."""
+
+    def said(section: Mapping[str, str], key: str) -> str:
+        return (section.get(key) or "").strip().upper()
+
+    usual = (
+        said(common, "DataFormat") == "BINARY"
+        and said(common, "DataOrientation") == "MULTIPLEXED"
+        and said(common, "DataType") in ("", "TIMEDOMAIN")
+        and said(binary, "UseBigEndianOrder") in ("", "NO")
+    )
+    return {"INT_16": "<i2", "IEEE_FLOAT_32": "<f4"}.get(said(binary, "BinaryFormat"), "") if usual else ""
 
 
 def _exists(path: Path) -> bool:

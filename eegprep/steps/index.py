@@ -7,12 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eegprep.pool import Budget
+from eegprep.readers.frames import Frames, find_frames
 from eegprep.readers.integers import find_integers
 from eegprep.readers.ranges import find_ranges
 from eegprep.recording import LeftOut, ProgressCallback, Recording, Unreadable
 from eegprep.signals.recipe import Recipe
 from eegprep.sources import reading as sources
+from eegprep.sources.companions import read_brainvision
 from eegprep.sources.listing import who_is_who
 from eegprep.steps.inputs import build_jobs, load_sources, plain_settings, recipe_from, store_folder, subject_tasks
 from eegprep.steps.jobs import BuildJob, Outcome, about
@@ -48,15 +52,25 @@ class IndexJob(BuildJob):
         return {**super().inputs(), "root": self.task.root}
 
     def _placed(self, writer: ViewWriter) -> Iterator[Recording | Unreadable]:
-        """The recordings; those that EDF and BDF files and zarr copies hold as they are, with the place of their integers."""
+        """The recordings; those that EDF, BDF and BrainVision files and zarr copies hold as they are, with the place of their integers."""
         mains = {(listed.session, listed.run): Path(self.task.root) / listed.main for listed in self.task.recordings}
         for item in sources.read_task(self.task):
             main = mains.get((item.session, item.run)) if isinstance(item, Recording) else None
             if isinstance(item, Recording) and main is not None and item.signal_CT.size:
-                result = find_integers(item, main) or find_ranges(item, main)
+                result = find_integers(item, main) or _frames(item, main) or find_ranges(item, main)
                 if result is not None:
                     writer.know(item.session, item.run, item.channels, *result)
             yield item
+
+
+def _frames(recording: Recording, main: Path) -> tuple[Frames, np.ndarray] | None:
+    """The place of a BrainVision recording in its data file; None for other formats and layouts."""
+    if main.suffix.lower() not in (".vhdr", ".ahdr"):
+        return None
+    header = read_brainvision(main)
+    if header.data is None or not header.value_type:
+        return None
+    return find_frames(recording, header.data, header.value_type, header.channels)
 
 
 def index(
@@ -84,7 +98,7 @@ def index(
 ) -> Summary:
     """A view of recordings: `Corpus.open` and `WindowStream` read it as the corpus that `build` would make of them.
 
-    Windows are filtered when they are read. One window of an EDF or BDF file, or of a zarr copy, takes the data records or
+    Windows are filtered when they are read. One window of an EDF, BDF or BrainVision file, or of a zarr copy, takes the data records or
     chunks that it lies in, with the margin of the filter; other formats, other rates (`resample`) and `notch` take the whole recording, which is kept in memory
     for the windows that follow. Values agree with those of `build` within 1e-5 of a channel's standard deviation.
 

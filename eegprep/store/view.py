@@ -2,7 +2,7 @@
 
 Layout of a subject's group, beside what a corpus has without `windows/` and `crc32c/`:
 
-    zarr.json            attribute `view`: how the subject's recordings are read, and the integers of those that EDF and BDF files or zarr copies hold
+    zarr.json            attribute `view`: how the subject's recordings are read, and the integers of those that EDF, BDF and BrainVision files or zarr copies hold
     record_crc32c/       crc32c of each data record of these files or chunk of these copies, one recording after the other
     references.json      where plain zarr finds these integers (fsspec's reference file system)
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from eegprep.readers.frames import Frames
 from eegprep.readers.integers import Integers
 from eegprep.readers.ranges import Ranges
 from eegprep.store.format import RECORDS, array_node
@@ -54,13 +55,13 @@ class ViewWriter(SubjectWriter):
         super().__init__(root, dataset, subject, channels=channels, samples=samples)
         self._reading = reading
         # by (session, run), of all that were read: names of the channels, where they lie, checksums of the records
-        self._known: dict[tuple[str, str], tuple[tuple[str, ...], Integers | Ranges, np.ndarray]] = {}
+        self._known: dict[tuple[str, str], tuple[tuple[str, ...], Integers | Frames | Ranges, np.ndarray]] = {}
 
     def _window_array(self) -> WindowArray:
         return _Counted()
 
     def know(
-        self, session: str, run: str, channels: tuple[str, ...], integers: Integers | Ranges, checksums_R: np.ndarray
+        self, session: str, run: str, channels: tuple[str, ...], integers: Integers | Frames | Ranges, checksums_R: np.ndarray
     ) -> None:
         """Where the integers of a recording lie that may be added later."""
         self._known[session, run] = (channels, integers, checksums_R)
@@ -80,8 +81,11 @@ class ViewWriter(SubjectWriter):
             kept = integers.take([names.index(name) for name in channels])
             placed.append({**kept.to_json(), "first_record": sum(len(part) for part in checksums)})
             checksums.append(checksums_R)
+            name = f"{record['session']}.{record['run']}"
             if isinstance(kept, Integers):  # a copy is a zarr array already
-                references |= _references(f"{record['session']}.{record['run']}", kept, channels)
+                references |= _references(name, kept, channels)
+            elif isinstance(kept, Frames):
+                references |= _frame_references(name, kept, channels)
         self._files.write_column(RECORDS, np.concatenate([np.empty(0, "<u4"), *checksums]), "<u4", "record")
         content = {"version": 1, "refs": references}
         self._files.write(REFERENCES, json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
@@ -109,3 +113,15 @@ def _references(name: str, integers: Integers, channels: list[str]) -> dict[str,
         start = integers.header_bytes + record * integers.record_bytes + integers.places[0]
         result[f"{name}/c/{record}/0/0"] = [integers.path, start, length]
     return result
+
+
+def _frame_references(name: str, frames: Frames, channels: list[str]) -> dict[str, object]:
+    """A BrainVision file as a zarr array (samples, channels) of one chunk: its blocks are no chunks, because the last one is shorter."""
+    if len(frames.places) != frames.width:
+        return {}
+    shape = (frames.size // frames.frame_bytes, frames.width)
+    node: dict[str, Any] = array_node(
+        shape, shape, data_type=frames.type, fill=0, codecs=[{"name": "bytes", "configuration": {"endian": "little"}}], names=["time", "channel"]
+    )  # fmt: skip
+    node["attributes"] = {"channels": list(channels), "uV_per_step": list(frames.steps)}
+    return {f"{name}/zarr.json": json.dumps(node), f"{name}/c/0/0": [frames.path, 0, frames.size]}
