@@ -7,8 +7,10 @@ not ten independent answers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
 
@@ -81,6 +83,9 @@ class Measurement:
         return f"[{self.low:{form}}, {self.high:{form}}]"
 
 
+_DRAWN_AT_ONCE = 2**20  # numbers; 8 MB
+
+
 def bootstrap_interval(
     values_N: Floats, seed: int, *, groups_N: Array | None = None, level: float = LEVEL, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
@@ -106,10 +111,11 @@ def bootstrap_interval(
         sums, counts = np.bincount(member, values), np.bincount(member).astype(float)
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)
-    for r in range(resamples):
+    at_once = max(1, _DRAWN_AT_ONCE // len(sums))
+    for first in range(0, resamples, at_once):
         # groups, not trials: trials of one picture are not independent
-        drawn = rng.integers(len(sums), size=len(sums))
-        means[r] = sums[drawn].sum() / counts[drawn].sum()
+        drawn = rng.integers(len(sums), size=(min(at_once, resamples - first), len(sums)))
+        means[first : first + at_once] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -140,18 +146,35 @@ def crossed_means(values_N: Array, groups_FN: Array, seed: int, resamples: int =
     codes, member = np.unique(np.asarray(groups_FN)[rows], axis=1, return_inverse=True)
     member = member.reshape(-1)
     sums, counts = np.bincount(member, np.asarray(values_N, float)), np.bincount(member).astype(float)
-    codes = np.stack([np.unique(row, return_inverse=True)[1].reshape(-1) for row in codes])
-    rng = np.random.default_rng(seed)
+    codes = np.stack([np.unique(row, return_inverse=True)[1].reshape(-1) for row in codes]).astype(np.int64)
     means = np.empty(resamples)
-    for r in range(resamples):
-        weight = np.zeros(len(sums))
-        while not (weight * counts).sum():  # people and categories that were drawn may not have met
-            weight = np.ones(len(sums))
-            for row in codes:
-                n = int(row.max()) + 1
-                weight *= np.bincount(rng.integers(n, size=n), minlength=n)[row]
-        means[r] = (weight * sums).sum() / (weight * counts).sum()
+    at_once = max(1, _DRAWN_AT_ONCE // len(sums))
+    # a report draws the same trials again for each of its figures: weights depend on who was shown what, not on the values
+    weights = _kept_weights if resamples <= at_once else _weights
+    for first, weight_RM in weights(codes.tobytes(), len(codes), counts.tobytes(), seed, resamples, at_once):
+        means[first : first + len(weight_RM)] = (weight_RM * sums).sum(axis=1) / (weight_RM * counts).sum(axis=1)
     return means
+
+
+def _weights(codes: bytes, factors: int, counts: bytes, seed: int, resamples: int, at_once: int) -> Iterator[tuple[int, Floats]]:
+    """(number of the first, how often each cell of the drawn factors counts (resamples, cells)), `at_once` resamples at a time."""
+    codes_FM, counts_M = np.frombuffer(codes, np.int64).reshape(factors, -1), np.frombuffer(counts)
+    rng, levels = np.random.default_rng(seed), [int(row.max()) + 1 for row in codes_FM]
+    for first in range(0, resamples, at_once):
+        weight_RM = np.empty((min(at_once, resamples - first), len(counts_M)))
+        for weight_M in weight_RM:
+            weight_M[:] = 0.0
+            while not (weight_M * counts_M).sum():  # people and categories that were drawn may not have met
+                weight_M[:] = 1.0
+                for row, n in zip(codes_FM, levels, strict=True):
+                    weight_M[:] = weight_M * np.bincount(rng.integers(n, size=n), minlength=n)[row]
+        yield first, weight_RM
+
+
+@lru_cache(maxsize=8)
+def _kept_weights(*arguments: Any) -> tuple[tuple[int, Floats], ...]:
+    """The same as a whole, kept for the figures that follow."""
+    return tuple(_weights(*arguments))
 
 
 def resampled_text(groups_N: Array | None) -> str:
