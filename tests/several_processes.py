@@ -53,6 +53,17 @@ def in_processes(count: int, folder: Path, job: Callable[..., None], **arguments
                 process.kill()
 
 
+def exit_code(job: Callable[..., None], **arguments: Any) -> int | None:
+    """Call `job(**arguments)` in a process of its own, and how that ended: 0, or less the number of the signal that killed it."""
+    process = CONTEXT.Process(target=job, kwargs=arguments, daemon=True)
+    process.start()
+    process.join(PATIENCE)
+    if process.is_alive():
+        process.kill()
+        raise AssertionError(f"did not end within {PATIENCE} s")
+    return process.exitcode
+
+
 def _member(rank: int, count: int, meet: str, job: Callable[..., None], arguments: Mapping[str, Any], errors: Any) -> None:
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),

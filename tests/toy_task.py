@@ -87,10 +87,12 @@ def settings(**changes) -> LoopConfig:
 
 OPTIM = OptimConfig(lr=0.05, warmup_epochs=1)
 
-if __name__ == "__main__":
+
+def run(folder: Path, batch_size: int = 4, die_at: int | None = None, dropout: float = 0.1, **loop) -> None:
+    """A training in a process of its own; die_at: step in which it kills itself."""
     torch.set_num_threads(1)
-    loop = json.loads(sys.argv[2])
-    batch_size = loop.pop("batch_size", 4)
-    die_at = loop.pop("die_at", None)
-    dropout = loop.pop("dropout", 0.1)
-    fit(Toy(batch_size, die_at=die_at, dropout=dropout), settings(**loop), OPTIM, Path(sys.argv[1]))
+    fit(Toy(batch_size, die_at=die_at, dropout=dropout), settings(**loop), OPTIM, folder)
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), **json.loads(sys.argv[2]))

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from several_processes import exit_code
 
 import eegprep
 from dreamdiff.encoders.encoder import EEGEncoder
 from dreamdiff.encoders.mae import MaskedSignalModel
 from dreamdiff.pretraining.config import PRETRAIN_PRESETS, Augmentation, PretrainConfig, PretrainData
-from dreamdiff.pretraining.pretrain import augment, has_learned, pretrain, recording_scales, split_corpus
+from dreamdiff.pretraining.pretrain import Pretraining, augment, has_learned, pretrain, recording_scales, split_corpus
 from dreamdiff.pretraining.reconstruction import Score, hidden_error, hidden_samples, interpolation, visible_mean
 from dreamdiff.spectra import band_pass
 from dreamdiff.training.history import read_history
@@ -87,25 +88,25 @@ def test_a_run_ends_with_a_model_pictures_and_scores_on_people_it_never_saw(tmp_
     assert EEGEncoder.from_pretrained(tmp_path / "run/checkpoints/step-00000018").config == model.config.encoder
 
 
+def pretrain_and_die(corpus: Path, folder: Path) -> None:
+    """Kills its own process in step 8."""
+    torch.set_num_threads(1)
+    step, calls = Pretraining.step, []
+
+    def dying(self, batch, draw):
+        calls.append(0)
+        if len(calls) == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, batch, draw)
+
+    Pretraining.step = dying
+    pretrain(corpus, folder, config_of())
+
+
 def test_killed_pre_training_goes_on_bit_for_bit(tmp_path) -> None:
     """kill -9 of the process that streams from a corpus, and the same call again."""
     corpus_of(tmp_path / "c.zarr")
-    script = f"""
-import json, os, signal, torch
-torch.set_num_threads(1)
-from dreamdiff.pretraining.pretrain import Pretraining, pretrain
-from dreamdiff.pretraining.config import PretrainConfig
-step, calls = Pretraining.step, []
-def dying(self, batch, draw):
-    calls.append(0)
-    if len(calls) == 8:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batch, draw)
-Pretraining.step = dying
-pretrain({str(tmp_path / "c.zarr")!r}, {str(tmp_path / "killed")!r}, PretrainConfig.model_validate({CONFIG!r}))
-"""
-    died = subprocess.run([sys.executable, "-c", script], check=False)
-    assert died.returncode == -signal.SIGKILL
+    assert exit_code(pretrain_and_die, corpus=tmp_path / "c.zarr", folder=tmp_path / "killed") == -signal.SIGKILL
 
     resumed = pretrain(tmp_path / "c.zarr", tmp_path / "killed", config_of())
     pretrain(tmp_path / "c.zarr", tmp_path / "whole", config_of())

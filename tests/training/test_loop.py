@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import toy_task
+from several_processes import exit_code
 from toy_task import OPTIM, Toy, settings
 
 from dreamdiff.training import checkpoint
@@ -52,10 +54,8 @@ def weights(folder: Path) -> dict:
 def test_a_run_killed_in_mid_step_goes_on_to_the_same_losses_and_weights_bit_for_bit(tmp_path, changes) -> None:
     """kill -9 at step 11 of 24, between two checkpoints, in the middle of an epoch; dropout and noise are on."""
     train(tmp_path / "whole", **changes)
-    options = json.dumps({"die_at": 11, **changes})
 
-    killed = subprocess.run([sys.executable, str(SCRIPT), str(tmp_path / "killed"), options], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    assert exit_code(toy_task.run, folder=tmp_path / "killed", die_at=11, **changes) == -signal.SIGKILL
     assert len(losses(tmp_path / "killed")) < len(losses(tmp_path / "whole"))
     result = train(tmp_path / "killed", **changes)
 
@@ -67,7 +67,7 @@ def test_a_run_killed_in_mid_step_goes_on_to_the_same_losses_and_weights_bit_for
 def test_a_run_killed_before_its_first_checkpoint_starts_again(tmp_path) -> None:
     """Nothing of the dead attempt is left in the history."""
     train(tmp_path / "whole")
-    subprocess.run([sys.executable, str(SCRIPT), str(tmp_path / "killed"), '{"die_at": 2}'], check=False)
+    assert exit_code(toy_task.run, folder=tmp_path / "killed", die_at=2) == -signal.SIGKILL
 
     result = train(tmp_path / "killed")
 
