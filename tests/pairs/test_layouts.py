@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mne
 import numpy as np
 import pandas as pd
 import pytest
+from packaging.version import Version
 from PIL import Image
 
 from cli.main import dreamdiff_app, run
@@ -206,6 +208,7 @@ def eeg1(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.skipif(Version(mne.__version__) < Version("1.13"), reason="reads no BrainVision header without a marker file")
 def test_things_eeg1_reads_onsets_in_samples_without_the_targets(eeg1, monkeypatch):
     """A recording of 30 s stands for one of hours: beyond the longest one, onsets are samples."""
     monkeypatch.setattr("dreamdiff.pairs.importers.layouts.things_eeg1.LONGEST_S", 60.0)
