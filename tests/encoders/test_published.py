@@ -7,6 +7,7 @@ import torch
 
 from dreamdiff.alignment.prepare import find_encoder
 from dreamdiff.encoders.kinds import build_encoder, read_encoder
+from dreamdiff.encoders.published.nice import TemporalSpatial
 from eegprep.errors import ModelError, ToolkitError
 
 PUBLISHED = {"nice": 1440, "atm-s": 1440, "enigma": 184}
@@ -36,6 +37,22 @@ def test_parameters_are_those_of_the_published_layers():
     assert counts["enigma"] == (250 * 250 + 250) + (40 * 5 + 40) + spatial + (4 * 40 + 4)
     enigma = build_encoder({"kind": "enigma"})
     assert (enigma.tokens, enigma.width) == (46, 4)
+
+
+@pytest.mark.parametrize(("kernel", "pool", "features"), [(25, 51, None), (5, 17, 4)])
+def test_the_layers_that_are_computed_as_one_give_what_they_give_one_after_another(kernel, pool, features):
+    """NICE's and ENIGMA's sizes, output and gradients."""
+    torch.manual_seed(0)
+    module = TemporalSpatial(12, 40, kernel, pool, 5, 0.0, features)
+    eeg = torch.randn(3, 12, 148)
+    results = []
+    for out in (module(eeg), module.layers(eeg[:, None])[:, :, 0].transpose(1, 2)):
+        module.zero_grad()
+        (out**2).sum().backward()
+        results.append((out, [p.grad.clone() for p in module.parameters()]))
+    torch.testing.assert_close(results[0][0], results[1][0], atol=1e-5, rtol=1e-4)
+    for first, second in zip(results[0][1], results[1][1], strict=True):
+        torch.testing.assert_close(first, second, atol=1e-3 * float(second.abs().max()) + 1e-3, rtol=1e-2)
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)

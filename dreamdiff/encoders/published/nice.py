@@ -11,8 +11,9 @@ Shapes: B batch, C channels, T samples, L tokens, D filters.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -62,7 +63,14 @@ class TemporalSpatial(nn.Module):
 
     def forward(self, eeg_BCT: Tensor) -> Tensor:
         """(B, L, D)."""
-        return self.layers(eeg_BCT[:, None])[:, :, 0].transpose(1, 2)
+        convolution, pool = cast(nn.Conv2d, self.layers[0]), cast(nn.AvgPool2d, self.layers[1])
+        width, stride = cast("tuple[int, int]", pool.kernel_size)[1], cast("tuple[int, int]", pool.stride)
+        # a convolution and the mean that follows are one convolution with a longer kernel: the same numbers without all that lies between the strides
+        weight_F1K = convolution.weight[:, 0]
+        box = weight_F1K.new_full((1, 1, width), 1 / width)
+        kernel_F11K = F.conv1d(weight_F1K, box, padding=width - 1)[:, :, None]
+        pooled_BFCL = F.conv2d(eeg_BCT[:, None], kernel_F11K, convolution.bias, stride)
+        return self.layers[2:](pooled_BFCL)[:, :, 0].transpose(1, 2)
 
 
 class NiceEncoder(Placed):
