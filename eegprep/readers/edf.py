@@ -97,8 +97,9 @@ def _parse(general: bytes, file: BinaryIO, size: int) -> Header:
     if len(body) < count * 256:
         raise ValueError("shorter than its header")
     fields, place = {}, 0
+    clean = _clean if "\0" in body else str.strip
     for name, width in _FIELDS.items():
-        fields[name] = [_clean(body[place + i * width : place + (i + 1) * width]) for i in range(count)]
+        fields[name] = [clean(body[place + i * width : place + (i + 1) * width]) for i in range(count)]
         place += count * width
     low, high, dlow, dhigh = (_numbers(fields[key]) for key in ("pmin", "pmax", "dmin", "dmax"))
     # no division by zero: a channel without a range must not keep the others from being read

@@ -8,6 +8,7 @@ Format: RFC 8878 (Collet and Kucherawy, 2021), sections 3.1.1.2 to 3.1.1.3.2. Sh
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 import numpy as np
 
@@ -49,6 +50,7 @@ def _block_header(kind: int, size: int, *, last: bool) -> bytes:
     return (last | kind << 1 | size << 3).to_bytes(3, "little")
 
 
+@lru_cache(maxsize=64)  # windows of a recording are of one size
 def _match(offset: int, length: int) -> bytes:
     """A block without literals and with one sequence: `length` bytes from `offset` bytes back."""
     # 1 to 3 stand for offsets that were used before
