@@ -104,6 +104,20 @@ def ablate(
         UsageError: an unknown row, or `out` holds rows of other settings.
     """
     config, place = config or AblateConfig(), Place(Path(out))
+    table, config = _run_rows(place, rows, config, progress)
+    content = {
+        "rows": table,
+        "order": [order_of(table, name) for name in measured_names(table)],
+        "config": config.model_dump(mode="json"),
+    }
+    _write_table(place, 2, content, table2_text(table), config)
+    return table
+
+
+def _run_rows(
+    place: Place, rows: Sequence[str], config: AblateConfig, progress: ProgressCallback | None
+) -> tuple[list[RowResult], AblateConfig]:
+    """The rows, those run that are not finished, and the configuration with the pairs and corpus that they read."""
     chosen = [row_of(name) for name in rows]
     _claim(place, config)
     config = prepare(place, config, progress)
@@ -112,14 +126,7 @@ def ablate(
     _run([Training("pre-training", _pretrain_job, (str(place.out), mask, size, plain)) for mask, size in masks], config, progress)
     left = [row for row in chosen if not _done(place, row, config)]
     _run([Training("row", _row_job, (str(place.out), row.name, plain)) for row in left], config, progress)
-    table = [_finished_row(place, row) for row in chosen]
-    content = {
-        "rows": table,
-        "order": [order_of(table, name) for name in measured_names(table)],
-        "config": config.model_dump(mode="json"),
-    }
-    _write_table(place, 2, content, table2_text(table), config)
-    return table
+    return [_finished_row(place, row) for row in chosen], config
 
 
 def _write_table(place: Place, number: int, content: Mapping[str, object], text: str, config: AblateConfig) -> None:
@@ -281,8 +288,7 @@ def table1(
 ) -> list[dict[str, object]]:
     """Table 1's columns: the full model (row `full`) beside the two forms of Brain2Image, on the same trials; `table1.json`, `.md`."""
     config, place = config or AblateConfig(), Place(Path(out))
-    full = ablate(out, ["full"], config, progress=progress)[0]
-    config = prepare(place, config, progress)
+    (full,), config = _run_rows(place, ["full"], config, progress)  # not `ablate`, which would leave a Table 2 of one row
     store = Pairs.open(str(config.pairs))
     judging = evaluate_config(config)
     parts, chosen = choose_trials(store, judging)
