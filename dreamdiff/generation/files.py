@@ -133,12 +133,16 @@ def chosen_trials(
     return chosen if trials is None else _numbered(chosen, trials)
 
 
+def trained_on(pipeline: Maker) -> Mapping[str, Any]:
+    """What a model says of its training: pairs, their provenance and licence, and more."""
+    return pipeline.aligned.config.training if isinstance(pipeline, AlignedPipeline) else pipeline.details.training
+
+
 def origin_of(pipeline: Maker, model: str | Path, trials: TrialSet) -> PictureOrigin:
     """What the pictures of these trials have to say of themselves."""
     aligned = isinstance(pipeline, AlignedPipeline)
-    training = pipeline.aligned.config.training if aligned else pipeline.details.training
     return picture_origin(
-        training, model=generator_name(Path(model).resolve() if Path(model).exists() else model),
+        trained_on(pipeline), model=generator_name(Path(model).resolve() if Path(model).exists() else model),
         generator=pipeline.generator.source if aligned else None, eeg=trials.provenance, licence=trials.licence,
     )  # fmt: skip
 

@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from dreamdiff.certificates.check import model_digest
 from dreamdiff.estimators.carriers_figure import carriers_figure
+from dreamdiff.generation.aligned import AlignedPipeline
 from dreamdiff.generation.config import GenerateConfig
-from dreamdiff.generation.files import origin_of
-from dreamdiff.generation.generate import generator_for, load_pipeline, render
+from dreamdiff.generation.files import origin_of, trained_on
+from dreamdiff.generation.generate import generator_for, load_maker, render
 from dreamdiff.generation.trials import Montage, TrialSet, open_trials
 from dreamdiff.metrics.judges import CentroidJudge, ImageClassifier, load_classifier
 from dreamdiff.origin import PictureOrigin, png
@@ -90,16 +92,18 @@ class Studio:
     """A model, and the trials that it can be shown.
 
     Args:
-        model: run of `dreamdiff train finetune` or a pipeline folder.
+        model: run of `dreamdiff train finetune` or of `dreamdiff train align`, or a pipeline folder.
         pairs: store whose test trials (all, if it has no test split) can be chosen; None for uploads only.
+        sd, adapter: the frozen generator behind an aligned run, see `GenerateConfig`; without them the small one of the package.
         device, precision: of the networks, see `GenerateConfig`.
     """
 
     def __init__(
-        self, model: str | Path, pairs: str | Path | None = None, *, device: str = "auto", precision: str = "fp32"
-    ) -> None:
-        self.making = validated(GenerateConfig, {"device": device, "precision": precision})
-        self.pipeline = load_pipeline(model, self.making)
+        self, model: str | Path, pairs: str | Path | None = None, *, sd: str | None = None, adapter: str | None = None,
+        device: str = "auto", precision: str = "fp32",
+    ) -> None:  # fmt: skip
+        self.making = validated(GenerateConfig, {"sd": sd, "adapter": adapter, "device": device, "precision": precision})
+        self.pipeline = load_maker(model, self.making)
         self.model = Path(model)
         self.store: Pairs | None = None
         self._training: _Training | None = None
@@ -116,8 +120,9 @@ class Studio:
     @property
     def simulated(self) -> bool:
         """Whether anything shown comes from simulated EEG, which the page must say."""
-        trained_on = str(self.pipeline.details.training.get("provenance", ""))
-        return trained_on == "simulated" or (self.pairs is not None and self.pairs.provenance == "simulated")
+        return trained_on(self.pipeline).get("provenance") == "simulated" or (
+            self.pairs is not None and self.pairs.provenance == "simulated"
+        )
 
     def people(self) -> list[str]:
         """Subjects of the pairs store."""
@@ -208,11 +213,12 @@ class Studio:
         config = self.making.model_copy(update={"steps": steps, "samples": samples, "seed": first_seed, "guidance": guidance})
         eeg_NCT, number = shown.trials.read([position]), int(shown.trials.numbers[position])
         seeds = tuple(first_seed + k for k in range(samples))
+        people = [shown.trials.people[position]] if shown.trials.people else None
         made = []
         for count, seed in enumerate(seeds):
             if progress is not None:
                 progress(count, samples)
-            made.append(render(self.pipeline, eeg_NCT, [generator_for(number, seed)], config)[0])
+            made.append(render(self.pipeline, eeg_NCT, [generator_for(number, seed)], config, people)[0])
         settings: dict[str, object] = {
             "trial": shown.trials.names[position], "source": Path(shown.trials.source).name, "model": self.model.name,
             "model_fingerprint": self.pipeline.fingerprint, "steps": steps, "guidance": guidance, "number": number,
@@ -266,10 +272,10 @@ class Studio:
         return self._training
 
     def accuracy(self) -> str:
-        """How often this model is right, with chance: from a report of `dreamdiff evaluate` beside it."""
+        """How often this model is right, with chance: from a report beside it, of `dreamdiff evaluate`, `retrieve` or `demo`."""
         report = self._report()
         if report is not None:
-            return f"{str(report['first_line']).rstrip('.')}. {str(report['second_line']).rstrip('.')}."
+            return " ".join(f"{str(report[line]).rstrip('.')}." for line in ("first_line", "second_line") if report.get(line))
         classes = [] if self.store is None else self.store.classes
         chance = f"Chance is {1 / len(classes):.1%} ({len(classes)} categories). " if classes else ""
         return (
@@ -286,15 +292,16 @@ class Studio:
             return None
 
     def _report(self) -> dict[str, Any] | None:
-        """The report of `dreamdiff evaluate` on this very model that lies beside it."""
-        for file in sorted({*self.model.glob("report.json"), *self.model.parent.glob("*/report.json")}):
+        """The first report on this very model that lies beside it, by the digest of the model's weights."""
+        if isinstance(self.pipeline, AlignedPipeline) and self.making.sd not in (None, "embedded"):
+            # pictures of another generator are right more or less often
+            return None
+        files = sorted({*self.model.glob("report.json"), *self.model.parent.glob("*/report.json")})
+        digest = model_digest(self.model) if files else ""
+        for file in files:
             report = read_object(file) or {}
             try:
-                if (
-                    report["identity"]["model"]["fingerprint"] == self.pipeline.fingerprint
-                    and report["first_line"]
-                    and report["second_line"]
-                ):
+                if report["identity"]["model"]["sha256"] == digest and report["first_line"]:
                     return report
             except (KeyError, TypeError):
                 continue

@@ -152,24 +152,18 @@ def _paper_route(folders: Folders, config: DemoConfig, pictures: DemoPictures, p
 
 def _next(folders: Folders) -> tuple[str, ...]:
     return (
-        f"dreamdiff app --model {folders.finetuned} --pairs {folders.pairs}",
+        f"dreamdiff app --model {folders.aligned} --pairs {folders.pairs}",
         f"dreamdiff generate --model {folders.aligned} --eeg {folders.pairs} --select test --sd embedded --out pictures",
     )
 
 
 def model_and_pairs(*, device: str = "auto", progress: ProgressCallback | None = None) -> tuple[Path, Path]:
-    """The fine-tuned model of the demo and its pairs, from the user's cache folder; made there on the first call."""
+    """The aligned encoder of the demo and its pairs, from the user's cache folder; made there on the first call."""
     folder = cache_folder(f"demo-{metadata.version('eeg-dreamdiff')}")
     claim(folder)
-    folders, config = Folders(folder), DemoConfig(device=device)
-    prepare(folders, config, progress)
-    tuning = resolve(FinetuneConfig, presets=FINETUNE_PRESETS, preset="demo", assignments=config.finetune, options=config.loop)
-    finished(
-        finetune(
-            folders.pairs, str(folders.pretrained), "embedded", "embedded", folders.finetuned, tuning, progress=progress, offline=True
-        )
-    )  # fmt: skip
-    return folders.finetuned, folders.pairs
+    folders = Folders(folder)
+    prepare(folders, DemoConfig(device=device), progress)
+    return folders.aligned, folders.pairs
 
 
 def finished(result: FitResult) -> None:

@@ -292,5 +292,5 @@ def _commands(config: DemoConfig) -> str:
         "dreamdiff generate --model aligned --eeg pairs.zarr --select test --sd embedded --out pictures\n"
         "dreamdiff retrieve --model aligned --pairs pairs.zarr --out retrieval\n"
         "dreamdiff train finetune --pairs pairs.zarr --encoder pretrained --sd embedded --clip embedded --out finetuned --preset demo\n"
-        "dreamdiff app --model finetuned --pairs pairs.zarr"
+        "dreamdiff app --model aligned --pairs pairs.zarr"
     )

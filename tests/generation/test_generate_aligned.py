@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_aligned import aligned_run
 from tiny_generators import tiny_adapter, tiny_sd15
-from tiny_pairs import CHANNELS, SAMPLES, tiny_pairs
+from tiny_pairs import tiny_pairs
 
-from dreamdiff.alignment.model import AlignedConfig, AlignedEncoder
 from dreamdiff.diffusion.adapters import load_adapter
-from dreamdiff.encoders.frontend import FrontEndConfig
 from dreamdiff.generation.aligned import load_aligned_pipeline
 from dreamdiff.generation.config import GENERATE_PRESETS, GenerateConfig
 from dreamdiff.generation.files import generate_to_folder, replay
@@ -25,19 +24,6 @@ from eegprep.settings import resolve
 
 WIDTH = 12
 FAST = {"steps": 2, "batch_size": 3, "device": "cpu", "scheduler": "ddim"}
-
-
-def aligned_run(folder: Path, target: dict[str, object], seed: int = 0) -> Path:
-    """An encoder with random weights, of the shape of the tiny pairs."""
-    front = FrontEndConfig(channels=CHANNELS, samples=SAMPLES, sfreq=128.0, rate=128.0, window=40)
-    section = {"kind": "conv", "channels": CHANNELS, "window": 40, "spatial": 4, "filters": 5}
-    torch.manual_seed(seed)
-    model = AlignedEncoder(AlignedConfig(front=front, encoder=section, people=("a", "b"), targets=(target,)))
-    with torch.no_grad():
-        model.people.map_PCC.normal_(std=0.3)  # people matter
-        model.heads[0].log_length.fill_(1.0)
-    model.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

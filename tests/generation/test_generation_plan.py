@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from test_generate import make_model
-from test_generate_aligned import WIDTH, aligned_run
+from test_generate_aligned import WIDTH
+from tiny_aligned import aligned_run
 from tiny_generators import tiny_adapter, tiny_sd15
 from tiny_models import tiny_stable_diffusion
 from tiny_pairs import CHANNELS, SAMPLES, tiny_pairs

@@ -18,13 +18,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_aligned import aligned_run
 from tiny_models import CONTEXT_WIDTH, tiny_stable_diffusion
+from tiny_pairs import tiny_pairs
 
+from dreamdiff.certificates.check import model_digest
 from dreamdiff.diffusion import stable_diffusion as ld
+from dreamdiff.diffusion.adapters import load_adapter
 from dreamdiff.diffusion.conditioner import Conditioner, ConditionerConfig
 from dreamdiff.diffusion.pipeline import DreamDiffusionPipeline, PipelineConfig, SignalConfig
 from dreamdiff.encoders.config import EncoderConfig
 from dreamdiff.encoders.encoder import EEGEncoder
+from dreamdiff.generation.config import GenerateConfig
+from dreamdiff.generation.files import generate_to_folder
 from dreamdiff.origin import without_folders
 from dreamdiff.programs.app import IMAGE_SIZE, Studio
 from dreamdiff.simulation.config import SimulateConfig
@@ -139,13 +145,34 @@ def test_the_page_says_how_often_the_model_is_right(studio, model):
     report = {
         "first_line": "no leak found",
         "second_line": "40-way 55 % [45, 65]",
-        "identity": {"model": {"fingerprint": "other"}},
+        "identity": {"model": {"sha256": "other"}},
     }
     (folder / "report.json").write_text(json.dumps(report))
     assert "has not been measured" in studio.accuracy()
-    report["identity"]["model"]["fingerprint"] = studio.pipeline.fingerprint
+    report["identity"]["model"]["sha256"] = model_digest(model)
     (folder / "report.json").write_text(json.dumps(report))
     assert studio.accuracy() == "no leak found. 40-way 55 % [45, 65]."
+
+
+def test_an_aligned_run_draws_through_a_frozen_generator_with_the_map_of_each_person(tmp_path):
+    """The page shows what `dreamdiff generate` writes, from the model that the demo's pictures come from."""
+    reads = load_adapter("embedded").reads
+    run = aligned_run(tmp_path / "run", {"name": "embedded", "fingerprint": reads.fingerprint, "width": reads.width})
+    tiny_pairs(tmp_path / "pairs.zarr", per_class=6)
+    studio = Studio(run, tmp_path / "pairs.zarr")
+    settings = {"steps": 2, "seed": 5, "device": "cpu", "batch_size": 1}
+    generate_to_folder(run, tmp_path / "pairs.zarr", tmp_path / "out", GenerateConfig(**settings), select="test")
+
+    for position in (0, len(studio.shown.trials) - 1):
+        made = studio.generate(studio.shown, position, samples=1, first_seed=5, steps=2)
+        number = int(studio.shown.trials.numbers[position])
+        with Image.open(tmp_path / "out" / f"trial-{number:06d}_seed-5.png") as image:
+            assert np.abs(made.images_SHWC[0].astype(int) - np.asarray(image.convert("RGB")).astype(int)).max() <= 1
+    assert "has not been measured" in studio.accuracy()
+    (tmp_path / "retrieval").mkdir()
+    report = {"first_line": "carried by: the encoder", "identity": {"model": {"sha256": model_digest(run)}}}
+    (tmp_path / "retrieval" / "report.json").write_text(json.dumps(report))
+    assert studio.accuracy() == "carried by: the encoder."
 
 
 def test_an_upload_is_cut_after_its_events_and_padded(studio, recording):
@@ -234,7 +261,7 @@ def test_what_carries_the_result_is_drawn_from_the_report_of_this_model(studio, 
     folder = model.parent / "evaluated"
     folder.mkdir()
     report = {
-        "identity": {"model": {"fingerprint": studio.pipeline.fingerprint}},
+        "identity": {"model": {"sha256": model_digest(model)}},
         "first_line": "a",
         "second_line": "b",
         "carriers": {"rows": rows},
@@ -243,7 +270,7 @@ def test_what_carries_the_result_is_drawn_from_the_report_of_this_model(studio, 
         assert studio.carried() is None
         (folder / "report.json").write_text(json.dumps(report))
         assert [axis.get_title() for axis in studio.carried().axes] == ["when", "where", "in which band"]
-        (folder / "report.json").write_text(json.dumps({**report, "identity": {"model": {"fingerprint": "another"}}}))
+        (folder / "report.json").write_text(json.dumps({**report, "identity": {"model": {"sha256": "another"}}}))
         assert studio.carried() is None
     finally:
         shutil.rmtree(folder)
