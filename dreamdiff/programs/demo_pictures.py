@@ -373,8 +373,10 @@ def publish_report(
     out: Path, pairs: Pairs, test: Ints, model: Path, certificate: Certificate, measured: Mapping[str, Measurement]
 ) -> None:
     """A report of the demo: every number of the page with its certificate."""
+    one = next((m for m in measured.values() if m.name == "single, vectors"), None)
     content = {
         "format": "dreamdiff-demo", "version": 2, "first_line": certificate.sentence,
+        "second_line": f"Single trials: {one.value:.1%} [{one.low:.1%}, {one.high:.1%}] of {one.n}" if one else "",
         "identity": {
             "model": {"path": str(model), "sha256": model_digest(model)},
             "pairs": {
