@@ -188,8 +188,8 @@ def band_pass(
 # overlap-save: FFTs of about 4,096, this many values at a time, stay in a 1 MB cache and were fastest of 1,024 to 8,192
 _BLOCK, _VALUES_AT_ONCE = 4096, 32 * 4096
 
-# a transform in float32 is off by up to 4e-7 of the rms of what goes in; a block of which so little comes out, because it
-# holds a drift that is large even about its own level, is done in float64, so that errors stay below 1e-5 of the output
+# a transform in float32 is off by up to 4e-7 of the rms of what goes in; a block in which that is large beside the deviation
+# of its channel, as under a drift or a jump, is done in float64, so that errors stay below 1e-5 of the deviation
 _MOST_FOR_FLOAT32 = 16.0
 
 
@@ -197,6 +197,12 @@ def _convolve(signal_CT: np.ndarray, filter_K: np.ndarray, out_CT: np.ndarray) -
     """Convolve every row with a symmetric filter, centred, into `out_CT`; the ends are continued by odd reflection."""
     n_samples, n_taps = signal_CT.shape[1], len(filter_K)
     if n_samples == 0:
+        return
+    if n_samples <= n_taps // 2 and signal_CT.dtype == np.float32:
+        # shorter than the filter reaches: it goes on as zeros, and the step from its level to them is too much for float32
+        double_CT = np.empty(signal_CT.shape)
+        _convolve(signal_CT.astype(np.float64), filter_K, double_CT)
+        out_CT[...] = double_CT
         return
     n_fft, n_blocks = block_length(n_samples, n_taps)
     step, half = n_fft - n_taps + 1, (n_taps - 1) // 2
@@ -207,6 +213,7 @@ def _convolve(signal_CT: np.ndarray, filter_K: np.ndarray, out_CT: np.ndarray) -
     blocks_at_once = max(1, min(n_blocks, _VALUES_AT_ONCE // n_fft))
     rows_at_once = max(1, _VALUES_AT_ONCE // (n_fft * blocks_at_once))
     scratch_CSF = np.empty((rows_at_once, blocks_at_once, n_fft), signal_CT.dtype)
+    power_CS = np.empty((rows_at_once, n_blocks))
     for first in range(0, len(signal_CT), rows_at_once):
         rows_CT = signal_CT[first : first + rows_at_once]
         for block in range(0, n_blocks, blocks_at_once):
@@ -214,16 +221,21 @@ def _convolve(signal_CT: np.ndarray, filter_K: np.ndarray, out_CT: np.ndarray) -
             blocks_CSF = scratch_CSF[: len(rows_CT), : len(starts)]
             levels_CS1 = _fill(rows_CT, starts[0] - half, step, half, blocks_CSF)
             filtered_CSF = _apply(blocks_CSF, response_F)
-            if signal_CT.dtype == np.float32:
-                for row, s in _imprecise(blocks_CSF, filtered_CSF[:, :, half : half + step], n_samples - starts[0]):
-                    double_C1F = np.empty((1, 1, n_fft))
-                    _fill(rows_CT[row : row + 1], starts[s] - half, step, half, double_C1F)
-                    filtered_CSF[row, s] = _apply(double_C1F, exact_F)[0, 0]
+            power_CS[: len(rows_CT), block : block + len(starts)] = _power(blocks_CSF)
             if through:
                 filtered_CSF += (through * levels_CS1).astype(signal_CT.dtype)
             for s, start in enumerate(starts):
                 target_CT = out_CT[first : first + len(rows_CT), start : start + step]
                 target_CT[...] = filtered_CSF[:, s, half : half + target_CT.shape[1]]
+        if signal_CT.dtype == np.float64:
+            continue
+        for row, row_T in enumerate(rows_CT):
+            out_T = out_CT[first + row]
+            for s in np.flatnonzero(power_CS[row] > _MOST_FOR_FLOAT32**2 * _variance(out_T)):
+                double_11F = np.empty((1, 1, n_fft))
+                level_111 = _fill(row_T[None], s * step - half, step, half, double_11F)
+                target_T = out_T[s * step : (s + 1) * step]
+                target_T[...] = (_apply(double_11F, exact_F) + through * level_111)[0, 0, half : half + len(target_T)]
 
 
 def block_length(n_samples: int, n_taps: int) -> tuple[int, int]:
@@ -247,14 +259,16 @@ def _apply(blocks: np.ndarray, response_F: np.ndarray) -> np.ndarray:
     return scipy.fft.irfft(spectrum, blocks.shape[-1], axis=-1, overwrite_x=True)  # type: ignore[no-any-return]
 
 
-def _imprecise(blocks_CSF: np.ndarray, filtered_CST: np.ndarray, n_samples: int) -> list[tuple[int, int]]:
-    """(row, block) of those of which too little comes out for float32, by a fifth of the samples; `n_samples` of the blocks are kept."""
-    before_CS, after_CS = (np.einsum("cst,cst->cs", x[:, :, ::5], x[:, :, ::5]) / x.shape[2] for x in (blocks_CSF, filtered_CST))
-    count, step = filtered_CST.shape[1:]
-    if count * step > n_samples:
-        last_CT = filtered_CST[:, -1, : n_samples - (count - 1) * step : 5]
-        after_CS[:, -1] = np.einsum("ct,ct->c", last_CT, last_CT) / (5 * last_CT.shape[1])
-    return [(int(row), int(s)) for row, s in np.argwhere(before_CS > _MOST_FOR_FLOAT32**2 * after_CS)]
+def _power(blocks_CSF: np.ndarray) -> np.ndarray:
+    """(C, S) mean square of blocks, by a fifth of their samples."""
+    return np.einsum("cst,cst->cs", blocks_CSF[:, :, ::5], blocks_CSF[:, :, ::5]) / len(range(0, blocks_CSF.shape[2], 5))
+
+
+def _variance(row_T: np.ndarray) -> float:
+    """Variance of a filtered row, by a fifth of its samples."""
+    # about the first sample: where 0 Hz passes, squares of a level would leave no digits
+    about_T = row_T[::5] - row_T[0]
+    return float(np.dot(about_T, about_T) / len(about_T) - np.square(about_T.mean()))
 
 
 def _fill(rows_CT: np.ndarray, first: int, step: int, half: int, blocks_CSF: np.ndarray) -> np.ndarray:
