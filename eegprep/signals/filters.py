@@ -231,7 +231,7 @@ def _convolve(signal_CT: np.ndarray, filter_K: np.ndarray, out_CT: np.ndarray) -
             continue
         for row, row_T in enumerate(rows_CT):
             out_T = out_CT[first + row]
-            for s in np.flatnonzero(power_CS[row] > _MOST_FOR_FLOAT32**2 * _variance(out_T)):
+            for s in np.flatnonzero(power_CS[row] > _MOST_FOR_FLOAT32**2 * _variance(out_T)).tolist():
                 double_11F = np.empty((1, 1, n_fft))
                 level_111 = _fill(row_T[None], s * step - half, step, half, double_11F)
                 target_T = out_T[s * step : (s + 1) * step]
