@@ -7,48 +7,31 @@ Shapes: C channels, T samples, F channels in the file, B blocks of frames.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
 
 import google_crc32c
 import numpy as np
 
-from eegprep.errors import SourceError
-from eegprep.readers.integers import AGAIN, fitted_step, read_stretch
+from eegprep.readers.integers import InPlace, find_rows, read_stretch
 from eegprep.recording import Recording
 
 BLOCK_BYTES = 32_768  # about as many have one checksum: a window of 64 channels takes four of them, with the filter's margin
 
 
-@dataclass(frozen=True)
-class Frames:
+@dataclass(frozen=True, kw_only=True)
+class Frames(InPlace):
     """Where a recording lies in a BrainVision data file.
 
-    path, size: the file and its bytes. type: of a value, as numpy writes it. width: channels in the file. each: frames in a block.
-    places: column of each channel. steps: uV of one step of each channel.
+    size: bytes of the file. type: of a value, as numpy writes it. width: channels in the file. each: frames in a block.
+    places: column of each channel.
     """
 
-    path: str
     size: int
     type: str
     width: int
     each: int
-    places: tuple[int, ...]
-    steps: tuple[float, ...]
-
-    def to_json(self) -> dict[str, object]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        return cls(**{**content, "places": tuple(content["places"]), "steps": tuple(content["steps"])})
-
-    def take(self, channels: Sequence[int]) -> Frames:
-        """Some of the channels."""
-        return replace(self, places=tuple(self.places[i] for i in channels), steps=tuple(self.steps[i] for i in channels))
 
     @property
     def frame_bytes(self) -> int:
@@ -65,10 +48,6 @@ class Frames:
         neighbours = self.places == tuple(range(first, first + len(self.places)))
         return slice(first, first + len(self.places)) if neighbours else list(self.places)
 
-    @cached_property
-    def _steps_C1(self) -> np.ndarray:
-        return np.array(self.steps, np.float32)[:, None]
-
     def read(self, first: int, last: int, checksums_B: np.ndarray, out_CT: np.ndarray) -> None:
         """Samples `first` to `last - 1` of every channel, less the first of them, uV.
 
@@ -83,12 +62,9 @@ class Frames:
         content = read_stretch(self.path, self.size, start * length, min(stop * length, self.size))
         for number in range(start, stop):
             block = content[(number - start) * length : (number - start + 1) * length]
-            if google_crc32c.value(block) != int(checksums_B[number]):
-                raise SourceError(f"{self.path}: block {number} is not what was indexed (its crc32c differs)", AGAIN)
+            self._require("block", number, google_crc32c.value(block), checksums_B)
         frames_TF = np.frombuffer(content, self.type).reshape(-1, self.width)
-        values_CT = frames_TF[first - start * self.each : last - start * self.each, self._columns].T
-        np.subtract(values_CT, values_CT[:, :1], out=out_CT, dtype=np.float32, casting="unsafe")
-        out_CT *= self._steps_C1
+        self._fill(frames_TF[first - start * self.each : last - start * self.each, self._columns].T, out_CT)
 
 
 def find_frames(recording: Recording, data: Path, value_type: str, width: int) -> tuple[Frames, np.ndarray] | None:
@@ -106,18 +82,13 @@ def find_frames(recording: Recording, data: Path, value_type: str, width: int) -
     if not samples or size != samples * frame:
         return None
     frames_TF: np.ndarray = np.memmap(data, value_type, "r", shape=(samples, width))
-    columns = iter(range(width))
-    places, steps = [], []
-    for channel_T in recording.signal_CT:
-        for column in columns:
-            step = fitted_step(np.asarray(frames_TF[:, column]), channel_T, 1.0)
-            if step is not None:
-                places.append(column)
-                steps.append(step)
-                break
-        else:
-            return None
-    result = Frames(str(data.absolute()), size, value_type, width, max(1, BLOCK_BYTES // frame), tuple(places), tuple(steps))
+    found = find_rows(recording, range(width), lambda column: np.asarray(frames_TF[:, column]), lambda column: 1.0)
+    if found is None:
+        return None
+    result = Frames(
+        path=str(data.absolute()), size=size, type=value_type, width=width, each=max(1, BLOCK_BYTES // frame), places=found[0],
+        steps=found[1],
+    )  # fmt: skip
     length = result.each * frame
     with data.open("rb") as file:
         return result, np.array([google_crc32c.value(file.read(length)) for _ in range(result.records)], "<u4")

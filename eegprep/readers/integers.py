@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,21 +26,17 @@ from eegprep.recording import Recording
 _FACTORS = (1.0, 1e3, 1e6, 1e-3)
 
 
-@dataclass(frozen=True)
-class Integers:
-    """Where a recording lies in an EDF or BDF file.
+AGAIN = "put the file back as it was, or index the recordings again"
 
-    path, size: the file and its bytes. header_bytes, record_bytes, records: its layout. width: bytes of an integer.
-    each: samples of a channel in a record. places: first byte of each channel in a record. steps: uV of one step of each channel.
+
+@dataclass(frozen=True, kw_only=True)
+class InPlace:
+    """Where the channels of a recording lie: here in EDF and BDF files, in `frames` in BrainVision's, in `ranges` in zarr copies.
+
+    path: the file. places: of each channel in it. steps: uV of one step of each channel.
     """
 
     path: str
-    size: int
-    header_bytes: int
-    record_bytes: int
-    records: int
-    width: int
-    each: int
     places: tuple[int, ...]
     steps: tuple[float, ...]
 
@@ -51,18 +47,45 @@ class Integers:
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         return cls(**{**content, "places": tuple(content["places"]), "steps": tuple(content["steps"])})
 
-    def take(self, channels: Sequence[int]) -> Integers:
+    def take(self, channels: Sequence[int]) -> Self:
         """Some of the channels."""
         return replace(self, places=tuple(self.places[i] for i in channels), steps=tuple(self.steps[i] for i in channels))
+
+    @cached_property
+    def _steps_C1(self) -> np.ndarray:
+        return np.array(self.steps, np.float32)[:, None]
+
+    def _fill(self, values_CT: np.ndarray, out_CT: np.ndarray) -> None:
+        """Stored numbers, less the first of each channel, in uV."""
+        # float32 holds every integer of 24 bits, so that nothing is rounded before the step; the filter stops the level
+        np.subtract(values_CT, values_CT[:, :1], out=out_CT, dtype=np.float32, casting="unsafe")
+        out_CT *= self._steps_C1
+
+    def _require(self, part: str, number: int, checksum: int, indexed_R: np.ndarray) -> None:
+        """Raises SourceError when a part of the file is not what was indexed."""
+        if checksum != int(indexed_R[number]):
+            raise SourceError(f"{self.path}: {part} {number} is not what was indexed (its crc32c differs)", AGAIN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integers(InPlace):
+    """Where a recording lies in an EDF or BDF file.
+
+    size: bytes of the file. header_bytes, record_bytes, records: its layout. width: bytes of an integer.
+    each: samples of a channel in a record. places: first byte of each channel in a record.
+    """
+
+    size: int
+    header_bytes: int
+    record_bytes: int
+    records: int
+    width: int
+    each: int
 
     @cached_property
     def side_by_side(self) -> bool:
         """Whether the channels follow each other in a record without a gap."""
         return list(self.places) == [self.places[0] + i * self.each * self.width for i in range(len(self.places))]
-
-    @cached_property
-    def _steps_C1(self) -> np.ndarray:
-        return np.array(self.steps, np.float32)[:, None]
 
     def read(self, first: int, last: int, checksums_R: np.ndarray, out_CT: np.ndarray) -> None:
         """Samples `first` to `last - 1` of every channel, less the first of them, uV.
@@ -81,13 +104,9 @@ class Integers:
         content = read_stretch(self.path, self.size, first_byte, end)
         for number in range(start, stop):
             at = (number - start) * self.record_bytes
-            if google_crc32c.value(content[at : at + self.record_bytes]) != int(checksums_R[number]):
-                raise SourceError(f"{self.path}: data record {number} is not what was indexed (its crc32c differs)", AGAIN)
+            self._require("data record", number, google_crc32c.value(content[at : at + self.record_bytes]), checksums_R)
         records_RB = np.frombuffer(content, np.uint8).reshape(stop - start, self.record_bytes)
-        values_CT = self._values(records_RB)[:, first - start * self.each : last - start * self.each]
-        # float32 holds every integer of 24 bits, so that nothing is rounded before the step
-        np.subtract(values_CT, values_CT[:, :1], out=out_CT, dtype=np.float32, casting="unsafe")
-        out_CT *= self._steps_C1
+        self._fill(self._values(records_RB)[:, first - start * self.each : last - start * self.each], out_CT)
 
     def _values(self, records_RB: np.ndarray) -> np.ndarray:
         """(C, T) integers of whole records."""
@@ -97,9 +116,6 @@ class Integers:
             return edf.digital(block_RB, self.width).reshape(-1, count, self.each).swapaxes(0, 1).reshape(count, -1)
         rows = [edf.digital(records_RB[:, place : place + span], self.width).reshape(-1) for place in self.places]
         return np.stack(rows)
-
-
-AGAIN = "put the file back as it was, or index the recordings again"
 
 
 def read_stretch(path: str, size: int, first: int, last: int) -> bytes:
@@ -140,18 +156,14 @@ def find_integers(recording: Recording, path: Path) -> tuple[Integers, np.ndarra
     if not each or each * header.records != samples:
         return None
     records_RB: np.ndarray = np.memmap(path, np.uint8, "r", header.bytes, (header.records, header.record_bytes))
-    rows = iter([row for row, count in enumerate(header.samples) if count == each])
-    places, steps = [], []
-    for channel_T in recording.signal_CT:
-        for row in rows:
-            block_RB = np.asarray(records_RB[:, starts[row] : starts[row + 1]])
-            step = fitted_step(edf.digital(block_RB, header.sample_bytes).reshape(-1), channel_T, float(header.scale_C[row]))
-            if step is not None:
-                places.append(int(starts[row]))
-                steps.append(step)
-                break
-        else:
-            return None
+    rows = [row for row, count in enumerate(header.samples) if count == each]
+
+    def stored(row: int) -> np.ndarray:
+        return edf.digital(np.asarray(records_RB[:, starts[row] : starts[row + 1]]), header.sample_bytes).reshape(-1)
+
+    found = find_rows(recording, rows, stored, lambda row: float(header.scale_C[row]))
+    if found is None:
+        return None
     result = Integers(
         path=str(path.absolute()),
         size=path.stat().st_size,
@@ -160,10 +172,32 @@ def find_integers(recording: Recording, path: Path) -> tuple[Integers, np.ndarra
         records=header.records,
         width=header.sample_bytes,
         each=each,
-        places=tuple(places),
-        steps=tuple(steps),
+        places=tuple(int(starts[row]) for row in found[0]),
+        steps=found[1],
     )
     return result, np.array([google_crc32c.value(record_B.tobytes()) for record_B in records_RB], "<u4")
+
+
+def find_rows(
+    recording: Recording, rows: Iterable[int], stored: Callable[[int], np.ndarray], step: Callable[[int], float]
+) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
+    """The row of a file that each channel is, and uV of its step; None when a channel is a multiple of none that is left.
+
+    Args:
+        recording: its channels in the order of the file. rows: of the file, in order. stored: row -> its numbers, (T,).
+        step: row -> uV of its step as the file states it.
+    """
+    left, found, steps = iter(rows), [], []
+    for channel_T in recording.signal_CT:
+        for row in left:
+            fitted = fitted_step(stored(row), channel_T, step(row))
+            if fitted is not None:
+                found.append(row)
+                steps.append(fitted)
+                break
+        else:
+            return None
+    return tuple(found), tuple(steps)
 
 
 def fitted_step(digital_T: np.ndarray, channel_T: np.ndarray, step: float) -> float | None:

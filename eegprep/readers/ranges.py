@@ -5,46 +5,30 @@ The counterpart of `integers` for copies. Shapes: C channels, T samples, R chunk
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import google_crc32c
 import numpy as np
 
 from eegprep.errors import SourceError
 from eegprep.readers import serving_copy
-from eegprep.readers.integers import AGAIN, fitted_step
+from eegprep.readers.integers import AGAIN, InPlace, find_rows
 from eegprep.recording import Recording
 
 
-@dataclass(frozen=True)
-class Ranges:
+@dataclass(frozen=True, kw_only=True)
+class Ranges(InPlace):
     """Where a recording lies in a copy.
 
-    path: the copy. group: in it. samples: of the recording. chunk: samples of a chunk, which holds all channels.
-    places: row of each channel. steps: uV of one step of each channel.
+    group: in the copy. samples: of the recording. chunk: samples of a chunk, which holds all channels. places: row of each channel.
     """
 
-    path: str
     group: str
     samples: int
     chunk: int
-    places: tuple[int, ...]
-    steps: tuple[float, ...]
-
-    def to_json(self) -> dict[str, object]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Self:
-        return cls(**{**content, "places": tuple(content["places"]), "steps": tuple(content["steps"])})
-
-    def take(self, channels: Sequence[int]) -> Ranges:
-        """Some of the channels."""
-        return replace(self, places=tuple(self.places[i] for i in channels), steps=tuple(self.steps[i] for i in channels))
 
     @property
     def records(self) -> int:
@@ -69,12 +53,8 @@ class Ranges:
         at = start * self.chunk
         stored_CT = self._signal.piece(at, min(stop * self.chunk, self.samples))
         for number, value in enumerate(checksums(stored_CT, self.chunk), start):
-            if value != int(checksums_R[number]):
-                raise SourceError(f"{self.path}: chunk {number} is not what was indexed (its crc32c differs)", AGAIN)
-        values_CT = stored_CT[list(self.places), first - at : last - at]
-        # float32 holds every difference of two integers of 16 bits; the filter stops the level
-        np.subtract(values_CT, values_CT[:, :1], out=out_CT, dtype=np.float32, casting="unsafe")
-        out_CT *= np.array(self.steps, np.float32)[:, None]
+            self._require("chunk", number, value, checksums_R)
+        self._fill(stored_CT[list(self.places), first - at : last - at], out_CT)
 
 
 def checksums(stored_CT: np.ndarray, chunk: int) -> np.ndarray:
@@ -101,18 +81,13 @@ def find_ranges(recording: Recording, path: Path) -> tuple[Ranges, np.ndarray] |
         return None
     stored_CT = signal.read(0, samples)
     scales = [float(value) for value in signal.array.attrs.get("scale", ())] or [1.0] * len(stored_CT)
-    rows = iter(range(len(stored_CT)))
-    places, steps = [], []
-    for channel_T in recording.signal_CT:
-        for row in rows:
-            step = fitted_step(stored_CT[row], channel_T, scales[row])
-            if step is not None:
-                places.append(row)
-                steps.append(step)
-                break
-        else:
-            return None
-    return Ranges(str(path.absolute()), group, samples, chunk, tuple(places), tuple(steps)), checksums(stored_CT, chunk)
+    found = find_rows(recording, range(len(stored_CT)), stored_CT.__getitem__, scales.__getitem__)
+    if found is None:
+        return None
+    result = Ranges(
+        path=str(path.absolute()), group=group, samples=samples, chunk=chunk, places=found[0], steps=found[1]
+    )  # fmt: skip
+    return result, checksums(stored_CT, chunk)
 
 
 def _signal(path: Path, group: str) -> serving_copy.Signal:
