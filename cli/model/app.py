@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,8 @@ from .._app import dreamdiff_app
 from .._described import DeviceOption, PicturePrecision, field_help
 from .._env import has_screen, require_package
 from .._output import note, progress
+
+_setting = partial(field_help, "dreamdiff.generation.config", "GenerateConfig")
 
 
 @dreamdiff_app.command(

@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -291,17 +292,20 @@ class Studio:
         except (KeyError, TypeError, ValueError):
             return None
 
+    @cached_property
+    def _digest(self) -> str:
+        """Of the model's weights, which may be gigabytes: the page asks for a report more than once."""
+        return model_digest(self.model)
+
     def _report(self) -> dict[str, Any] | None:
         """The first report on this very model that lies beside it, by the digest of the model's weights."""
         if isinstance(self.pipeline, AlignedPipeline) and self.making.sd not in (None, "embedded"):
             # pictures of another generator are right more or less often
             return None
-        files = sorted({*self.model.glob("report.json"), *self.model.parent.glob("*/report.json")})
-        digest = model_digest(self.model) if files else ""
-        for file in files:
+        for file in sorted({*self.model.glob("report.json"), *self.model.parent.glob("*/report.json")}):
             report = read_object(file) or {}
             try:
-                if report["identity"]["model"]["sha256"] == digest and report["first_line"]:
+                if report["identity"]["model"]["sha256"] == self._digest and report["first_line"]:
                     return report
             except (KeyError, TypeError):
                 continue

@@ -27,11 +27,8 @@ SAME_SHAPE = 1.8e-3  # one minus the correlation of slow cosines
 SAME_COLOUR = 13.0  # grey levels, the largest difference in any channel
 # Pairs within the first two limits are laid over each other; those within the others are copies. 98 of 100 drawings of 64 pixels that lost a pixel at one or at all
 # edges are; of the 81 nearest pairs of different drawings, of 1,176 by five hands, none is within half as much again.
-NEAR_SHAPE, NEAR_COLOUR, MOST_MOVED = (
-    0.06,
-    26.0,
-    2.0,
-)  # the last in pixels of the small version, shift or stretch over the whole picture
+NEAR_SHAPE, NEAR_COLOUR = 0.06, 26.0
+MOST_MOVED = 2.0  # pixels of the small version, shift or stretch over the whole picture
 LAID_SHAPE, LAID_COLOUR = 3e-3, 6.0
 
 
