@@ -71,7 +71,7 @@ class AlignConfig(Settings):
     labels_seed: int = Field(default=0, description="Seed of which trials keep their labels under `labels`")
     permute_pictures: bool = Field(
         default=False,
-        description="Control: every training trial is told the picture of another trial of the same person; what is retrieved afterwards must be at chance",
+        description="Control: the pictures of training trials are permuted within each person; what is retrieved afterwards must be at chance",
     )
     split: str = Field(default="default", description="Split of the pairs; its test part is never read in training")
     tune: Literal["whole", "frozen", "lora"] = Field(
