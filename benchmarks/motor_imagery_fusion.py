@@ -186,15 +186,13 @@ class _FilterMap:
         """Decision values of the trials `judge` after 0, EVERY, 2 EVERY ... `steps` steps: (steps / EVERY + 1, N)."""
         bands, channels = self.covariance_NBCC.shape[1:3]
         start = torch.eye(channels).repeat(bands, 1, 1)
-        maps_ND = self._maps(self.covariance_NBCC[train], start).flatten(1).double().numpy()
-        scaler = StandardScaler().fit(centred(maps_ND, self.person_N[train]))
-        linear = LogisticRegression(C=1e-3, max_iter=2000).fit(
-            scaler.transform(centred(maps_ND, self.person_N[train])), self.y_N[train]
-        )
+        told, asked = self.covariance_NBCC[train], self.covariance_NBCC[judge]
+        maps_ND = centred(self._maps(told, start).flatten(1).double().numpy(), self.person_N[train])
+        scaler = StandardScaler().fit(maps_ND)
+        linear = LogisticRegression(C=1e-3, max_iter=2000).fit(scaler.transform(maps_ND), self.y_N[train])
         weight = torch.from_numpy(linear.coef_[0] / scaler.scale_).float().reshape(bands, channels)
         filters, gain = start.clone().requires_grad_(), torch.ones(()).requires_grad_()
         optimizer = torch.optim.Adam([{"params": [filters], "lr": 2e-3}, {"params": [gain], "lr": 0.05}])
-        told, asked = self.covariance_NBCC[train], self.covariance_NBCC[judge]
         label = torch.from_numpy(self.y_N[train]).float()
         found = []
         for step in range(steps + 1):
@@ -245,17 +243,18 @@ def _own_guesses(known: _Decisions, rounds: int, surer: float, weight: float) ->
     for number, seed in enumerate(known.seeds):
         for part in folds(trials.people, seed):
             train = ~np.isin(trials.person_N, part)
+            scaled_ND = StandardScaler().fit(made_ND[train]).transform(made_ND)
             for person in part:
                 own = np.flatnonzero(trials.person_N == person)
                 decision_N = decision_SN[number, own]
+                count = round(surer * len(own))
+                weights = np.concatenate([np.ones(train.sum()), np.full(count, weight)])
                 for _ in range(rounds):
-                    sure = own[np.argsort(-np.abs(decision_N))[: round(surer * len(own))]]
-                    guess = (decision_N[np.argsort(-np.abs(decision_N))[: len(sure)]] > 0).astype(int)
-                    x, y = np.concatenate([made_ND[train], made_ND[sure]]), np.concatenate([trials.y_N[train], guess])
-                    scaler = StandardScaler().fit(made_ND[train])
-                    weights = np.concatenate([np.ones(train.sum()), np.full(len(sure), weight)])
-                    model = LogisticRegression(C=1e-3, max_iter=2000).fit(scaler.transform(x), y, sample_weight=weights)
-                    decision_N = model.decision_function(scaler.transform(made_ND[own]))
+                    sure = np.argsort(-np.abs(decision_N))[:count]
+                    x = np.concatenate([scaled_ND[train], scaled_ND[own[sure]]])
+                    y = np.concatenate([trials.y_N[train], decision_N[sure] > 0])
+                    model = LogisticRegression(C=1e-3, max_iter=2000).fit(x, y, sample_weight=weights)
+                    decision_N = model.decision_function(scaled_ND[own])
                 decision_SN[number, own] = decision_N
     return decision_SN
 
